@@ -1,0 +1,166 @@
+"""What every experiment's config holds, how it is shrunk to a smoke test, and its rules.
+
+A file in `configs/` starts from `base()`, sets what its experiment is about and ends with
+`finish(config, arg)`.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxsr import models, step
+from jaxsr.errors import UserError
+from jaxsr.losses import TERMS
+
+
+def base() -> ConfigDict:
+  """Make the config that experiments start from."""
+  config = ConfigDict()
+  config.seed = 0  # of the parameters, the order of the images and their crops
+  config.scale = 4
+  config.channels = 1  # 1 gray, 3 RGB
+  config.precision = 'float32'  # or 'bfloat16': of the computation; parameters stay float32
+  config.devices = 0  # how many share a batch; 0: all
+  config.steps = 10_000
+  config.batch_size = 16  # of all devices together
+  config.log = 50  # steps from one row of TensorBoard scalars to the next
+  config.eval = 1_000  # steps from one validation, row of metrics.csv and checkpoint to the next
+  config.save = 1_000  # steps from one checkpoint to the next, beside those of validation
+  config.max_skipped = 20  # steps in a row that may be not finite before the run stops
+  config.ema = 0.999  # decay of the averaged parameters, which are what is evaluated
+  config.model = ConfigDict()
+  config.loss = {name: 0.0 for name in TERMS}
+  config.optimizer = dict(
+    learning_rate=1e-3,
+    warmup=200,  # steps
+    b1=0.9,
+    b2=0.999,
+    weight_decay=0.0,  # PSNR networks underfit
+    clip_norm=1.0,  # of the gradient over all parameters; 0: none
+  )
+  config.data = dict(
+    train='phantom',  # or a folder
+    val='phantom',
+    val_count=16,  # images of `val`, evenly spaced, that are evaluated on the way; 0: all
+    patch=48,  # low-resolution pixels of a crop that the loss sees
+    margin=8,  # low-resolution pixels around them that only the network sees
+    by_error=0.5,  # share of the crops that are drawn by bicubic's squared error
+    threads=2,  # that prepare batches ahead
+    workers=0,  # processes that do; for folders larger than `cache_gib`
+    cache_gib=4.0,  # decoded films that are kept in memory, in all processes of a host together
+    phantom=dict(seed=0, size=1024, bits=8, count=32, val_count=8),
+  )
+  return config
+
+
+def network(name: str, **options: Any) -> ConfigDict:
+  """Write a network's section with all its options, so that each can be overridden."""
+  kind = models.MODELS[name]
+  known = models.fields(name)
+  defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.name in known}
+  return ConfigDict({'name': name, **defaults, **options})
+
+
+def finish(config: ConfigDict, arg: str | None) -> ConfigDict:
+  """Apply what stands after the colon of `--config=FILE:ARG`."""
+  if arg in (None, ''):
+    return config
+  if arg != 'smoke':
+    raise UserError(f"config argument {arg!r} is unknown: there is only 'smoke'")
+  return smoke(config)
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+  """Shrink an experiment until it runs in seconds on any machine."""
+  config.steps, config.log, config.eval, config.save = 4, 1, 2, 2
+  config.batch_size = 4
+  config.optimizer.update(warmup=1, learning_rate=1e-4)
+  config.data.update(val_count=1, patch=8, margin=2, threads=1)
+  config.data.phantom.update(size=128, count=2, val_count=1)
+  if 'blocks' in config.model:
+    config.model.blocks = 2
+  return config
+
+
+def check(config: ConfigDict) -> None:
+  """Raise UserError for the first value that breaks a rule."""
+  at_least_one = ('steps', 'batch_size', 'log', 'eval', 'save', 'max_skipped')
+  for name in at_least_one:
+    _rule(config[name] >= 1, f'config.{name}', config[name], 'is less than 1')
+  _rule(config.channels in (1, 3), 'config.channels', config.channels, 'is neither 1 nor 3')
+  _rule(0 <= config.ema < 1, 'config.ema', config.ema, 'is not in [0, 1)')
+  data, optimizer = config.data, config.optimizer
+  _rule(data.patch >= 4, 'config.data.patch', data.patch, 'is less than 4')
+  _rule(data.margin >= 0, 'config.data.margin', data.margin, 'is negative')
+  _rule(data.threads >= 1, 'config.data.threads', data.threads, 'is less than 1')
+  _rule(data.workers >= 0, 'config.data.workers', data.workers, 'is negative')
+  _rule(0 <= data.by_error <= 1, 'config.data.by_error', data.by_error, 'is not in [0, 1]')
+  _rule(optimizer.learning_rate > 0, 'config.optimizer.learning_rate', optimizer.learning_rate,
+        'is not positive')
+  step.make_objective(config.loss)
+  build_network(config)
+
+
+def _rule(holds: bool, name: str, value: Any, what: str) -> None:
+  if not holds:
+    raise UserError(f'{name}={value} {what}')
+
+
+def build_network(config: ConfigDict | dict):
+  """Build the network that a config describes."""
+  options = dict(config['model'])
+  name = options.pop('name', None)
+  if name is None:
+    raise UserError('config.model has no name: set it with jaxsr.config.network')
+  return models.build(
+    name,
+    options,
+    scale=config['scale'],
+    channels=config['channels'],
+    precision=config['precision'],
+  )
+
+
+def to_dict(config: ConfigDict) -> dict:
+  """Turn a config into what JSON can hold, tuples as lists."""
+  return json.loads(config.to_json_best_effort())
+
+
+def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
+  """Name every value by its dotted path."""
+  flat = {}
+  for key, value in config.items():
+    name = f'{prefix}{key}'
+    flat.update(flatten(value, f'{name}.') if isinstance(value, dict) else {name: value})
+  return flat
+
+
+# What may change from one start of a run to the next without changing what it computes, or only
+# how long it goes on.
+FREE = ('steps', 'log', 'eval', 'save', 'max_skipped', 'devices')
+FREE_DATA = ('data.train', 'data.val', 'data.threads', 'data.workers', 'data.cache_gib',
+             'data.val_count')
+# What decides the shapes of the state.
+FIXED = ('model.', 'scale', 'channels')
+
+
+def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
+  """List the values that differ between two configs: name, old, new."""
+  old, new = flatten(old), flatten(new)
+  names = sorted(old.keys() | new.keys())
+  return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+
+
+def check_change(old: dict, new: dict, *, allowed: bool) -> list[str]:
+  """Describe how a run's config changed; raise UserError where that makes another run of it."""
+  lines = []
+  for name, (was, now) in differences(old, new).items():
+    text = f'config.{name} was {was}, is now {now}'
+    if name.startswith(FIXED):
+      raise UserError(f'{text}: this is another network; choose another --workdir')
+    if name not in FREE + FREE_DATA and not allowed:
+      raise UserError(f'{text}: choose another --workdir, or pass --allow_config_change')
+    lines.append(text)
+  return lines

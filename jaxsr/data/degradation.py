@@ -1,0 +1,79 @@
+"""How a low-resolution image is made from a high-resolution one.
+
+Images are NumPy arrays [h, w, c]: uint8 or uint16 for Pillow, float64 for `imresize`.
+"""
+
+import numpy as np
+from jaxtyping import Float, UInt
+from PIL import Image
+
+Raw = UInt[np.ndarray, 'h w c']
+
+
+def cut(image: Raw, scale: int) -> Raw:
+  """Cut rows and columns off the end until both sides are multiples of the scale."""
+  height, width = (side - side % scale for side in image.shape[:2])
+  return image[:height, :width]
+
+
+def downscale(image: Raw, scale: int) -> Raw:
+  """Shrink with Pillow's bicubic, the chest X-ray protocol's degradation."""
+  height, width = image.shape[:2]
+  return resize(image, height // scale, width // scale)
+
+
+def upscale(image: Raw, scale: int) -> Raw:
+  """Enlarge with Pillow's bicubic."""
+  height, width = image.shape[:2]
+  return resize(image, height * scale, width * scale)
+
+
+def resize(image: Raw, height: int, width: int) -> Raw:
+  """Resize with Pillow's bicubic, which rounds to 8 bit after each of its two passes.
+
+  16-bit images are resized as floats and rounded once: Pillow has no 16-bit passes.
+  """
+  planes = [_resize_plane(image[..., c], height, width) for c in range(image.shape[2])]
+  return np.stack(planes, axis=-1)
+
+
+def _resize_plane(
+  plane: UInt[np.ndarray, 'h w'], height: int, width: int
+) -> UInt[np.ndarray, 'oh ow']:
+  if plane.dtype == np.uint8:
+    return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC))
+  floats = Image.fromarray(plane.astype(np.float32))
+  resized = np.asarray(floats.resize((width, height), Image.Resampling.BICUBIC))
+  return np.clip(np.rint(resized), 0, np.iinfo(plane.dtype).max).astype(plane.dtype)
+
+
+def imresize(
+  image: Float[np.ndarray, 'h w c'], height: int, width: int
+) -> Float[np.ndarray, 'oh ow c']:
+  """Resize as MATLAB's `imresize` does: bicubic (a = -0.5), antialiased, symmetric edges."""
+  rows = _imresize_matrix(image.shape[0], height)
+  columns = _imresize_matrix(image.shape[1], width)
+  return np.einsum('oh,hwc,pw->opc', rows, image.astype(np.float64), columns, optimize=True)
+
+
+def _imresize_matrix(size: int, target: int) -> Float[np.ndarray, 'target size']:
+  """Write one axis of `imresize` as a matrix."""
+  ratio = target / size
+  stretch = min(ratio, 1.0)  # antialiasing widens the kernel when shrinking
+  centre = (np.arange(target) + 0.5) / ratio - 0.5
+  taps = int(np.ceil(4 / stretch)) + 2
+  index = np.floor(centre - 2 / stretch).astype(int)[:, None] + np.arange(taps)
+  weight = _cubic((centre[:, None] - index) * stretch)
+  weight /= weight.sum(axis=1, keepdims=True)
+  mirrored = np.concatenate([np.arange(size), np.arange(size)[::-1]])[index % (2 * size)]
+  matrix = np.zeros((target, size))
+  np.add.at(matrix, (np.arange(target)[:, None], mirrored), weight)
+  return matrix
+
+
+def _cubic(x: Float[np.ndarray, '*n']) -> Float[np.ndarray, '*n']:
+  """Evaluate Keys' kernel with a = -0.5 (Cubic Convolution Interpolation, 1981)."""
+  x = np.abs(x)
+  near = 1.5 * x**3 - 2.5 * x**2 + 1
+  far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+  return np.where(x <= 1, near, np.where(x < 2, far, 0.0))

@@ -1,0 +1,181 @@
+"""Read and write image files: 8- and 16-bit PNG and TIFF, 8-bit JPEG.
+
+An image in memory is uint8 or uint16 [h, w, c] with c = 1 (gray) or 3 (RGB). RGB that holds only
+gray is gray; an alpha channel is dropped. Nothing is ever converted to another depth in silence.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt
+from PIL import Image
+
+from jaxsr.errors import UserError
+from jaxsr.files import atomic
+
+Raw = UInt[np.ndarray, 'h w c']
+
+FORMATS = ('PNG', 'JPEG', 'TIFF')
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')
+MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors have 16 million
+_SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
+_COLOUR = ('RGB', 'RGBA', 'RGBX', 'P')
+_GRAY = ('L', 'LA', 'I', *_SIXTEEN_BIT)
+
+
+class ImageError(UserError):
+  """Names a file that cannot be used, and why."""
+
+  def __init__(self, path: Path, reason: str):
+    super().__init__(f'{path}: {reason}')
+    self.path, self.reason = path, reason
+
+  def __reduce__(self):  # so that it survives the way back from a worker process
+    return type(self), (self.path, self.reason)
+
+
+def find(root: str | Path) -> list[Path]:
+  """List the image files below a folder, sorted; a file stands for itself.
+
+  Links are followed, each folder once. Raises UserError where there is nothing to read.
+  """
+  root = Path(root)
+  if not root.exists():
+    raise UserError(f'{root}: no such file or folder')
+  if root.is_file():
+    return [root]
+  paths = sorted(_walk(root))
+  if not paths:
+    raise UserError(f'{root}: holds no image ({", ".join(SUFFIXES)})')
+  return paths
+
+
+def _walk(root: Path) -> Iterator[Path]:
+  seen = set()
+  for folder, folders, files in os.walk(root, followlinks=True):
+    real = os.path.realpath(folder)
+    if real in seen:
+      folders.clear()
+      continue
+    seen.add(real)
+    for name in files:
+      if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
+        yield Path(folder, name)
+
+
+def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
+  """Check a file without decoding it; return its height, width and bits a channel.
+
+  Finds what headers and the last bytes tell: another format, a truncated file, a bomb. Colour
+  where gray is due is found by decoding, and only files that may be colour are decoded.
+  """
+  with _open(path) as image:
+    width, height = image.size
+    bits = 16 if image.mode in ('I', *_SIXTEEN_BIT) else 8
+    may_be_colour = image.mode in _COLOUR
+  if may_be_colour and channels == 1:
+    read(path, channels)
+  return height, width, bits
+
+
+def read(path: Path, channels: int = 1) -> Raw:
+  """Decode a file to `channels` channels.
+
+  Raises ImageError for a file that is damaged, too large, in colour where gray is due, or of a
+  kind that would lose depth (16-bit colour, floats).
+  """
+  with _open(path) as image:
+    try:
+      array = _pixels(image)
+    except Exception as error:  # Pillow raises OSError, SyntaxError, zlib.error, struct.error, ...
+      raise ImageError(path, f'cannot be decoded ({_one_line(error)})') from error
+    lossy = image.format == 'JPEG'
+  if array.shape[2] == 3 and channels == 1:
+    spread = int((array.max(axis=2) - array.min(axis=2)).max())
+    if spread > (2 if lossy else 0):  # JPEG's own colour transform rounds
+      raise ImageError(path, 'is in colour where gray is due; convert it, or set channels=3')
+    array = array[..., 1:2]
+  return np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
+
+
+def _open(path: Path) -> Image.Image:
+  _check_bytes(path)
+  try:
+    image = Image.open(path, formats=FORMATS)
+  except Image.DecompressionBombError as error:
+    raise ImageError(path, f'has more than {MAX_PIXELS} pixels; cut it first') from error
+  except Exception as error:
+    kinds = ', '.join(FORMATS)
+    raise ImageError(path, f'is no image of a kind that is read here ({kinds})') from error
+  try:
+    _check_header(path, image)
+  except ImageError:
+    image.close()
+    raise
+  return image
+
+
+def _check_bytes(path: Path) -> None:
+  """Refuse an empty or truncated file and 16-bit colour, which Pillow would cut to 8 bit."""
+  try:
+    size = path.stat().st_size
+    with path.open('rb') as file:
+      head = file.read(26)
+      file.seek(max(size - 12, 0))
+      tail = file.read()
+  except OSError as error:
+    raise ImageError(path, f'cannot be read ({error.strerror})') from error
+  if size == 0:
+    raise ImageError(path, 'is empty (0 bytes)')
+  if not head.startswith(b'\x89PNG'):
+    return
+  if b'IEND' not in tail:
+    raise ImageError(path, 'is truncated (its last bytes are no PNG end); fetch it again')
+  if len(head) == 26 and head[24] == 16 and head[25] != 0:
+    raise ImageError(path, 'is 16-bit with colour or alpha; save it as 16-bit gray')
+
+
+def _check_header(path: Path, image: Image.Image) -> None:
+  width, height = image.size
+  if width * height > MAX_PIXELS:
+    raise ImageError(path, f'has {width}x{height} pixels, more than {MAX_PIXELS}; cut it first')
+  if getattr(image, 'n_frames', 1) > 1:
+    raise ImageError(path, f'holds {getattr(image, "n_frames", 0)} frames; split it first')
+  if image.mode not in (*_GRAY, *_COLOUR, '1'):
+    raise ImageError(path, f'has pixels of kind {image.mode!r}; save it as 8- or 16-bit gray')
+
+
+def _pixels(image: Image.Image) -> Raw:
+  if image.mode in _SIXTEEN_BIT:
+    array = np.asarray(image).astype(np.uint16)
+  elif image.mode == 'I':  # how some Pillow versions open 16-bit files
+    array = np.asarray(image)
+    if array.min() < 0 or array.max() > 65535:
+      raise ValueError(f'values {array.min()} to {array.max()} do not fit 16 bit')
+    array = array.astype(np.uint16)
+  elif image.mode in _COLOUR:
+    array = np.asarray(image.convert('RGB'))
+  else:
+    array = np.asarray(image.convert('L'))
+  return array[..., None] if array.ndim == 2 else array
+
+
+def write(path: Path, array: Raw, **options: Any) -> None:
+  """Write an image whole or not at all; the suffix chooses the format.
+
+  Raises UserError for 16 bit in a JPEG.
+  """
+  if path.suffix.lower() in ('.jpg', '.jpeg'):
+    if array.dtype != np.uint8:
+      raise UserError(f'{path}: JPEG holds 8 bit, the image has 16; name it .png or .tif')
+    options = {'quality': 95, **options}
+  image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+  with atomic(path) as temporary:
+    image.save(temporary, format=Image.registered_extensions()[path.suffix.lower()], **options)
+
+
+def _one_line(error: Exception) -> str:
+  return ' '.join(str(error).split())[:120] or type(error).__name__

@@ -1,0 +1,152 @@
+"""Sources of high-resolution images: the phantom, and folders of files.
+
+A source has a length, `source[i]` gives image i as uint8 or uint16 [h, w, c] (or raises
+ImageError), `names[i]` says what it is called, `bits` is the depth that all images are given in,
+and `rejected` lists the errors of files that were left out from the start.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import UInt
+
+from jaxsr.data import images
+from jaxsr.data.phantom import phantom
+from jaxsr.errors import UserError
+
+Raw = UInt[np.ndarray, 'h w c']
+
+
+class Source(Protocol):
+  """Images by number."""
+
+  names: Sequence[str]
+  bits: int
+  rejected: Sequence[images.ImageError]
+
+  def __len__(self) -> int: ...
+  def __getitem__(self, index: int) -> Raw: ...
+
+
+class Phantoms:
+  """Procedural radiographs number `start` to `start + count` of a seed."""
+
+  rejected: Sequence[images.ImageError] = ()
+
+  def __init__(self, *, seed: int, start: int, count: int, size: int, bits: int, channels: int = 1):
+    self.seed, self.start, self.size, self.bits, self.channels = seed, start, size, bits, channels
+    self.names = [f'phantom_{seed}_{start + i:07d}.png' for i in range(count)]
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+  def __getitem__(self, index: int) -> Raw:
+    film = phantom(self.seed, self.start + index, size=self.size, bits=self.bits)
+    return np.repeat(film[..., None], self.channels, axis=2)
+
+
+class Folder:
+  """The usable images below a folder, in the order of their names.
+
+  All are given in 16 bit if one of them is: 255 becomes 65535. `minimum` is the smallest side
+  that is of use. Raises UserError where no image is.
+  """
+
+  def __init__(self, root: str | Path, *, channels: int = 1, minimum: int = 1):
+    self.root, self.channels = Path(root), channels
+    self.paths: list[Path] = []
+    self.rejected: list[images.ImageError] = []
+    depths = {8}
+    for path in images.find(root):
+      try:
+        height, width, bits = images.check(path, channels)
+        if min(height, width) < minimum:
+          raise images.ImageError(
+            path, f'is {width}x{height}, smaller than {minimum}: leave it out, or lower the patch'
+          )
+      except images.ImageError as error:
+        self.rejected.append(error)
+      else:
+        self.paths.append(path)
+        depths.add(bits)
+    if not self.paths:
+      raise UserError(f'{root}: no usable image; {self.rejected[0]}')
+    self.bits = max(depths)
+    base = self.root if self.root.is_dir() else self.root.parent
+    self.names = [str(path.relative_to(base)) for path in self.paths]
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def __getitem__(self, index: int) -> Raw:
+    return images.read(self.paths[index], self.channels)
+
+
+def deepen(image: Raw, bits: int) -> Raw:
+  """Give an 8-bit image in 16 bit: 255 becomes 65535."""
+  if bits == 16 and image.dtype == np.uint8:
+    return image.astype(np.uint16) * 257
+  return image
+
+
+class Subset:
+  """Evenly spaced images of a source."""
+
+  def __init__(self, source: Source, count: int):
+    self.source = source
+    self.indices = [i * len(source) // count for i in range(count)]
+    self.names = [source.names[i] for i in self.indices]
+    self.bits, self.rejected = source.bits, source.rejected
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, index: int) -> Raw:
+    return self.source[self.indices[index]]
+
+
+VALIDATION = 1_000_000  # the first number of the phantoms that no run trains on
+
+
+def training(config: Any) -> Source:
+  """Make the source that a config trains on; its images hold a patch with its margins."""
+  data = config.data
+  minimum = (data.patch + 2 * data.margin) * config.scale
+  return _source(config, data.train, start=0, count=data.phantom.count, minimum=minimum)
+
+
+def validation(config: Any) -> Source:
+  """Make the source that a config validates on."""
+  data = config.data
+  source = _source(config, data.val, start=VALIDATION, count=data.phantom.val_count, minimum=1)
+  wanted = data.val_count
+  return Subset(source, wanted) if 0 < wanted < len(source) else source
+
+
+def _source(config: Any, name: str, *, start: int, count: int, minimum: int) -> Source:
+  if name != 'phantom':
+    return Folder(name, channels=config.channels, minimum=minimum)
+  options = config.data.phantom
+  if options.size < minimum:
+    raise UserError(
+      f'config.data.phantom.size={options.size} is smaller than a crop with its margins, {minimum}'
+    )
+  return Phantoms(
+    seed=options.seed, start=start, count=count, size=options.size, bits=options.bits,
+    channels=config.channels,
+  )
+
+
+def shared_patients(train: Sequence[str], val: Sequence[str]) -> int:
+  """Count the validation images of patients that are trained on, by NIH's file names."""
+  known = {patient(name) for name in train} - {None}
+  return sum(patient(name) in known for name in val)
+
+
+def patient(name: str) -> str | None:
+  """Read the patient off a name like 00000013_019.png."""
+  match = re.fullmatch(r'(\d{8})_\d{3}', Path(name).stem)
+  return match[1] if match else None

@@ -1,0 +1,16 @@
+"""What a user can get wrong."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+  """Says in one line which value broke which rule, and the way out."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """Name what the user may have meant, then all that there is."""
+  known = sorted(known)
+  close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+  hint = f'did you mean {close[0]!r}? ' if close else ''
+  return f'{hint}there are: {", ".join(known)}'

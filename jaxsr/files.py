@@ -1,0 +1,34 @@
+"""Write files whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+  """Give a temporary name beside a file, and rename it to the file if all went well."""
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name[:64]}.')
+  os.close(handle)
+  temporary = Path(name)
+  try:
+    yield temporary
+    temporary.chmod(0o644)  # mkstemp makes private files
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+  """Write a text file."""
+  with atomic(path) as temporary:
+    temporary.write_text(text, encoding='utf-8')
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Write a JSON file; NaN and infinity, which JSON has not, are refused."""
+  write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')

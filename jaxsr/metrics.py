@@ -1,0 +1,72 @@
+"""PSNR and SSIM of images with values in [0, 1], by dm-pix, with the border and the centre.
+
+`border` pixels are cut off each side first; the *centre* is the middle three quarters of each
+side of the whole image. On chest films 1 % of the pixels, hard film edges and burnt-in letters
+near the border, can carry most of the squared error; the centre is where the anatomy is.
+"""
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+WINDOW = 11  # SSIM's Gaussian window, sigma 1.5 (Wang et al., 2004)
+EQUAL = 100.0  # dB given to equal images, whose PSNR is infinite; nothing is rated higher
+
+Images = Float[Array, 'b h w c']
+
+
+def quantise(image: Images, levels: int) -> Images:
+  """Clip to [0, 1] and round to `levels` steps: 255 for 8 bit, 65535 for 16 bit."""
+  return jnp.round(jnp.clip(image, 0.0, 1.0) * levels) / levels
+
+
+def shave(image: Images, border: int) -> Images:
+  """Cut `border` pixels off each side."""
+  return image[:, border : image.shape[1] - border, border : image.shape[2] - border]
+
+
+def centre(image: Images) -> Images:
+  """Cut an eighth of the side off each edge."""
+  rows, columns = image.shape[1] // 8, image.shape[2] // 8
+  return image[:, rows : image.shape[1] - rows, columns : image.shape[2] - columns]
+
+
+def psnr(mse: np.ndarray | float) -> np.ndarray:
+  """Turn mean squared errors, peak 1, into decibels; equal images get `EQUAL`."""
+  with np.errstate(divide='ignore'):
+    return np.minimum(-10.0 * np.log10(np.asarray(mse, np.float64)), EQUAL)
+
+
+def ssim(a: Images, b: Images) -> Float[Array, ' b']:
+  """Compute the structural similarity over the valid 11x11 Gaussian windows (Wang et al., 2004)."""
+  if min(a.shape[1:3]) < WINDOW:
+    raise ValueError(f'SSIM needs sides of at least {WINDOW} pixels, not {a.shape[1:3]}')
+  return dm_pix.ssim(a, b, filter_fn=_gaussian)
+
+
+def _gaussian(x: Images) -> Images:
+  """Blur by shifted multiply-adds, which a CPU runs 20 times faster than dm-pix's convolution."""
+  offsets = np.arange(WINDOW) - WINDOW // 2
+  taps = np.exp(-0.5 * (offsets / 1.5) ** 2)
+  taps = (taps / taps.sum()).astype(np.float32)
+  height, width = (side - WINDOW + 1 for side in x.shape[1:3])
+  x = sum((tap * x[:, i : i + height] for i, tap in enumerate(taps)), start=jnp.zeros(()))
+  return sum((tap * x[:, :, i : i + width] for i, tap in enumerate(taps)), start=jnp.zeros(()))
+
+
+def measure(sr: Images, hr: Images, *, border: int) -> dict[str, jax.Array]:
+  """Compute an image's figures as plain means, which a table turns into decibels.
+
+  Returns, for each image: `mse` and `ssim` with the border cut off, `mse_centre` and
+  `ssim_centre`, and `mse_uncropped`.
+  """
+  inner_sr, inner_hr = shave(sr, border), shave(hr, border)
+  return {
+    'mse': dm_pix.mse(inner_sr, inner_hr),
+    'ssim': ssim(inner_sr, inner_hr),
+    'mse_centre': dm_pix.mse(centre(sr), centre(hr)),
+    'ssim_centre': ssim(centre(sr), centre(hr)),
+    'mse_uncropped': dm_pix.mse(sr, hr),
+  }

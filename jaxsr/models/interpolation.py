@@ -1,0 +1,29 @@
+"""Interpolation as networks without parameters, so that every table can hold them."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxsr import ops
+
+
+class Bicubic(nn.Module):
+  """Bicubic interpolation (Keys, 1981; a = -0.5)."""
+
+  scale: int = 4
+  channels: int = 1
+  dtype: jnp.dtype = jnp.float32
+
+  def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    return ops.upsample(lr, self.scale)
+
+
+class Lanczos(nn.Module):
+  """Lanczos interpolation with three lobes (Duchon, 1979)."""
+
+  scale: int = 4
+  channels: int = 1
+  dtype: jnp.dtype = jnp.float32
+
+  def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    return ops.upsample(lr, self.scale, method='lanczos3')

@@ -1,0 +1,43 @@
+"""SRCNN: Image Super-Resolution Using Deep Convolutional Networks (Dong et al., TPAMI 2016)."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxsr import ops
+
+
+class SRCNN(nn.Module):
+  """Refine a bicubic upsampling by three convolutions.
+
+  The paper's 9-1-5, 9-3-5 and 9-5-5 are choices of `kernels`. Borders are replicated, as in the
+  authors' code. There is no skip: the last layer has to rebuild the image.
+  """
+
+  scale: int = 4
+  channels: int = 1
+  features: Sequence[int] = (64, 32)
+  kernels: Sequence[int] = (9, 5, 5)
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    x = ops.upsample(lr, self.scale).astype(self.dtype)
+    widths = (*self.features, self.channels)
+    for i, (width, kernel) in enumerate(zip(widths, self.kernels, strict=True)):
+      last = i == len(widths) - 1
+      border = kernel // 2
+      x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode='edge')
+      x = nn.Conv(
+        width,
+        (kernel, kernel),
+        padding='VALID',
+        dtype=jnp.float32 if last else self.dtype,
+        name=f'conv_{i}',
+      )(x)
+      if not last:
+        x = nn.relu(x)
+        self.sow('features', 'trunk', x)
+    return x

@@ -1,0 +1,35 @@
+"""VDSR: Accurate Image Super-Resolution Using Very Deep Convolutional Networks (Kim, CVPR 2016)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxsr import ops
+from jaxsr.models.layers import he_normal
+
+
+class VDSR(nn.Module):
+  """Add the output of `blocks` plain convolutions to a bicubic upsampling.
+
+  The last convolution starts at zero, so that training starts at bicubic.
+  """
+
+  scale: int = 4
+  channels: int = 1
+  features: int = 64
+  blocks: int = 20
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    bicubic = ops.upsample(lr, self.scale)
+    x = bicubic.astype(self.dtype)
+    for i in range(self.blocks - 1):
+      x = nn.Conv(
+        self.features, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}'
+      )(x)
+      x = nn.relu(x)
+      self.sow('features', 'trunk', x)
+    last = f'conv_{self.blocks - 1}'
+    x = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name=last)(x)
+    return bicubic + x

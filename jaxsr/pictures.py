@@ -1,0 +1,136 @@
+"""Pictures for people: image strips and contact sheets, as uint8 arrays [h, w, c].
+
+Images that come in are float32 [h, w, c] in [0, 1].
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+Picture = Float[np.ndarray, 'h w c']
+Pixels = UInt8[np.ndarray, 'h w c']
+
+CELL = 256  # pixels of a picture's side
+GAP = 6
+LINE = 18
+ERROR_PEAK = 32 / 255  # the error that is drawn white
+
+
+class Example(NamedTuple):
+  """An image with what became of it; `title` is printed above."""
+
+  title: str
+  lr: Picture
+  bicubic: Picture
+  sr: Picture
+  hr: Picture
+
+
+def strip(example: Example) -> Pixels:
+  """Lay a detail of LR, bicubic, SR, HR and SR's error side by side."""
+  cells = _details(example)
+  names = ('LR', 'bicubic', 'SR', 'HR', 'error of SR')
+  return _rows([(example.title, [cells[name] for name in names], names)])
+
+
+def contact_sheet(examples: Sequence[Example]) -> Pixels:
+  """Lay out one row an image: the whole with its error maps, then a detail of each version."""
+  rows = []
+  for example in examples:
+    cells = _wholes(example) | _details(example)
+    names = ('HR, whole', 'error of bicubic, whole', 'error of SR, whole')
+    names += ('LR', 'bicubic', 'SR', 'HR', 'error of bicubic', 'error of SR')
+    rows.append((example.title, [cells[name] for name in names], names))
+  return _rows(rows)
+
+
+def detail(example: Example) -> tuple[int, int, int]:
+  """Choose the detail to show: the square of the centre where bicubic errs most.
+
+  Returns its row, column and side, multiples of the scale.
+  """
+  height, width = example.hr.shape[:2]
+  scale = height // example.lr.shape[0]
+  side = max(scale, min(height, width) // 4 // scale * scale)
+  error = np.square(example.hr - example.bicubic).mean(axis=2)
+  best, where = -1.0, (0, 0)
+  for row in _grid(height, side, scale):
+    for column in _grid(width, side, scale):
+      value = float(error[row : row + side, column : column + side].mean())
+      if value > best:
+        best, where = value, (row, column)
+  return *where, side
+
+
+def _grid(length: int, side: int, scale: int) -> range:
+  start = length // 8 // scale * scale
+  return range(start, max(start, length - length // 8 - side) + 1, max(scale, side // 2))
+
+
+def _details(example: Example) -> dict[str, Image.Image]:
+  row, column, side = detail(example)
+  scale = example.hr.shape[0] // example.lr.shape[0]
+  window = np.s_[row : row + side, column : column + side]
+  small = np.s_[row // scale : (row + side) // scale, column // scale : (column + side) // scale]
+  nearest = Image.Resampling.NEAREST
+  return {
+    'LR': _image(example.lr[small], nearest),
+    'bicubic': _image(example.bicubic[window]),
+    'SR': _image(example.sr[window]),
+    'HR': _image(example.hr[window]),
+    'error of bicubic': _image(_error(example.bicubic, example.hr)[window], nearest),
+    'error of SR': _image(_error(example.sr, example.hr)[window], nearest),
+  }
+
+
+def _wholes(example: Example) -> dict[str, Image.Image]:
+  whole = _image(example.hr)
+  row, column, side = detail(example)
+  factor = CELL / max(example.hr.shape[:2])
+  box = [column * factor, row * factor, (column + side) * factor, (row + side) * factor]
+  ImageDraw.Draw(whole).rectangle(box, outline=(255, 200, 0))
+  return {
+    'HR, whole': whole,
+    'error of bicubic, whole': _image(_pool(_error(example.bicubic, example.hr))),
+    'error of SR, whole': _image(_pool(_error(example.sr, example.hr))),
+  }
+
+
+def _error(image: Picture, hr: Picture) -> Picture:
+  return np.abs(image - hr).mean(axis=2, keepdims=True) / ERROR_PEAK
+
+
+def _pool(image: Picture) -> Picture:
+  """Shrink a map by maxima, which keeps its fine lines visible."""
+  factor = max(1, max(image.shape[:2]) // CELL)
+  rows, columns = image.shape[0] // factor, image.shape[1] // factor
+  blocks = image[: rows * factor, : columns * factor, 0].reshape(rows, factor, columns, factor)
+  return blocks.max(axis=(1, 3))[..., None]
+
+
+def _image(
+  image: Picture, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
+  pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+  pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+  factor = CELL / max(pixels.shape[:2])
+  size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
+  return Image.fromarray(pixels).resize(size, resample)
+
+
+def _rows(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[str]]]) -> Pixels:
+  columns = max(len(cells) for _, cells, _ in rows)
+  height = 2 * LINE + CELL + GAP
+  sheet = Image.new('RGB', (columns * (CELL + GAP) + GAP, len(rows) * height + GAP), 'white')
+  draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+  for i, (title, cells, names) in enumerate(rows):
+    top = GAP + i * height
+    draw.text((GAP, top), title, fill='black', font=font)
+    for j, (cell, name) in enumerate(zip(cells, names, strict=True)):
+      left = GAP + j * (CELL + GAP)
+      draw.text((left, top + LINE), name, fill=(90, 90, 90), font=font)
+      sheet.paste(cell, (left, top + 2 * LINE))
+  return np.asarray(sheet)

@@ -1,0 +1,61 @@
+"""The two written protocols: how an image becomes a pair to measure.
+
+`xray`, the headline: the image as it is stored (8 or 16 bit); the low resolution is Pillow's
+bicubic of it, rounded to the same depth; so is the bicubic that stands beside every figure.
+
+`luma`, the natural-image benchmarks (Set5 and the like): 8-bit RGB, cut to a multiple of the
+scale; Y of ITU-R BT.601 rounded to 8 bit; the low resolution is MATLAB's `imresize` in double,
+not rounded.
+
+Both round the output to the image's depth, cut `scale` pixels off each side, and take PSNR and
+SSIM for each image.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt
+
+from jaxsr.data import degradation
+
+
+class Pair(NamedTuple):
+  """One image, ready to be measured: float32 in [0, 1]; `levels` is the peak it is rounded to."""
+
+  lr: Float[np.ndarray, 'h w c']
+  hr: Float[np.ndarray, 'sh sw c']
+  bicubic: Float[np.ndarray, 'sh sw c']
+  levels: int
+
+
+def xray(image: UInt[np.ndarray, 'h w c'], scale: int) -> Pair:
+  """Prepare a radiograph."""
+  hr = degradation.cut(image, scale)
+  lr = degradation.downscale(hr, scale)
+  levels = int(np.iinfo(image.dtype).max)
+  bicubic = degradation.upscale(lr, scale)
+  return Pair(*((x / levels).astype(np.float32) for x in (lr, hr, bicubic)), levels)
+
+
+def luma(image: UInt[np.ndarray, 'h w c'], scale: int) -> Pair:
+  """Prepare a natural image."""
+  y = luminance(degradation.cut(image, scale))
+  height, width = y.shape[:2]
+  lr = degradation.imresize(y / 255, height // scale, width // scale)
+  bicubic = degradation.imresize(lr, height, width)
+  bicubic = np.rint(np.clip(bicubic, 0, 1) * 255)
+  return Pair(lr.astype(np.float32), _unit(y), _unit(bicubic), 255)
+
+
+def luminance(image: UInt[np.ndarray, 'h w c']) -> Float[np.ndarray, 'h w 1']:
+  """Convert 8-bit RGB (or gray, as equal channels) to rounded BT.601 luma, 16 to 235."""
+  rgb = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float64)
+  y = 16 + (rgb @ np.array([65.481, 128.553, 24.966])) / 255
+  return np.rint(y)[..., None]
+
+
+def _unit(image: Float[np.ndarray, 'h w c']) -> Float[np.ndarray, 'h w c']:
+  return (image / 255).astype(np.float32)
+
+
+PROTOCOLS = {'xray': xray, 'luma': luma}

@@ -1,0 +1,44 @@
+"""The only file that makes a mesh: one axis, `data`; the state is on all, a batch is split."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxsr.errors import UserError
+
+
+def make_mesh(devices: int = 0) -> Mesh:
+  """Lay `devices` devices (0: all, of all processes) along the axis `data`.
+
+  The axis is Auto: under JAX's default, Explicit, pixel shuffle cannot reshape.
+  """
+  chosen = jax.devices()[: devices or None]
+  return jax.make_mesh((len(chosen),), ('data',), axis_types=(AxisType.Auto,), devices=chosen)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Keep a whole copy on each device."""
+  return NamedSharding(mesh, P())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+  """Split the first axis over the devices."""
+  return NamedSharding(mesh, P('data'))
+
+
+def check_batch(batch_size: int, mesh: Mesh) -> None:
+  """Raise UserError where a batch cannot be split evenly."""
+  if batch_size % mesh.size:
+    raise UserError(
+      f'batch_size {batch_size} cannot be split over {mesh.size} devices: make it a multiple, '
+      'or set config.devices'
+    )
+
+
+def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
+  """Send this process's share of a batch to its devices, without waiting."""
+  sharding = split(mesh)
+  return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}

@@ -1,0 +1,36 @@
+"""The only file that writes TensorBoard: scalars, hyper-parameters and image strips."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from tensorboardX import SummaryWriter
+from tensorboardX import summary as protos
+
+
+class Summary:
+  """A run's event files; on a resumed run, what lies beyond `step` is hidden."""
+
+  def __init__(self, folder: Path, *, step: int):
+    self._writer = SummaryWriter(str(folder), purge_step=step or None, flush_secs=10)
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Write one row."""
+    for name, value in values.items():
+      self._writer.add_scalar(name, value, step)
+
+  def image(self, step: int, name: str, image: UInt8[np.ndarray, 'h w c']) -> None:
+    """Write one picture."""
+    self._writer.add_image(name, image, step, dataformats='HWC')
+
+  def hparams(self, values: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Write what TensorBoard's HParams table shows of this run."""
+    plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in values.items()}
+    for event in protos.hparams(plain, dict(metrics)):
+      self._writer.file_writer.add_summary(event)
+
+  def close(self) -> None:
+    """Flush and close."""
+    self._writer.close()

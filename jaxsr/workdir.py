@@ -1,0 +1,126 @@
+"""A run's folder: its lock, its config, and the table of its evaluations."""
+
+import csv
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsr import __version__
+from jaxsr.errors import UserError
+from jaxsr.evaluate import to_csv
+from jaxsr.files import write_json, write_text
+
+CONFIG = 'config.json'
+METRICS = 'metrics.csv'
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pillow')
+
+
+def create(workdir: Path) -> None:
+  """Make the folder; raises UserError where it cannot be written."""
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    probe = workdir / '.probe'
+    probe.touch()
+    probe.unlink()
+  except OSError as error:
+    raise UserError(f'workdir {workdir}: cannot be written ({error.strerror})') from error
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+  """Hold the folder for one trainer; the system lets go of it even if the trainer is killed.
+
+  Raises UserError that names the holder. Advisory, and as good as the file system's `flock`.
+  """
+  with (workdir / 'lock').open('a+', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      file.seek(0)
+      holder = file.read().strip() or 'another process'
+      text = f'workdir {workdir}: {holder} trains here; stop it, or choose another --workdir'
+      raise UserError(text) from error
+    file.truncate(0)
+    since = time.strftime('%Y-%m-%d %H:%M:%S %z')
+    file.write(f'process {os.getpid()} on {socket.gethostname()} since {since}')
+    file.flush()
+    yield
+    file.truncate(0)
+
+
+def environment() -> dict[str, Any]:
+  """List what bit-exact repetition depends on."""
+  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  devices = jax.devices()
+  return {
+    'jaxsr': __version__,
+    'python': platform.python_version(),
+    **versions,
+    'device': devices[0].device_kind,
+    'devices': len(devices),
+    'processes': jax.process_count(),
+    'cores': cores,
+  }
+
+
+def read_config(workdir: Path) -> dict[str, Any] | None:
+  """Read what the run was last started with: `config` and `environment`."""
+  path = workdir / CONFIG
+  if not path.exists():
+    return None
+  try:
+    saved = json.loads(path.read_text(encoding='utf-8'))
+    return {'config': dict(saved['config']), 'environment': dict(saved['environment'])}
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise UserError(f'{path}: is no config of a run ({type(error).__name__})') from error
+
+
+def write_config(workdir: Path, config: dict[str, Any]) -> None:
+  """Write the resolved config and the versions."""
+  write_json(workdir / CONFIG, {'config': config, 'environment': environment()})
+
+
+class Table:
+  """`metrics.csv`: one row an evaluation; rows beyond the step that a run resumes from are cut."""
+
+  def __init__(self, workdir: Path, *, step: int):
+    self._path = workdir / METRICS
+    self._rows: list[dict[str, Any]] = []
+    if self._path.exists():
+      with self._path.open(newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+      self._rows = [row for row in rows if (row.get('step') or '').isdigit() and int(row['step']) <= step]
+
+  def has(self, step: int) -> bool:
+    """Tell whether a step was evaluated."""
+    return any(int(row['step']) == step for row in self._rows)
+
+  def psnr(self, step: int) -> float | None:
+    """Look up a step's PSNR."""
+    return next((float(r['psnr']) for r in self._rows if int(r['step']) == step), None)
+
+  def add(self, row: dict[str, Any]) -> None:
+    """Append a row; the file is replaced whole."""
+    self._rows.append(row)
+    write_text(self._path, to_csv(self._rows))
+
+  def last(self) -> dict[str, Any] | None:
+    """Give the newest row."""
+    return self._rows[-1] if self._rows else None
+
+
+def describe(rows: Sequence[str]) -> str:
+  """Join messages, the first ten of many."""
+  shown = list(rows[:10])
+  return '\n'.join(shown + ([f'... and {len(rows) - 10} more'] if len(rows) > 10 else []))
