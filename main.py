@@ -7,11 +7,15 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file('config', help_string='The experiment, a file of configs/.')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', help_string='The experiment, a file of configs/.'
+)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; the same one resumes it.')
 _ALLOW = flags.DEFINE_bool('allow_config_change', False, 'Resume though the config has changed.')
 _DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'Join other hosts (jax.distributed).')
-_COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, where no scheduler tells.')
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT of process 0, where no scheduler tells.'
+)
 _PROCESSES = flags.DEFINE_integer('processes', None, 'How many hosts, where no scheduler tells.')
 _PROCESS = flags.DEFINE_integer('process', None, 'Which host this is, where no scheduler tells.')
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error was raised.')

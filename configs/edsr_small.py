@@ -1,7 +1,9 @@
-"""EDSR of 0.2 million parameters.
+"""EDSR of 0.16 million parameters, for a first result on real films in half an hour on two cores.
 
 python main.py --config=configs/edsr_small.py --workdir=runs/edsr \
     --config.data.train=DIR --config.data.val=DIR
+
+README shows what it reached on NIH ChestX-ray14, and how long it took.
 """
 
 from ml_collections import ConfigDict
@@ -12,10 +14,19 @@ from jaxsr.config import base, finish, network
 def get_config(arg: str | None = None) -> ConfigDict:
   """Describe the experiment."""
   config = base()
-  config.model = network(
-    'edsr', features=32, blocks=10, upsampler='direct', bicubic_skip=True
-  )
+  # Eight narrow blocks, not sixteen wide ones: one convolution makes the image ('direct'), and the
+  # bicubic skip lets training begin at bicubic instead of at zero.
+  config.model = network('edsr', features=32, blocks=8, upsampler='direct', bicubic_skip=True)
+  # What PSNR measures. Under l1 a small network hardly learns the rare hard edges (film frames,
+  # burnt-in letters) that hold most of the squared error.
   config.loss.mse = 1.0
-  config.steps = 6_000
-  config.batch_size = 12
+  # Many small steps beat few large ones: at equal time, crops of 24 in batches of 8 came out
+  # 0.5 dB above crops of 48 in batches of 12, and a margin of 4 0.2 dB above one of 8.
+  config.steps = 15_000
+  config.batch_size = 8
+  config.data.patch = 24
+  config.data.margin = 4
+  config.optimizer.learning_rate = 1e-3  # 2e-3 was 0.1 dB worse
+  config.eval = config.save = 1_500
+  config.data.val_count = 10  # on the way; `jaxsr evaluate` measures all of them
   return finish(config, arg)

@@ -11,9 +11,7 @@ from jaxsr.config import base, finish, network
 def get_config(arg: str | None = None) -> ConfigDict:
   """Describe the experiment."""
   config = base()
-  config.model = network(
-    'edsr', features=24, blocks=4, upsampler='direct', bicubic_skip=True
-  )
+  config.model = network('edsr', features=24, blocks=4, upsampler='direct', bicubic_skip=True)
   config.loss.mse = 1.0
   config.steps = 1200
   config.batch_size = 8

@@ -168,7 +168,11 @@ def sums(arrays: Mapping[str, jax.Array]) -> dict[str, list]:
   """Describe arrays by SHA-256, shape and dtype."""
   host = jax.device_get(dict(arrays))
   return {
-    name: [hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest(), list(x.shape), str(x.dtype)]
+    name: [
+      hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest(),
+      list(x.shape),
+      str(x.dtype),
+    ]
     for name, x in host.items()
   }
 

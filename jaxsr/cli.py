@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 from tqdm import tqdm
 
 from jaxsr import __version__, evaluate, pictures, predictor
 from jaxsr.data import images, sources
 from jaxsr.data.images import ImageError
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, brief
 
 SOME_FAILED, NOT_UNDERSTOOD = 1, 2
 
@@ -45,9 +44,12 @@ class Evaluate:
     channels = 3 if self.protocol == 'luma' else model.channels
     source = sources.Folder(self.data, channels=channels)
     _make_folder(self.output)
-    evaluator = evaluate.Evaluator(
-      model.network, source, scale=model.scale, protocol=self.protocol
-    )
+    if uneven := sources.uneven(source, model.scale):
+      print(
+        f'{len(uneven)} images are cut to a multiple of {model.scale}: {brief(uneven)}',
+        file=sys.stderr,
+      )
+    evaluator = evaluate.Evaluator(model.network, source, scale=model.scale, protocol=self.protocol)
     rows, indices, failed = self._measure(model, evaluator, source)
     summary = evaluate.summarise(rows) | {
       'failed': [f'{error.path.name}: {error.reason}' for error in failed],
@@ -216,14 +218,19 @@ def _report(failed: Sequence[ImageError], what: str) -> int:
 
 def _print_summary(summary: evaluate.Row) -> None:
   step = '' if summary['checkpoint_step'] is None else f', step {summary["checkpoint_step"]}'
-  print(f'{summary["network"]}{step}, x{summary["scale"]}, protocol {summary["protocol"]}, '
-        f'{summary["n"]} images')
+  print(
+    f'{summary["network"]}{step}, x{summary["scale"]}, protocol {summary["protocol"]}, '
+    f'{summary["n"]} images'
+  )
   line = '{:10s} {:>9s} {:>9s} {:>8s}'.format
   print(line('', summary['network'][:9], 'bicubic', 'gain'))
   for label, name, digits in (
-    ('PSNR', 'psnr', 3), ('SSIM', 'ssim', 4),
-    ('  centre', 'psnr_centre', 3), ('  centre', 'ssim_centre', 4),
-    ('  pooled', 'psnr_pooled', 3), ('  uncropped', 'psnr_uncropped', 3),
+    ('PSNR', 'psnr', 3),
+    ('SSIM', 'ssim', 4),
+    ('  centre', 'psnr_centre', 3),
+    ('  centre', 'ssim_centre', 4),
+    ('  pooled', 'psnr_pooled', 3),
+    ('  uncropped', 'psnr_uncropped', 3),
   ):
     ours, bicubic = summary[name], summary[f'bicubic_{name}']
     number = f'{{:.{digits}f}}'.format

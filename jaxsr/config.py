@@ -8,6 +8,7 @@ import dataclasses
 import json
 from typing import Any
 
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxsr import models, step
@@ -97,9 +98,13 @@ def check(config: ConfigDict) -> None:
   _rule(data.threads >= 1, 'config.data.threads', data.threads, 'is less than 1')
   _rule(data.workers >= 0, 'config.data.workers', data.workers, 'is negative')
   _rule(0 <= data.by_error <= 1, 'config.data.by_error', data.by_error, 'is not in [0, 1]')
-  _rule(optimizer.learning_rate > 0, 'config.optimizer.learning_rate', optimizer.learning_rate,
-        'is not positive')
-  step.make_objective(config.loss)
+  _rule(
+    optimizer.learning_rate > 0,
+    'config.optimizer.learning_rate',
+    optimizer.learning_rate,
+    'is not positive',
+  )
+  step.make_objective(dict(config.loss))
   build_network(config)
 
 
@@ -108,7 +113,7 @@ def _rule(holds: bool, name: str, value: Any, what: str) -> None:
     raise UserError(f'{name}={value} {what}')
 
 
-def build_network(config: ConfigDict | dict):
+def build_network(config: ConfigDict | dict) -> nn.Module:
   """Build the network that a config describes."""
   options = dict(config['model'])
   name = options.pop('name', None)
@@ -140,8 +145,14 @@ def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
 # What may change from one start of a run to the next without changing what it computes, or only
 # how long it goes on.
 FREE = ('steps', 'log', 'eval', 'save', 'max_skipped', 'devices')
-FREE_DATA = ('data.train', 'data.val', 'data.threads', 'data.workers', 'data.cache_gib',
-             'data.val_count')
+FREE_DATA = (
+  'data.train',
+  'data.val',
+  'data.threads',
+  'data.workers',
+  'data.cache_gib',
+  'data.val_count',
+)
 # What decides the shapes of the state.
 FIXED = ('model.', 'scale', 'channels')
 

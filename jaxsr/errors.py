@@ -1,7 +1,7 @@
 """What a user can get wrong."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -14,3 +14,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
   close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
   hint = f'did you mean {close[0]!r}? ' if close else ''
   return f'{hint}there are: {", ".join(known)}'
+
+
+def brief(items: Sequence[str], most: int = 5) -> str:
+  """Join the first items of a list, and count the others."""
+  more = f' and {len(items) - most} more' if len(items) > most else ''
+  return ', '.join(items[:most]) + more

@@ -78,19 +78,18 @@ def _floats(figures: dict[str, jax.Array]) -> Row:
 
 
 def _row(name: str, figures: Row, bicubic: Row) -> Row:
-  decibels = lambda value: float(metrics.psnr(value))  # noqa: E731
   return {
     'file': name,
-    'psnr': decibels(figures['mse']),
+    'psnr': metrics.psnr(figures['mse']),
     'ssim': figures['ssim'],
-    'bicubic_psnr': decibels(bicubic['mse']),
+    'bicubic_psnr': metrics.psnr(bicubic['mse']),
     'bicubic_ssim': bicubic['ssim'],
-    'psnr_centre': decibels(figures['mse_centre']),
+    'psnr_centre': metrics.psnr(figures['mse_centre']),
     'ssim_centre': figures['ssim_centre'],
-    'bicubic_psnr_centre': decibels(bicubic['mse_centre']),
+    'bicubic_psnr_centre': metrics.psnr(bicubic['mse_centre']),
     'bicubic_ssim_centre': bicubic['ssim_centre'],
-    'psnr_uncropped': decibels(figures['mse_uncropped']),
-    'bicubic_psnr_uncropped': decibels(bicubic['mse_uncropped']),
+    'psnr_uncropped': metrics.psnr(figures['mse_uncropped']),
+    'bicubic_psnr_uncropped': metrics.psnr(bicubic['mse_uncropped']),
     'mse': figures['mse'],
     'bicubic_mse': bicubic['mse'],
   }
@@ -104,8 +103,8 @@ def summarise(rows: Sequence[Row]) -> Row:
   spread = [row['psnr'] for row in rows]
   return summary | {
     'psnr_sd': float(np.std(spread, ddof=1)) if len(rows) > 1 else 0.0,
-    'psnr_pooled': float(metrics.psnr(mean('mse'))),
-    'bicubic_psnr_pooled': float(metrics.psnr(mean('bicubic_mse'))),
+    'psnr_pooled': metrics.psnr(mean('mse')),
+    'bicubic_psnr_pooled': metrics.psnr(mean('bicubic_mse')),
     'psnr_gain': mean('psnr') - mean('bicubic_psnr'),
     'psnr_gain_centre': mean('psnr_centre') - mean('bicubic_psnr_centre'),
     'images_below_bicubic': sum(row['psnr'] < row['bicubic_psnr'] for row in rows),

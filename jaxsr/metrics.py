@@ -5,6 +5,8 @@ side of the whole image. On chest films 1 % of the pixels, hard film edges and b
 near the border, can carry most of the squared error; the centre is where the anatomy is.
 """
 
+import math
+
 import dm_pix
 import jax
 import jax.numpy as jnp
@@ -14,10 +16,10 @@ from jaxtyping import Array, Float
 WINDOW = 11  # SSIM's Gaussian window, sigma 1.5 (Wang et al., 2004)
 EQUAL = 100.0  # dB given to equal images, whose PSNR is infinite; nothing is rated higher
 
-Images = Float[Array, 'b h w c']
+Images = Float[Array, 'b _ _ c']
 
 
-def quantise(image: Images, levels: int) -> Images:
+def quantise(image: Images, levels: int | jax.Array) -> Images:
   """Clip to [0, 1] and round to `levels` steps: 255 for 8 bit, 65535 for 16 bit."""
   return jnp.round(jnp.clip(image, 0.0, 1.0) * levels) / levels
 
@@ -33,10 +35,9 @@ def centre(image: Images) -> Images:
   return image[:, rows : image.shape[1] - rows, columns : image.shape[2] - columns]
 
 
-def psnr(mse: np.ndarray | float) -> np.ndarray:
-  """Turn mean squared errors, peak 1, into decibels; equal images get `EQUAL`."""
-  with np.errstate(divide='ignore'):
-    return np.minimum(-10.0 * np.log10(np.asarray(mse, np.float64)), EQUAL)
+def psnr(mse: float) -> float:
+  """Turn a mean squared error, peak 1, into decibels; equal images get `EQUAL`."""
+  return min(-10.0 * math.log10(mse), EQUAL) if mse > 0 else EQUAL
 
 
 def ssim(a: Images, b: Images) -> Float[Array, ' b']:

@@ -111,9 +111,7 @@ def _pool(image: Picture) -> Picture:
   return blocks.max(axis=(1, 3))[..., None]
 
 
-def _image(
-  image: Picture, resample: Image.Resampling = Image.Resampling.BICUBIC
-) -> Image.Image:
+def _image(image: Picture, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
   pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
   pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
   factor = CELL / max(pixels.shape[:2])

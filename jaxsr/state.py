@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Int
 
-Params = Any
+Params = Any  # also a tree of shapes or shardings, as the whole state may be
 
 
 @struct.dataclass
@@ -23,17 +22,17 @@ class Trainable:
 
 @struct.dataclass
 class State:
-  """All that a run has to remember.
+  """All that a run has to remember; scalars are int32.
 
   `step` counts batches and so is the position in the data. `skipped` counts the steps that were
   not finite and `skipped_in_row` those of them since the last finite one.
   """
 
-  step: Int[Array, '']
+  step: Any
   generator: Trainable
   ema: Params
-  skipped: Int[Array, '']
-  skipped_in_row: Int[Array, '']
+  skipped: Any
+  skipped_in_row: Any
 
 
 def init(
@@ -44,6 +43,4 @@ def init(
   params = variables.get('params', {})
   zero = jnp.zeros((), jnp.int32)
   trainable = Trainable(params, variables.get('batch_stats', {}), tx.init(params))
-  return State(
-    step=zero, generator=trainable, ema=params, skipped=zero, skipped_in_row=zero
-  )
+  return State(step=zero, generator=trainable, ema=params, skipped=zero, skipped_in_row=zero)

@@ -94,7 +94,7 @@ def make_train_step(
     (loss, (stats, scalars, error)), grads = jax.value_and_grad(loss_of, has_aux=True)(
       generator.params, generator.batch_stats, batch
     )
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     updates, opt_state = tx.update(grads, generator.opt_state, generator.params)
     params = optax.apply_updates(generator.params, updates)
     updated = Trainable(params, stats, opt_state)

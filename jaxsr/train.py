@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from jaxsr import config as configs
 from jaxsr import pictures, preemption, sharding, workdir
-from jaxsr.checkpoint import CheckpointError, Checkpoints
+from jaxsr.checkpoint import Checkpoints
 from jaxsr.data import pipeline, sources
 from jaxsr.data.films import Films
 from jaxsr.data.images import ImageError
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, brief
 from jaxsr.evaluate import Evaluator, Row, summarise
 from jaxsr.models import count_parameters
 from jaxsr.state import State, init
@@ -52,7 +52,7 @@ def _train(config: ConfigDict, folder: Path, *, allow_config_change: bool) -> in
   checkpoints = Checkpoints(folder / 'checkpoints')
   _check_config(config, folder, bool(checkpoints.steps()), allowed=allow_config_change)
   train_source, val_source = sources.training(config), sources.validation(config)
-  _report(train_source, val_source)
+  _report(train_source, val_source, config.scale)
   run = assemble(config, mesh)
   state = _restore(run, checkpoints, mesh)
   start = int(state.step)
@@ -62,9 +62,12 @@ def _train(config: ConfigDict, folder: Path, *, allow_config_change: bool) -> in
   if jax.process_index() == 0:
     workdir.write_config(folder, configs.to_dict(config))
   parameters = count_parameters({'params': state.ema})
-  print(f'{config.model.name}: {parameters:,} parameters; {len(train_source)} images to train on, '
-        f'{len(val_source)} to validate; {mesh.size} x {mesh.devices.flat[0].device_kind}'
-        + (f'; resumed at step {start}' if start else ''), flush=True)
+  print(
+    f'{config.model.name}: {parameters:,} parameters; {len(train_source)} images to train on, '
+    f'{len(val_source)} to validate; {mesh.size} x {mesh.devices.flat[0].device_kind}'
+    + (f'; resumed at step {start}' if start else ''),
+    flush=True,
+  )
   evaluator = Evaluator(run.network, val_source, scale=config.scale)
   films = _films(config, train_source)
   with preemption.handled() as stop:
@@ -84,7 +87,7 @@ def assemble(config: ConfigDict, mesh: jax.sharding.Mesh) -> Run:
   """Build the network and its jitted, sharded, donated step."""
   network = configs.build_network(config)
   tx, schedule = make_optimizer(steps=config.steps, **config.optimizer)
-  objective = make_objective(config.loss)
+  objective = make_objective(dict(config.loss))
   step = make_train_step(network, objective, tx, schedule, config.ema)
   everywhere = sharding.replicated(mesh)
   side = config.data.patch + 2 * config.data.margin
@@ -120,17 +123,23 @@ def _check_config(config: ConfigDict, folder: Path, started: bool, *, allowed: b
     print(f'note: {name} was {was}, is now {now}: the result will not be the same bit for bit')
 
 
-def _report(train_source: sources.Source, val_source: sources.Source) -> None:
-  """Say what was left out, and what validation shares with training."""
+def _report(train_source: sources.Source, val_source: sources.Source, scale: int) -> None:
+  """Say what was left out or cut, and what validation shares with training."""
   for name, source in (('training', train_source), ('validation', val_source)):
     if source.rejected:
       total = len(source.rejected) + len(source)
       print(f'left out of {name}: {len(source.rejected)} of {total} images', file=sys.stderr)
-      print(workdir.describe([str(error) for error in source.rejected]), file=sys.stderr)
+      for error in source.rejected[:10]:
+        print(f'  {error}', file=sys.stderr)
+    if uneven := sources.uneven(source, scale):
+      print(f'{len(uneven)} images of {name} are cut to a multiple of {scale}: {brief(uneven)}')
   shared = sources.shared_patients(train_source.names, val_source.names)
   if shared:
-    print(f'warning: {shared} of {len(val_source)} validation images show patients that are '
-          'trained on; their figures flatter the network', file=sys.stderr)
+    print(
+      f'warning: {shared} of {len(val_source)} validation images show patients that are '
+      'trained on; their figures flatter the network',
+      file=sys.stderr,
+    )
 
 
 def _restore(run: Run, checkpoints: Checkpoints, mesh: jax.sharding.Mesh) -> State:
@@ -248,8 +257,12 @@ class _Log:
     self.table = workdir.Table(folder, step=start)
     self._config, self._summary = config, Summary(folder, step=start)
     self._bar = tqdm(
-      initial=start, total=config.steps, unit='step', disable=not sys.stderr.isatty(),
-      dynamic_ncols=True, smoothing=0.1,
+      initial=start,
+      total=config.steps,
+      unit='step',
+      disable=not sys.stderr.isatty(),
+      dynamic_ncols=True,
+      smoothing=0.1,
     )
     self._started = self._since = time.perf_counter()
     self._start = self._step = start

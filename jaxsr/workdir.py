@@ -8,7 +8,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,9 @@ class Table:
     if self._path.exists():
       with self._path.open(newline='', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
-      self._rows = [row for row in rows if (row.get('step') or '').isdigit() and int(row['step']) <= step]
+      self._rows = [
+        row for row in rows if (row.get('step') or '').isdigit() and int(row['step']) <= step
+      ]
 
   def has(self, step: int) -> bool:
     """Tell whether a step was evaluated."""
@@ -118,9 +120,3 @@ class Table:
   def last(self) -> dict[str, Any] | None:
     """Give the newest row."""
     return self._rows[-1] if self._rows else None
-
-
-def describe(rows: Sequence[str]) -> str:
-  """Join messages, the first ten of many."""
-  shown = list(rows[:10])
-  return '\n'.join(shown + ([f'... and {len(rows) - 10} more'] if len(rows) > 10 else []))

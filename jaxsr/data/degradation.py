@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt
 from PIL import Image
 
-Raw = UInt[np.ndarray, 'h w c']
+Raw = UInt[np.ndarray, '_ _ c']
 
 
 def cut(image: Raw, scale: int) -> Raw:

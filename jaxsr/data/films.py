@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections import OrderedDict
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +78,7 @@ class Films:
       film = self._get(candidate)
       if film is not None:
         return film
-    raise ImageError(self.source.names[index], 'is damaged, and so are all the others')
+    raise ImageError(Path(self.source.names[index]), 'is damaged, and so are all the others')
 
   def _get(self, index: int) -> Film | None:
     with self._lock:

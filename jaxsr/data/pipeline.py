@@ -60,7 +60,7 @@ class Crop:
     block = int(np.searchsorted(film.error, rng.random(), side='right'))
     block = min(block, film.error.size - 1)
     pixel = np.array(divmod(block, columns)) * BLOCK + rng.integers(BLOCK, size=2)
-    return list(pixel - rng.integers(self.patch, size=2) - self.margin)
+    return (pixel - rng.integers(self.patch, size=2) - self.margin).tolist()
 
 
 def _place(

@@ -8,7 +8,7 @@ and `rejected` lists the errors of files that were left out from the start.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt
@@ -20,6 +20,7 @@ from jaxsr.errors import UserError
 Raw = UInt[np.ndarray, 'h w c']
 
 
+@runtime_checkable
 class Source(Protocol):
   """Images by number."""
 
@@ -58,6 +59,7 @@ class Folder:
   def __init__(self, root: str | Path, *, channels: int = 1, minimum: int = 1):
     self.root, self.channels = Path(root), channels
     self.paths: list[Path] = []
+    self.sizes: list[tuple[int, int]] = []
     self.rejected: list[images.ImageError] = []
     depths = {8}
     for path in images.find(root):
@@ -71,6 +73,7 @@ class Folder:
         self.rejected.append(error)
       else:
         self.paths.append(path)
+        self.sizes.append((height, width))
         depths.add(bits)
     if not self.paths:
       raise UserError(f'{root}: no usable image; {self.rejected[0]}')
@@ -90,6 +93,12 @@ def deepen(image: Raw, bits: int) -> Raw:
   if bits == 16 and image.dtype == np.uint8:
     return image.astype(np.uint16) * 257
   return image
+
+
+def uneven(source: Source, scale: int) -> list[str]:
+  """Describe the files whose sides are no multiples of the scale, and so are cut."""
+  sizes = zip(source.names, getattr(source, 'sizes', ()), strict=False)
+  return [f'{name} ({w}x{h})' for name, (h, w) in sizes if h % scale or w % scale]
 
 
 class Subset:
@@ -135,7 +144,11 @@ def _source(config: Any, name: str, *, start: int, count: int, minimum: int) -> 
       f'config.data.phantom.size={options.size} is smaller than a crop with its margins, {minimum}'
     )
   return Phantoms(
-    seed=options.seed, start=start, count=count, size=options.size, bits=options.bits,
+    seed=options.seed,
+    start=start,
+    count=count,
+    size=options.size,
+    bits=options.bits,
     channels=config.channels,
   )
 

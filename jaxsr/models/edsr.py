@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
@@ -13,7 +14,7 @@ class ResidualBlock(nn.Module):
 
   features: int
   residual_scaling: float
-  dtype: jnp.dtype
+  dtype: DTypeLike
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
@@ -39,7 +40,7 @@ class EDSR(nn.Module):
   residual_scaling: float = 1.0
   upsampler: str = 'shuffle'
   bicubic_skip: bool = False
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
@@ -52,7 +53,7 @@ class EDSR(nn.Module):
     image = self._image(x)
     return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
 
-  def _image(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b sh sw c']:
+  def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
     if self.upsampler == 'direct':
       x = nn.Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)

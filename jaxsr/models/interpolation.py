@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
@@ -12,7 +13,7 @@ class Bicubic(nn.Module):
 
   scale: int = 4
   channels: int = 1
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     return ops.upsample(lr, self.scale)
@@ -23,7 +24,7 @@ class Lanczos(nn.Module):
 
   scale: int = 4
   channels: int = 1
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     return ops.upsample(lr, self.scale, method='lanczos3')

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
@@ -20,7 +21,7 @@ class SRCNN(nn.Module):
   channels: int = 1
   features: Sequence[int] = (64, 32)
   kernels: Sequence[int] = (9, 5, 5)
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
@@ -18,16 +19,16 @@ class VDSR(nn.Module):
   channels: int = 1
   features: int = 64
   blocks: int = 20
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     bicubic = ops.upsample(lr, self.scale)
     x = bicubic.astype(self.dtype)
     for i in range(self.blocks - 1):
-      x = nn.Conv(
-        self.features, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}'
-      )(x)
+      x = nn.Conv(self.features, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}')(
+        x
+      )
       x = nn.relu(x)
       self.sow('features', 'trunk', x)
     last = f'conv_{self.blocks - 1}'

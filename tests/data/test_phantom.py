@@ -78,15 +78,16 @@ def test_any_multiple_of_eight_renders(size):
 
 @pytest.mark.parametrize('index', [0, 1, 2])
 def test_nodules_are_local_and_bright(index):
-  with_them, without = (phantom(0, index, size=512, bits=16, nodules=n).astype(float)
-                        for n in (2, 0))
+  with_them, without = (
+    phantom(0, index, size=512, bits=16, nodules=n).astype(float) for n in (2, 0)
+  )
   added = with_them - without
   rows, columns = np.indices(added.shape)
   far = np.ones(added.shape, bool)
   for nodule in phantom_nodules(0, index, size=512, nodules=2):
     far &= np.hypot(rows - nodule.row, columns - nodule.column) > 4 * nodule.radius
     row, column = round(nodule.row), round(nodule.column)
-    assert added[row - 1:row + 2, column - 1:column + 2].mean() > 257  # a grey level of 8 bits
+    assert added[row - 1 : row + 2, column - 1 : column + 2].mean() > 257  # a grey level of 8 bits
   assert np.abs(added[far]).max() == 0
 
 
@@ -133,11 +134,18 @@ def test_bicubic_restores_as_much_as_on_clinical_films():
     assert 34 < 10 * np.log10(255**2 / np.mean(error**2)) < 48
 
 
-@pytest.mark.parametrize('arguments, words', [
-    (dict(seed=-1, index=0), 'seed=-1'), (dict(seed=0, index=-2), 'index=-2'),
-    (dict(seed=0, index=0, size=100), 'size=100'), (dict(seed=0, index=0, size=56), 'size=56'),
-    (dict(seed=0, index=0, size=2056), 'size=2056'), (dict(seed=0, index=0, bits=12), 'bits=12'),
-    (dict(seed=0, index=0, nodules=-1), 'nodules=-1')])
+@pytest.mark.parametrize(
+  'arguments, words',
+  [
+    (dict(seed=-1, index=0), 'seed=-1'),
+    (dict(seed=0, index=-2), 'index=-2'),
+    (dict(seed=0, index=0, size=100), 'size=100'),
+    (dict(seed=0, index=0, size=56), 'size=56'),
+    (dict(seed=0, index=0, size=2056), 'size=2056'),
+    (dict(seed=0, index=0, bits=12), 'bits=12'),
+    (dict(seed=0, index=0, nodules=-1), 'nodules=-1'),
+  ],
+)
 def test_errors_name_value_and_rule(arguments, words):
   with pytest.raises(ValueError, match=f'^{words}: must be [^\n]*; [^\n]*$'):
     phantom(**arguments)

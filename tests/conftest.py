@@ -1,0 +1,64 @@
+"""What tests share. Four virtual devices stand in for an accelerator's."""
+
+import os
+
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+)
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from jaxsr import config as configs
+from jaxsr.data import images
+from jaxsr.data.phantom import phantom
+
+flags.FLAGS.mark_as_parsed()
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def shared():
+  """Give the folder of real films and published figures; skip where it is absent."""
+  folder = Path(os.environ.get('JAXSR_SHARED', ROOT.parent / 'shared'))
+  if not (folder / 'nih').is_dir():
+    pytest.skip(f'{folder} is absent (real films and published figures; set JAXSR_SHARED)')
+  return folder
+
+
+@pytest.fixture(scope='session')
+def film():
+  """Draw a phantom, uint8 [128, 128, 1]."""
+  return phantom(3, 0, size=128)[..., None]
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Make a folder of four small films, one of them below a sub-folder."""
+  root = tmp_path / 'films'
+  (root / 'deeper').mkdir(parents=True)
+  for i, name in enumerate(('a.png', 'b.png', 'deeper/c.png', 'd.tif')):
+    images.write(root / name, phantom(5, i, size=128)[..., None])
+  return root
+
+
+@pytest.fixture
+def tiny():
+  """Make a config that trains a tiny network on phantoms in seconds, on one device."""
+  config = configs.smoke(configs.base())
+  config.model = configs.network(
+    'edsr', features=8, blocks=1, upsampler='direct', bicubic_skip=True
+  )
+  config.loss.mse = 1.0
+  config.devices = 1
+  return config
+
+
+@pytest.fixture
+def rng():
+  """Give a generator of known seed."""
+  return np.random.default_rng(0)

@@ -1,0 +1,192 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxsr import cli, config, predictor
+from jaxsr.data import degradation, images
+from jaxsr.data.phantom import phantom
+from jaxsr.train import train
+
+PER_IMAGE = (
+  'file psnr ssim bicubic_psnr bicubic_ssim psnr_centre ssim_centre bicubic_psnr_centre '
+  'psnr_uncropped'
+)
+SUMMARY = (
+  'n psnr psnr_sd ssim bicubic_psnr bicubic_ssim psnr_centre ssim_centre bicubic_psnr_centre '
+  'psnr_pooled psnr_uncropped parameters scale protocol checkpoint_step'
+)
+
+
+def jaxsr(*arguments):
+  """Run the console command; return its exit code."""
+  with pytest.raises(SystemExit) as caught:
+    cli.main([str(argument) for argument in arguments])
+  return caught.value.code
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """Train two steps of a gray network."""
+  experiment = config.smoke(config.base())
+  experiment.model = config.network('srcnn', features=(4, 2), kernels=(3, 1, 3))
+  experiment.loss.l1 = 1.0
+  experiment.devices, experiment.steps = 1, 2
+  folder = tmp_path_factory.mktemp('run')
+  assert train(experiment, folder) == 0
+  return folder
+
+
+def table(path):
+  with path.open(newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def test_evaluate_writes_table_summary_and_sheet(run, folder, tmp_path, capsys):
+  output = tmp_path / 'eval'
+  assert jaxsr('evaluate', '--checkpoint', run, '--data', folder, '--output', output) == 0
+  rows = table(output / 'per_image.csv')
+  assert [row['file'] for row in rows] == ['a.png', 'b.png', 'd.tif', 'deeper/c.png']
+  assert set(PER_IMAGE.split()) <= rows[0].keys()
+  summary = json.loads((output / 'summary.json').read_text())
+  assert set(SUMMARY.split()) <= summary.keys()
+  psnr = np.array([float(row['psnr']) for row in rows])
+  assert summary['n'] == 4 and summary['checkpoint_step'] == 2 and summary['scale'] == 4
+  assert summary['psnr'] == pytest.approx(psnr.mean())
+  assert summary['psnr_sd'] == pytest.approx(psnr.std(ddof=1))
+  pooled = -10 * np.log10(np.mean([float(row['mse']) for row in rows]))
+  assert summary['psnr_pooled'] == pytest.approx(pooled)
+  assert summary['parameters'] == 4 * 9 + 4 + 4 * 2 + 2 + 9 * 2 + 1
+  assert Image.open(output / 'contact_sheet.png').width > 2000
+  shown = capsys.readouterr().out
+  assert 'worse than bicubic on 4 of 4 images' in shown and 'bicubic' in shown
+
+
+def test_the_figures_are_those_of_what_upscale_writes(run, folder, tmp_path):
+  """Do the protocol by hand with files: shrink, `jaxsr upscale`, compare."""
+  small, large = tmp_path / 'small', tmp_path / 'large'
+  small.mkdir()
+  hr = images.read(folder / 'a.png')
+  images.write(small / 'a.png', degradation.downscale(hr, 4))
+  assert jaxsr('upscale', small, '--checkpoint', run, '--output', large) == 0
+  error = (images.read(large / 'a.png').astype(float) - hr)[4:-4, 4:-4]
+  psnr = 10 * np.log10(255**2 / np.square(error).mean())
+  jaxsr('evaluate', '--checkpoint', run, '--data', folder / 'a.png', '--output', tmp_path / 'eval')
+  (row,) = table(tmp_path / 'eval' / 'per_image.csv')
+  assert float(row['psnr']) == pytest.approx(psnr, abs=1e-3)
+
+
+@pytest.mark.parametrize('name', ['bicubic', 'lanczos'])
+@pytest.mark.parametrize('scale', [2, 3, 8])
+def test_interpolations_stand_in_every_table(folder, tmp_path, name, scale):
+  options = ('--checkpoint', name, '--scale', scale, '--data', folder, '--output', tmp_path / 'e')
+  assert jaxsr('evaluate', *options) == 0
+  summary = json.loads((tmp_path / 'e' / 'summary.json').read_text())
+  assert (summary['parameters'], summary['checkpoint_step'], summary['scale']) == (0, None, scale)
+  assert abs(summary['psnr_gain']) < 1 and (name != 'bicubic' or summary['psnr_gain'] == 0)
+
+
+def test_upscale_keeps_names_tree_depth_and_range(run, folder, tmp_path):
+  deep = phantom(9, 0, size=64, bits=16)[..., None]
+  images.write(folder / 'deeper' / 'deep film.png', deep)
+  shutil.copy(folder / 'a.png', folder / 'deeper' / 'a.png')
+  assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out') == 0
+  for path in images.find(folder):
+    before, after = images.read(path), images.read(tmp_path / 'out' / path.relative_to(folder))
+    assert after.dtype == before.dtype
+    assert after.shape == (4 * before.shape[0], 4 * before.shape[1], 1)
+    assert abs(float(after.mean()) - float(before.mean())) < 0.01 * np.iinfo(before.dtype).max
+  after = images.read(tmp_path / 'out' / 'deeper' / 'deep film.png')
+  expected = degradation.upscale(deep, 4)
+  assert np.abs(after.astype(int) - expected).max() <= 1
+  assert len(np.unique(after)) > 2000
+
+
+def test_upscale_takes_a_file_to_a_file_or_a_folder(run, folder, tmp_path):
+  one = folder / 'a.png'
+  assert jaxsr('upscale', one, '--checkpoint', run, '--output', tmp_path / 'sr.tif') == 0
+  assert images.read(tmp_path / 'sr.tif').shape == (512, 512, 1)
+  assert jaxsr('upscale', one, '--checkpoint', run, '--output', tmp_path / 'new') == 0
+  np.testing.assert_array_equal(
+    images.read(tmp_path / 'new' / 'a.png'), images.read(tmp_path / 'sr.tif')
+  )
+
+
+def test_one_bad_image_is_named_and_the_exit_code_says_so(run, folder, tmp_path, capsys):
+  (folder / 'empty.png').write_bytes(b'')
+  rgb = np.zeros((64, 64, 3), np.uint8)
+  rgb[..., 0] = 200
+  images.write(folder / 'photo.png', rgb)
+  evaluate = ('evaluate', '--checkpoint', run, '--data', folder, '--output', tmp_path / 'eval')
+  assert jaxsr(*evaluate) == 1
+  error = capsys.readouterr().err
+  assert 'empty.png: is empty' in error and 'photo.png: is in colour' in error
+  summary = json.loads((tmp_path / 'eval' / 'summary.json').read_text())
+  assert summary['n'] == 4 and len(summary['failed']) == 2
+  assert jaxsr('upscale', folder, '--checkpoint', run, '--output', tmp_path / 'out') == 1
+  streams = capsys.readouterr()
+  assert 'wrote 4 of 6' in streams.out and 'empty.png: is empty' in streams.err
+  assert len(images.find(tmp_path / 'out')) == 4
+
+
+def test_an_image_too_small_to_measure_is_named(folder, tmp_path, capsys):
+  images.write(folder / 'stamp.png', np.zeros((20, 20, 1), np.uint8))
+  options = ('--checkpoint', 'bicubic', '--data', folder, '--output', tmp_path)
+  assert jaxsr('evaluate', *options) == 1
+  assert 'is 20x20, smaller than the 30 pixels' in capsys.readouterr().err
+
+
+def test_sizes_that_are_no_multiple_are_cut_and_that_is_said(folder, tmp_path, capsys):
+  images.write(folder / 'odd.png', np.zeros((127, 126, 1), np.uint8))
+  options = ('--checkpoint', 'bicubic', '--data', folder, '--output', tmp_path)
+  assert jaxsr('evaluate', *options) == 0
+  assert 'odd.png' in capsys.readouterr().err
+  assert json.loads((tmp_path / 'summary.json').read_text())['n'] == 5
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (('evaluate', '--checkpoint', 'gone', '--data', '{folder}'), "checkpoint 'gone' is neither"),
+    (('evaluate', '--checkpoint', 'bicubic', '--data', '{folder}/gone'), 'no such file'),
+    (('evaluate', '--checkpoint', 'bicubic', '--scale', '5', '--data', '{folder}'), 'scale 5'),
+    (('evaluate', '--checkpoint', 'bicubic', '--data', '{empty}'), 'holds no image'),
+    (('evaluate', '--checkpoint', '{empty}', '--data', '{folder}'), 'is neither the folder'),
+  ],
+)
+def test_what_is_wrong_is_said_in_one_line(folder, tmp_path, capsys, arguments, message):
+  empty = tmp_path / 'empty'
+  empty.mkdir()
+  filled = [a.format(folder=folder, empty=empty) for a in arguments]
+  assert jaxsr(*filled, '--output', tmp_path / 'out') == 2
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert len(lines) == 1 and message in lines[0]
+  assert not (tmp_path / 'out').exists()
+
+
+def test_an_input_is_never_overwritten(run, folder, capsys):
+  before = (folder / 'a.png').read_bytes()
+  for output in (folder, folder / '.'):
+    assert jaxsr('upscale', folder, '--checkpoint', run, '--output', output) == 2
+    assert 'would overwrite' in capsys.readouterr().err
+  assert (folder / 'a.png').read_bytes() == before
+
+
+def test_a_prediction_keeps_sixteen_bits_apart(run):
+  """Two inputs that differ below 8 bit give outputs that differ."""
+  upscale = predictor.make_upscale(predictor.load('bicubic'))
+  low = np.full((16, 16, 1), 30_000, np.uint16)
+  assert upscale(low).dtype == np.uint16
+  np.testing.assert_array_equal(upscale(low), 30_000)
+  np.testing.assert_array_equal(upscale(low + 1), 30_001)
+
+
+def test_phantoms_can_be_written(tmp_path, capsys):
+  options = ('--output', tmp_path, '--count', 2, '--size', 64, '--bits', 16)
+  assert jaxsr('phantom', *options) == 0
+  assert [images.read(p).dtype for p in images.find(tmp_path)] == [np.uint16] * 2
+  assert jaxsr('phantom', '--output', tmp_path, '--size', 63) == 2
+  assert 'error: ' in capsys.readouterr().err

@@ -1,0 +1,115 @@
+"""The two ways a person starts a run, as a person does: in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxsr.data import images
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(path.name for path in (ROOT / 'configs').glob('*.py'))
+
+
+def start(*arguments, **options):
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  return subprocess.Popen(
+    [sys.executable, str(ROOT / 'main.py'), *map(str, arguments)],
+    env=environment,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    cwd=ROOT,
+    **options,
+  )
+
+
+def main(*arguments):
+  """Run main.py; return exit code, output, errors and seconds."""
+  begun = time.perf_counter()
+  process = start(*arguments)
+  out, err = process.communicate(timeout=300)
+  return process.returncode, out, err, time.perf_counter() - begun
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_config_runs(name, tmp_path):
+  code, out, err, _ = main(f'--config=configs/{name}:smoke', f'--workdir={tmp_path}')
+  assert code == 0, err
+  assert 'finished at step 4' in out
+  assert 'Warning' not in err
+
+
+def test_sigterm_saves_and_leaves_with_75(tmp_path):
+  arguments = (
+    '--config=configs/quickstart.py:smoke',
+    f'--workdir={tmp_path}',
+    '--config.steps=100000',
+    '--config.eval=100000',
+  )
+  process = start(*arguments)
+  while not (tmp_path / 'checkpoints').is_dir():
+    time.sleep(0.05)
+    assert process.poll() is None, process.communicate()
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate(timeout=60)
+  assert process.returncode == 75, err
+  assert 'stopped by SIGTERM at step' in out
+  steps = [p.name for p in (tmp_path / 'checkpoints').iterdir()]
+  assert out.split('at step ')[-1].split(',')[0] in steps
+
+
+BAD = [
+  (['--config=configs/gone.py'], 'gone.py'),
+  (['--config=configs/quickstart.py', '--config.optimiser.b1=0.1'], 'Did you mean "optimizer"'),
+  (['--config=configs/quickstart.py', '--config.model.name=edsrr'], "did you mean 'edsr'"),
+  (['--config=configs/quickstart.py', '--config.model.blocks=many'], 'blocks'),
+  (['--config=configs/quickstart.py', '--config.scale=5'], 'scale 5 is not built'),
+  (['--config=configs/quickstart.py', '--config.steps=0'], 'config.steps=0 is less than 1'),
+  (['--config=configs/quickstart.py:smok'], "only 'smoke'"),
+  (['--config=configs/quickstart.py', '--config.loss.mse=0.0'], 'config.loss is empty'),
+  (['--config=configs/quickstart.py', '--config.data.train={empty}'], 'holds no image'),
+  (['--config=configs/quickstart.py', '--config.data.train={gone}'], 'no such file'),
+  (['--config=configs/quickstart.py', '--config.data.val={small}'], None),
+  (['--config=configs/quickstart.py', '--config.data.train={small}'], 'smaller than'),
+  (['--config=configs/quickstart.py', '--config.data.train={colour}'], 'in colour'),
+  (['--config=configs/quickstart.py', '--config.data.train={damaged}'], 'is truncated'),
+  (['--config=configs/quickstart.py', '--confg.steps=3'], 'confg'),
+  (['configs/quickstart.py'], 'not understood'),
+  ([], '--config is missing'),
+]
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [case for case in BAD if case[1]])
+def test_bad_input_is_one_line_within_seconds(arguments, message, tmp_path, film):
+  folders = {name: tmp_path / name for name in ('empty', 'gone', 'small', 'colour', 'damaged')}
+  for name, folder in folders.items():
+    if name != 'gone':
+      folder.mkdir()
+  images.write(folders['small'] / 'a.png', film[:32, :32])
+  images.write(folders['colour'] / 'a.png', np.full((512, 512, 3), (1, 2, 3), np.uint8))
+  images.write(folders['damaged'] / 'a.png', film)
+  whole = (folders['damaged'] / 'a.png').read_bytes()
+  (folders['damaged'] / 'a.png').write_bytes(whole[:-100])
+  filled = [a.format(**folders) for a in arguments]
+  code, _, err, seconds = main(*filled, f'--workdir={tmp_path / "run"}')
+  assert code in (1, 2)
+  lines = err.strip().splitlines()
+  assert len(lines) == 1 and lines[0].startswith('error: ') and message in lines[0], err
+  assert seconds < 20  # 3 on an idle machine
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
+  (tmp_path / 'file').write_text('')
+  code, _, err, _ = main('--config=configs/quickstart.py', f'--workdir={tmp_path / "file" / "run"}')
+  assert code == 2 and 'cannot be written' in err and len(err.strip().splitlines()) == 1
+
+
+def test_tensorflow_is_never_imported():
+  code = 'import sys, jaxsr.cli, jaxsr.train; sys.exit("tensorflow" in sys.modules)'
+  assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

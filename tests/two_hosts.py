@@ -1,0 +1,19 @@
+"""One host of two: folder, config as JSON, and which host this is."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+PORT = 21_847
+
+if __name__ == '__main__':
+  folder, text, process = sys.argv[1:]
+  jax.distributed.initialize(f'127.0.0.1:{PORT}', 2, int(process))
+  from jaxsr.train import train
+
+  config = ConfigDict(json.loads(text))
+  config.devices = 0
+  sys.exit(train(config, Path(folder)))
