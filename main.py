@@ -32,13 +32,13 @@ def main(argv: Sequence[str]) -> int:
 
       jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     return train(_CONFIG.value, Path(_WORKDIR.value), allow_config_change=_ALLOW.value)
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     from jaxsr.errors import UserError
 
-    if not isinstance(error, UserError) or (_DEBUG.present and _DEBUG.value):
+    if not isinstance(error, (UserError, OSError)) or '--debug' in argv:
       raise
     print(f'error: {error}', file=sys.stderr)
-    return 2
+    return 2 if isinstance(error, UserError) else 1
 
 
 def _parse(argv: Sequence[str]) -> None:

@@ -43,6 +43,10 @@ class Checkpoints:
       return []
     return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit() and p.is_dir())
 
+  def started(self) -> bool:
+    """Tell whether anything was ever saved, be it whole or set aside."""
+    return bool(self.steps()) or any(self.folder.glob('*.bad*'))
+
   def save(self, step: int, state: Tree, *, psnr: float | None = None) -> None:
     """Begin to save a state; `psnr` is its validation figure, if it has one.
 
@@ -113,7 +117,7 @@ class Checkpoints:
   ) -> tuple[Tree, int]:
     steps = [s for s in self.steps() if step is None or s <= step]
     if not steps:
-      raise CheckpointError(f'{self.folder}: holds no checkpoint; train first')
+      raise CheckpointError(f'{self.folder}: holds no checkpoint that is whole; train first')
     for candidate in reversed(steps):
       try:
         return self._load(candidate, target, parts), candidate

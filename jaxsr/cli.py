@@ -192,6 +192,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
       raise
     print(f'error: {error}', file=sys.stderr)
     code = NOT_UNDERSTOOD
+  except OSError as error:
+    if command.debug:
+      raise
+    print(f'error: {error.filename}: {error.strerror}', file=sys.stderr)
+    code = SOME_FAILED
   except KeyboardInterrupt:
     code = 130
   sys.exit(code)

@@ -11,10 +11,10 @@ from tensorboardX import summary as protos
 
 
 class Summary:
-  """A run's event files; on a resumed run, what lies beyond `step` is hidden."""
+  """A run's event files; of a run that resumes, what lies beyond `step` is hidden."""
 
   def __init__(self, folder: Path, *, step: int):
-    self._writer = SummaryWriter(str(folder), purge_step=step or None, flush_secs=10)
+    self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=10)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Write one row."""

@@ -50,7 +50,7 @@ def _train(config: ConfigDict, folder: Path, *, allow_config_change: bool) -> in
   mesh = sharding.make_mesh(config.devices)
   sharding.check_batch(config.batch_size, mesh)
   checkpoints = Checkpoints(folder / 'checkpoints')
-  _check_config(config, folder, bool(checkpoints.steps()), allowed=allow_config_change)
+  _check_config(config, folder, checkpoints.started(), allowed=allow_config_change)
   train_source, val_source = sources.training(config), sources.validation(config)
   _report(train_source, val_source, config.scale)
   run = assemble(config, mesh)
@@ -143,7 +143,7 @@ def _report(train_source: sources.Source, val_source: sources.Source, scale: int
 
 
 def _restore(run: Run, checkpoints: Checkpoints, mesh: jax.sharding.Mesh) -> State:
-  if not checkpoints.steps():
+  if not checkpoints.started():
     return run.init()
   return checkpoints.restore(run.shapes, repair=jax.process_index() == 0)
 

@@ -127,6 +127,9 @@ def test_when_all_are_damaged_it_does_not_start_over(two, capsys):
   with pytest.raises(CheckpointError, match='none of its 2 checkpoints is whole'):
     two.restore(shapes(make_state()), repair=True)
   assert capsys.readouterr().err.count('set aside') == 2
+  assert two.started() and not two.steps()
+  with pytest.raises(CheckpointError, match='holds no checkpoint that is whole'):
+    two.restore(shapes(make_state()), repair=True)
 
 
 def test_strays_are_not_taken_for_checkpoints(two):

@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import signal
@@ -11,33 +10,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from runs import final, rows, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
-from jaxsr import predictor, preemption, sharding, workdir
-from jaxsr.checkpoint import Checkpoints
+from jaxsr import predictor, preemption, workdir
 from jaxsr.errors import UserError
-from jaxsr.train import Diverged, assemble, train
+from jaxsr.train import Diverged, train
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = (
   'step psnr ssim bicubic_psnr bicubic_ssim psnr_centre bicubic_psnr_centre loss images_per_second'
 )
-
-
-def final(config, folder):
-  """Restore the last state of a run."""
-  run = assemble(config, sharding.make_mesh(config.devices))
-  return jax.device_get(Checkpoints(folder / 'checkpoints').restore(run.shapes))
-
-
-def same(a, b):
-  return jax.tree.all(jax.tree.map(np.array_equal, a, b))
-
-
-def rows(folder):
-  with (folder / 'metrics.csv').open(newline='') as file:
-    return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope='module')

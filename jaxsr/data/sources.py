@@ -109,6 +109,8 @@ class Subset:
     self.indices = [i * len(source) // count for i in range(count)]
     self.names = [source.names[i] for i in self.indices]
     self.bits, self.rejected = source.bits, source.rejected
+    sizes = getattr(source, 'sizes', None)
+    self.sizes = [sizes[i] for i in self.indices] if sizes else []
 
   def __len__(self) -> int:
     return len(self.indices)

@@ -49,7 +49,7 @@ def build(
 
   Raises UserError for an unknown name, option, scale or precision.
   """
-  options = dict(options or {})
+  options = {k: tuple(v) if isinstance(v, list) else v for k, v in (options or {}).items()}
   if name not in MODELS:
     raise UserError(f'network {name!r} is unknown: {nearest(name, MODELS)}')
   if scale not in SCALES:
