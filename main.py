@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
       import jax
 
       jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    return train(_CONFIG.value, Path(_WORKDIR.value), allow_config_change=_ALLOW.value)
+    return train(_CONFIG.value, Path(str(_WORKDIR.value)), allow_config_change=_ALLOW.value)
   except (ValueError, OSError) as error:
     from jaxsr.errors import UserError
 

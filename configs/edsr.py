@@ -9,12 +9,10 @@ full EDSR of 43 million parameters add
     --config.model.features=256 --config.model.blocks=32 --config.model.residual_scaling=0.1
 """
 
-from ml_collections import ConfigDict
-
-from jaxsr.config import base, finish, network
+from jaxsr.config import Config, base, finish, network
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def get_config(arg: str | None = None) -> Config:
   """Describe the experiment."""
   config = base()
   config.model = network('edsr', bicubic_skip=True)  # False is the paper's

@@ -6,12 +6,10 @@ python main.py --config=configs/edsr_small.py --workdir=runs/edsr \
 README shows what it reached on NIH ChestX-ray14, and how long it took.
 """
 
-from ml_collections import ConfigDict
-
-from jaxsr.config import base, finish, network
+from jaxsr.config import Config, base, finish, network
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def get_config(arg: str | None = None) -> Config:
   """Describe the experiment."""
   config = base()
   # Eight narrow blocks, not sixteen wide ones: one convolution makes the image ('direct'), and the

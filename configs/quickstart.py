@@ -3,12 +3,10 @@
 python main.py --config=configs/quickstart.py --workdir=runs/quickstart
 """
 
-from ml_collections import ConfigDict
-
-from jaxsr.config import base, finish, network
+from jaxsr.config import Config, base, finish, network
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def get_config(arg: str | None = None) -> Config:
   """Describe the experiment."""
   config = base()
   config.model = network('edsr', features=24, blocks=4, upsampler='direct', bicubic_skip=True)

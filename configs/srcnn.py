@@ -8,12 +8,10 @@ AdamW with a cosine, on the project's crops. It has no skip, so it starts far be
 needs thousands of steps to pass it; at 60 GMACs for a film of 1024x1024 it is not cheap either.
 """
 
-from ml_collections import ConfigDict
-
-from jaxsr.config import base, finish, network
+from jaxsr.config import Config, base, finish, network
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def get_config(arg: str | None = None) -> Config:
   """Describe the experiment."""
   config = base()
   config.model = network('srcnn')

@@ -8,12 +8,10 @@ gradients clipped to the learning rate. Here: mean squared error and AdamW with 
 It computes at the high resolution, 697 GMACs for a film of 1024x1024: take a GPU.
 """
 
-from ml_collections import ConfigDict
-
-from jaxsr.config import base, finish, network
+from jaxsr.config import Config, base, finish, network
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def get_config(arg: str | None = None) -> Config:
   """Describe the experiment."""
   config = base()
   config.model = network('vdsr')

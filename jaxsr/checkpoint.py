@@ -59,7 +59,7 @@ class Checkpoints:
     self.folder.mkdir(parents=True, exist_ok=True)
     try:
       self._pending = ocp.save_checkpointables_async(
-        path, {'state': arrays}, overwrite=True, custom_metadata=_seal(record)
+        str(path), {'state': arrays}, overwrite=True, custom_metadata=_seal(record)
       )
     except Exception as error:
       raise CheckpointError(f'{path}: cannot be saved ({_first_line(error)})') from error
@@ -156,7 +156,7 @@ class Checkpoints:
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True
     with _damage(), context:
-      state = ocp.load_checkpointables(path, {'state': {'arrays': abstract}})
+      state = ocp.load_checkpointables(str(path), {'state': {'arrays': abstract}})
       arrays = state['state']['arrays']
     for name, found in sums(arrays).items():
       if found != record['sums'][name]:
@@ -187,14 +187,14 @@ def _named(tree: Tree) -> list[tuple[str, Any]]:
   return [(jax.tree_util.keystr(path, simple=True, separator='/'), x) for path, x in leaves]
 
 
-def _seal(record: dict) -> dict[str, str]:
+def _seal(record: dict) -> Any:
   text = json.dumps(record)
   return {'text': text, 'sha256': hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _record(path: Path) -> dict:
   with _damage():
-    sealed = dict(ocp.checkpointables_metadata(path).custom_metadata)  # type: ignore[arg-type]
+    sealed: Any = ocp.checkpointables_metadata(str(path)).custom_metadata
     text = str(sealed['text'])
     if hashlib.sha256(text.encode()).hexdigest() != sealed['sha256']:
       raise _Damaged('SHA-256 of its record differs')

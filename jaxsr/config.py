@@ -15,10 +15,12 @@ from jaxsr import models, step
 from jaxsr.errors import UserError
 from jaxsr.losses import TERMS
 
+Config = Any  # an ml_collections.ConfigDict, whose values have no static types
 
-def base() -> ConfigDict:
+
+def base() -> Config:
   """Make the config that experiments start from."""
-  config = ConfigDict()
+  config: Config = ConfigDict()
   config.seed = 0  # of the parameters, the order of the images and their crops
   config.scale = 4
   config.channels = 1  # 1 gray, 3 RGB
@@ -56,7 +58,7 @@ def base() -> ConfigDict:
   return config
 
 
-def network(name: str, **options: Any) -> ConfigDict:
+def network(name: str, **options: Any) -> Config:
   """Write a network's section with all its options, so that each can be overridden."""
   kind = models.MODELS[name]
   known = models.fields(name)
@@ -64,7 +66,7 @@ def network(name: str, **options: Any) -> ConfigDict:
   return ConfigDict({'name': name, **defaults, **options})
 
 
-def finish(config: ConfigDict, arg: str | None) -> ConfigDict:
+def finish(config: Config, arg: str | None) -> Config:
   """Apply what stands after the colon of `--config=FILE:ARG`."""
   if arg in (None, ''):
     return config
@@ -73,7 +75,7 @@ def finish(config: ConfigDict, arg: str | None) -> ConfigDict:
   return smoke(config)
 
 
-def smoke(config: ConfigDict) -> ConfigDict:
+def smoke(config: Config) -> Config:
   """Shrink an experiment until it runs in seconds on any machine."""
   config.steps, config.log, config.eval, config.save = 4, 1, 2, 2
   config.batch_size = 4
@@ -85,7 +87,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
   return config
 
 
-def check(config: ConfigDict) -> None:
+def check(config: Config) -> None:
   """Raise UserError for the first value that breaks a rule."""
   at_least_one = ('steps', 'batch_size', 'log', 'eval', 'save', 'max_skipped')
   for name in at_least_one:
@@ -113,7 +115,7 @@ def _rule(holds: bool, name: str, value: Any, what: str) -> None:
     raise UserError(f'{name}={value} {what}')
 
 
-def build_network(config: ConfigDict | dict) -> nn.Module:
+def build_network(config: Config) -> nn.Module:
   """Build the network that a config describes."""
   options = dict(config['model'])
   name = options.pop('name', None)
@@ -128,7 +130,7 @@ def build_network(config: ConfigDict | dict) -> nn.Module:
   )
 
 
-def to_dict(config: ConfigDict) -> dict:
+def to_dict(config: Config) -> dict:
   """Turn a config into what JSON can hold, tuples as lists."""
   return json.loads(config.to_json_best_effort())
 

@@ -44,7 +44,7 @@ def ssim(a: Images, b: Images) -> Float[Array, ' b']:
   """Compute the structural similarity over the valid 11x11 Gaussian windows (Wang et al., 2004)."""
   if min(a.shape[1:3]) < WINDOW:
     raise ValueError(f'SSIM needs sides of at least {WINDOW} pixels, not {a.shape[1:3]}')
-  return dm_pix.ssim(a, b, filter_fn=_gaussian)
+  return jnp.asarray(dm_pix.ssim(a, b, filter_fn=_gaussian))  # type: ignore[arg-type]
 
 
 def _gaussian(x: Images) -> Images:
@@ -65,9 +65,9 @@ def measure(sr: Images, hr: Images, *, border: int) -> dict[str, jax.Array]:
   """
   inner_sr, inner_hr = shave(sr, border), shave(hr, border)
   return {
-    'mse': dm_pix.mse(inner_sr, inner_hr),
+    'mse': jnp.asarray(dm_pix.mse(inner_sr, inner_hr)),
     'ssim': ssim(inner_sr, inner_hr),
-    'mse_centre': dm_pix.mse(centre(sr), centre(hr)),
+    'mse_centre': jnp.asarray(dm_pix.mse(centre(sr), centre(hr))),
     'ssim_centre': ssim(centre(sr), centre(hr)),
-    'mse_uncropped': dm_pix.mse(sr, hr),
+    'mse_uncropped': jnp.asarray(dm_pix.mse(sr, hr)),
   }

@@ -6,6 +6,7 @@ PyTorch's (channel, row, column): weights that come from PyTorch are permuted on
 
 import dm_pix
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -23,4 +24,4 @@ def upsample(
 
 def pixel_shuffle(x: Float[Array, 'b h w ssc'], scale: int) -> Float[Array, 'b sh sw c']:
   """Move channels to space: sub-pixel convolution's last step (Shi et al., CVPR 2016)."""
-  return dm_pix.depth_to_space(x, scale)
+  return jnp.asarray(dm_pix.depth_to_space(x, scale))

@@ -34,7 +34,8 @@ def xray(image: UInt[np.ndarray, 'h w c'], scale: int) -> Pair:
   lr = degradation.downscale(hr, scale)
   levels = int(np.iinfo(image.dtype).max)
   bicubic = degradation.upscale(lr, scale)
-  return Pair(*((x / levels).astype(np.float32) for x in (lr, hr, bicubic)), levels)
+  lr, hr, bicubic = ((x / levels).astype(np.float32) for x in (lr, hr, bicubic))
+  return Pair(lr, hr, bicubic, levels)
 
 
 def luma(image: UInt[np.ndarray, 'h w c'], scale: int) -> Pair:

@@ -39,7 +39,7 @@ def init(
   network: nn.Module, tx: optax.GradientTransformation, key: jax.Array, lr: jax.Array
 ) -> State:
   """Make the first state; call it under `jax.jit`, so that no two leaves share a buffer."""
-  variables = network.init(key, lr, train=False)
+  variables: Any = network.init(key, lr, train=False)
   params = variables.get('params', {})
   zero = jnp.zeros((), jnp.int32)
   trainable = Trainable(params, variables.get('batch_stats', {}), tx.init(params))

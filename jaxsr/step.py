@@ -127,11 +127,11 @@ def select(condition: jax.Array, new: Any, old: Any) -> Any:
 
 def average(ema: Params, params: Params, step: jax.Array, decay: float) -> Params:
   """Move the exponential moving average; it starts as a plain mean, or short runs would lag."""
-  decay = jnp.minimum(decay, (1 + step) / (10 + step))
-  return jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, ema, params)
+  keep = jnp.minimum(decay, (1 + step) / (10 + step))
+  return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, ema, params)
 
 
-def make_predict(network: nn.Module) -> Callable[[Params, jax.Array], jax.Array]:
+def make_predict(network: nn.Module) -> Callable[[Params, jax.Array], Any]:
   """Build the prediction: variables and images in [0, 1] in, enlarged images out, unclipped."""
   return lambda variables, lr: network.apply(variables, lr, train=False)
 

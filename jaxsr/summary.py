@@ -29,7 +29,7 @@ class Summary:
     """Write what TensorBoard's HParams table shows of this run."""
     plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in values.items()}
     for event in protos.hparams(plain, dict(metrics)):
-      self._writer.file_writer.add_summary(event)
+      self._writer.file_writer.add_summary(event)  # type: ignore[union-attr]
 
   def close(self) -> None:
     """Flush and close."""

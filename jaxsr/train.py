@@ -3,19 +3,19 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxsr import config as configs
 from jaxsr import pictures, preemption, sharding, workdir
 from jaxsr.checkpoint import Checkpoints
+from jaxsr.config import Config
 from jaxsr.data import pipeline, sources
 from jaxsr.data.films import Films
 from jaxsr.data.images import ImageError
@@ -33,7 +33,7 @@ class Diverged(UserError):
   """Says that the loss stays not finite."""
 
 
-def train(config: ConfigDict, folder: Path, *, allow_config_change: bool = False) -> int:
+def train(config: Config, folder: Path, *, allow_config_change: bool = False) -> int:
   """Train, or go on with, the run in `folder`; return the exit code.
 
   0: finished; 75: told to stop, and saved. Raises UserError for what the user can mend.
@@ -46,7 +46,7 @@ def train(config: ConfigDict, folder: Path, *, allow_config_change: bool = False
     return _train(config, folder, allow_config_change=allow_config_change)
 
 
-def _train(config: ConfigDict, folder: Path, *, allow_config_change: bool) -> int:
+def _train(config: Config, folder: Path, *, allow_config_change: bool) -> int:
   mesh = sharding.make_mesh(config.devices)
   sharding.check_batch(config.batch_size, mesh)
   checkpoints = Checkpoints(folder / 'checkpoints')
@@ -83,7 +83,7 @@ class Run(NamedTuple):
   shapes: State  # with shardings
 
 
-def assemble(config: ConfigDict, mesh: jax.sharding.Mesh) -> Run:
+def assemble(config: Config, mesh: jax.sharding.Mesh) -> Run:
   """Build the network and its jitted, sharded, donated step."""
   network = configs.build_network(config)
   tx, schedule = make_optimizer(steps=config.steps, **config.optimizer)
@@ -111,7 +111,7 @@ def assemble(config: ConfigDict, mesh: jax.sharding.Mesh) -> Run:
   return Run(network, jax.jit(make, out_shardings=everywhere), jitted, shapes)
 
 
-def _check_config(config: ConfigDict, folder: Path, started: bool, *, allowed: bool) -> None:
+def _check_config(config: Config, folder: Path, started: bool, *, allowed: bool) -> None:
   """Compare with what the run was started with, and its surroundings."""
   saved = workdir.read_config(folder)
   if saved is None or not started:
@@ -148,14 +148,14 @@ def _restore(run: Run, checkpoints: Checkpoints, mesh: jax.sharding.Mesh) -> Sta
   return checkpoints.restore(run.shapes, repair=jax.process_index() == 0)
 
 
-def _films(config: ConfigDict, source: sources.Source) -> Films:
+def _films(config: Config, source: sources.Source) -> Films:
   shares = max(1, config.data.workers)
   capacity = int(config.data.cache_gib * 2**30 / shares)
   return Films(source, scale=config.scale, capacity=capacity)
 
 
 def _loop(
-  config: ConfigDict,
+  config: Config,
   folder: Path,
   run: Run,
   state: State,
@@ -183,6 +183,7 @@ def _loop(
   log = _Log(config, folder, start=start) if primary else None
   pending: deque[dict[str, jax.Array]] = deque()
   history: list[dict[str, jax.Array]] = []
+  waited = 0.0  # seconds in which the host stood still for lack of a batch
   try:
     for step in range(start, config.steps + 1):
       last = step == config.steps
@@ -195,7 +196,10 @@ def _loop(
         saved = step
       if last or asked:
         break
-      state, scalars = run.step(state, next(batches))
+      begun = time.perf_counter()
+      batch = next(batches)
+      waited += time.perf_counter() - begun
+      state, scalars = run.step(state, batch)
       history.append(scalars)
       pending.append(scalars)
       if len(pending) > AHEAD:
@@ -204,7 +208,8 @@ def _loop(
         rows = jax.device_get(history)
         history.clear()
         if log:
-          log.scalars(step + 1, rows)
+          log.scalars(step + 1, rows, waited=waited)
+        waited = 0.0
         _check_row(int(rows[-1]['skipped_in_row']), step + 1, config)
       elif log:
         log.tick()
@@ -222,7 +227,9 @@ def _loop(
   return 0
 
 
-def _ahead(stream: Iterator[pipeline.Raw], mesh: jax.sharding.Mesh) -> Iterator[dict]:
+def _ahead(
+  stream: Generator[pipeline.Raw, None, None], mesh: jax.sharding.Mesh
+) -> Generator[dict, None, None]:
   """Send batches to the devices one ahead of their use."""
   queue: deque[dict] = deque()
   try:
@@ -231,10 +238,10 @@ def _ahead(stream: Iterator[pipeline.Raw], mesh: jax.sharding.Mesh) -> Iterator[
       if len(queue) > 1:
         yield queue.popleft()
   finally:
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
 
-def _check_row(in_row: int, step: int, config: ConfigDict) -> None:
+def _check_row(in_row: int, step: int, config: Config) -> None:
   if in_row >= config.max_skipped:
     raise Diverged(
       f'the loss was not finite in the last {in_row} steps before step {step}; nothing of them '
@@ -242,7 +249,7 @@ def _check_row(in_row: int, step: int, config: ConfigDict) -> None:
     )
 
 
-def _check_finite(state: State, config: ConfigDict) -> None:
+def _check_finite(state: State, config: Config) -> None:
   """Keep a state that has gone bad off the disk; the guard in the step should never let it."""
   _check_row(int(state.skipped_in_row), int(state.step), config)
   finite = all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(state.ema))
@@ -253,7 +260,7 @@ def _check_finite(state: State, config: ConfigDict) -> None:
 class _Log:
   """Everything that a person reads: the progress bar, TensorBoard and metrics.csv."""
 
-  def __init__(self, config: ConfigDict, folder: Path, *, start: int):
+  def __init__(self, config: Config, folder: Path, *, start: int):
     self.table = workdir.Table(folder, step=start)
     self._config, self._summary = config, Summary(folder, step=start)
     self._bar = tqdm(
@@ -275,17 +282,19 @@ class _Log:
     """Move the bar."""
     self._bar.update()
 
-  def scalars(self, step: int, rows: Sequence[dict[str, np.ndarray]]) -> None:
+  def scalars(self, step: int, rows: Sequence[dict[str, np.ndarray]], *, waited: float) -> None:
     """Write one row of scalars: the means over the steps since the last one."""
     now = time.perf_counter()
     self._rate = (step - self._step) * self._config.batch_size / (now - self._since)
+    waiting = waited / (now - self._since)
     self._since, self._step = now, step
     finite = [row for row in rows if np.isfinite(row['loss'])]
     values = {name: float(np.mean([row[name] for row in finite or rows])) for name in rows[0]}
     values |= {name: float(rows[-1][name]) for name in ('skipped', 'skipped_in_row')}
     self._losses += [float(row['loss']) for row in finite]
     values = {_tag(name): value for name, value in values.items()}
-    self._summary.scalars(step, values | {'train/images_per_second': self._rate})
+    speed = {'train/images_per_second': self._rate, 'train/waiting_for_data': waiting}
+    self._summary.scalars(step, values | speed)
     text = f'loss {values["train/loss"]:.3g}  psnr {values["train/psnr"]:.2f}'
     text += f'  {self._rate:.0f} images/s'
     if values['train/skipped']:

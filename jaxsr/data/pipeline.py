@@ -10,10 +10,9 @@ import ctypes
 import dataclasses
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import grain
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
@@ -22,6 +21,7 @@ from jaxsr.data.films import BLOCK, Film, Films
 from jaxsr.losses import Batch
 
 Raw = dict[str, np.ndarray]
+Stream = Generator[Raw, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def batches(
   return dataset[process::processes] if processes > 1 else dataset
 
 
-def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int) -> Iterator[Raw]:
+def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int) -> Stream:
   """Yield batches from `start` on, prepared ahead by threads or by worker processes."""
   ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
   stream = dataset[start:].to_iter_dataset(ahead)
@@ -150,14 +150,3 @@ def normalise(batch: Batch) -> Batch:
   peak = jnp.iinfo(batch['hr'].dtype).max
   floats = {name: batch[name].astype(jnp.float32) / peak for name in ('lr', 'hr')}
   return {**floats, 'mask': batch['mask'].astype(jnp.float32)}
-
-
-def example(*, batch_size: int, side: int, scale: int, channels: int, bits: int) -> Batch:
-  """Describe a batch's shapes without making one, for compiling before data arrive."""
-  dtype = jnp.dtype(f'uint{bits}')
-  shape = lambda factor, depth: (batch_size, factor * side, factor * side, depth)  # noqa: E731
-  return {
-    'lr': jax.ShapeDtypeStruct(shape(1, channels), dtype),
-    'hr': jax.ShapeDtypeStruct(shape(scale, channels), dtype),
-    'mask': jax.ShapeDtypeStruct(shape(scale, 1), jnp.uint8),
-  }

@@ -1,8 +1,8 @@
 """Sources of high-resolution images: the phantom, and folders of files.
 
 A source has a length, `source[i]` gives image i as uint8 or uint16 [h, w, c] (or raises
-ImageError), `names[i]` says what it is called, `bits` is the depth that all images are given in,
-and `rejected` lists the errors of files that were left out from the start.
+ImageError), `names[i]` says what it is called and `sizes[i]` its height and width, `bits` is the
+greatest depth among them, and `rejected` lists the errors of files that were left out at once.
 """
 
 import re
@@ -24,10 +24,14 @@ Raw = UInt[np.ndarray, 'h w c']
 class Source(Protocol):
   """Images by number."""
 
-  names: Sequence[str]
-  bits: int
-  rejected: Sequence[images.ImageError]
-
+  @property
+  def names(self) -> Sequence[str]: ...
+  @property
+  def sizes(self) -> Sequence[tuple[int, int]]: ...
+  @property
+  def bits(self) -> int: ...
+  @property
+  def rejected(self) -> Sequence[images.ImageError]: ...
   def __len__(self) -> int: ...
   def __getitem__(self, index: int) -> Raw: ...
 
@@ -40,6 +44,7 @@ class Phantoms:
   def __init__(self, *, seed: int, start: int, count: int, size: int, bits: int, channels: int = 1):
     self.seed, self.start, self.size, self.bits, self.channels = seed, start, size, bits, channels
     self.names = [f'phantom_{seed}_{start + i:07d}.png' for i in range(count)]
+    self.sizes = [(size, size)] * count
 
   def __len__(self) -> int:
     return len(self.names)
@@ -97,8 +102,8 @@ def deepen(image: Raw, bits: int) -> Raw:
 
 def uneven(source: Source, scale: int) -> list[str]:
   """Describe the files whose sides are no multiples of the scale, and so are cut."""
-  sizes = zip(source.names, getattr(source, 'sizes', ()), strict=False)
-  return [f'{name} ({w}x{h})' for name, (h, w) in sizes if h % scale or w % scale]
+  named = zip(source.names, source.sizes, strict=True)
+  return [f'{name} ({w}x{h})' for name, (h, w) in named if h % scale or w % scale]
 
 
 class Subset:
@@ -109,8 +114,7 @@ class Subset:
     self.indices = [i * len(source) // count for i in range(count)]
     self.names = [source.names[i] for i in self.indices]
     self.bits, self.rejected = source.bits, source.rejected
-    sizes = getattr(source, 'sizes', None)
-    self.sizes = [sizes[i] for i in self.indices] if sizes else []
+    self.sizes = [source.sizes[i] for i in self.indices]
 
   def __len__(self) -> int:
     return len(self.indices)

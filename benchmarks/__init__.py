@@ -1,0 +1,1 @@
+"""Measurements that claims stand on; each is a command of its own."""
