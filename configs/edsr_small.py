@@ -1,4 +1,4 @@
-"""EDSR of 0.16 million parameters, for a first result on real films in half an hour on two cores.
+"""EDSR of 162,160 parameters, for a first result on real films in half an hour on two cores.
 
 python main.py --config=configs/edsr_small.py --workdir=runs/edsr \
     --config.data.train=DIR --config.data.val=DIR

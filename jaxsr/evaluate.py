@@ -18,7 +18,7 @@ from jaxsr.data.images import ImageError
 from jaxsr.data.sources import Source
 from jaxsr.files import write_json, write_text
 from jaxsr.models.interpolation import Bicubic
-from jaxsr.protocol import PROTOCOLS, Pair
+from jaxsr.protocol import PROTOCOLS, Pair, luma
 from jaxsr.step import make_eval_step
 
 Row = dict[str, Any]
@@ -43,8 +43,10 @@ class Evaluator:
   def pair(self, index: int) -> Pair:
     """Read and prepare image `index`; raises ImageError where it cannot be measured."""
     image = self.source[index]
+    path = Path(self.source.names[index])
+    if image.dtype != np.uint8 and self._prepare is luma:
+      raise ImageError(path, 'has 16 bit; the protocol luma is defined on 8')
     if min(image.shape[:2]) < SMALLEST + 2 * self.scale:
-      path = Path(self.source.names[index])
       rule = f'smaller than the {SMALLEST + 2 * self.scale} pixels that SSIM needs'
       raise ImageError(path, f'is {image.shape[1]}x{image.shape[0]}, {rule}')
     return self._prepare(image, self.scale)
