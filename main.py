@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
   """Run the trainer; return its exit code."""
   try:
     _parse(argv)
-    from jaxsr.train import train  # after the flags: a typo need not wait for JAX
+    from jaxsr.train import train
 
     if _DISTRIBUTED.value:
       import jax
@@ -35,16 +35,24 @@ def main(argv: Sequence[str]) -> int:
   except (ValueError, OSError) as error:
     from jaxsr.errors import UserError
 
-    if not isinstance(error, (UserError, OSError)) or '--debug' in argv:
+    if not isinstance(error, (UserError, OSError)) or _wants_trace(argv):
       raise
     print(f'error: {error}', file=sys.stderr)
     return 2 if isinstance(error, UserError) else 1
 
 
+def _wants_trace(argv: Sequence[str]) -> bool:
+  return any(a in ('--debug', '--debug=true', '--debug=1') for a in argv)  # flags may not parse
+
+
 def _parse(argv: Sequence[str]) -> None:
   """Parse the flags, and say in one line what is wrong with them."""
-  from jaxsr.errors import UserError
+  from jaxsr.errors import UserError, nearest
 
+  for path in (a.removeprefix('--config=').split(':')[0] for a in argv if a[:9] == '--config='):
+    if not Path(path).is_file():
+      known = [str(p) for p in Path('configs').glob('*.py')]
+      raise UserError(f'--config={path}: no such file; {nearest(path, known)}')
   try:
     rest = flags.FLAGS(list(argv))[1:]
   except (flags.Error, AttributeError, KeyError, TypeError, OSError, SyntaxError) as error:

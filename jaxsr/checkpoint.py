@@ -1,29 +1,37 @@
 """The only file that talks to Orbax: atomic, asynchronous checkpoints that are verified.
 
-Orbax restores a flipped bit in silence. So the SHA-256 of every array is stored beside it and
-checked on the way back; a step that fails is set aside as `N.bad` and the one before it is used.
+Orbax restores a flipped bit in silence. So a checkpoint holds the SHA-256 of every array, taken
+before it is handed to Orbax, and of every file; both are checked on the way back. A step that fails
+is set aside as `N.bad`, and the one before it is used.
 
 A folder of checkpoints holds one folder a step; the last two and the best by validation PSNR are
 kept.
 """
 
 import hashlib
+import itertools
 import json
+import logging
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from jaxsr import manifest
 from jaxsr.errors import UserError
 
 Tree = Any
 LATEST = 2
+SAVING = '.saving'
+_NONE = -1
 
 
 class CheckpointError(UserError):
@@ -35,7 +43,8 @@ class Checkpoints:
 
   def __init__(self, folder: Path):
     self.folder = folder.resolve()
-    self._pending: ocp.AsyncResponse | None = None
+    self._saver: threading.Thread | None = None
+    self._error: Exception | None = None
 
   def steps(self) -> list[int]:
     """List the steps that are there, damaged or not, in order."""
@@ -50,100 +59,134 @@ class Checkpoints:
   def save(self, step: int, state: Tree, *, psnr: float | None = None) -> None:
     """Begin to save a state; `psnr` is its validation figure, if it has one.
 
-    Raises CheckpointError if the disk does not take it.
+    A step gets its name only once all of it is on disk. Raises CheckpointError where the disk does
+    not take it, or did not take the one before.
     """
     self.wait()
-    arrays = {'arrays': dict(_named(state))}
-    record = {'step': step, 'psnr': psnr, 'sums': sums(arrays['arrays'])}
-    path = self.folder / str(step)
-    self.folder.mkdir(parents=True, exist_ok=True)
+    arrays = dict(_named(state))
+    record = {'step': step, 'psnr': psnr, 'sums': sums(arrays)}
+    path = self.folder / f'{step}{SAVING}'
+    contents = {'state': {'arrays': arrays}}
     try:
-      self._pending = ocp.save_checkpointables_async(
-        str(path), {'state': arrays}, overwrite=True, custom_metadata=_seal(record)
+      self.folder.mkdir(parents=True, exist_ok=True)
+      response = ocp.save_checkpointables_async(
+        str(path), contents, overwrite=True, custom_metadata=_seal(record)
       )
     except Exception as error:
       raise CheckpointError(f'{path}: cannot be saved ({_first_line(error)})') from error
+    self._saver = threading.Thread(target=self._finish, args=(response.result, path, step))
+    self._saver.start()
+
+  def _finish(self, saved: Callable[[], object], path: Path, step: int) -> None:
+    try:
+      saved()
+      if jax.process_index() == 0:
+        manifest.write(path)
+        shutil.rmtree(self.folder / str(step), ignore_errors=True)
+        path.rename(self.folder / str(step))
+        self._sweep()
+    except Exception as error:  # given to whoever waits
+      self._error = error
 
   def wait(self) -> None:
-    """Wait until the last save is on disk, then drop the steps that are not kept."""
-    if self._pending is None:
-      return
-    pending, self._pending = self._pending, None
-    try:
-      pending.result()
-    except Exception as error:
+    """Wait until the last save is on disk; raises CheckpointError if it is not."""
+    if self._saver is not None:
+      self._saver.join()
+      self._saver = None
+    if self._error is not None:
+      error, self._error = self._error, None
       raise CheckpointError(f'{self.folder}: cannot save ({_first_line(error)})') from error
-    if jax.process_index() == 0:
-      self._sweep()
 
   def _sweep(self) -> None:
+    """Drop the steps that are not kept, and what a killed trainer left half saved."""
     steps = self.steps()
-    scores = {step: _psnr(self.folder / str(step)) for step in steps}
-    best = [max(steps, key=lambda step: scores[step])]
-    for step in set(steps) - set(steps[-LATEST:]) - set(best):
-      shutil.rmtree(self.folder / str(step), ignore_errors=True)
+    kept = {*steps[-LATEST:], self.best()}
+    dropped = [self.folder / str(step) for step in steps if step not in kept]
+    for path in dropped + list(self.folder.glob(f'*{SAVING}*')):
+      shutil.rmtree(path, ignore_errors=True)
 
-  def best(self) -> int:
-    """Name the step with the best validation PSNR."""
-    return max(self.steps(), key=lambda step: _psnr(self.folder / str(step)))
+  def best(self) -> int | None:
+    """Name the step with the best validation PSNR, if any was validated."""
+    scores = {step: _psnr(self.folder / str(step)) for step in self.steps()}
+    validated = [step for step, score in scores.items() if np.isfinite(score)]
+    return max(validated, key=lambda step: scores[step], default=None)
 
   def restore(self, target: Tree, *, repair: bool = False) -> Tree:
-    """Restore the last state that is whole.
+    """Restore the last state that is whole; several hosts restore the same one.
 
     `target` gives its shapes and shardings. With `repair`, a damaged step is renamed to `N.bad`.
     Raises CheckpointError where no step is whole, or where they are of another architecture.
     """
-    return self._walk_back(target, repair=repair)[0]
+    return self._walk_back(target, ('',), repair=repair)[0]
 
   def restore_variables(self, target: Tree, *, step: int | None = None) -> tuple[Tree, int]:
-    """Restore what inference needs, and nothing else, of a step (default: the last).
+    """Restore what inference needs, and nothing else, of the last whole step or of a given one.
 
     `target` gives the shapes of `params` and, where the network has them, `batch_stats`. Returns
     the averaged parameters with the statistics, and the step that they are of. Raises
-    CheckpointError as `restore` does.
+    CheckpointError as `restore` does, and where a given step is damaged.
     """
     places = {'params': 'ema', 'batch_stats': 'generator/batch_stats'}
-    wanted = {places[name]: tree for name, tree in target.items()}
-    found, number = self._walk_back(wanted, parts=tuple(places.values()), step=step)
-    return {name: found[places[name]] for name in target}, number
-
-  def _walk_back(
-    self,
-    target: Tree,
-    *,
-    parts: tuple[str, ...] = ('',),
-    step: int | None = None,
-    repair: bool = False,
-  ) -> tuple[Tree, int]:
-    steps = [s for s in self.steps() if step is None or s <= step]
-    if not steps:
-      raise CheckpointError(f'{self.folder}: holds no checkpoint that is whole; train first')
-    for candidate in reversed(steps):
+    wanted, parts = {places[k]: tree for k, tree in target.items()}, tuple(places.values())
+    if step is None:
+      found, step = self._walk_back(wanted, parts, repair=False)
+    else:
       try:
-        return self._load(candidate, target, parts), candidate
+        found = self._load(step, wanted, parts)
       except _Damaged as damage:
-        self._report(candidate, damage, repair=repair)
-    raise CheckpointError(
-      f'{self.folder}: none of its {len(steps)} checkpoints is whole; choose a new workdir to '
-      'train from the start'
-    )
+        text = f'checkpoint {self.folder / str(step)} is damaged ({damage}); give another step'
+        raise CheckpointError(text) from damage
+    return {name: found[places[name]] for name in target}, step
+
+  def _walk_back(self, target: Tree, parts: tuple[str, ...], *, repair: bool) -> tuple[Tree, int]:
+    tried: set[int] = set()
+    while True:
+      step = self._agree(tried, repair=repair)
+      try:
+        return self._load(step, target, parts), step
+      except _Damaged as damage:
+        self._report(step, damage, repair=repair)
+        tried.add(step)
+
+  def _agree(self, tried: set[int], *, repair: bool) -> int:
+    """Name the newest step whose files are whole, as the first host finds it."""
+    step = self._newest(tried, repair=repair) if jax.process_index() == 0 else _NONE
+    if jax.process_count() > 1:
+      step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+    if step == _NONE:
+      raise CheckpointError(
+        f'{self.folder}: holds no checkpoint that is whole; train first, or choose a new workdir '
+        'to start over'
+      )
+    return step
+
+  def _newest(self, tried: set[int], *, repair: bool) -> int:
+    for step in reversed(self.steps()):
+      if step in tried:
+        continue
+      try:
+        with _damage():
+          manifest.verify(self.folder / str(step))
+        return step
+      except _Damaged as damage:
+        self._report(step, damage, repair=repair)
+        tried.add(step)
+    return _NONE
 
   def _report(self, step: int, damage: '_Damaged', *, repair: bool) -> None:
-    name = f'checkpoint {self.folder / str(step)} is damaged ({damage})'
-    if not repair:
-      print(f'{name}; trying the one before it', file=sys.stderr, flush=True)
+    if jax.process_index() != 0:
       return
-    aside = self.folder / f'{step}.bad'
-    number = 1
-    while aside.exists():
-      number += 1
-      aside = self.folder / f'{step}.bad{number}'
-    (self.folder / str(step)).rename(aside)
-    text = f'{name}; set aside as {aside.name}, trying the one before it'
-    print(text, file=sys.stderr, flush=True)
+    path, way_out = self.folder / str(step), 'trying the one before it'
+    if repair:
+      aside = next(p for p in map(self.folder.joinpath, _bad_names(step)) if not p.exists())
+      path.rename(aside)
+      way_out = f'set aside as {aside.name}, {way_out}'
+    print(f'checkpoint {path} is damaged ({damage}); {way_out}', file=sys.stderr, flush=True)
 
   def _load(self, step: int, target: Tree, parts: tuple[str, ...]) -> Tree:
     path = self.folder / str(step)
+    with _damage():
+      manifest.verify(path)
     record = _record(path)
     if record['step'] != step:
       raise _Damaged(f'it is a copy of step {record["step"]}')
@@ -162,6 +205,11 @@ class Checkpoints:
       if found != record['sums'][name]:
         raise _Damaged(f'SHA-256 of {name} differs')
     return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in shapes])
+
+
+def _bad_names(step: int) -> Iterator[str]:
+  yield f'{step}.bad'
+  yield from (f'{step}.bad{number}' for number in itertools.count(2))
 
 
 class _Damaged(Exception):
@@ -203,13 +251,18 @@ def _record(path: Path) -> dict:
 
 @contextmanager
 def _damage() -> Iterator[None]:
-  """Take whatever Orbax's parsers and TensorStore raise for damage."""
+  """Take whatever Orbax's parsers and TensorStore raise for damage, and keep their logs quiet."""
+  logger = logging.getLogger('absl')
+  level = logger.level
+  logger.setLevel(logging.CRITICAL + 1)
   try:
     yield
   except _Damaged:
     raise
   except Exception as error:
     raise _Damaged(_first_line(error)) from error
+  finally:
+    logger.setLevel(level)
 
 
 def _psnr(path: Path) -> float:

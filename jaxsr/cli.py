@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from PIL import Image
 from tqdm import tqdm
 
 from jaxsr import __version__, evaluate, pictures, predictor
 from jaxsr.data import images, sources
 from jaxsr.data.images import ImageError
 from jaxsr.errors import UserError, brief
+from jaxsr.files import make_folder
 
 SOME_FAILED, NOT_UNDERSTOOD = 1, 2
 
@@ -43,7 +45,7 @@ class Evaluate:
       raise UserError(f'--protocol luma needs a network of 1 channel, not {model.channels}')
     channels = 3 if self.protocol == 'luma' else model.channels
     source = sources.Folder(self.data, channels=channels)
-    _make_folder(self.output)
+    make_folder(self.output)
     if uneven := sources.uneven(source, model.scale):
       print(
         f'{len(uneven)} images are cut to a multiple of {model.scale}: {brief(uneven)}',
@@ -52,7 +54,7 @@ class Evaluate:
     evaluator = evaluate.Evaluator(model.network, source, scale=model.scale, protocol=self.protocol)
     rows, indices, failed = self._measure(model, evaluator, source)
     summary = evaluate.summarise(rows) | {
-      'failed': [f'{error.path.name}: {error.reason}' for error in failed],
+      'failed': [str(error) for error in failed],
       'network': model.name,
       'parameters': model.parameters,
       'scale': model.scale,
@@ -106,6 +108,7 @@ class Upscale:
   def run(self) -> int:
     """Enlarge and write; return the exit code."""
     paths = images.find(self.input)
+    self._check_output()
     targets = [self._target(path) for path in paths]
     model = predictor.load(self.checkpoint, scale=self.scale, step=self.step)
     enlarge = predictor.make_upscale(model)
@@ -113,7 +116,8 @@ class Upscale:
     for path, target in _progress(zip(paths, targets, strict=True), len(paths), 'upscale'):
       try:
         image = images.read(path, model.channels)
-        _make_folder(target.parent)
+        images.check_target(target, image)
+        make_folder(target.parent)
         images.write(target, enlarge(image))
       except ImageError as error:
         failed.append(error)
@@ -122,14 +126,23 @@ class Upscale:
 
   def _target(self, path: Path) -> Path:
     if self.input.is_dir():
-      target = self.output / path.relative_to(self.input)
-    elif self.output.is_dir() or self.output.suffix.lower() not in images.SUFFIXES:
-      target = self.output / path.name
-    else:
-      target = self.output
-    if target.resolve() == path.resolve():
-      raise UserError(f'--output {self.output}: would overwrite {path}; choose another folder')
-    return target
+      return self.output / path.relative_to(self.input)
+    if path.suffix.lower() not in images.SUFFIXES:
+      raise UserError(f'{path}: ends in none of {", ".join(images.SUFFIXES)}')
+    is_file = self.output.suffix.lower() in images.SUFFIXES and not self.output.is_dir()
+    return self.output if is_file else self.output / path.name
+
+  def _check_output(self) -> None:
+    """Keep originals from being overwritten, and results from being taken for originals."""
+    source, output = self.input.resolve(), self.output.resolve()
+    inside = output.is_relative_to(source) or source.is_relative_to(output)
+    overwrites = self.input.is_file() and self._target(self.input).resolve() == source
+    if overwrites or (self.input.is_dir() and inside):
+      raise UserError(f'--output {self.output}: could overwrite {self.input}; choose another place')
+    suffix = self.output.suffix.lower()
+    is_image = suffix in Image.registered_extensions()
+    if self.input.is_file() and is_image and suffix not in images.SUFFIXES:
+      raise UserError(f'--output {self.output}: write one of {", ".join(images.SUFFIXES)}')
 
 
 @dataclass(frozen=True)
@@ -158,14 +171,9 @@ class Phantom:
     source = sources.Phantoms(
       seed=self.seed, start=self.start, count=self.count, size=self.size, bits=self.bits
     )
-    _make_folder(self.output)
+    make_folder(self.output)
     for i, name in enumerate(_progress(source.names, len(source), 'phantom')):
-      try:
-        images.write(self.output / name, source[i])
-      except UserError:
-        raise
-      except ValueError as error:
-        raise UserError(str(error)) from error
+      images.write(self.output / name, source[i])
     return 0
 
 
@@ -195,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   except OSError as error:
     if command.debug:
       raise
-    print(f'error: {error.filename}: {error.strerror}', file=sys.stderr)
+    print(f'error: {error}', file=sys.stderr)
     code = SOME_FAILED
   except KeyboardInterrupt:
     code = 130
@@ -204,13 +212,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _progress(items, total: int, name: str):
   return tqdm(items, total=total, desc=name, unit='image', disable=not sys.stderr.isatty())
-
-
-def _make_folder(folder: Path) -> None:
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(f'{folder}: cannot be made ({error.strerror})') from error
 
 
 def _report(failed: Sequence[ImageError], what: str) -> int:

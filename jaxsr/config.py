@@ -87,32 +87,43 @@ def smoke(config: Config) -> Config:
   return config
 
 
+LEAST = {
+  'steps batch_size log eval save max_skipped data.threads': 1,
+  'data.phantom.count data.phantom.val_count': 1,
+  'data.patch': 4,
+  'seed devices data.margin data.workers data.val_count data.by_error data.cache_gib': 0,
+  'data.phantom.seed optimizer.warmup optimizer.weight_decay optimizer.clip_norm': 0,
+}
+
+
 def check(config: Config) -> None:
   """Raise UserError for the first value that breaks a rule."""
-  at_least_one = ('steps', 'batch_size', 'log', 'eval', 'save', 'max_skipped')
-  for name in at_least_one:
-    _rule(config[name] >= 1, f'config.{name}', config[name], 'is less than 1')
-  _rule(config.channels in (1, 3), 'config.channels', config.channels, 'is neither 1 nor 3')
-  _rule(0 <= config.ema < 1, 'config.ema', config.ema, 'is not in [0, 1)')
-  data, optimizer = config.data, config.optimizer
-  _rule(data.patch >= 4, 'config.data.patch', data.patch, 'is less than 4')
-  _rule(data.margin >= 0, 'config.data.margin', data.margin, 'is negative')
-  _rule(data.threads >= 1, 'config.data.threads', data.threads, 'is less than 1')
-  _rule(data.workers >= 0, 'config.data.workers', data.workers, 'is negative')
-  _rule(0 <= data.by_error <= 1, 'config.data.by_error', data.by_error, 'is not in [0, 1]')
-  _rule(
-    optimizer.learning_rate > 0,
-    'config.optimizer.learning_rate',
-    optimizer.learning_rate,
-    'is not positive',
-  )
+  for names, least in LEAST.items():
+    for name in names.split():
+      value = _get(config, name)
+      _rule(value >= least, name, value, f'is less than {least}')
+  for name in ('ema', 'optimizer.b1', 'optimizer.b2'):
+    value = _get(config, name)
+    _rule(0 <= value < 1, name, value, 'is not in [0, 1)')
+  for name, weight in config.loss.items():
+    _rule(0 <= weight < float('inf'), f'loss.{name}', weight, 'is no weight')
+  data, rate = config.data, config.optimizer.learning_rate
+  _rule(0 < rate < float('inf'), 'optimizer.learning_rate', rate, 'is not positive')
+  _rule(data.by_error <= 1, 'data.by_error', data.by_error, 'is more than 1')
+  _rule(config.channels in (1, 3), 'channels', config.channels, 'is neither 1 nor 3')
   step.make_objective(dict(config.loss))
   build_network(config)
 
 
+def _get(config: Config, name: str) -> Any:
+  for part in name.split('.'):
+    config = config[part]
+  return config
+
+
 def _rule(holds: bool, name: str, value: Any, what: str) -> None:
   if not holds:
-    raise UserError(f'{name}={value} {what}')
+    raise UserError(f'config.{name}={value} {what}')
 
 
 def build_network(config: Config) -> nn.Module:
@@ -144,17 +155,16 @@ def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
   return flat
 
 
-# What may change from one start of a run to the next without changing what it computes, or only
-# how long it goes on.
-FREE = ('steps', 'log', 'eval', 'save', 'max_skipped', 'devices')
-FREE_DATA = (
-  'data.train',
-  'data.val',
-  'data.threads',
-  'data.workers',
-  'data.cache_gib',
-  'data.val_count',
+# What may change from one start of a run to the next; that it did is said.
+FREE = (
+  *('steps', 'log', 'eval', 'save', 'max_skipped', 'devices'),
+  *('data.val', 'data.val_count', 'data.threads', 'data.workers', 'data.cache_gib'),
 )
+CONSEQUENCES = {
+  'steps': 'the learning rate follows a new cosine from here on',
+  'data.val': 'figures from here on do not compare with those before',
+  'data.val_count': 'figures from here on do not compare with those before',
+}
 # What decides the shapes of the state.
 FIXED = ('model.', 'scale', 'channels')
 
@@ -173,7 +183,7 @@ def check_change(old: dict, new: dict, *, allowed: bool) -> list[str]:
     text = f'config.{name} was {was}, is now {now}'
     if name.startswith(FIXED):
       raise UserError(f'{text}: this is another network; choose another --workdir')
-    if name not in FREE + FREE_DATA and not allowed:
+    if name not in FREE and not allowed:
       raise UserError(f'{text}: choose another --workdir, or pass --allow_config_change')
-    lines.append(text)
+    lines.append(f'{text}: {CONSEQUENCES[name]}' if name in CONSEQUENCES else text)
   return lines

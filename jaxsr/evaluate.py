@@ -22,7 +22,11 @@ from jaxsr.protocol import PROTOCOLS, Pair, luma
 from jaxsr.step import make_eval_step
 
 Row = dict[str, Any]
-SMALLEST = 2 * metrics.WINDOW  # pixels of a side, beside the borders: the centre must hold a window
+
+
+def smallest(scale: int) -> int:
+  """Tell the smallest side that can be measured."""
+  return metrics.SMALLEST + 2 * scale
 
 
 class Evaluator:
@@ -46,8 +50,8 @@ class Evaluator:
     path = Path(self.source.names[index])
     if image.dtype != np.uint8 and self._prepare is luma:
       raise ImageError(path, 'has 16 bit; the protocol luma is defined on 8')
-    if min(image.shape[:2]) < SMALLEST + 2 * self.scale:
-      rule = f'smaller than the {SMALLEST + 2 * self.scale} pixels that SSIM needs'
+    if min(image.shape[:2]) < smallest(self.scale):
+      rule = f'smaller than the {smallest(self.scale)} pixels that SSIM needs'
       raise ImageError(path, f'is {image.shape[1]}x{image.shape[0]}, {rule}')
     return self._prepare(image, self.scale)
 
@@ -63,6 +67,8 @@ class Evaluator:
       lr, levels = jnp.asarray(pair.lr[None]), jnp.float32(pair.levels)
       sr, figures = self._step(variables, lr, hr, levels)
       sr, figures = np.asarray(sr[0]), _floats(figures)
+      if not np.isfinite(figures['mse']):
+        raise ImageError(Path(self.source.names[index]), 'comes out not finite')
     row = _row(self.source.names[index], figures, self._bicubic[index])
     return row, pictures.Example(row['file'], pair.lr, pair.bicubic, sr, pair.hr)
 
@@ -116,7 +122,8 @@ def summarise(rows: Sequence[Row]) -> Row:
 def to_csv(rows: Sequence[Row]) -> str:
   """Write rows as a CSV with a header."""
   text = io.StringIO()
-  writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+  names = dict.fromkeys(name for row in rows for name in row)
+  writer = csv.DictWriter(text, list(names), lineterminator='\n')
   writer.writeheader()
   writer.writerows(rows)
   return text.getvalue()

@@ -8,6 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jaxsr.errors import UserError
+
+_UMASK = os.umask(0o077)  # it can only be read by setting it
+os.umask(_UMASK)
+
+
+def make_folder(folder: Path) -> None:
+  """Make a folder; raises UserError where nothing can be written to it."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise UserError(f'{folder}: cannot be written ({error.strerror})') from error
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -17,7 +32,9 @@ def atomic(path: Path) -> Iterator[Path]:
   temporary = Path(name)
   try:
     yield temporary
-    temporary.chmod(0o644)  # mkstemp makes private files
+    temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes private files
+    with temporary.open('rb') as file:
+      os.fsync(file.fileno())
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
@@ -26,7 +43,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
   """Write a text file."""
   with atomic(path) as temporary:
-    temporary.write_text(text, encoding='utf-8')
+    temporary.write_text(text, encoding='utf-8', errors='surrogateescape')
 
 
 def write_json(path: Path, value: Any) -> None:

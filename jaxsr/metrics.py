@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 WINDOW = 11  # SSIM's Gaussian window, sigma 1.5 (Wang et al., 2004)
+SMALLEST = 2 * WINDOW  # pixels of a side inside the border, so that the centre holds a window
 EQUAL = 100.0  # dB given to equal images, whose PSNR is infinite; nothing is rated higher
 
 Images = Float[Array, 'b _ _ c']
@@ -37,6 +38,8 @@ def centre(image: Images) -> Images:
 
 def psnr(mse: float) -> float:
   """Turn a mean squared error, peak 1, into decibels; equal images get `EQUAL`."""
+  if not math.isfinite(mse):
+    raise ValueError(f'a mean squared error of {mse} has no PSNR')
   return min(-10.0 * math.log10(mse), EQUAL) if mse > 0 else EQUAL
 
 

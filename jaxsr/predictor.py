@@ -42,7 +42,7 @@ def load(checkpoint: str, *, scale: int | None = None, step: str = 'latest') -> 
   `step` is 'latest', 'best' (by the run's own validation) or a number. Raises UserError.
   """
   if checkpoint in PARAMETER_FREE:
-    chosen = scale or DEFAULT_SCALE
+    chosen = DEFAULT_SCALE if scale is None else scale
     network = models.build(checkpoint, scale=chosen)
     return Predictor(checkpoint, network, {}, chosen, 1, None)
   folder = Path(checkpoint)
@@ -76,7 +76,9 @@ def _number(checkpoints: Checkpoints, step: str) -> int | None:
   if not steps or step == 'latest':
     return None
   if step == 'best':
-    return checkpoints.best()
+    if (best := checkpoints.best()) is None:
+      raise UserError(f'--step best: none of {", ".join(map(str, steps))} was validated')
+    return best
   if not step.isdigit() or int(step) not in steps:
     known = ', '.join(map(str, steps))
     raise UserError(f"--step {step}: there are 'latest', 'best' and {known}")

@@ -19,11 +19,14 @@ class Preemption:
     self.signal: signal.Signals | None = None
 
   def __call__(self, number: int, frame: object) -> None:
-    """Note the first signal; leave at once at the second."""
+    """Note the first signal; leave at once at a second Ctrl-C.
+
+    Schedulers send their signals twice as a matter of course, and mean them once.
+    """
     del frame
-    if self.signal is not None:
+    if number == signal.SIGINT and self.signal == signal.SIGINT:
       os._exit(128 + number)
-    self.signal = signal.Signals(number)
+    self.signal = self.signal or signal.Signals(number)
 
   def due(self, *, together: bool) -> bool:
     """Tell whether to stop now; hosts may only stop together, at steps where all of them ask."""

@@ -15,7 +15,12 @@ def make_mesh(devices: int = 0) -> Mesh:
 
   The axis is Auto: under JAX's default, Explicit, pixel shuffle cannot reshape.
   """
-  chosen = jax.devices()[: devices or None]
+  known = jax.devices()
+  if devices > len(known):
+    raise UserError(f'config.devices={devices}: there are {len(known)}')
+  if devices and jax.process_count() > 1:
+    raise UserError(f'config.devices={devices}: several hosts take all their devices, give 0')
+  chosen = known[: devices or None]
   return jax.make_mesh((len(chosen),), ('data',), axis_types=(AxisType.Auto,), devices=chosen)
 
 

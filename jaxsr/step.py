@@ -98,8 +98,9 @@ def make_train_step(
     updates, opt_state = tx.update(grads, generator.opt_state, generator.params)
     params = optax.apply_updates(generator.params, updates)
     updated = Trainable(params, stats, opt_state)
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(params))
     trainable = select(finite, updated, generator)
+    rate = schedule(state.step - state.skipped)  # a skipped step does not move the optimiser
     state = State(
       step=state.step + 1,
       generator=trainable,
@@ -111,7 +112,7 @@ def make_train_step(
       'loss': loss,
       'psnr': -10 * jnp.log10(error),
       'grad_norm': grad_norm,
-      'learning_rate': schedule(state.step - 1),
+      'learning_rate': rate,
       'skipped': state.skipped,
       'skipped_in_row': state.skipped_in_row,
     }

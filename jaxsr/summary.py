@@ -14,7 +14,7 @@ class Summary:
   """A run's event files; of a run that resumes, what lies beyond `step` is hidden."""
 
   def __init__(self, folder: Path, *, step: int):
-    self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=10)
+    self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else 0, flush_secs=10)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Write one row."""
@@ -25,11 +25,19 @@ class Summary:
     """Write one picture."""
     self._writer.add_image(name, image, step, dataformats='HWC')
 
-  def hparams(self, values: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Write what TensorBoard's HParams table shows of this run."""
+  def begin(self, values: Mapping[str, Any], *metrics: str) -> None:
+    """Write what TensorBoard's HParams table shows of this run, which is then said to run."""
     plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in values.items()}
-    for event in protos.hparams(plain, dict(metrics)):
-      self._writer.file_writer.add_summary(event)  # type: ignore[union-attr]
+    *start, self._end = protos.hparams(plain, dict.fromkeys(metrics, 0.0))
+    for event in start:
+      self._add(event)
+
+  def end(self) -> None:
+    """Say that the run succeeded."""
+    self._add(self._end)
+
+  def _add(self, event: Any) -> None:
+    self._writer.file_writer.add_summary(event)  # type: ignore[union-attr]
 
   def close(self) -> None:
     """Flush and close."""

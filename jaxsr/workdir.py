@@ -25,17 +25,6 @@ METRICS = 'metrics.csv'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pillow')
 
 
-def create(workdir: Path) -> None:
-  """Make the folder; raises UserError where it cannot be written."""
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    probe = workdir / '.probe'
-    probe.touch()
-    probe.unlink()
-  except OSError as error:
-    raise UserError(f'workdir {workdir}: cannot be written ({error.strerror})') from error
-
-
 @contextmanager
 def locked(workdir: Path) -> Iterator[None]:
   """Hold the folder for one trainer; the system lets go of it even if the trainer is killed.
@@ -112,11 +101,12 @@ class Table:
     """Look up a step's PSNR."""
     return next((float(r['psnr']) for r in self._rows if int(r['step']) == step), None)
 
-  def add(self, row: dict[str, Any]) -> None:
+  def add(self, row: dict[str, Any], *, write: bool = True) -> None:
     """Append a row; the file is replaced whole."""
     self._rows.append(row)
-    write_text(self._path, to_csv(self._rows))
+    if write:
+      write_text(self._path, to_csv(self._rows))
 
-  def last(self) -> dict[str, Any] | None:
+  def last(self) -> dict[str, Any]:
     """Give the newest row."""
-    return self._rows[-1] if self._rows else None
+    return self._rows[-1]

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsr import sharding
 from jaxsr.checkpoint import Checkpoints
-from jaxsr.train import assemble
+from jaxsr.experiment import assemble
 
 
 def final(config, folder):

@@ -75,7 +75,12 @@ BAD = [
   (['--config=configs/quickstart.py', '--config.loss.mse=0.0'], 'config.loss is empty'),
   (['--config=configs/quickstart.py', '--config.data.train={empty}'], 'holds no image'),
   (['--config=configs/quickstart.py', '--config.data.train={gone}'], 'no such file'),
-  (['--config=configs/quickstart.py', '--config.data.val={small}'], None),
+  (['--config=configs/quickstart.py', '--config.data.val={stamps}'], 'smaller than 30, what SSIM'),
+  (['--config=configs/quickstart.py', '--config.model.upsampler=direkt'], 'upsampler'),
+  (['--config=configs/quickstart.py', '--config.model.features=0'], 'config.model: '),
+  (['--config=configs/quickstart.py', '--config.data.phantom.size=1001'], 'phantom: '),
+  (['--config=configs/quickstart.py', '--config.devices=99'], 'config.devices=99'),
+  (['--config=configs/quickstart.py', '--config.loss.mse=-1.0'], 'config.loss.mse=-1.0'),
   (['--config=configs/quickstart.py', '--config.data.train={small}'], 'smaller than'),
   (['--config=configs/quickstart.py', '--config.data.train={colour}'], 'in colour'),
   (['--config=configs/quickstart.py', '--config.data.train={damaged}'], 'is truncated'),
@@ -85,13 +90,15 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [case for case in BAD if case[1]])
+@pytest.mark.parametrize(('arguments', 'message'), BAD)
 def test_bad_input_is_one_line_within_seconds(arguments, message, tmp_path, film):
-  folders = {name: tmp_path / name for name in ('empty', 'gone', 'small', 'colour', 'damaged')}
+  names = ('empty', 'gone', 'small', 'stamps', 'colour', 'damaged')
+  folders = {name: tmp_path / name for name in names}
   for name, folder in folders.items():
     if name != 'gone':
       folder.mkdir()
   images.write(folders['small'] / 'a.png', film[:32, :32])
+  images.write(folders['stamps'] / 'a.png', film[:20, :20])
   images.write(folders['colour'] / 'a.png', np.full((512, 512, 3), (1, 2, 3), np.uint8))
   images.write(folders['damaged'] / 'a.png', film)
   whole = (folders['damaged'] / 'a.png').read_bytes()

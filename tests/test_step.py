@@ -6,9 +6,9 @@ import pytest
 from jaxsr import ops, sharding
 from jaxsr.data import pipeline
 from jaxsr.errors import UserError
+from jaxsr.experiment import assemble
 from jaxsr.losses import TERMS
 from jaxsr.step import average, make_objective, make_optimizer
-from jaxsr.train import assemble
 
 
 @pytest.fixture

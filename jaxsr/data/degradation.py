@@ -13,7 +13,7 @@ Raw = UInt[np.ndarray, '_ _ c']
 def cut(image: Raw, scale: int) -> Raw:
   """Cut rows and columns off the end until both sides are multiples of the scale."""
   height, width = (side - side % scale for side in image.shape[:2])
-  return image[:height, :width]
+  return np.ascontiguousarray(image[:height, :width])
 
 
 def downscale(image: Raw, scale: int) -> Raw:

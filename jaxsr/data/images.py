@@ -21,6 +21,8 @@ Raw = UInt[np.ndarray, 'h w c']
 FORMATS = ('PNG', 'JPEG', 'TIFF')
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')
 MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors have 16 million
+Image.MAX_IMAGE_PIXELS = None  # ours is checked instead, before anything is decoded
+_JPEG = ('.jpg', '.jpeg')
 _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOUR = ('RGB', 'RGBA', 'RGBX', 'P')
 _GRAY = ('L', 'LA', 'I', *_SIXTEEN_BIT)
@@ -96,8 +98,8 @@ def read(path: Path, channels: int = 1) -> Raw:
   if array.shape[2] == 3 and channels == 1:
     spread = int((array.max(axis=2) - array.min(axis=2)).max())
     if spread > (2 if lossy else 0):  # JPEG's own colour transform rounds
-      raise ImageError(path, 'is in colour where gray is due; convert it, or set channels=3')
-    array = array[..., 1:2]
+      raise ImageError(path, 'is in colour where gray is due; convert it, or use config.channels=3')
+    array = np.ascontiguousarray(array[..., 1:2])  # a view would keep all three in memory
   return np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
 
 
@@ -105,8 +107,6 @@ def _open(path: Path) -> Image.Image:
   _check_bytes(path)
   try:
     image = Image.open(path, formats=FORMATS)
-  except Image.DecompressionBombError as error:
-    raise ImageError(path, f'has more than {MAX_PIXELS} pixels; cut it first') from error
   except Exception as error:
     kinds = ', '.join(FORMATS)
     raise ImageError(path, f'is no image of a kind that is read here ({kinds})') from error
@@ -120,6 +120,8 @@ def _open(path: Path) -> Image.Image:
 
 def _check_bytes(path: Path) -> None:
   """Refuse an empty or truncated file and 16-bit colour, which Pillow would cut to 8 bit."""
+  if not path.is_file():
+    raise ImageError(path, 'is no regular file')
   try:
     size = path.stat().st_size
     with path.open('rb') as file:
@@ -163,14 +165,21 @@ def _pixels(image: Image.Image) -> Raw:
   return array[..., None] if array.ndim == 2 else array
 
 
+def check_target(path: Path, array: Raw) -> None:
+  """Raise ImageError where a file of this name cannot hold the array at its depth."""
+  if array.dtype != np.uint8 and path.suffix.lower() in _JPEG:
+    raise ImageError(path, 'JPEG holds 8 bit, the image has 16; name it .png or .tif')
+  if array.dtype != np.uint8 and array.shape[2] != 1:
+    raise ImageError(path, '16-bit colour cannot be written; use a network of 1 channel')
+
+
 def write(path: Path, array: Raw, **options: Any) -> None:
   """Write an image whole or not at all; the suffix chooses the format.
 
-  Raises UserError for 16 bit in a JPEG.
+  Raises ImageError as `check_target` does.
   """
-  if path.suffix.lower() in ('.jpg', '.jpeg'):
-    if array.dtype != np.uint8:
-      raise UserError(f'{path}: JPEG holds 8 bit, the image has 16; name it .png or .tif')
+  check_target(path, array)
+  if path.suffix.lower() in _JPEG:
     options = {'quality': 95, **options}
   image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
   with atomic(path) as temporary:

@@ -1,8 +1,9 @@
 """Sources of high-resolution images: the phantom, and folders of files.
 
 A source has a length, `source[i]` gives image i as uint8 or uint16 [h, w, c] (or raises
-ImageError), `names[i]` says what it is called and `sizes[i]` its height and width, `bits` is the
-greatest depth among them, and `rejected` lists the errors of files that were left out at once.
+ImageError), `names[i]` says what it is called, `sizes[i]` its height and width and
+`identities[i]` whose film it is; `bits` is the greatest depth among them, and `rejected` lists the
+errors of files that were left out at once.
 """
 
 import re
@@ -13,8 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt
 
+from jaxsr import metrics
 from jaxsr.data import images
-from jaxsr.data.phantom import phantom
+from jaxsr.data.phantom import phantom, phantom_nodules
 from jaxsr.errors import UserError
 
 Raw = UInt[np.ndarray, 'h w c']
@@ -29,6 +31,8 @@ class Source(Protocol):
   @property
   def sizes(self) -> Sequence[tuple[int, int]]: ...
   @property
+  def identities(self) -> Sequence[str]: ...
+  @property
   def bits(self) -> int: ...
   @property
   def rejected(self) -> Sequence[images.ImageError]: ...
@@ -42,9 +46,15 @@ class Phantoms:
   rejected: Sequence[images.ImageError] = ()
 
   def __init__(self, *, seed: int, start: int, count: int, size: int, bits: int, channels: int = 1):
+    try:
+      phantom_nodules(seed, start, size=size)
+    except ValueError as error:
+      raise UserError(f'phantom: {error}') from error
+    if bits not in (8, 16):
+      raise UserError(f'phantom: {bits} bits are neither 8 nor 16')
     self.seed, self.start, self.size, self.bits, self.channels = seed, start, size, bits, channels
     self.names = [f'phantom_{seed}_{start + i:07d}.png' for i in range(count)]
-    self.sizes = [(size, size)] * count
+    self.sizes, self.identities = [(size, size)] * count, self.names
 
   def __len__(self) -> int:
     return len(self.names)
@@ -57,11 +67,13 @@ class Phantoms:
 class Folder:
   """The usable images below a folder, in the order of their names.
 
-  All are given in 16 bit if one of them is: 255 becomes 65535. `minimum` is the smallest side
-  that is of use. Raises UserError where no image is.
+  `bits` is 16 if one of them has 16. `minimum` is the smallest side that is of use, and `why` says
+  for what. Raises UserError where no image is of use.
   """
 
-  def __init__(self, root: str | Path, *, channels: int = 1, minimum: int = 1):
+  def __init__(
+    self, root: str | Path, *, channels: int = 1, minimum: int = 1, why: str = 'what is needed'
+  ):
     self.root, self.channels = Path(root), channels
     self.paths: list[Path] = []
     self.sizes: list[tuple[int, int]] = []
@@ -71,9 +83,7 @@ class Folder:
       try:
         height, width, bits = images.check(path, channels)
         if min(height, width) < minimum:
-          raise images.ImageError(
-            path, f'is {width}x{height}, smaller than {minimum}: leave it out, or lower the patch'
-          )
+          raise images.ImageError(path, f'is {width}x{height}, smaller than {minimum}, {why}')
       except images.ImageError as error:
         self.rejected.append(error)
       else:
@@ -85,6 +95,7 @@ class Folder:
     self.bits = max(depths)
     base = self.root if self.root.is_dir() else self.root.parent
     self.names = [str(path.relative_to(base)) for path in self.paths]
+    self.identities = [_identity(path) for path in self.paths]
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -115,6 +126,7 @@ class Subset:
     self.names = [source.names[i] for i in self.indices]
     self.bits, self.rejected = source.bits, source.rejected
     self.sizes = [source.sizes[i] for i in self.indices]
+    self.identities = [source.identities[i] for i in self.indices]
 
   def __len__(self) -> int:
     return len(self.indices)
@@ -130,25 +142,25 @@ def training(config: Any) -> Source:
   """Make the source that a config trains on; its images hold a patch with its margins."""
   data = config.data
   minimum = (data.patch + 2 * data.margin) * config.scale
-  return _source(config, data.train, start=0, count=data.phantom.count, minimum=minimum)
+  why = 'a crop with its margins: lower config.data.patch or margin'
+  return _source(config, data.train, 0, data.phantom.count, minimum, why)
 
 
 def validation(config: Any) -> Source:
-  """Make the source that a config validates on."""
+  """Make the source that a config validates on; its images can be measured."""
   data = config.data
-  source = _source(config, data.val, start=VALIDATION, count=data.phantom.val_count, minimum=1)
+  minimum, why = metrics.SMALLEST + 2 * config.scale, 'what SSIM needs: give larger films'
+  source = _source(config, data.val, VALIDATION, data.phantom.val_count, minimum, why)
   wanted = data.val_count
   return Subset(source, wanted) if 0 < wanted < len(source) else source
 
 
-def _source(config: Any, name: str, *, start: int, count: int, minimum: int) -> Source:
+def _source(config: Any, name: str, start: int, count: int, minimum: int, why: str) -> Source:
   if name != 'phantom':
-    return Folder(name, channels=config.channels, minimum=minimum)
+    return Folder(name, channels=config.channels, minimum=minimum, why=why)
   options = config.data.phantom
   if options.size < minimum:
-    raise UserError(
-      f'config.data.phantom.size={options.size} is smaller than a crop with its margins, {minimum}'
-    )
+    raise UserError(f'config.data.phantom.size={options.size} is smaller than {minimum}, {why}')
   return Phantoms(
     seed=options.seed,
     start=start,
@@ -159,13 +171,13 @@ def _source(config: Any, name: str, *, start: int, count: int, minimum: int) -> 
   )
 
 
-def shared_patients(train: Sequence[str], val: Sequence[str]) -> int:
-  """Count the validation images of patients that are trained on, by NIH's file names."""
-  known = {patient(name) for name in train} - {None}
-  return sum(patient(name) in known for name in val)
+def overlap(train: Source, val: Source) -> int:
+  """Count the validation images that are trained on, or show a patient that is."""
+  known = set(train.identities)
+  return sum(identity in known for identity in val.identities)
 
 
-def patient(name: str) -> str | None:
-  """Read the patient off a name like 00000013_019.png."""
-  match = re.fullmatch(r'(\d{8})_\d{3}', Path(name).stem)
-  return match[1] if match else None
+def _identity(path: Path) -> str:
+  """Tell whose film a file is by a name like NIH's 00000013_019.png, else which file it is."""
+  match = re.fullmatch(r'(\d{8})_\d{3}', path.stem)
+  return match[1] if match else str(path.resolve())

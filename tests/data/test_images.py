@@ -25,6 +25,7 @@ def damaged(path, film, kind):
     'frames': None,
     'float': None,
     'bomb': None,
+    'great bomb': None,
   }[kind]
   if content is not None:
     path.write_bytes(content)
@@ -44,6 +45,8 @@ def damaged(path, film, kind):
     Image.fromarray(film[..., 0].astype(np.float32)).save(path, format='TIFF')
   elif kind == 'bomb':
     Image.new('1', (10_000, 8_000)).save(path, format='PNG')
+  elif kind == 'great bomb':
+    Image.new('1', (14_000, 14_000)).save(path, format='PNG')
 
 
 KINDS = {
@@ -57,6 +60,7 @@ KINDS = {
   'frames': 'holds 2 frames',
   'float': "kind 'F'",
   'bomb': '10000x8000 pixels',
+  'great bomb': '14000x14000 pixels',
 }
 
 
@@ -110,7 +114,7 @@ def test_colour_is_kept_where_it_is_asked_for(tmp_path, rng):
 
 
 def test_jpeg_cannot_hold_sixteen_bit(tmp_path, film):
-  with pytest.raises(UserError, match=r'JPEG holds 8 bit.*name it \.png'):
+  with pytest.raises(ImageError, match=r'JPEG holds 8 bit.*name it \.png'):
     images.write(tmp_path / 'film.jpg', film.astype(np.uint16))
   assert not list(tmp_path.iterdir())
 
@@ -156,8 +160,11 @@ def test_a_mixed_folder_is_given_in_sixteen_bit(folder, film):
   np.testing.assert_array_equal(sources.deepen(film, 16), film.astype(np.uint16) * 257)
 
 
-def test_patients_are_read_off_nih_names():
-  train = ['00000013_019.png', 'x/00000014_000.png', 'phantom.png']
-  assert (
-    sources.shared_patients(train, ['00000013_000.png', '00000099_000.png', 'phantom.png']) == 1
-  )
+def test_shared_patients_and_files_are_counted(tmp_path, film):
+  names = ('train/00000013_019.png', 'train/a.png', 'val/00000013_000.png', 'val/00000099_000.png')
+  for name in (*names, 'val/a.png'):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    images.write(tmp_path / name, film)
+  train, val = (sources.Folder(tmp_path / name) for name in ('train', 'val'))
+  assert sources.overlap(train, val) == 1
+  assert sources.overlap(train, train) == 2

@@ -1,0 +1,115 @@
+"""Everything of a run that a person reads: progress, TensorBoard, metrics.csv."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxsr import config as configs
+from jaxsr import pictures, workdir
+from jaxsr.config import Config
+from jaxsr.evaluate import Row, summarise
+from jaxsr.summary import Summary
+
+ROW = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim', 'psnr_centre', 'bicubic_psnr_centre')
+CURVES = (*ROW, 'psnr_gain', 'psnr_gain_centre', 'psnr_pooled', 'psnr_uncropped')
+
+
+class Log:
+  """Writes on the primary host; the others only keep the table, to decide alike."""
+
+  def __init__(self, config: Config, folder: Path, *, start: int, primary: bool):
+    self.table = workdir.Table(folder, step=start)
+    self._folder, self._steps, self._batch_size = folder, config.steps, config.batch_size
+    self._primary = primary
+    self._start = self._step = start
+    self._since = time.perf_counter()
+    self._training = 0.0  # seconds since the start, without validation
+    self._losses: list[float] = []
+    self._rate = 0.0
+    quiet = not (primary and sys.stderr.isatty())
+    self._bar = tqdm(
+      initial=start, total=config.steps, unit='step', disable=quiet, dynamic_ncols=True
+    )
+    self._summary = Summary(folder, step=start) if primary else None
+    if self._summary:
+      self._summary.begin(configs.flatten(configs.to_dict(config)), 'val/psnr', 'val/psnr_gain')
+
+  def tick(self) -> None:
+    """Move the bar."""
+    self._bar.update()
+
+  def scalars(self, step: int, rows: Sequence[dict[str, np.ndarray]], *, waited: float) -> None:
+    """Write one row of scalars: the means over the steps since the last one."""
+    now = time.perf_counter()
+    seconds, self._since = now - self._since, now
+    self._rate = (step - self._step) * self._batch_size / seconds
+    self._training, self._step = self._training + seconds, step
+    finite = [row for row in rows if np.isfinite(row['loss'])]
+    self._losses += [float(row['loss']) for row in finite]
+    values = {name: float(np.mean([row[name] for row in finite or rows])) for name in rows[0]}
+    values |= {name: float(rows[-1][name]) for name in ('skipped', 'skipped_in_row')}
+    values |= {'images_per_second': self._rate, 'waiting_for_data': waited / seconds}
+    if self._summary:
+      tagged = {n if '/' in n else f'train/{n}': value for n, value in values.items()}
+      self._summary.scalars(step, tagged)
+    text = f'loss {values["loss"]:.3g}  psnr {values["psnr"]:.2f}  {self._rate:.0f} images/s'
+    if values['skipped']:
+      text += f'  skipped {values["skipped"]:.0f}'
+    self._bar.set_postfix_str(text, refresh=False)
+    self._bar.update()
+    if self._bar.disable and self._primary:
+      left = self._training / (step - self._start) * (self._steps - step)
+      print(f'step {step}/{self._steps}  {text}  {tqdm.format_interval(left)} left', flush=True)
+
+  def validation(
+    self, step: int, rows: Sequence[Row], strips: Sequence[pictures.Example], *, seconds: float
+  ) -> None:
+    """Write a row of metrics.csv, curves and strips; validation is no training time."""
+    self._since += seconds
+    summary = summarise(rows)
+    loss = float(np.mean(self._losses)) if self._losses else float('nan')
+    self._losses.clear()
+    row = {'step': step} | {name: round(summary[name], 6) for name in ROW}
+    row |= {'loss': f'{loss:.6g}', 'images_per_second': round(self._rate, 2)}
+    self.table.add(row, write=self._primary)
+    if not self._summary:
+      return
+    self._summary.scalars(step, {f'val/{name}': summary[name] for name in CURVES})
+    for example in strips:
+      self._summary.image(step, f'val/{example.title}', pictures.strip(example))
+    text = (
+      f'step {step}: PSNR {summary["psnr"]:.3f} dB (bicubic {summary["bicubic_psnr"]:.3f}, '
+      f'{summary["psnr_gain"]:+.3f}), centre {summary["psnr_centre"]:.3f} '
+      f'({summary["psnr_gain_centre"]:+.3f}), SSIM {summary["ssim"]:.4f} '
+      f'({summary["bicubic_ssim"]:.4f}), {len(rows)} images'
+    )
+    if self._bar.disable:
+      print(text, flush=True)
+    else:
+      self._bar.write(text)
+
+  def finish(self) -> None:
+    """Say how the run ended and what to do next."""
+    if not self._summary:
+      return
+    self._summary.end()
+    last = self.table.last()
+    psnr = float(last['psnr'])
+    gain = psnr - float(last['bicubic_psnr'])
+    verdict = f'{gain:+.2f} dB over bicubic' if gain > 0 else f'{gain:+.2f} dB: WORSE than bicubic'
+    folder = self._folder
+    self._bar.close()
+    print(f'finished at step {last["step"]}: {psnr:.2f} dB, {verdict}')
+    print(f'  curves:   tensorboard --logdir {folder}')
+    print(f'  evaluate: jaxsr evaluate --checkpoint {folder} --data DIR --output DIR')
+    print(f'  use:      jaxsr upscale IN.png --checkpoint {folder} --output OUT.png', flush=True)
+
+  def close(self) -> None:
+    """Close the bar and the event files."""
+    self._bar.close()
+    if self._summary:
+      self._summary.close()
