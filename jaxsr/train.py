@@ -169,7 +169,7 @@ def _loop(
   start = saved = int(state.step)
   queued: deque[dict[str, jax.Array]] = deque()
   history: list[dict[str, jax.Array]] = []
-  waited = 0.0  # seconds in which the host stood still for lack of a batch
+  waited = 0.0  # seconds, at most, in which the devices stood still for lack of a batch
   try:
     for step in range(start, config.steps + 1):
       last = step == config.steps
@@ -181,7 +181,8 @@ def _loop(
       if not (last or asked):
         begun = time.perf_counter()
         batch = _next(batches, stop)
-        waited += time.perf_counter() - begun
+        if all(scalars['loss'].is_ready() for scalars in queued):
+          waited += time.perf_counter() - begun
       ending = batch is None
       if step > saved and (due or step % config.save == 0 or ending):
         saved = _save(step, state, checkpoints, log, config, must=ending)

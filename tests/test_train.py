@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -94,11 +95,12 @@ def test_resume_is_exact_to_the_bit(finished, tmp_path, workers, capsys):
 
 def stop_at(config, folder, *, step):
   """Train, and send SIGTERM once a step is on disk."""
-  pid = os.getpid()
+  pid, over = os.getpid(), threading.Event()
 
   def watch():
     while not (folder / 'checkpoints' / str(step)).is_dir():
-      time.sleep(0.01)
+      if over.wait(0.01):
+        return
     os.kill(pid, signal.SIGTERM)
 
   original = signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -107,8 +109,18 @@ def stop_at(config, folder, *, step):
   try:
     return train(config, folder)
   finally:
+    over.set()
     thread.join()
     signal.signal(signal.SIGTERM, original)
+
+
+@pytest.mark.parametrize(('scale', 'channels'), [(2, 3), (3, 1), (8, 1)])
+def test_every_scale_trains(tiny, tmp_path, scale, channels):
+  tiny.scale, tiny.channels, tiny.steps = scale, channels, 2
+  tiny.data.patch = 4
+  assert train(tiny, tmp_path) == 0
+  last = rows(tmp_path)[-1]
+  assert float(last['psnr']) > float(last['bicubic_psnr']) - 0.5
 
 
 def test_a_second_trainer_is_refused(finished):
@@ -198,6 +210,12 @@ def test_another_architecture_is_said_in_one_line(finished, tmp_path):
   assert '\n' not in str(caught.value)
 
 
+def free_port():
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    return probe.getsockname()[1]
+
+
 def test_two_hosts_end_where_one_does(finished, tmp_path):
   """Two processes on the loopback, each with half of every batch."""
   config, folder = finished
@@ -206,6 +224,7 @@ def test_two_hosts_end_where_one_does(finished, tmp_path):
     str(ROOT / 'tests' / 'two_hosts.py'),
     str(tmp_path),
     json.dumps(configs.to_dict(config)),
+    str(free_port()),
   ]
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   environment['PYTHONPATH'] = str(ROOT)

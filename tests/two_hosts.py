@@ -1,4 +1,4 @@
-"""One host of two: folder, config as JSON, and which host this is."""
+"""One host of two: folder, config as JSON, the port of host 0, and which host this is."""
 
 import json
 import sys
@@ -7,11 +7,9 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-PORT = 21_847
-
 if __name__ == '__main__':
-  folder, text, process = sys.argv[1:]
-  jax.distributed.initialize(f'127.0.0.1:{PORT}', 2, int(process))
+  folder, text, port, process = sys.argv[1:]
+  jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
   from jaxsr.train import train
 
   config = ConfigDict(json.loads(text))
