@@ -13,7 +13,7 @@ import pytest
 from runs import final, rows, same
 
 ROOT = Path(__file__).resolve().parents[1]
-OVERRIDES = {'steps': 6000, 'eval': 2000, 'save': 100, 'log': 100, 'devices': 1}
+OVERRIDES = {'steps': 4000, 'eval': 2000, 'save': 250, 'log': 100, 'devices': 1}
 RUNS, KILLS = 5, 4
 
 
@@ -72,7 +72,7 @@ def test_random_kills_change_nothing(whole, config, tmp_path, number):
   rng, workers = np.random.default_rng(number), 2 * (number % 2)
   for _ in range(KILLS):
     process = start(tmp_path, workers)
-    time.sleep(rng.uniform(2, 10))
+    time.sleep(rng.uniform(2, 8))
     assert process.poll() is None, 'it was done before its time came; give it more steps'
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
