@@ -13,7 +13,7 @@ import pytest
 from runs import final, rows, same
 
 ROOT = Path(__file__).resolve().parents[1]
-OVERRIDES = {'steps': 4000, 'eval': 2000, 'save': 250, 'log': 100, 'devices': 1}
+OVERRIDES = {'steps': 6000, 'eval': 3000, 'save': 250, 'log': 100, 'devices': 1}
 RUNS, KILLS = 5, 4
 
 

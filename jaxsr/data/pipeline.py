@@ -8,6 +8,7 @@ and 1 elsewhere; where a crop ends at the image's edge it has no margin there.
 
 import ctypes
 import dataclasses
+import functools
 import signal
 import sys
 from collections.abc import Generator
@@ -20,6 +21,8 @@ from absl import flags
 from jaxsr.data.films import BLOCK, Film, Films
 from jaxsr.losses import Batch
 
+ENDLESS = 2**48  # samples: as good as without end
+
 Raw = dict[str, np.ndarray]
 Stream = Generator[Raw, None, None]
 
@@ -29,16 +32,19 @@ class Crop:
   """Draw an aligned crop of a film, of `patch` low-resolution pixels and a margin around them.
 
   With probability `by_error` it lies around a pixel drawn by bicubic's squared error, else
-  anywhere. One of the eight flips and quarter turns is applied.
+  anywhere. One of the eight flips and quarter turns is applied. Samples are numbered through all
+  epochs; each epoch shows every film once, in an order of its own.
   """
 
   films: Films
+  seed: int
   patch: int
   margin: int
   by_error: float
 
-  def __call__(self, index: int, rng: np.random.Generator) -> Raw:
-    film = self.films[index]
+  def __call__(self, number: int, rng: np.random.Generator) -> Raw:
+    epoch, place = divmod(number, len(self.films))
+    film = self.films[int(_order(self.seed, epoch, len(self.films))[place])]
     scale, side = self.films.scale, self.patch + 2 * self.margin
     lengths = film.lr.shape[:2]
     wanted = self._corner_by_error(film, rng) if rng.random() < self.by_error else None
@@ -61,6 +67,12 @@ class Crop:
     block = min(block, film.error.size - 1)
     pixel = np.array(divmod(block, columns)) * BLOCK + rng.integers(BLOCK, size=2)
     return (pixel - rng.integers(self.patch, size=2) - self.margin).tolist()
+
+
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+  """Shuffle the films of an epoch; grain's own shuffle takes milliseconds where they are few."""
+  return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def _place(
@@ -109,12 +121,9 @@ def batches(
   process: int = 0,
   processes: int = 1,
 ) -> grain.MapDataset:
-  """Describe this process's share of all batches; `[i]` is batch i.
-
-  Every epoch has its own order, every visit its own crop.
-  """
-  crop = Crop(films, patch, margin, by_error)
-  dataset = grain.MapDataset.range(len(films)).seed(seed).shuffle().repeat()
+  """Describe this process's share of all batches; `[i]` is batch i."""
+  crop = Crop(films, seed, patch, margin, by_error)
+  dataset = grain.MapDataset.range(ENDLESS).seed(seed)
   dataset = dataset.random_map(crop).batch(batch_size // processes)
   return dataset[process::processes] if processes > 1 else dataset
 
