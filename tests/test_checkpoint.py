@@ -1,3 +1,4 @@
+import functools
 import shutil
 
 import jax
@@ -12,6 +13,7 @@ from jaxsr.checkpoint import CheckpointError, Checkpoints, sums
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 
 
+@functools.cache
 def make_state(seed=0, width=64):
   def build():
     keys = jax.random.split(jax.random.key(seed), 3)
