@@ -4,7 +4,6 @@ A file in `configs/` starts from `base()`, sets what its experiment is about and
 `finish(config, arg)`.
 """
 
-import dataclasses
 import json
 from typing import Any
 
@@ -60,10 +59,7 @@ def base() -> Config:
 
 def network(name: str, **options: Any) -> Config:
   """Write a network's section with all its options, so that each can be overridden."""
-  kind = models.MODELS[name]
-  known = models.fields(name)
-  defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.name in known}
-  return ConfigDict({'name': name, **defaults, **options})
+  return ConfigDict({'name': name, **models.defaults(name), **options})
 
 
 def finish(config: Config, arg: str | None) -> Config:
@@ -82,8 +78,9 @@ def smoke(config: Config) -> Config:
   config.optimizer.update(warmup=1, learning_rate=1e-4)
   config.data.update(val_count=1, patch=8, margin=2, threads=1)
   config.data.phantom.update(size=128, count=2, val_count=1)
-  if 'blocks' in config.model:
-    config.model.blocks = 2
+  for name, least in {'groups': 2, 'blocks': 2, 'depths': (2, 2)}.items():
+    if name in config.model:
+      config.model[name] = least
   return config
 
 

@@ -3,6 +3,8 @@
 Every network has the fields `scale`, `channels` and `dtype` (of its computation; parameters and
 the image that comes out are float32) and the call `network(lr, *, train)` on NHWC images in
 [0, 1]; its output is not clipped. What distillation may want to see is sown into `features`.
+
+`WIDTH` and `DEPTH` name the fields that the multipliers `width` and `depth` scale: see `build`.
 """
 
 import dataclasses
@@ -16,15 +18,35 @@ import numpy as np
 
 from jaxsr.errors import UserError, nearest
 from jaxsr.models.edsr import EDSR
+from jaxsr.models.fsrcnn import FSRCNN
 from jaxsr.models.interpolation import Bicubic, Lanczos
+from jaxsr.models.rcan import RCAN
+from jaxsr.models.rdn import RDN
+from jaxsr.models.rlfn import RLFN
+from jaxsr.models.rrdb import RRDBNet
+from jaxsr.models.span import SPAN
 from jaxsr.models.srcnn import SRCNN
+from jaxsr.models.srdensenet import SRDenseNet
+from jaxsr.models.srresnet import SRResNet
+from jaxsr.models.swift_srgan import SwiftSRGAN
+from jaxsr.models.swinir import SwinIR
 from jaxsr.models.vdsr import VDSR
 
 MODELS: dict[str, type[nn.Module]] = {
   'bicubic': Bicubic,
   'edsr': EDSR,
+  'fsrcnn': FSRCNN,
   'lanczos': Lanczos,
+  'rcan': RCAN,
+  'rdn': RDN,
+  'rlfn': RLFN,
+  'rrdb': RRDBNet,
+  'span': SPAN,
   'srcnn': SRCNN,
+  'srdensenet': SRDenseNet,
+  'srresnet': SRResNet,
+  'swift_srgan': SwiftSRGAN,
+  'swinir': SwinIR,
   'vdsr': VDSR,
 }
 SCALES = (2, 3, 4, 8)
@@ -32,9 +54,16 @@ PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _COMMON = ('scale', 'channels', 'dtype', 'parent', 'name')
 
 
+def defaults(name: str) -> dict[str, Any]:
+  """Name what can be set for a network, beside scale, channels and precision, and its default."""
+  kind = MODELS[name]
+  own = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in _COMMON}
+  return own | {'width': 1.0, 'depth': 1.0} if hasattr(kind, 'WIDTH') else own
+
+
 def fields(name: str) -> list[str]:
-  """List what can be set for a network, beside scale, channels and precision."""
-  return [f.name for f in dataclasses.fields(MODELS[name]) if f.name not in _COMMON]
+  """List what can be set for a network."""
+  return list(defaults(name))
 
 
 def build(
@@ -47,7 +76,13 @@ def build(
 ) -> nn.Module:
   """Build a network by name.
 
-  Raises UserError for an unknown name, option, scale or precision.
+  The options `width` and `depth`, in (0, 1], make a smaller network of the same kind. `width`
+  scales the fields that the network's `WIDTH` names, to the nearest multiple of 4 (12 for SwinIR,
+  whose heads must divide it) and at least 8 (or 12); `depth` those that `DEPTH` names, to the
+  nearest whole number and at least 1. Halves are rounded up, no field grows, and each entry of a
+  tuple is scaled. 1.0 is the network as its other options describe it.
+
+  Raises UserError for an unknown name, option, scale or precision, and a multiplier out of range.
   """
   options = {k: tuple(v) if isinstance(v, list) else v for k, v in (options or {}).items()}
   if name not in MODELS:
@@ -61,7 +96,32 @@ def build(
       known = nearest(option, fields(name)) if fields(name) else 'it has no options'
       raise UserError(f'network {name!r} has no option {option!r}: {known}')
   dtype = PRECISIONS[precision]
+  options = _multiply(MODELS[name], options)
   return MODELS[name](scale=scale, channels=channels, dtype=dtype, **options)
+
+
+def _multiply(kind: type[nn.Module], options: dict[str, Any]) -> dict[str, Any]:
+  own: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(kind)}
+  own |= options
+  width, depth = (_multiplier(n, own.pop(n, 1.0)) for n in ('width', 'depth'))
+  step = getattr(kind, 'MULTIPLE', 4)
+  wide, deep = getattr(kind, 'WIDTH', ()), getattr(kind, 'DEPTH', ())
+  scaled = {k: _shrink(own[k], width, step, max(8, step)) for k in wide if width < 1}
+  scaled |= {k: _shrink(own[k], depth, 1, 1) for k in deep if depth < 1}
+  return {k: v for k, v in options.items() if k not in ('width', 'depth')} | scaled
+
+
+def _multiplier(name: str, value: Any) -> float:
+  if not isinstance(value, int | float) or not 0 < value <= 1:
+    raise UserError(f'{name} {value!r} is not in (0, 1]: 1.0 is the network as published')
+  return float(value)
+
+
+def _shrink(value: Any, factor: float, multiple: int, least: int) -> Any:
+  if isinstance(value, tuple):
+    return tuple(_shrink(v, factor, multiple, least) for v in value)
+  rounded = multiple * int(value * factor / multiple + 0.5)
+  return min(value, max(least, rounded))
 
 
 def count_parameters(variables: Any) -> int:

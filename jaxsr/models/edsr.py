@@ -1,5 +1,7 @@
 """EDSR: Enhanced Deep Residual Networks for Single Image Super-Resolution (Lim, CVPRW 2017)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -32,6 +34,9 @@ class EDSR(nn.Module):
   `bicubic_skip=True` adds the result to a bicubic upsampling and starts the last convolution at
   zero, so that training starts at bicubic.
   """
+
+  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
+  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
 
   scale: int = 4
   channels: int = 1

@@ -1,6 +1,7 @@
 """SRCNN: Image Super-Resolution Using Deep Convolutional Networks (Dong et al., TPAMI 2016)."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,6 +17,9 @@ class SRCNN(nn.Module):
   The paper's 9-1-5, 9-3-5 and 9-5-5 are choices of `kernels`. Borders are replicated, as in the
   authors' code. There is no skip: the last layer has to rebuild the image.
   """
+
+  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
+  DEPTH: ClassVar[tuple[str, ...]] = ()  # there is nothing to leave out
 
   scale: int = 4
   channels: int = 1

@@ -1,5 +1,7 @@
 """VDSR: Accurate Image Super-Resolution Using Very Deep Convolutional Networks (Kim, CVPR 2016)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -14,6 +16,9 @@ class VDSR(nn.Module):
 
   The last convolution starts at zero, so that training starts at bicubic.
   """
+
+  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
+  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
 
   scale: int = 4
   channels: int = 1

@@ -1,0 +1,70 @@
+"""FSRCNN: Accelerating the Super-Resolution Convolutional Neural Network (Dong, ECCV 2016)."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxsr import ops
+from jaxsr.models.layers import he_normal
+
+
+class PReLU(nn.Module):
+  """Multiply what is negative by a learned slope of its channel (He et al., 2015)."""
+
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    slope = self.param('slope', nn.initializers.constant(0.25), (x.shape[-1],))
+    return jnp.where(x >= 0, x, slope.astype(self.dtype) * x)
+
+
+class FSRCNN(nn.Module):
+  """Shrink features, map them by `blocks` convolutions, expand them and enlarge by deconvolution.
+
+  The defaults are the paper's FSRCNN(56, 12, 4); FSRCNN-s is `features=32, shrunk=5, blocks=1`.
+  The deconvolution has PyTorch's geometry (padding 4, output padding `scale - 1`), which the public
+  ports share. `bicubic_skip=True` is a departure: it adds the result to a bicubic upsampling and
+  starts the deconvolution at zero.
+  """
+
+  WIDTH: ClassVar[tuple[str, ...]] = ('features', 'shrunk')
+  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+
+  scale: int = 4
+  channels: int = 1
+  features: int = 56
+  shrunk: int = 12
+  blocks: int = 4
+  bicubic_skip: bool = False
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    x = self._conv(lr, self.features, 5, 'head')
+    x = self._conv(x, self.shrunk, 1, 'shrink')
+    for i in range(self.blocks):
+      x = self._conv(x, self.shrunk, 3, f'block_{i}')
+      self.sow('features', 'trunk', x)
+    x = self._conv(x, self.features, 1, 'expand')
+    self.sow('features', 'trunk', x)
+    image = self._image(x)
+    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+
+  def _conv(self, x: Float[Array, 'b h w c'], features: int, size: int, name: str) -> Array:
+    x = nn.Conv(features, (size, size), dtype=self.dtype, kernel_init=he_normal, name=name)(x)
+    return PReLU(self.dtype, name=f'{name}_slope')(x)
+
+  def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
+    border = (4, self.scale + 3)  # of a kernel of 9: 8 - padding, and the output padding after it
+    return nn.ConvTranspose(
+      self.channels,
+      (9, 9),
+      strides=(self.scale, self.scale),
+      padding=(border, border),
+      kernel_init=nn.initializers.zeros if self.bicubic_skip else nn.initializers.normal(1e-3),
+      name='tail',
+    )(x)

@@ -1,0 +1,126 @@
+"""SPAN: Swift Parameter-free Attention Network for Efficient Super-Resolution (Wan, CVPRW 2024)."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxsr import ops
+from jaxsr.models.layers import he_normal
+
+_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')  # PyTorch's default
+
+
+class Conv3XC(nn.Module):
+  """Convolve by 1x1, 3x3 and 1x1 with twice the channels between them, beside one by 1x1.
+
+  The input is padded before the first, so that all is one 3x3 convolution, which `fold` finds.
+  """
+
+  features: int
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w d']:
+    conv = partial(nn.Conv, padding='VALID', dtype=self.dtype, kernel_init=_uniform)
+    y = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    y = conv(2 * x.shape[-1], (1, 1), name='expand')(y)
+    y = conv(2 * self.features, (3, 3), name='conv')(y)
+    y = conv(self.features, (1, 1), name='project')(y)
+    return y + conv(self.features, (1, 1), name='skip')(x)
+
+
+def fold(params: Mapping[str, Any]) -> dict[str, Any]:
+  """Turn the parameters that SPAN trains into those of the same network with `folded=True`."""
+  if 'expand' in params:
+    return _fold_one(params)
+  return {k: fold(v) if isinstance(v, Mapping) else v for k, v in params.items()}
+
+
+def _fold_one(params: Mapping[str, Any]) -> dict[str, Array]:
+  first, middle, last, skip = (params[k] for k in ('expand', 'conv', 'project', 'skip'))
+  with jax.default_matmul_precision('float32'):
+    kernel = jnp.einsum(
+      'ig,hwgp,po->hwio', first['kernel'][0, 0], middle['kernel'], last['kernel'][0, 0]
+    )
+    bias = first['bias'] @ middle['kernel'].sum((0, 1)) + middle['bias']
+    bias = bias @ last['kernel'][0, 0] + last['bias'] + skip['bias']
+  return {'kernel': kernel.at[1, 1].add(skip['kernel'][0, 0]), 'bias': bias}
+
+
+def _conv(features: int, folded: bool, dtype: DTypeLike, name: str) -> nn.Module:
+  if folded:
+    return nn.Conv(features, (3, 3), dtype=dtype, kernel_init=_uniform, name=name)
+  return Conv3XC(features, dtype, name=name)
+
+
+class SPAB(nn.Module):
+  """Weigh three convolutions, added to the input, by how far they are from zero.
+
+  Return with it what the first convolution gave, through its SiLU: the authors' SiLU works in
+  place.
+  """
+
+  features: int
+  folded: bool
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b h w c']
+  ) -> tuple[Float[Array, 'b h w c'], Float[Array, 'b h w c']]:
+    first = nn.silu(_conv(self.features, self.folded, self.dtype, 'conv_0')(x))
+    y = nn.silu(_conv(self.features, self.folded, self.dtype, 'conv_1')(first))
+    y = _conv(self.features, self.folded, self.dtype, 'conv_2')(y)
+    return (x + y) * (nn.sigmoid(y) - 0.5), first
+
+
+class SPAN(nn.Module):
+  """Map low-resolution features through parameter-free attention, then make the image directly.
+
+  The defaults are the paper's network; the entry of NTIRE 2024 has 28 features. As in the authors'
+  code it computes on images times `image_range`, less `mean` where they are RGB, which sets how
+  sharp the attention is, and the image that comes out is not divided again. `folded=True` has plain
+  convolutions, a quarter of the cost or less: train without, then `fold` the parameters.
+  `bicubic_skip=True` is a departure: it adds the result to a bicubic upsampling and starts the last
+  convolution at zero.
+  """
+
+  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
+  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+
+  scale: int = 4
+  channels: int = 1
+  features: int = 48
+  blocks: int = 6
+  folded: bool = False
+  image_range: float = 255.0
+  mean: Sequence[float] = (0.4488, 0.4371, 0.4040)
+  bicubic_skip: bool = False
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    mean = jnp.asarray(self.mean if self.channels == 3 else 0.0)
+    x = ((lr - mean) * self.image_range).astype(self.dtype)
+    shallow = _conv(self.features, self.folded, self.dtype, 'head')(x)
+    x, first, inner = shallow, shallow, shallow
+    for i in range(self.blocks):
+      x, inner = SPAB(self.features, self.folded, self.dtype, name=f'block_{i}')(x)
+      first = x if i == 0 else first
+      self.sow('features', 'trunk', x)
+    x = _conv(self.features, self.folded, self.dtype, 'body')(x)
+    x = jnp.concatenate([shallow, x, first, inner], axis=-1)
+    x = nn.Conv(self.features, (1, 1), dtype=self.dtype, kernel_init=_uniform, name='join')(x)
+    image = self._image(x)
+    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+
+  def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
+    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    x = nn.Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
+    return ops.pixel_shuffle(x, self.scale)

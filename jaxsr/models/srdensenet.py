@@ -1,0 +1,138 @@
+"""SRDenseNet: Image Super-Resolution Using Dense Skip Connections (Tong et al., ICCV 2017)."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxsr import ops
+from jaxsr.models.layers import he_normal, shuffle_stages
+
+VARIANTS = ('all', 'prelu', 'dense')
+
+
+def activation(variant: str, name: str) -> Callable[[jax.Array], jax.Array]:
+  """Make the variant's activation; a PReLU has one slope."""
+  return nn.PReLU(negative_slope_init=0.25, name=name) if variant == 'prelu' else nn.relu
+
+
+class DenseBlock(nn.Module):
+  """Append what `layers` convolutions find, each seeing those before it, to the input.
+
+  The first one alone sees the input, but in the variant 'dense' all do.
+  """
+
+  growth: int
+  layers: int
+  variant: str
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w d']:
+    act = activation(self.variant, 'prelu')
+    found, joined, seen = [], x, x
+    for i in range(self.layers):
+      y = nn.Conv(self.growth, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}')(
+        seen
+      )
+      found.append(act(y))
+      # Activated once more where joined, as by the authors of 'prelu': for a ReLU, nothing.
+      joined = act(jnp.concatenate(found, axis=-1)) if i else found[0]
+      seen = jnp.concatenate([x, joined], axis=-1) if self.variant == 'dense' else joined
+    return jnp.concatenate([x, joined], axis=-1)
+
+
+class Deconvolution(nn.Module):
+  """Enlarge features by an integer factor with a transposed convolution, in PyTorch's geometry.
+
+  With stride s and kernel k it is PyTorch's `padding=p, output_padding=q` where p =
+  ceil((k - s) / 2) and q = 2 p - (k - s): kernel 3 and stride 2 have p = q = 1, kernel 4 has p = 1
+  and q = 0, kernel 2 neither. JAX wants what is padded round the dilated input: k - 1 - p before
+  and k - 1 - p + q after. A kernel smaller than the stride would leave holes and is enlarged to
+  it. The kernel is stored [k, k, out, in], so that PyTorch's [in, out, k, k] is brought over by
+  the same permutation, (2, 3, 1, 0), as that of a convolution.
+  """
+
+  features: int
+  factor: int
+  kernel: int
+  use_bias: bool
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b sh sw d']:
+    kernel = max(self.kernel, self.factor)
+    spare = kernel - self.factor
+    padding = -(-spare // 2)
+    around = (kernel - 1 - padding, kernel - 1 + padding - spare)
+    return nn.ConvTranspose(
+      self.features,
+      (kernel, kernel),
+      strides=(self.factor, self.factor),
+      padding=(around, around),
+      transpose_kernel=True,
+      use_bias=self.use_bias,
+      kernel_init=he_normal,
+      dtype=self.dtype,
+      name='conv',
+    )(x)
+
+
+class SRDenseNet(nn.Module):
+  """Join the features of all dense blocks, squeeze them by a 1x1, enlarge by deconvolutions.
+
+  Variants: 'all' is SRDenseNet_All as it is commonly rebuilt (2,659,585 parameters, 3x3
+  deconvolutions); 'prelu' another public one, closer to the paper's 2,015 K (2,003,467: PReLU, 2x2
+  deconvolutions, no biases nor activation from the bottleneck on but after the deconvolutions);
+  'dense' reuses features more deeply: all layers of a block, not its first alone, see its input,
+  as in DenseNet (Huang et al., CVPR 2017). `bicubic_skip=True`, not the paper's, adds the result
+  to a bicubic upsampling and starts the last convolution at zero.
+  """
+
+  WIDTH: ClassVar[tuple[str, ...]] = ('growth', 'bottleneck')
+  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+
+  scale: int = 4
+  channels: int = 1
+  growth: int = 16
+  blocks: int = 8
+  layers: int = 8
+  bottleneck: int = 256
+  variant: str = 'all'
+  bicubic_skip: bool = False
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    if self.variant not in VARIANTS:
+      raise ValueError(f'variant {self.variant!r} is not one of {", ".join(map(repr, VARIANTS))}')
+    width = self.growth * self.layers
+    x = nn.Conv(width, (3, 3), dtype=self.dtype, kernel_init=he_normal, name='head')(lr)
+    x = activation(self.variant, 'prelu')(x)
+    for i in range(self.blocks):
+      x = DenseBlock(self.growth, self.layers, self.variant, self.dtype, name=f'block_{i}')(x)
+      self.sow('features', 'trunk', x)
+    image = self._image(x)
+    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+
+  def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
+    bias = self.variant != 'prelu'
+    squeeze = nn.Conv(
+      self.bottleneck,
+      (1, 1),
+      use_bias=bias,
+      dtype=self.dtype,
+      kernel_init=he_normal,
+      name='bottleneck',
+    )
+    x = nn.relu(squeeze(x)) if bias else squeeze(x)
+    for i, factor in enumerate(shuffle_stages(self.scale)):
+      kernel = 3 if bias else 2
+      x = Deconvolution(self.bottleneck, factor, kernel, bias, self.dtype, name=f'deconv_{i}')(x)
+      x = activation(self.variant, f'prelu_{i}')(x)
+    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    return nn.Conv(self.channels, (3, 3), use_bias=bias, kernel_init=init, name='tail')(x)

@@ -1,0 +1,74 @@
+"""SRResNet: Photo-Realistic Single Image Super-Resolution Using a GAN (Ledig et al., CVPR 2017)."""
+
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxsr import ops
+from jaxsr.models.layers import he_normal, shuffle_stages
+
+# PyTorch's constants (its momentum of 0.1 is 0.9 here). In training its running variance takes up
+# the unbiased variance of a batch, n / (n - 1) of the biased one that Flax takes up, where n counts
+# images times pixels: 4e-5 for 16 patches of 40 pixels. What a batch is divided by is the same.
+batch_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+prelu = partial(nn.PReLU, negative_slope_init=0.25)
+
+
+class ResidualBlock(nn.Module):
+  """Add two normalised convolutions with a PReLU between them to the input."""
+
+  features: int
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b h w c']:
+    conv = partial(nn.Conv, self.features, (3, 3), dtype=self.dtype)
+    norm = partial(batch_norm, use_running_average=not train, dtype=self.dtype)
+    y = norm(name='norm_0')(conv(name='conv_0')(x))
+    y = prelu(name='prelu')(y)
+    return x + norm(name='norm_1')(conv(name='conv_1')(y))
+
+
+class SRResNet(nn.Module):
+  """Map low-resolution features through normalised residual blocks, then enlarge them.
+
+  This is the generator of SRGAN. A PReLU has one slope for all channels and convolutions before a
+  BatchNorm keep their bias, as in the public implementations (1,549,462 parameters for RGB x4);
+  there is no tanh at the end. `bicubic_skip=True`, not the paper's, adds the result to a bicubic
+  upsampling and starts the last convolution at zero.
+  """
+
+  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
+  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+
+  scale: int = 4
+  channels: int = 1
+  features: int = 64
+  blocks: int = 16
+  bicubic_skip: bool = False
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    x = nn.Conv(self.features, (9, 9), dtype=self.dtype, name='head')(lr)
+    shallow = x = prelu(name='prelu')(x)
+    for i in range(self.blocks):
+      x = ResidualBlock(self.features, self.dtype, name=f'block_{i}')(x, train=train)
+      self.sow('features', 'trunk', x)
+    x = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
+    x = shallow + batch_norm(use_running_average=not train, dtype=self.dtype, name='norm')(x)
+    x = self._enlarge(x)
+    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    image = nn.Conv(self.channels, (9, 9), kernel_init=init, name='tail')(x)
+    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+
+  def _enlarge(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw f']:
+    for i, factor in enumerate(shuffle_stages(self.scale)):
+      width = self.features * factor**2
+      x = nn.Conv(width, (3, 3), dtype=self.dtype, name=f'upsampler_{i}')(x)
+      x = prelu(name=f'prelu_{i}')(ops.pixel_shuffle(x, factor))
+    return x

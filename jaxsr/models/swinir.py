@@ -1,0 +1,202 @@
+"""SwinIR: Image Restoration Using Swin Transformer (Liang et al., ICCVW 2021)."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from jaxsr import ops
+from jaxsr.models.layers import Upsampler, he_normal
+
+_small = nn.initializers.truncated_normal(0.02)
+_norm = partial(nn.LayerNorm, epsilon=1e-5)
+
+
+def to_windows(x: Array, size: int) -> Array:
+  """Cut [b, h, w, c] into windows: [b * windows, size * size, c]."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h // size, size, w // size, size, c)
+  return x.swapaxes(2, 3).reshape(-1, size * size, c)
+
+
+def from_windows(windows: Array, size: int, shape: Sequence[int]) -> Array:
+  """Put windows together again to `shape` [b, h, w, c]."""
+  b, h, w, c = shape
+  x = windows.reshape(b, h // size, w // size, size, size, c)
+  return x.swapaxes(2, 3).reshape(b, h, w, c)
+
+
+def positions(size: int) -> Int[np.ndarray, 'n n']:
+  """Number the offsets between the pixels of a window: rows of the position bias's table."""
+  at = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing='ij')).reshape(2, -1)
+  down, right = at[:, :, None] - at[:, None, :] + size - 1
+  return down * (2 * size - 1) + right
+
+
+def shift_mask(height: int, width: int, size: int, shift: int) -> Float[np.ndarray, 'windows n n']:
+  """Set -100 between pixels that only the cyclic shift made neighbours.
+
+  By NumPy, while tracing, for any height and width that are multiples of `size`.
+  """
+  rows, columns = (
+    np.digitize(np.arange(n), (n - size, n - shift)) if shift else np.zeros(n, int)
+    for n in (height, width)
+  )
+  region = 3 * rows[:, None] + columns
+  windows = region.reshape(height // size, size, width // size, size).swapaxes(1, 2)
+  windows = windows.reshape(-1, size * size)
+  return np.where(windows[:, :, None] == windows[:, None, :], 0, -100).astype(np.float32)
+
+
+class WindowAttention(nn.Module):
+  """Attend to all pixels of a window, with a learned bias for each offset between two of them.
+
+  `mask` is added to the scores of the windows of one image.
+  """
+
+  features: int
+  heads: int
+  window: int
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'all n c'], mask: Float[np.ndarray, 'windows n n']
+  ) -> Float[Array, 'all n c']:
+    total, pixels, _ = x.shape
+    dense = partial(nn.Dense, kernel_init=_small, dtype=self.dtype)
+    x = dense(3 * self.features, name='qkv')(x)
+    q, k, v = jnp.moveaxis(x.reshape(total, pixels, 3, self.heads, -1), 2, 0)
+    scores = jnp.einsum('bnhd,bmhd->bhnm', q * q.shape[-1] ** -0.5, k) + self._bias()
+    scores = scores.reshape(-1, len(mask), self.heads, pixels, pixels)
+    scores += mask[:, None].astype(self.dtype)
+    weights = nn.softmax(scores.reshape(total, self.heads, pixels, pixels))
+    x = jnp.einsum('bhnm,bmhd->bnhd', weights, v).reshape(total, pixels, self.features)
+    return dense(self.features, name='project')(x)
+
+  def _bias(self) -> Float[Array, 'heads n n']:
+    table = self.param('position_bias', _small, ((2 * self.window - 1) ** 2, self.heads))
+    return jnp.moveaxis(table[positions(self.window)], -1, 0).astype(self.dtype)
+
+
+class SwinBlock(nn.Module):
+  """Add attention inside windows, then an MLP, each after its norm, to the input.
+
+  `shift` moves the windows by so many pixels.
+  """
+
+  features: int
+  heads: int
+  window: int
+  shift: int
+  mlp_ratio: float
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    x = x + self._attend(_norm(dtype=self.dtype, name='norm_0')(x))
+    y = _norm(dtype=self.dtype, name='norm_1')(x)
+    dense = partial(nn.Dense, kernel_init=_small, dtype=self.dtype)
+    y = nn.gelu(dense(int(self.features * self.mlp_ratio), name='mlp_0')(y), approximate=False)
+    return x + dense(self.features, name='mlp_1')(y)
+
+  def _attend(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    shape, size, shift = x.shape, self.window, self.shift
+    x = to_windows(jnp.roll(x, (-shift, -shift), (1, 2)), size)
+    attention = WindowAttention(self.features, self.heads, size, self.dtype, name='attention')
+    x = attention(x, shift_mask(shape[1], shape[2], size, shift))
+    return jnp.roll(from_windows(x, size, shape), (shift, shift), (1, 2))
+
+
+class SwinGroup(nn.Module):
+  """Add a chain of blocks, of which every other is shifted, and a convolution to the input."""
+
+  features: int
+  depth: int
+  heads: int
+  window: int
+  mlp_ratio: float
+  remat: bool
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    block = nn.remat(SwinBlock) if self.remat else SwinBlock
+    y = x
+    for i in range(self.depth):
+      shift = self.window // 2 if i % 2 else 0
+      fields = (self.features, self.heads, self.window, shift, self.mlp_ratio, self.dtype)
+      y = block(*fields, name=f'block_{i}')(y)
+    return x + nn.Conv(self.features, (3, 3), dtype=self.dtype, name='conv')(y)
+
+
+class SwinIR(nn.Module):
+  """Map low-resolution features through groups of Swin transformer blocks, then enlarge them.
+
+  The defaults are the paper's classical network. Its light one is `features=60, depths=(6, 6, 6,
+  6), upsampler='direct'`. Inputs are padded to multiples of the window by reflection, less `mean`
+  where they are RGB, and outputs cut, as in the authors' code. Stochastic depth (0.1 there) and
+  dropout (0 there) are left out. `bicubic_skip=True` is a departure: it adds the result to a
+  bicubic upsampling and starts the last convolution at zero. `remat=True` computes blocks again in
+  the backward pass in place of keeping their insides.
+  """
+
+  WIDTH: ClassVar[tuple[str, ...]] = ('features', 'tail_features')
+  DEPTH: ClassVar[tuple[str, ...]] = ('depths',)
+  MULTIPLE: ClassVar[int] = 12  # what scaled widths are rounded to: of 4, and of the heads
+
+  scale: int = 4
+  channels: int = 1
+  features: int = 180
+  depths: Sequence[int] = (6, 6, 6, 6, 6, 6)
+  heads: int = 6
+  window: int = 8
+  mlp_ratio: float = 2.0
+  upsampler: str = 'shuffle'
+  tail_features: int = 64
+  mean: Sequence[float] = (0.4488, 0.4371, 0.4040)
+  bicubic_skip: bool = False
+  remat: bool = False
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    if self.features % self.heads:
+      raise ValueError(f'features={self.features} is no multiple of heads={self.heads}')
+    _, h, w, _ = lr.shape
+    mean = jnp.asarray(self.mean if self.channels == 3 else 0.0)
+    border = [(0, 0), (0, -h % self.window), (0, -w % self.window), (0, 0)]
+    x = jnp.pad(lr, border, mode='reflect') - mean
+    shallow = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='head')(x)
+    x = self._trunk(shallow)
+    x = shallow + nn.Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
+    image = self._image(x)[:, : h * self.scale, : w * self.scale]
+    return image + (ops.upsample(lr, self.scale) if self.bicubic_skip else mean)
+
+  def _trunk(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b h w f']:
+    x = _norm(dtype=self.dtype, name='head_norm')(x)
+    for i, depth in enumerate(self.depths):
+      x = SwinGroup(
+        *(self.features, depth, self.heads, self.window),
+        *(self.mlp_ratio, self.remat, self.dtype),
+        name=f'group_{i}',
+      )(x)
+      self.sow('features', 'trunk', x)
+    return _norm(dtype=self.dtype, name='norm')(x)
+
+  def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
+    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    if self.upsampler == 'direct':
+      x = nn.Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
+      return ops.pixel_shuffle(x, self.scale)
+    if self.upsampler != 'shuffle':
+      raise ValueError(f"upsampler {self.upsampler!r} is not one of 'shuffle', 'direct'")
+    x = nn.Conv(self.tail_features, (3, 3), dtype=self.dtype, name='before_upsampler')(x)
+    x = nn.leaky_relu(x, 0.01)
+    x = Upsampler(self.scale, self.tail_features, self.dtype, name='upsampler')(x)
+    return nn.Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)

@@ -1,0 +1,448 @@
+"""FSRCNN, RCAN, RRDB, SwinIR, SPAN and RLFN beside PyTorch twins with the same random weights."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsr import models
+from jaxsr.models import rcan, rlfn, rrdb, span, swinir
+
+torch = pytest.importorskip('torch', reason='PyTorch twins (pip install torch)')
+tn, F = torch.nn, torch.nn.functional
+
+
+def tensor(x):
+  """Copy an array to PyTorch; images become NCHW."""
+  x = np.array(x)
+  return torch.tensor(np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x)
+
+
+def load(module, params):
+  """Copy parameters to the twin's attributes of the same names, in PyTorch's layouts."""
+  for name, value in params.items():
+    part = getattr(module, name)
+    if not isinstance(value, dict):
+      part.data = torch.tensor(np.array(value))
+    elif 'kernel' in value:
+      load_kernel(part, np.array(value['kernel']), np.array(value['bias']))
+    elif 'slope' in value:
+      part.weight.data = torch.tensor(np.array(value['slope']))
+    elif 'scale' in value:
+      part.weight.data = torch.tensor(np.array(value['scale']))
+      part.bias.data = torch.tensor(np.array(value['bias']))
+    else:
+      load(part, value)
+
+
+def load_kernel(part, kernel, bias):
+  if isinstance(part, tn.Linear):
+    kernel = kernel.T
+  elif isinstance(part, tn.ConvTranspose2d):
+    kernel = kernel[::-1, ::-1].transpose(2, 3, 0, 1)
+  else:
+    squared = (
+      getattr(part, 'shuffle', 1) ** 2
+    )  # ours: (row, column, channel); theirs: channel first
+    kernel = kernel.reshape(*kernel.shape[:3], squared, -1).swapaxes(3, 4).reshape(kernel.shape)
+    bias = bias.reshape(squared, -1).T.reshape(-1)
+    kernel = kernel.transpose(3, 2, 0, 1)
+  assert part.weight.shape == kernel.shape
+  part.weight.data = torch.tensor(np.ascontiguousarray(kernel))
+  part.bias.data = torch.tensor(bias)
+
+
+def randomise(rng, path, x):
+  """Draw weights that keep activations near 1, and biases that are not zero."""
+  draw = rng.normal(size=x.shape).astype(np.float32)
+  if x.ndim > 1 and 'position_bias' not in jax.tree_util.keystr(path):
+    return jnp.asarray(draw / np.sqrt(np.prod(x.shape[:-1])))
+  around = {'scale': 1.0, 'slope': 0.25}.get(path[-1].key, 0.0)
+  return jnp.asarray(around + 0.2 * draw)
+
+
+def agree(rng, network, twin, shape, **options):
+  """Compare forward and input gradient, to 1e-5 of the largest value where that is above 1."""
+  x = rng.random(shape, dtype=np.float32)
+  shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, **options), x)['params']
+  params = jax.tree_util.tree_map_with_path(lambda p, s: randomise(rng, p, s), shapes)
+  load(twin, params)
+  count = sum(p.numel() for p in twin.parameters())
+  assert count == models.count_parameters({'params': params})
+
+  theirs_in = tensor(x).requires_grad_()
+  theirs = twin(theirs_in)
+  g = rng.normal(size=np.array(theirs.shape)[[0, 2, 3, 1]]).astype(np.float32)
+  theirs.backward(tensor(g))
+
+  def run(x, g):
+    def call(x):
+      y = network.apply({'params': params}, x, **options)
+      return jnp.concatenate(y, -1) if isinstance(y, tuple) else y
+
+    y, pull = jax.vjp(call, x)
+    return y, pull(g)[0]
+
+  ours = jax.jit(run)(x, g)
+  for a, b in zip(ours, (theirs.detach(), theirs_in.grad), strict=True):
+    b = b.numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1, np.abs(b).max()))
+    assert np.abs(b).max() > 1e-3
+
+
+def conv(a, b, size=3, **options):
+  return tn.Conv2d(a, b, size, **({'padding': size // 2} | options))
+
+
+def shuffled(a, b, scale):
+  layer = conv(a, b * scale**2)
+  layer.shuffle = scale
+  return layer
+
+
+def numbered(module, prefix, parts):
+  """Name parts prefix_0, prefix_1 and so on, and give them as a list."""
+  parts = list(parts)
+  for i, part in enumerate(parts):
+    setattr(module, f'{prefix}_{i}', part)
+  return parts
+
+
+class Upsampler(tn.Module):
+  def __init__(self, scale, features):
+    super().__init__()
+    stages = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}[scale]
+    numbered(self, 'conv', (shuffled(features, features, s) for s in stages))
+
+  def forward(self, x):
+    for layer in self.children():
+      x = F.pixel_shuffle(layer(x), layer.shuffle)
+    return x
+
+
+MEAN = torch.tensor((0.4488, 0.4371, 0.4040)).view(1, 3, 1, 1)
+
+
+class ChannelAttention(tn.Module):
+  def __init__(self, features, reduction):
+    super().__init__()
+    self.down, self.up = (
+      conv(features, features // reduction, 1),
+      conv(features // reduction, features, 1),
+    )
+
+  def forward(self, x):
+    return x * torch.sigmoid(self.up(F.relu(self.down(F.adaptive_avg_pool2d(x, 1)))))
+
+
+class RCAB(tn.Module):
+  def __init__(self, features, reduction):
+    super().__init__()
+    numbered(self, 'conv', (conv(features, features) for _ in range(2)))
+    self.attention = ChannelAttention(features, reduction)
+
+  def forward(self, x):
+    return x + self.attention(self.conv_1(F.relu(self.conv_0(x))))
+
+
+class RCAN(tn.Module):
+  def __init__(self, scale, features, groups, blocks, reduction):
+    super().__init__()
+    self.head, self.body, self.tail = conv(3, features), conv(features, features), conv(features, 3)
+    self.upsampler = Upsampler(scale, features)
+    self.groups = numbered(self, 'group', (tn.Module() for _ in range(groups)))
+    for group in self.groups:
+      group.blocks = numbered(group, 'block', (RCAB(features, reduction) for _ in range(blocks)))
+      group.conv = conv(features, features)
+
+  def forward(self, x):
+    shallow = x = self.head((x - MEAN) * 255)
+    for group in self.groups:
+      x = x + group.conv(tn.Sequential(*group.blocks)(x))
+    return self.tail(self.upsampler(shallow + self.body(x))) / 255 + MEAN
+
+
+def test_rcab(rng):
+  agree(rng, rcan.RCAB(8, 4, True, jnp.float32), RCAB(8, 4), (2, 5, 6, 8))
+
+
+def test_rcan(rng):
+  options = {'features': 8, 'groups': 2, 'blocks': 2, 'reduction': 4}
+  network = models.build('rcan', options, scale=3, channels=3)
+  agree(rng, network, RCAN(3, *options.values()), (1, 5, 6, 3), train=False)
+
+
+class DenseBlock(tn.Module):
+  def __init__(self, features, growth):
+    super().__init__()
+    widths = (growth,) * 4 + (features,)
+    self.layers = numbered(
+      self, 'conv', (conv(features + i * growth, w) for i, w in enumerate(widths))
+    )
+
+  def forward(self, x):
+    seen = x
+    for layer in self.layers[:-1]:
+      seen = torch.cat([seen, F.leaky_relu(layer(seen), 0.2)], 1)
+    return x + 0.2 * self.conv_4(seen)
+
+
+class RRDB(tn.Module):
+  def __init__(self, features, growth):
+    super().__init__()
+    numbered(self, 'dense', (DenseBlock(features, growth) for _ in range(3)))
+
+  def forward(self, x):
+    return x + 0.2 * self.dense_2(self.dense_1(self.dense_0(x)))
+
+
+class RRDBNet(tn.Module):
+  def __init__(self, scale, features, growth, blocks):
+    super().__init__()
+    self.factor = 3 if scale == 3 else 2
+    self.head, self.body = conv(3, features), conv(features, features)
+    self.blocks = numbered(self, 'block', (RRDB(features, growth) for _ in range(blocks)))
+    stages = {2: 1, 3: 1, 4: 2, 8: 3}[scale]
+    self.ups = numbered(self, 'up', (conv(features, features) for _ in range(stages)))
+    self.detail, self.tail = conv(features, features), conv(features, 3)
+
+  def forward(self, x):
+    x = self.head(x)
+    x = x + self.body(tn.Sequential(*self.blocks)(x))
+    for up in self.ups:
+      x = F.leaky_relu(up(F.interpolate(x, scale_factor=self.factor, mode='nearest')), 0.2)
+    return self.tail(F.leaky_relu(self.detail(x), 0.2))
+
+
+def test_rrdb_dense_block(rng):
+  agree(rng, rrdb.DenseBlock(8, 4, 0.2, jnp.float32), DenseBlock(8, 4), (2, 5, 6, 8))
+
+
+def test_rrdb(rng):
+  options = {'features': 8, 'growth': 4, 'blocks': 2}
+  network = models.build('rrdb', options, scale=4, channels=3)
+  agree(rng, network, RRDBNet(4, *options.values()), (1, 4, 5, 3), train=False)
+
+
+class FSRCNN(tn.Module):
+  def __init__(self, scale, features, shrunk, blocks):
+    super().__init__()
+    shapes = [('head', 1, features, 5), ('shrink', features, shrunk, 1)]
+    shapes += [(f'block_{i}', shrunk, shrunk, 3) for i in range(blocks)]
+    shapes += [('expand', shrunk, features, 1)]
+    for name, a, b, size in shapes:
+      setattr(self, name, conv(a, b, size))
+      setattr(self, f'{name}_slope', tn.PReLU(b))
+    self.tail = tn.ConvTranspose2d(features, 1, 9, scale, padding=4, output_padding=scale - 1)
+
+  def forward(self, x):
+    return tn.Sequential(*self.children())(x)
+
+
+@pytest.mark.parametrize('scale', [2, 3, 4, 8])
+def test_fsrcnn_and_its_deconvolution(scale, rng):
+  options = {'features': 8, 'shrunk': 4, 'blocks': 1}
+  network = models.build('fsrcnn', options, scale=scale)
+  agree(rng, network, FSRCNN(scale, *options.values()), (2, 5, 6, 1), train=False)
+
+
+class Conv3XC(tn.Module):
+  def __init__(self, a, b):
+    super().__init__()
+    self.expand, self.project, self.skip = conv(a, 2 * a, 1), conv(2 * b, b, 1), conv(a, b, 1)
+    self.conv = conv(2 * a, 2 * b, padding=0)
+
+  def forward(self, x):
+    return self.project(self.conv(self.expand(F.pad(x, (1, 1, 1, 1))))) + self.skip(x)
+
+
+class SPAB(tn.Module):
+  def __init__(self, features, layer=Conv3XC):
+    super().__init__()
+    numbered(self, 'conv', (layer(features, features) for _ in range(3)))
+
+  def forward(self, x):
+    first = F.silu(self.conv_0(x))
+    y = self.conv_2(F.silu(self.conv_1(first)))
+    return (x + y) * (torch.sigmoid(y) - 0.5), first
+
+
+class Joined(SPAB):
+  def forward(self, x):
+    return torch.cat(super().forward(x), 1)
+
+
+class SPAN(tn.Module):
+  def __init__(self, scale, features, blocks, image_range, layer):
+    super().__init__()
+    self.scale, self.range = scale, image_range
+    self.head, self.body = layer(3, features), layer(features, features)
+    self.blocks = numbered(self, 'block', (SPAB(features, layer) for _ in range(blocks)))
+    self.join, self.tail = conv(4 * features, features, 1), shuffled(features, 3, scale)
+
+  def forward(self, x):
+    shallow = x = self.head((x - MEAN) * self.range)
+    outputs = []
+    for block in self.blocks:
+      x, inner = block(x)
+      outputs.append(x)
+    x = self.join(torch.cat([shallow, self.body(x), outputs[0], inner], 1))
+    return F.pixel_shuffle(self.tail(x), self.scale)
+
+
+@pytest.mark.parametrize('folded', [False, True])
+def test_spab(folded, rng):
+  twin = Joined(8, conv if folded else Conv3XC)
+  agree(rng, span.SPAB(8, folded, jnp.float32), twin, (2, 5, 6, 8))
+
+
+@pytest.mark.parametrize('folded', [False, True])
+def test_span(folded, rng):
+  options = {'features': 8, 'blocks': 2, 'image_range': 8.0}
+  network = models.build('span', options | {'folded': folded}, scale=3, channels=3)
+  twin = SPAN(3, *options.values(), conv if folded else Conv3XC)
+  agree(rng, network, twin, (1, 5, 6, 3), train=False)
+
+
+class ESA(tn.Module):
+  def __init__(self, features, inner):
+    super().__init__()
+    self.down, self.near, self.up = (
+      conv(features, inner, 1),
+      conv(inner, inner, 1),
+      conv(inner, features, 1),
+    )
+    self.stride, self.far = conv(inner, inner, stride=2, padding=0), conv(inner, inner)
+
+  def forward(self, x):
+    near = self.down(x)
+    far = self.far(F.max_pool2d(self.stride(near), 7, 3))
+    far = F.interpolate(far, x.shape[2:], mode='bilinear', align_corners=False)
+    return x * torch.sigmoid(self.up(far + self.near(near)))
+
+
+class RLFB(tn.Module):
+  def __init__(self, features, middle, inner):
+    super().__init__()
+    widths = (features, middle, middle, features)
+    numbered(self, 'conv', (conv(a, b) for a, b in pairwise(widths)))
+    self.mix, self.attention = conv(features, features, 1), ESA(features, inner)
+
+  def forward(self, x):
+    y = x
+    for layer in (self.conv_0, self.conv_1, self.conv_2):
+      y = F.leaky_relu(layer(y), 0.05)
+    return self.attention(self.mix(x + y))
+
+
+class RLFN(tn.Module):
+  def __init__(self, scale, features, middle, blocks, inner):
+    super().__init__()
+    self.head, self.body = conv(1, features), conv(features, features)
+    self.blocks = numbered(self, 'block', (RLFB(features, middle, inner) for _ in range(blocks)))
+    self.tail = shuffled(features, 1, scale)
+
+  def forward(self, x):
+    x = self.head(x)
+    x = x + self.body(tn.Sequential(*self.blocks)(x))
+    return F.pixel_shuffle(self.tail(x), self.tail.shuffle)
+
+
+@pytest.mark.parametrize('size', [(15, 15), (24, 31)])
+def test_rlfb_with_its_attention(size, rng):
+  agree(rng, rlfn.RLFB(8, 6, 4, jnp.float32), RLFB(8, 6, 4), (1, *size, 8))
+
+
+def test_rlfn(rng):
+  options = {'features': 8, 'middle': 6, 'blocks': 2, 'attention': 4}
+  network = models.build('rlfn', options, scale=2)
+  agree(rng, network, RLFN(2, *options.values()), (1, 17, 22, 1), train=False)
+
+
+class SwinBlock(tn.Module):
+  """Find by hand, for each pixel, whom it attends to: slow, and without roll or mask."""
+
+  def __init__(self, features, heads, window, shift):
+    super().__init__()
+    self.heads, self.window, self.shift = heads, window, shift
+    self.norm_0, self.norm_1 = tn.LayerNorm(features), tn.LayerNorm(features)
+    self.attention = tn.Module()
+    self.attention.qkv = tn.Linear(features, 3 * features)
+    self.attention.project = tn.Linear(features, features)
+    self.attention.position_bias = tn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+    self.mlp_0, self.mlp_1 = tn.Linear(features, 2 * features), tn.Linear(2 * features, features)
+
+  def forward(self, x):
+    x = x.permute(0, 2, 3, 1)
+    x = x + self.attend(self.norm_0(x))
+    x = x + self.mlp_1(F.gelu(self.mlp_0(self.norm_1(x))))
+    return x.permute(0, 3, 1, 2)
+
+  def attend(self, x):
+    b, h, w, c = x.shape
+    y, x_ = torch.meshgrid(torch.arange(h), torch.arange(w), indexing='ij')
+    y, x_ = y.reshape(-1), x_.reshape(-1)
+    window = [(at + self.window - self.shift) // self.window for at in (y, x_)]
+    same = (window[0][:, None] == window[0]) & (window[1][:, None] == window[1])
+    down, right = ((at[:, None] - at).clamp(1 - self.window, self.window - 1) for at in (y, x_))
+    row = (down + self.window - 1) * (2 * self.window - 1) + right + self.window - 1
+    q, k, v = self.attention.qkv(x).reshape(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+    scores = q @ k.transpose(-1, -2) / np.sqrt(c // self.heads)
+    scores = scores + self.attention.position_bias[row].permute(2, 0, 1)
+    weights = scores.masked_fill(~same, float('-inf')).softmax(-1)
+    return self.attention.project((weights @ v).transpose(1, 2).reshape(b, h, w, c))
+
+
+class SwinIR(tn.Module):
+  def __init__(self, scale, features, depths, heads, window, tail, direct):
+    super().__init__()
+    self.scale, self.window, self.direct = scale, window, direct
+    self.head, self.body = conv(3, features), conv(features, features)
+    self.head_norm, self.norm = tn.LayerNorm(features), tn.LayerNorm(features)
+    self.groups = numbered(self, 'group', (tn.Module() for _ in depths))
+    for group, depth in zip(self.groups, depths, strict=True):
+      shifts = [window // 2 if i % 2 else 0 for i in range(depth)]
+      group.blocks = numbered(
+        group, 'block', (SwinBlock(features, heads, window, s) for s in shifts)
+      )
+      group.conv = conv(features, features)
+    if direct:
+      self.tail = shuffled(features, 3, scale)
+    else:
+      self.before_upsampler, self.tail = conv(features, tail), conv(tail, 3)
+      self.upsampler = Upsampler(scale, tail)
+
+  def forward(self, image):
+    h, w = image.shape[2:]
+    x = F.pad(image, (0, -w % self.window, 0, -h % self.window), mode='reflect') - MEAN
+    shallow = self.head(x)
+    x = self.norm_of(self.head_norm, shallow)
+    for group in self.groups:
+      x = x + group.conv(tn.Sequential(*group.blocks)(x))
+    x = shallow + self.body(self.norm_of(self.norm, x))
+    return (self.image(x) + MEAN)[:, :, : h * self.scale, : w * self.scale]
+
+  def norm_of(self, norm, x):
+    return norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+  def image(self, x):
+    if self.direct:
+      return F.pixel_shuffle(self.tail(x), self.scale)
+    return self.tail(self.upsampler(F.leaky_relu(self.before_upsampler(x), 0.01)))
+
+
+@pytest.mark.parametrize('shift', [0, 2])
+@pytest.mark.parametrize('size', [(8, 12), (4, 4)])
+def test_swin_block(shift, size, rng):
+  block = swinir.SwinBlock(8, 2, 4, shift, 2.0, jnp.float32)
+  agree(rng, block, SwinBlock(8, 2, 4, shift), (2, *size, 8))
+
+
+@pytest.mark.parametrize('upsampler', ['shuffle', 'direct'])
+def test_swinir(upsampler, rng):
+  options = {'features': 8, 'depths': (2, 1), 'heads': 2, 'window': 4, 'tail_features': 6}
+  network = models.build('swinir', options | {'upsampler': upsampler}, scale=2, channels=3)
+  twin = SwinIR(2, *options.values(), upsampler == 'direct')
+  agree(rng, network, twin, (1, 6, 9, 3), train=False)
