@@ -181,7 +181,7 @@ def _loop(
       if not (last or asked):
         begun = time.perf_counter()
         batch = _next(batches, stop)
-        if all(scalars['loss'].is_ready() for scalars in queued):
+        if all(s['loss'].is_ready() for s in queued):  # type: ignore[attr-defined]
           waited += time.perf_counter() - begun
       ending = batch is None
       if step > saved and (due or step % config.save == 0 or ending):

@@ -7,6 +7,8 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 
+# PyTorch's default, a third of linen's variance: sums over many blocks neither grow nor vanish.
+torch_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')  # for ReLU (He et al., 2015)
 
 

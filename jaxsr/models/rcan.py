@@ -10,10 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Upsampler, he_normal
-
-# PyTorch's default. Under linen's, thrice the variance, 200 blocks multiply their input by 10^5.
-_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+from jaxsr.models.layers import Upsampler, he_normal, torch_uniform
 
 
 class ChannelAttention(nn.Module):
@@ -27,8 +24,10 @@ class ChannelAttention(nn.Module):
     features = x.shape[-1]
     reduced = max(1, features // self.reduction)
     y = jnp.mean(x, axis=(1, 2), keepdims=True)
-    y = nn.Conv(reduced, (1, 1), dtype=self.dtype, kernel_init=_uniform, name='down')(y)
-    y = nn.Conv(features, (1, 1), dtype=self.dtype, kernel_init=_uniform, name='up')(nn.relu(y))
+    y = nn.Conv(reduced, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='down')(y)
+    y = nn.Conv(features, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='up')(
+      nn.relu(y)
+    )
     return x * nn.sigmoid(y)
 
 
@@ -42,7 +41,7 @@ class RCAB(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_uniform)
+    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
     y = conv(self.features, (3, 3), name='conv_0')(x)
     y = conv(self.features, (3, 3), name='conv_1')(nn.relu(y))
     if self.attention:
@@ -66,7 +65,7 @@ class ResidualGroup(nn.Module):
     y = x
     for i in range(self.blocks):
       y = block(self.features, self.reduction, self.attention, self.dtype, name=f'block_{i}')(y)
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_uniform)
+    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
     return x + conv(self.features, (3, 3), name='conv')(y)
 
 
@@ -101,7 +100,7 @@ class RCAN(nn.Module):
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     mean = jnp.asarray(self.mean if self.channels == 3 else 0.0)
     x = (lr - mean) * self.image_range
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_uniform)
+    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
     shallow = conv(self.features, (3, 3), name='head')(x)
     x = shallow
     for i in range(self.groups):

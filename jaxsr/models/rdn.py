@@ -8,10 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Upsampler, he_normal
-
-# PyTorch's default, which the recipe rests on: sums over many blocks neither grow nor vanish.
-_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+from jaxsr.models.layers import Upsampler, he_normal, torch_uniform
 
 
 class ResidualDenseBlock(nn.Module):
@@ -26,12 +23,12 @@ class ResidualDenseBlock(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
     seen = x
     for i in range(self.layers):
-      y = nn.Conv(self.growth, (3, 3), dtype=self.dtype, kernel_init=_uniform, name=f'conv_{i}')(
-        seen
-      )
+      y = nn.Conv(
+        self.growth, (3, 3), dtype=self.dtype, kernel_init=torch_uniform, name=f'conv_{i}'
+      )(seen)
       seen = jnp.concatenate([seen, nn.relu(y)], axis=-1)
     return x + nn.Conv(
-      self.features, (1, 1), dtype=self.dtype, kernel_init=_uniform, name='fusion'
+      self.features, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='fusion'
     )(seen)
 
 

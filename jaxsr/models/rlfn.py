@@ -10,9 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import he_normal
-
-_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')  # PyTorch's default
+from jaxsr.models.layers import he_normal, torch_uniform
 
 
 class ESA(nn.Module):
@@ -27,7 +25,7 @@ class ESA(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_uniform)
+    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
     near = conv(self.attention, (1, 1), name='down')(x)
     border = [(0, max(0, 3 - n)) for n in near.shape[1:3]]  # a kernel's worth of pixels, at least
     far = conv(self.attention, (3, 3), 2, padding=border, name='stride')(near)
@@ -49,7 +47,7 @@ class RLFB(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_uniform)
+    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
     y = x
     for i, width in enumerate((self.middle, self.middle, self.features)):
       y = nn.leaky_relu(conv(width, (3, 3), name=f'conv_{i}')(y), 0.05)
@@ -81,7 +79,7 @@ class RLFN(nn.Module):
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     fields = (self.features, self.middle or self.features, self.attention, self.dtype)
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_uniform)
+    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
     shallow = conv(self.features, (3, 3), name='head')(lr)
     x = shallow
     for i in range(self.blocks):

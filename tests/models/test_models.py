@@ -6,7 +6,7 @@ import pytest
 from jaxsr import models, ops
 from jaxsr.errors import UserError
 
-TRAINABLE = [name for name in models.MODELS if name not in ('bicubic', 'lanczos')]
+TRAINABLE = ('edsr', 'srcnn', 'vdsr')  # the others have tests of their own
 SMALL = {
   'edsr': {'features': 8, 'blocks': 2},
   'srcnn': {'features': (8, 4)},
@@ -43,7 +43,7 @@ def test_full_edsr_has_43_million_parameters():
   assert round(count / 1e6, 1) == 43.1
 
 
-@pytest.mark.parametrize('name', models.MODELS)
+@pytest.mark.parametrize('name', (*TRAINABLE, 'bicubic', 'lanczos'))
 @pytest.mark.parametrize('scale', models.SCALES)
 @pytest.mark.parametrize('channels', [1, 3])
 def test_output_is_scale_times_the_input(name, scale, channels):
