@@ -99,11 +99,11 @@ def _wholes(example: Example) -> dict[str, Image.Image]:
   }
 
 
-def _error(image: Picture, hr: Picture) -> Picture:
+def _error(image: Picture, hr: Picture) -> Float[np.ndarray, 'h w 1']:
   return np.abs(image - hr).mean(axis=2, keepdims=True) / ERROR_PEAK
 
 
-def _pool(image: Picture) -> Picture:
+def _pool(image: Picture) -> Float[np.ndarray, '_ _ 1']:
   """Shrink a map by maxima, which keeps its fine lines visible."""
   factor = max(1, max(image.shape[:2]) // CELL)
   rows, columns = image.shape[0] // factor, image.shape[1] // factor

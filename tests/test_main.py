@@ -77,7 +77,7 @@ BAD = [
   (['--config=configs/quickstart.py', '--config.data.train={gone}'], 'no such file'),
   (['--config=configs/quickstart.py', '--config.data.val={stamps}'], 'smaller than 30, what SSIM'),
   (['--config=configs/quickstart.py', '--config.model.upsampler=direkt'], 'upsampler'),
-  (['--config=configs/quickstart.py', '--config.model.features=0'], 'config.model: '),
+  (['--config=configs/quickstart.py', '--config.model.features=0'], 'features 0 is less than 1'),
   (['--config=configs/quickstart.py', '--config.data.phantom.size=1001'], 'phantom: '),
   (['--config=configs/quickstart.py', '--config.devices=99'], 'config.devices=99'),
   (['--config=configs/quickstart.py', '--config.loss.mse=-1.0'], 'config.loss.mse=-1.0'),

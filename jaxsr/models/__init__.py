@@ -95,6 +95,9 @@ def build(
     if option not in fields(name):
       known = nearest(option, fields(name)) if fields(name) else 'it has no options'
       raise UserError(f'network {name!r} has no option {option!r}: {known}')
+    value = options[option]
+    if any(type(v) is int and v < 1 for v in (value if isinstance(value, tuple) else (value,))):
+      raise UserError(f'network {name!r}: {option} {value} is less than 1')
   dtype = PRECISIONS[precision]
   options = _multiply(MODELS[name], options)
   return MODELS[name](scale=scale, channels=channels, dtype=dtype, **options)
