@@ -96,7 +96,9 @@ def build(
       known = nearest(option, fields(name)) if fields(name) else 'it has no options'
       raise UserError(f'network {name!r} has no option {option!r}: {known}')
     value = options[option]
-    if any(type(v) is int and v < 1 for v in (value if isinstance(value, tuple) else (value,))):
+    values = value if isinstance(value, tuple) else (value,)
+    too_small = any(type(v) is int and v < 1 for v in values)
+    if too_small and value != defaults(name)[option]:  # a default of 0 has a meaning of its own
       raise UserError(f'network {name!r}: {option} {value} is less than 1')
   dtype = PRECISIONS[precision]
   options = _multiply(MODELS[name], options)
