@@ -14,6 +14,7 @@ from jaxsr.data import images
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.name for path in (ROOT / 'configs').glob('*.py'))
+LONG = {f'{n}.py' for n in ('rcan', 'rdn', 'rrdb', 'span', 'srdensenet', 'srresnet', 'swinir')}
 
 
 def start(*arguments, **options):
@@ -37,7 +38,9 @@ def main(*arguments):
   return process.returncode, out, err, time.perf_counter() - begun
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize(
+  'name', [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in CONFIGS]
+)
 def test_every_config_runs(name, tmp_path):
   code, out, err, _ = main(f'--config=configs/{name}:smoke', f'--workdir={tmp_path}')
   assert code == 0, err

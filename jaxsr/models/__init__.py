@@ -51,6 +51,7 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 SCALES = (2, 3, 4, 8)
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+_MULTIPLIERS = ('width', 'depth')
 _COMMON = ('scale', 'channels', 'dtype', 'parent', 'name')
 
 
@@ -97,7 +98,7 @@ def build(
       raise UserError(f'network {name!r} has no option {option!r}: {known}')
     value = options[option]
     values = value if isinstance(value, tuple) else (value,)
-    too_small = any(type(v) is int and v < 1 for v in values)
+    too_small = any(type(v) is int and v < 1 for v in values) and option not in _MULTIPLIERS
     if too_small and value != defaults(name)[option]:  # a default of 0 has a meaning of its own
       raise UserError(f'network {name!r}: {option} {value} is less than 1')
   dtype = PRECISIONS[precision]
@@ -113,7 +114,7 @@ def _multiply(kind: type[nn.Module], options: dict[str, Any]) -> dict[str, Any]:
   wide, deep = getattr(kind, 'WIDTH', ()), getattr(kind, 'DEPTH', ())
   scaled = {k: _shrink(own[k], width, step, max(8, step)) for k in wide if width < 1}
   scaled |= {k: _shrink(own[k], depth, 1, 1) for k in deep if depth < 1}
-  return {k: v for k, v in options.items() if k not in ('width', 'depth')} | scaled
+  return {k: v for k, v in options.items() if k not in _MULTIPLIERS} | scaled
 
 
 def _multiplier(name: str, value: Any) -> float:
