@@ -10,7 +10,6 @@ import math
 import dm_pix
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 WINDOW = 11  # SSIM's Gaussian window, sigma 1.5 (Wang et al., 2004)
@@ -47,17 +46,7 @@ def ssim(a: Images, b: Images) -> Float[Array, ' b']:
   """Compute the structural similarity over the valid 11x11 Gaussian windows (Wang et al., 2004)."""
   if min(a.shape[1:3]) < WINDOW:
     raise ValueError(f'SSIM needs sides of at least {WINDOW} pixels, not {a.shape[1:3]}')
-  return jnp.asarray(dm_pix.ssim(a, b, filter_fn=_gaussian))  # type: ignore[arg-type]
-
-
-def _gaussian(x: Images) -> Images:
-  """Blur by shifted multiply-adds, which a CPU runs 20 times faster than dm-pix's convolution."""
-  offsets = np.arange(WINDOW) - WINDOW // 2
-  taps = np.exp(-0.5 * (offsets / 1.5) ** 2)
-  taps = (taps / taps.sum()).astype(np.float32)
-  height, width = (side - WINDOW + 1 for side in x.shape[1:3])
-  x = sum((tap * x[:, i : i + height] for i, tap in enumerate(taps)), start=jnp.zeros(()))
-  return sum((tap * x[:, :, i : i + width] for i, tap in enumerate(taps)), start=jnp.zeros(()))
+  return jnp.asarray(dm_pix.ssim(a, b))
 
 
 def measure(sr: Images, hr: Images, *, border: int) -> dict[str, jax.Array]:
