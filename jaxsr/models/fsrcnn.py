@@ -8,18 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import he_normal
-
-
-class PReLU(nn.Module):
-  """Multiply what is negative by a learned slope of its channel (He et al., 2015)."""
-
-  dtype: DTypeLike
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    slope = self.param('slope', nn.initializers.constant(0.25), (x.shape[-1],))
-    return jnp.where(x >= 0, x, slope.astype(self.dtype) * x)
+from jaxsr.models.layers import Deconvolution, PReLU, he_normal
 
 
 class FSRCNN(nn.Module):
@@ -56,15 +45,8 @@ class FSRCNN(nn.Module):
 
   def _conv(self, x: Float[Array, 'b h w c'], features: int, size: int, name: str) -> Array:
     x = nn.Conv(features, (size, size), dtype=self.dtype, kernel_init=he_normal, name=name)(x)
-    return PReLU(self.dtype, name=f'{name}_slope')(x)
+    return PReLU(name=f'{name}_slope')(x)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
-    border = (4, self.scale + 3)  # of a kernel of 9: 8 - padding, and the output padding after it
-    return nn.ConvTranspose(
-      self.channels,
-      (9, 9),
-      strides=(self.scale, self.scale),
-      padding=(border, border),
-      kernel_init=nn.initializers.zeros if self.bicubic_skip else nn.initializers.normal(1e-3),
-      name='tail',
-    )(x)
+    init = nn.initializers.zeros if self.bicubic_skip else nn.initializers.normal(1e-3)
+    return Deconvolution(self.channels, self.scale, 9, padding=4, kernel_init=init, name='tail')(x)

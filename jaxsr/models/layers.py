@@ -1,5 +1,7 @@
 """Layers that several networks share."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -10,6 +12,14 @@ from jaxsr import ops
 # PyTorch's default, a third of linen's variance: sums over many blocks neither grow nor vanish.
 torch_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')  # for ReLU (He et al., 2015)
+
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB; what networks for natural images subtract
+
+# PyTorch's constants (its momentum of 0.1 is 0.9 here). In training its running variance takes up
+# the unbiased variance of a batch, n / (n - 1) of the biased one that Flax takes up, where n counts
+# images times pixels: 4e-5 for 16 patches of 40 pixels. What a batch is divided by is the same.
+batch_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 
 
 def shuffle_stages(scale: int) -> tuple[int, ...]:
@@ -33,3 +43,53 @@ class Upsampler(nn.Module):
       x = nn.Conv(self.features * factor**2, (3, 3), dtype=self.dtype, name=f'conv_{i}')(x)
       x = ops.pixel_shuffle(x, factor)
     return x
+
+
+class PReLU(nn.Module):
+  """Multiply what is negative by a learned slope of its channel (He et al., ICCV 2015).
+
+  Linen's own has one slope for all channels.
+  """
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    slope = self.param('negative_slope', nn.initializers.constant(0.25), (x.shape[-1],))
+    return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
+
+
+class Deconvolution(nn.Module):
+  """Enlarge features by an integer factor with a transposed convolution, in PyTorch's geometry.
+
+  With stride s and kernel k it is PyTorch's `padding=p, output_padding=q`, where q = 2 p - (k - s)
+  and p, unless given, is the least that is possible, ceil((k - s) / 2). JAX wants what is padded
+  round the dilated input: k - 1 - p before and k - 1 - p + q after. A kernel smaller than the
+  stride would leave holes and is enlarged to it. The kernel is stored [k, k, out, in], so that
+  PyTorch's [in, out, k, k] is brought over by the same permutation, (2, 3, 1, 0), as that of a
+  convolution.
+  """
+
+  features: int
+  factor: int
+  kernel: int
+  padding: int | None = None
+  use_bias: bool = True
+  kernel_init: nn.initializers.Initializer = he_normal
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b sh sw d']:
+    kernel = max(self.kernel, self.factor)
+    spare = kernel - self.factor
+    padding = -(-spare // 2) if self.padding is None else self.padding
+    around = (kernel - 1 - padding, kernel - 1 + padding - spare)
+    return nn.ConvTranspose(
+      self.features,
+      (kernel, kernel),
+      strides=(self.factor, self.factor),
+      padding=(around, around),
+      transpose_kernel=True,
+      use_bias=self.use_bias,
+      kernel_init=self.kernel_init,
+      dtype=self.dtype,
+      name='conv',
+    )(x)

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Upsampler, he_normal, torch_uniform
+from jaxsr.models.layers import DIV2K_MEAN, Upsampler, he_normal, torch_uniform
 
 
 class ChannelAttention(nn.Module):
@@ -91,7 +91,7 @@ class RCAN(nn.Module):
   reduction: int = 16
   attention: bool = True
   image_range: float = 255.0
-  mean: Sequence[float] = (0.4488, 0.4371, 0.4040)
+  mean: Sequence[float] = DIV2K_MEAN
   bicubic_skip: bool = False
   remat: bool = False
   dtype: DTypeLike = jnp.float32

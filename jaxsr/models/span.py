@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import he_normal, torch_uniform
+from jaxsr.models.layers import DIV2K_MEAN, he_normal, torch_uniform
 
 
 class Conv3XC(nn.Module):
@@ -98,7 +98,7 @@ class SPAN(nn.Module):
   blocks: int = 6
   folded: bool = False
   image_range: float = 255.0
-  mean: Sequence[float] = (0.4488, 0.4371, 0.4040)
+  mean: Sequence[float] = DIV2K_MEAN
   bicubic_skip: bool = False
   dtype: DTypeLike = jnp.float32
 

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import he_normal, shuffle_stages
+from jaxsr.models.layers import Deconvolution, he_normal, shuffle_stages
 
 VARIANTS = ('all', 'prelu', 'dense')
 
@@ -44,42 +44,6 @@ class DenseBlock(nn.Module):
       joined = act(jnp.concatenate(found, axis=-1)) if i else found[0]
       seen = jnp.concatenate([x, joined], axis=-1) if self.variant == 'dense' else joined
     return jnp.concatenate([x, joined], axis=-1)
-
-
-class Deconvolution(nn.Module):
-  """Enlarge features by an integer factor with a transposed convolution, in PyTorch's geometry.
-
-  With stride s and kernel k it is PyTorch's `padding=p, output_padding=q` where p =
-  ceil((k - s) / 2) and q = 2 p - (k - s): kernel 3 and stride 2 have p = q = 1, kernel 4 has p = 1
-  and q = 0, kernel 2 neither. JAX wants what is padded round the dilated input: k - 1 - p before
-  and k - 1 - p + q after. A kernel smaller than the stride would leave holes and is enlarged to
-  it. The kernel is stored [k, k, out, in], so that PyTorch's [in, out, k, k] is brought over by
-  the same permutation, (2, 3, 1, 0), as that of a convolution.
-  """
-
-  features: int
-  factor: int
-  kernel: int
-  use_bias: bool
-  dtype: DTypeLike
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b sh sw d']:
-    kernel = max(self.kernel, self.factor)
-    spare = kernel - self.factor
-    padding = -(-spare // 2)
-    around = (kernel - 1 - padding, kernel - 1 + padding - spare)
-    return nn.ConvTranspose(
-      self.features,
-      (kernel, kernel),
-      strides=(self.factor, self.factor),
-      padding=(around, around),
-      transpose_kernel=True,
-      use_bias=self.use_bias,
-      kernel_init=he_normal,
-      dtype=self.dtype,
-      name='conv',
-    )(x)
 
 
 class SRDenseNet(nn.Module):
@@ -132,7 +96,9 @@ class SRDenseNet(nn.Module):
     x = nn.relu(squeeze(x)) if bias else squeeze(x)
     for i, factor in enumerate(shuffle_stages(self.scale)):
       kernel = 3 if bias else 2
-      x = Deconvolution(self.bottleneck, factor, kernel, bias, self.dtype, name=f'deconv_{i}')(x)
+      x = Deconvolution(
+        self.bottleneck, factor, kernel, use_bias=bias, dtype=self.dtype, name=f'deconv_{i}'
+      )(x)
       x = activation(self.variant, f'prelu_{i}')(x)
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
     return nn.Conv(self.channels, (3, 3), use_bias=bias, kernel_init=init, name='tail')(x)

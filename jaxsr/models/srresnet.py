@@ -9,12 +9,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import he_normal, shuffle_stages
+from jaxsr.models.layers import batch_norm, he_normal, shuffle_stages
 
-# PyTorch's constants (its momentum of 0.1 is 0.9 here). In training its running variance takes up
-# the unbiased variance of a batch, n / (n - 1) of the biased one that Flax takes up, where n counts
-# images times pixels: 4e-5 for 16 patches of 40 pixels. What a batch is divided by is the same.
-batch_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 prelu = partial(nn.PReLU, negative_slope_init=0.25)
 
 

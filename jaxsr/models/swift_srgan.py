@@ -9,19 +9,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import shuffle_stages
-from jaxsr.models.srresnet import batch_norm
+from jaxsr.models.layers import PReLU, batch_norm, shuffle_stages
 
 _slope = nn.initializers.constant(0.25)
-
-
-class PReLU(nn.Module):
-  """Scale what is negative by a slope of each channel's own."""
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    slope = self.param('negative_slope', _slope, (x.shape[-1],))
-    return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
 
 
 class SeparableConv(nn.Module):

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jaxsr import ops
-from jaxsr.models.layers import Upsampler, he_normal
+from jaxsr.models.layers import DIV2K_MEAN, Upsampler, he_normal
 
 _small = nn.initializers.truncated_normal(0.02)
 _norm = partial(nn.LayerNorm, epsilon=1e-5)
@@ -159,7 +159,7 @@ class SwinIR(nn.Module):
   mlp_ratio: float = 2.0
   upsampler: str = 'shuffle'
   tail_features: int = 64
-  mean: Sequence[float] = (0.4488, 0.4371, 0.4040)
+  mean: Sequence[float] = DIV2K_MEAN
   bicubic_skip: bool = False
   remat: bool = False
   dtype: DTypeLike = jnp.float32

@@ -12,11 +12,11 @@ from flax.traverse_util import unflatten_dict
 
 from jaxsr import models
 from jaxsr.models import rdn, srdensenet, srresnet, swift_srgan
-from jaxsr.models.discriminators import (
-  SRGANDiscriminator,
-  SwiftSRGANDiscriminator,
+from jaxsr.models.discriminator import (
+  Discriminator,
   adaptive_average_pool,
 )
+from jaxsr.models.layers import Deconvolution
 
 torch = pytest.importorskip('torch', reason='PyTorch twins (pip install torch)')
 F = torch.nn.functional
@@ -256,7 +256,7 @@ def test_deconvolution_has_the_geometry_it_says(kernel, stride, padding, output_
     5, 4, kernel, stride=stride, padding=padding, output_padding=output_padding
   )
   twin.forward = lambda x: twin.conv(x)
-  agree(srdensenet.Deconvolution(4, stride, kernel, True, jnp.float32), twin, (1, 5, 4, 6))
+  agree(Deconvolution(4, stride, kernel), twin, (1, 5, 4, 6))
 
 
 @pytest.mark.parametrize(('variant', 'scale'), [('all', 4), ('prelu', 4), ('dense', 2), ('all', 3)])
@@ -385,12 +385,11 @@ class DiscriminatorTwin(torch.nn.Module):
     return self.dense_1(F.leaky_relu(self.dense_0(x), 0.2))
 
 
-@pytest.mark.parametrize('discriminator', [SRGANDiscriminator, SwiftSRGANDiscriminator])
+@pytest.mark.parametrize('separable', [False, True])
 @pytest.mark.parametrize('train', [False, True])
-def test_discriminators(discriminator, train):
-  swift = discriminator is SwiftSRGANDiscriminator
-  twin = DiscriminatorTwin(3, 2, 7, swift=swift)
-  agree(discriminator(features=2, hidden=7), twin, (2, 3, 65, 50), train=train)
+def test_discriminators(separable, train):
+  twin = DiscriminatorTwin(3, 2, 7, swift=separable)
+  agree(Discriminator(features=2, hidden=7, separable=separable), twin, (2, 3, 65, 50), train=train)
 
 
 @pytest.mark.parametrize('size', [(6, 6), (12, 18), (7, 13), (5, 1), (64, 41)])

@@ -28,11 +28,13 @@ def load(module, params):
       part.data = torch.tensor(np.array(value))
     elif 'kernel' in value:
       load_kernel(part, np.array(value['kernel']), np.array(value['bias']))
-    elif 'slope' in value:
-      part.weight.data = torch.tensor(np.array(value['slope']))
+    elif 'negative_slope' in value:
+      part.weight.data = torch.tensor(np.array(value['negative_slope']))
     elif 'scale' in value:
       part.weight.data = torch.tensor(np.array(value['scale']))
       part.bias.data = torch.tensor(np.array(value['bias']))
+    elif isinstance(part, tn.ConvTranspose2d):
+      load_kernel(part, *(np.array(value['conv'][leaf]) for leaf in ('kernel', 'bias')))
     else:
       load(part, value)
 
@@ -41,7 +43,7 @@ def load_kernel(part, kernel, bias):
   if isinstance(part, tn.Linear):
     kernel = kernel.T
   elif isinstance(part, tn.ConvTranspose2d):
-    kernel = kernel[::-1, ::-1].transpose(2, 3, 0, 1)
+    kernel = kernel.transpose(3, 2, 0, 1)
   else:
     squared = (
       getattr(part, 'shuffle', 1) ** 2
@@ -59,7 +61,7 @@ def randomise(rng, path, x):
   draw = rng.normal(size=x.shape).astype(np.float32)
   if x.ndim > 1 and 'position_bias' not in jax.tree_util.keystr(path):
     return jnp.asarray(draw / np.sqrt(np.prod(x.shape[:-1])))
-  around = {'scale': 1.0, 'slope': 0.25}.get(path[-1].key, 0.0)
+  around = {'scale': 1.0, 'negative_slope': 0.25}.get(path[-1].key, 0.0)
   return jnp.asarray(around + 0.2 * draw)
 
 

@@ -1,0 +1,73 @@
+"""SRGAN's and Swift-SRGAN's discriminator: logits of images, positive for what looks real.
+
+Images are in [0, 1]; the sigmoid is the loss's. Sizes are free: features are averaged over 6x6 cells, after which the
+dense layer reads them row, column, channel; PyTorch's reads channel, row, column, so its weights
+are permuted on import. Gray or RGB is read from the image.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxsr.models.layers import batch_norm
+from jaxsr.models.swift_srgan import SeparableConv
+
+CELLS = 6
+BLOCKS = 8
+
+
+def adaptive_average_pool(x: Float[Array, 'b h w c'], size: int) -> Float[Array, 'b size size c']:
+  """Average over `size` x `size` cells, as PyTorch's AdaptiveAvgPool2d.
+
+  Cells overlap by a pixel where the size does not divide the image's.
+  """
+  rows, columns = _cells(x.shape[1], size), _cells(x.shape[2], size)
+  return jnp.einsum('bhwc,ih,jw->bijc', x, rows, columns, precision=lax.Precision.HIGHEST)
+
+
+def _cells(length: int, size: int) -> np.ndarray:
+  """Write the averages over cells of a line as a matrix, float32 [size, length]."""
+  matrix = np.zeros((size, length), np.float32)
+  for i in range(size):
+    start, stop = i * length // size, -(-(i + 1) * length // size)
+    matrix[i, start:stop] = 1 / (stop - start)
+  return matrix
+
+
+class Discriminator(nn.Module):
+  """Halve the image four times by normalised convolutions, then judge it.
+
+  The defaults are SRGAN's (Ledig et al., CVPR 2017). `separable=True` is Swift-SRGAN's (Krishnan &
+  Krishnan, 2021), whose convolutions before a BatchNorm have no bias.
+  """
+
+  features: int = 64
+  hidden: int = 1024
+  separable: bool = False
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, image: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b 1']:
+    x = image
+    for i in range(BLOCKS):
+      x = self._conv(x, i)
+      if i:
+        x = batch_norm(use_running_average=not train, dtype=self.dtype, name=f'norm_{i}')(x)
+      x = nn.leaky_relu(x, 0.2)
+      self.sow('features', 'trunk', x)
+    return self._judge(x)
+
+  def _conv(self, x: Float[Array, 'b h w c'], i: int) -> Float[Array, 'b hs ws d']:
+    """Make a block of width 64, 64, 128, 128, ... and stride 1, 2, 1, 2, ..."""
+    width, stride, name = self.features * 2 ** (i // 2), 1 + i % 2, f'conv_{i}'
+    if self.separable:
+      return SeparableConv(width, 3, stride, use_bias=i == 0, dtype=self.dtype, name=name)(x)
+    return nn.Conv(width, (3, 3), strides=stride, padding=1, dtype=self.dtype, name=name)(x)
+
+  def _judge(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b 1']:
+    x = adaptive_average_pool(x.astype(jnp.float32), CELLS)
+    x = nn.Dense(self.hidden, dtype=self.dtype, name='dense_0')(x.reshape(x.shape[0], -1))
+    return nn.Dense(1, name='dense_1')(nn.leaky_relu(x, 0.2).astype(jnp.float32))
