@@ -1,8 +1,8 @@
 """SRGAN's and Swift-SRGAN's discriminator: logits of images, positive for what looks real.
 
-Images are in [0, 1]; the sigmoid is the loss's. Sizes are free: features are averaged over 6x6 cells, after which the
-dense layer reads them row, column, channel; PyTorch's reads channel, row, column, so its weights
-are permuted on import. Gray or RGB is read from the image.
+Images are in [0, 1], gray or RGB, of any size: features are averaged over 6x6 cells, after which
+the dense layer reads them row, column, channel. PyTorch's reads channel, row, column, so its
+weights are permuted on import. The sigmoid is the loss's.
 """
 
 import flax.linen as nn
