@@ -50,8 +50,8 @@ class Checkpoints:
   def best(self) -> int | None:
     """Name the step with the best validation PSNR, if any was validated."""
     scores = {step: self._psnr(step) for step in self.steps()}
-    validated = [step for step, score in scores.items() if score is not None]
-    return max(validated, key=lambda step: scores[step], default=None)
+    validated = {step: score for step, score in scores.items() if score is not None}
+    return max(validated, key=lambda step: validated[step], default=None)
 
   def _psnr(self, step: int) -> float | None:
     try:
