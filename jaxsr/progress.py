@@ -6,16 +6,49 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from jaxsr import config as configs
 from jaxsr import pictures, workdir
 from jaxsr.config import Config
+from jaxsr.data import sources
+from jaxsr.errors import brief
 from jaxsr.evaluate import Row, summarise
+from jaxsr.models import count_parameters
+from jaxsr.state import State
 from jaxsr.summary import Summary
 
 ROW = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim', 'psnr_centre', 'bicubic_psnr_centre')
 CURVES = (*ROW, 'psnr_gain', 'psnr_gain_centre', 'psnr_pooled', 'psnr_uncropped')
+
+
+def report_sources(train_source: sources.Source, val_source: sources.Source, scale: int) -> None:
+  """Say what was left out or cut, and what validation shares with training."""
+  for name, source in (('training', train_source), ('validation', val_source)):
+    if source.rejected:
+      total = len(source.rejected) + len(source)
+      print(f'left out of {name}: {len(source.rejected)} of {total} images', file=sys.stderr)
+      for error in source.rejected[:10]:
+        print(f'  {error}', file=sys.stderr)
+    if uneven := sources.uneven(source, scale):
+      print(f'{len(uneven)} images of {name} are cut to a multiple of {scale}: {brief(uneven)}')
+  if shared := sources.overlap(train_source, val_source):
+    print(
+      f'warning: {shared} of {len(val_source)} validation images are trained on, or show a '
+      'patient that is; their figures flatter the network',
+      file=sys.stderr,
+    )
+
+
+def introduce(
+  config: Config, state: State, train: sources.Source, val: sources.Source, mesh: Mesh
+) -> None:
+  """Say what is about to be trained on what."""
+  parameters = count_parameters({'params': state.ema})
+  text = f'{config.model.name}: {parameters:,} parameters; {len(train)} images to train on, '
+  text += f'{len(val)} to validate; {mesh.size} x {mesh.devices.flat[0].device_kind}'
+  print(text + (f'; resumed at step {state.step}' if state.step else ''), flush=True)
 
 
 class Log:

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import pictures, preemption, sharding, workdir
+from jaxsr import pictures, preemption, progress, sharding, workdir
 from jaxsr.checkpoint import CheckpointError, Checkpoints
 from jaxsr.config import Config
 from jaxsr.data import pipeline, sources
 from jaxsr.data.films import Films
 from jaxsr.data.images import ImageError
-from jaxsr.errors import UserError, brief
+from jaxsr.errors import UserError
 from jaxsr.evaluate import Evaluator, Row
 from jaxsr.experiment import Experiment, assemble
 from jaxsr.files import make_folder
-from jaxsr.models import count_parameters
 from jaxsr.preemption import Preemption
 from jaxsr.progress import Log
 from jaxsr.state import State
@@ -44,33 +43,31 @@ def train(config: Config, folder: Path, *, allow_config_change: bool = False) ->
   primary = jax.process_index() == 0
   if primary:
     make_folder(folder)
-  with preemption.handled() as stop, workdir.locked(folder) if primary else _nothing():
+  lock = workdir.locked(folder) if primary else contextlib.nullcontext()
+  with preemption.handled() as stop, lock:
     return _train(config, folder, stop, allow_config_change=allow_config_change)
-
-
-def _nothing() -> contextlib.AbstractContextManager:
-  return contextlib.nullcontext()
 
 
 def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_change: bool) -> int:
   mesh = sharding.make_mesh(config.devices)
   sharding.check_batch(config.batch_size, mesh)
   checkpoints = Checkpoints(folder / 'checkpoints')
-  _check_config(config, folder, checkpoints.started(), allowed=allow_config_change)
+  resumes = checkpoints.started()
+  if resumes:
+    workdir.check_config(folder, configs.to_dict(config), allowed=allow_config_change)
   experiment = assemble(config, mesh)
   train_source, val_source = sources.training(config), sources.validation(config)
   primary = jax.process_index() == 0
   if primary:
-    _report(train_source, val_source, config.scale)
-  repair = checkpoints.started()
-  state = checkpoints.restore(experiment.shapes, repair=True) if repair else experiment.init()
+    progress.report_sources(train_source, val_source, config.scale)
+  state = checkpoints.restore(experiment.shapes, repair=True) if resumes else experiment.init()
   start = int(state.step)
   if start >= config.steps:
     print(f'{folder} is finished: step {start} of {config.steps}; raise config.steps to go on')
     return 0
   if primary:
     workdir.write_config(folder, configs.to_dict(config))
-    _introduce(config, state, train_source, val_source, mesh)
+    progress.introduce(config, state, train_source, val_source, mesh)
   evaluator = Evaluator(experiment.network, val_source, scale=config.scale)
   log = Log(config, folder, start=start, primary=primary)
   batches = _batches(config, train_source, mesh, start=start)
@@ -87,45 +84,6 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
     print(f'stopped by {name} at step {step}{saved}; run the same command to go on', flush=True)
     return preemption.EXIT
   return 0
-
-
-def _check_config(config: Config, folder: Path, started: bool, *, allowed: bool) -> None:
-  """Compare with what the run was started with, and its surroundings."""
-  saved = workdir.read_config(folder)
-  if saved is None or not started:
-    return
-  for line in configs.check_change(saved['config'], configs.to_dict(config), allowed=allowed):
-    print(f'note: {line}')
-  here = workdir.environment()
-  for name, (was, now) in configs.differences(saved['environment'], here).items():
-    print(f'note: {name} was {was}, is now {now}: the result will not be the same bit for bit')
-
-
-def _report(train_source: sources.Source, val_source: sources.Source, scale: int) -> None:
-  """Say what was left out or cut, and what validation shares with training."""
-  for name, source in (('training', train_source), ('validation', val_source)):
-    if source.rejected:
-      total = len(source.rejected) + len(source)
-      print(f'left out of {name}: {len(source.rejected)} of {total} images', file=sys.stderr)
-      for error in source.rejected[:10]:
-        print(f'  {error}', file=sys.stderr)
-    if uneven := sources.uneven(source, scale):
-      print(f'{len(uneven)} images of {name} are cut to a multiple of {scale}: {brief(uneven)}')
-  if shared := sources.overlap(train_source, val_source):
-    print(
-      f'warning: {shared} of {len(val_source)} validation images are trained on, or show a '
-      'patient that is; their figures flatter the network',
-      file=sys.stderr,
-    )
-
-
-def _introduce(
-  config: Config, state: State, train: sources.Source, val: sources.Source, mesh: Mesh
-) -> None:
-  parameters = count_parameters({'params': state.ema})
-  text = f'{config.model.name}: {parameters:,} parameters; {len(train)} images to train on, '
-  text += f'{len(val)} to validate; {mesh.size} x {mesh.devices.flat[0].device_kind}'
-  print(text + (f'; resumed at step {state.step}' if state.step else ''), flush=True)
 
 
 def _batches(
@@ -250,12 +208,16 @@ def _save(
   """Begin to save, unless the latest steps went wrong and better ones would be dropped for them."""
   in_row = int(state.skipped_in_row)
   _check_row(in_row, step, config)
-  finite: Callable[[jax.Array], jax.Array] = lambda x: jnp.isfinite(x).all()  # noqa: E731
-  if not all(bool(finite(x)) for x in jax.tree.leaves(state.ema)):
-    raise Diverged(f'the parameters at step {step} are not finite; they were not saved')
+  if not bool(_finite(state)):
+    raise Diverged(f'the state at step {step} is not finite; it was not saved')
   if must or not in_row:
     checkpoints.save(step, state, psnr=log.table.psnr(step))
   return step
+
+
+@jax.jit
+def _finite(state: State) -> jax.Array:
+  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state)]).all()
 
 
 def _check_row(in_row: int, step: int, config: Config) -> None:

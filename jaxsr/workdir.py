@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from jaxsr import __version__
+from jaxsr import config as configs
 from jaxsr.errors import UserError
 from jaxsr.evaluate import to_csv
 from jaxsr.files import write_json, write_text
@@ -78,6 +79,17 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
 def write_config(workdir: Path, config: dict[str, Any]) -> None:
   """Write the resolved config and the versions."""
   write_json(workdir / CONFIG, {'config': config, 'environment': environment()})
+
+
+def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> None:
+  """Print what changed since the run was last started; raise UserError where it must not."""
+  saved = read_config(workdir)
+  if saved is None:
+    return
+  for line in configs.check_change(saved['config'], config, allowed=allowed):
+    print(f'note: {line}')
+  for name, (was, now) in configs.differences(saved['environment'], environment()).items():
+    print(f'note: {name} was {was}, is now {now}: the result will not be the same bit for bit')
 
 
 class Table:
