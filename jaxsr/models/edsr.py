@@ -1,5 +1,6 @@
 """EDSR: Enhanced Deep Residual Networks for Single Image Super-Resolution (Lim, CVPRW 2017)."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
@@ -29,10 +30,11 @@ class EDSR(nn.Module):
   """Map low-resolution features through residual blocks, then enlarge them.
 
   The defaults are the paper's baseline; 32 blocks of 256 features with `residual_scaling=0.1` are
-  the full EDSR. Two departures, both off by default: `upsampler='direct'` makes the image by one
-  convolution and one pixel shuffle, which costs a light network almost nothing, and
-  `bicubic_skip=True` adds the result to a bicubic upsampling and starts the last convolution at
-  zero, so that training starts at bicubic.
+  the full EDSR. The authors compute on images times 255 (`image_range`), less `mean` where they are
+  RGB; here both are off unless set, as imported weights set them. Two departures, also off by
+  default: `upsampler='direct'` makes the image by one convolution and one pixel shuffle, which
+  costs a light network almost nothing, and `bicubic_skip=True` adds the result to a bicubic
+  upsampling and starts the last convolution at zero, so that training starts at bicubic.
   """
 
   WIDTH: ClassVar[tuple[str, ...]] = ('features',)
@@ -45,18 +47,22 @@ class EDSR(nn.Module):
   residual_scaling: float = 1.0
   upsampler: str = 'shuffle'
   bicubic_skip: bool = False
+  image_range: float = 1.0
+  mean: Sequence[float] = (0.0, 0.0, 0.0)
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
-    shallow = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='head')(lr)
+    mean = jnp.asarray(self.mean if self.channels == 3 else 0.0)
+    x = (lr - mean) * self.image_range
+    shallow = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='head')(x)
     x = shallow
     for i in range(self.blocks):
       x = ResidualBlock(self.features, self.residual_scaling, self.dtype, name=f'block_{i}')(x)
       self.sow('features', 'trunk', x)
     x = shallow + nn.Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
-    image = self._image(x)
-    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+    image = self._image(x) / self.image_range
+    return image + (ops.upsample(lr, self.scale) if self.bicubic_skip else mean)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     init = nn.initializers.zeros if self.bicubic_skip else he_normal

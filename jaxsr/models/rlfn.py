@@ -4,7 +4,6 @@ from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -32,7 +31,7 @@ class ESA(nn.Module):
     window = (min(7, far.shape[1]), min(7, far.shape[2]))
     far = nn.max_pool(far, window, (3, 3))
     far = conv(self.attention, (3, 3), name='far')(far)
-    far = jax.image.resize(far, near.shape, 'linear', antialias=False)
+    far = ops.resize(far, *near.shape[1:3], method='linear', antialias=False)
     near = conv(self.attention, (1, 1), name='near')(near)
     return x * nn.sigmoid(conv(x.shape[-1], (1, 1), name='up')(far + near))
 

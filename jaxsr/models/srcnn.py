@@ -15,7 +15,8 @@ class SRCNN(nn.Module):
   """Refine a bicubic upsampling by three convolutions.
 
   The paper's 9-1-5, 9-3-5 and 9-5-5 are choices of `kernels`. Borders are replicated, as in the
-  authors' code. There is no skip: the last layer has to rebuild the image.
+  authors' code. There is no skip: the last layer has to rebuild the image. `edges` are those of
+  `ops.upsample`; the authors' weights want 'mirror'.
   """
 
   WIDTH: ClassVar[tuple[str, ...]] = ('features',)
@@ -25,11 +26,12 @@ class SRCNN(nn.Module):
   channels: int = 1
   features: Sequence[int] = (64, 32)
   kernels: Sequence[int] = (9, 5, 5)
+  edges: str = 'cut'
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
-    x = ops.upsample(lr, self.scale).astype(self.dtype)
+    x = ops.upsample(lr, self.scale, edges=self.edges).astype(self.dtype)
     widths = (*self.features, self.channels)
     for i, (width, kernel) in enumerate(zip(widths, self.kernels, strict=True)):
       last = i == len(widths) - 1

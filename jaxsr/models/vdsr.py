@@ -14,7 +14,8 @@ from jaxsr.models.layers import he_normal
 class VDSR(nn.Module):
   """Add the output of `blocks` plain convolutions to a bicubic upsampling.
 
-  The last convolution starts at zero, so that training starts at bicubic.
+  The last convolution starts at zero, so that training starts at bicubic. `edges` are those of
+  `ops.upsample`; the authors' weights want 'mirror'.
   """
 
   WIDTH: ClassVar[tuple[str, ...]] = ('features',)
@@ -24,11 +25,12 @@ class VDSR(nn.Module):
   channels: int = 1
   features: int = 64
   blocks: int = 20
+  edges: str = 'cut'
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
-    bicubic = ops.upsample(lr, self.scale)
+    bicubic = ops.upsample(lr, self.scale, edges=self.edges)
     x = bicubic.astype(self.dtype)
     for i in range(self.blocks - 1):
       x = nn.Conv(self.features, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}')(

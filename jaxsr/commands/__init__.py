@@ -1,0 +1,1 @@
+"""The sub-commands of `jaxsr`, one a file: its flags as a dataclass, its work as `run`."""
