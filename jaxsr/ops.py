@@ -4,13 +4,18 @@ Images are NHWC. `pixel_shuffle` has TensorFlow's channel order (row, column, ch
 PyTorch's (channel, row, column): weights that come from PyTorch are permuted on import.
 """
 
+from functools import partial
+
 import dm_pix
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 INTERPOLATION = 'interpolation'  # the scope in which costs find what is interpolated
 EDGES = ('cut', 'mirror')
+_NHWC = ('NHWC', 'HWIO', 'NHWC')
 _SUPPORT = 3  # pixels on each side that the widest kernel reaches
 
 
@@ -47,3 +52,62 @@ def upsample(
 def pixel_shuffle(x: Float[Array, 'b h w ssc'], scale: int) -> Float[Array, 'b sh sw c']:
   """Move channels to space: sub-pixel convolution's last step (Shi et al., CVPR 2016)."""
   return jnp.asarray(dm_pix.depth_to_space(x, scale))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def deconvolve(
+  x: Float[Array, 'b h w c'], kernel: Float[Array, 'k k d c'], factor: int, padding: int
+) -> Float[Array, 'b sh sw d']:
+  """Convolve, transposed, with stride `factor`, in PyTorch's geometry.
+
+  It is PyTorch's `padding`, with the output padding under which the result is `factor` times the
+  input; the kernel must not be smaller than the factor. Where it runs on a CPU its gradient is that
+  of one plain convolution and a pixel shuffle, which is the same: XLA has no fast weight gradient
+  of a dilated input there (5.1 s for 2x32x32x256, kernel 3, factor 2, in place of 0.12 s).
+  """
+  size = kernel.shape[0]
+  around = (size - 1 - padding, padding + factor - 1)
+  return lax.conv_transpose(
+    x,
+    kernel,
+    (factor, factor),
+    (around, around),
+    dimension_numbers=_NHWC,
+    transpose_kernel=True,
+  )
+
+
+def _deconvolve_forward(x: Array, kernel: Array, factor: int, padding: int):
+  return deconvolve(x, kernel, factor, padding), (x, kernel)
+
+
+def _deconvolve_backward(factor: int, padding: int, saved: tuple[Array, Array], gradient: Array):
+  plain = lambda function: (
+    lambda x, kernel, g: jax.vjp(  # noqa: E731
+      lambda x, kernel: function(x, kernel, factor, padding), x, kernel
+    )[1](g)
+  )
+  return lax.platform_dependent(
+    *saved, gradient, cpu=plain(_by_phases), default=plain(deconvolve.fun)
+  )
+
+
+deconvolve.defvjp(_deconvolve_forward, _deconvolve_backward)
+
+
+def _by_phases(x: Array, kernel: Array, factor: int, padding: int) -> Array:
+  """Compute each of the factor x factor phases of the result as channels, then shuffle them.
+
+  Row s q + r of the result sums, over rows q - d of the input, kernel row r + padding + s d.
+  """
+  size, _, features, channels = kernel.shape
+  least, most = -((factor - 1 + padding) // factor), (size - 1 - padding) // factor
+  rows = np.arange(factor)[:, None] + padding + factor * np.arange(most, least - 1, -1)
+  spare = (max(0, -rows.min()), max(0, rows.max() - size + 1))
+  rows += spare[0]
+  taps = jnp.pad(kernel, (spare, spare, (0, 0), (0, 0)))[rows][:, :, rows]  # r q r' q' d c
+  taps = taps.transpose(1, 3, 5, 0, 2, 4)
+  taps = taps.reshape(*taps.shape[:2], channels, factor**2 * features)
+  around = (most, -least)
+  phases = lax.conv_general_dilated(x, taps, (1, 1), (around, around), dimension_numbers=_NHWC)
+  return pixel_shuffle(phases, factor)

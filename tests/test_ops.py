@@ -1,9 +1,11 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxsr import ops
+from jaxsr.data import degradation
 
 
 def test_pixel_shuffle_has_tensorflow_order(rng):
@@ -28,3 +30,26 @@ def test_upsample_commutes_with_flips(rng):
   x = jnp.asarray(rng.random((1, 8, 12, 1), dtype=np.float32))
   flipped = ops.upsample(x[:, ::-1], 4)[:, ::-1]
   np.testing.assert_allclose(flipped, ops.upsample(x, 4), atol=1e-6)
+
+
+@pytest.mark.parametrize('scale', [2, 3, 4])
+def test_upsample_with_mirrored_edges_is_matlabs(rng, scale):
+  x = rng.random((13, 9, 1))
+  expected = degradation.imresize(x, 13 * scale, 9 * scale)
+  found = ops.upsample(jnp.asarray(x, jnp.float32)[None], scale, edges='mirror')[0]
+  np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+  ('size', 'factor', 'padding'),
+  [(2, 2, 0), (3, 2, 1), (4, 2, 1), (3, 3, 0), (5, 3, 1), (9, 4, 4), (9, 8, 4)],
+)
+def test_deconvolution_has_the_same_gradient_by_either_way(rng, size, factor, padding):
+  x = jnp.asarray(rng.normal(size=(2, 5, 4, 3)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(size, size, 2, 3)), jnp.float32)
+  y, pull = jax.vjp(lambda x, k: ops.deconvolve(x, k, factor, padding), x, kernel)
+  same, expected = jax.vjp(lambda x, k: ops.deconvolve.fun(x, k, factor, padding), x, kernel)
+  np.testing.assert_array_equal(y, same)
+  g = jnp.asarray(rng.normal(size=y.shape), jnp.float32)
+  close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4)
+  jax.tree.map(close, pull(g), expected(g))

@@ -58,19 +58,16 @@ class PReLU(nn.Module):
 
 
 class Deconvolution(nn.Module):
-  """Enlarge features by an integer factor with a transposed convolution, in PyTorch's geometry.
+  """Enlarge features by an integer factor with a transposed convolution: see `ops.deconvolve`.
 
-  With stride s and kernel k it is PyTorch's `padding=p, output_padding=q`, where q = 2 p - (k - s)
-  and p, unless given, is the least that is possible, ceil((k - s) / 2). JAX wants what is padded
-  round the dilated input: k - 1 - p before and k - 1 - p + q after. A kernel smaller than the
-  stride would leave holes and is enlarged to it. The kernel is stored [k, k, out, in], so that
-  PyTorch's [in, out, k, k] is brought over by the same permutation, (2, 3, 1, 0), as that of a
-  convolution.
+  `padding` is, unless given, the least that is possible. A kernel smaller than the factor would
+  leave holes and is enlarged to it. The kernel is stored [k, k, out, in], so that PyTorch's [in,
+  out, k, k] is brought over by the same permutation, (2, 3, 1, 0), as that of a convolution.
   """
 
   features: int
   factor: int
-  kernel: int
+  kernel_size: int
   padding: int | None = None
   use_bias: bool = True
   kernel_init: nn.initializers.Initializer = he_normal
@@ -78,18 +75,11 @@ class Deconvolution(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b sh sw d']:
-    kernel = max(self.kernel, self.factor)
-    spare = kernel - self.factor
-    padding = -(-spare // 2) if self.padding is None else self.padding
-    around = (kernel - 1 - padding, kernel - 1 + padding - spare)
-    return nn.ConvTranspose(
-      self.features,
-      (kernel, kernel),
-      strides=(self.factor, self.factor),
-      padding=(around, around),
-      transpose_kernel=True,
-      use_bias=self.use_bias,
-      kernel_init=self.kernel_init,
-      dtype=self.dtype,
-      name='conv',
-    )(x)
+    size = max(self.kernel_size, self.factor)
+    padding = -(-(size - self.factor) // 2) if self.padding is None else self.padding
+    shape = (size, size, self.features, x.shape[-1])
+    kernel = self.param('kernel', self.kernel_init, shape).astype(self.dtype)
+    y = ops.deconvolve(x.astype(self.dtype), kernel, self.factor, padding)
+    if self.use_bias:
+      y += self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+    return y

@@ -55,7 +55,7 @@ def variables_of(twin):
       params[tuple(name.split('.'))] = slope.detach().numpy()
   for name, layer in twin.named_modules():
     if hasattr(layer, 'weight'):
-      path = tuple(name.split('.'))
+      path = tuple(name.split('.')) if name else ()
       of_layer = arrays(layer)
       params |= {(*path, k): v for k, v in of_layer[0].items()}
       stats |= {(*path, k): v for k, v in of_layer[1].items()}
@@ -217,10 +217,9 @@ class SRDenseNetTwin(torch.nn.Module):
     for i, s in enumerate(stages):
       # As the authors of the two public variants call it; stride 3 has neither padding.
       geometry = {'padding': 1, 'output_padding': 1} if bias and s == 2 else {}
-      add(self, **{f'deconv_{i}': torch.nn.Module()})
-      getattr(self, f'deconv_{i}').conv = torch.nn.ConvTranspose2d(
-        bottleneck, bottleneck, 3 if bias or s == 3 else 2, stride=s, bias=bias, **geometry
-      )
+      size = 3 if bias or s == 3 else 2
+      deconv = torch.nn.ConvTranspose2d(bottleneck, bottleneck, size, s, bias=bias, **geometry)
+      add(self, **{f'deconv_{i}': deconv})
     self.tail = conv(bottleneck, 1, 3, bias=bias)
     if variant == 'prelu':
       names = ['prelu', *(f'prelu_{i}' for i in range(len(stages)))]
@@ -236,7 +235,7 @@ class SRDenseNetTwin(torch.nn.Module):
     x = self.bottleneck(x)
     x = x if self.variant == 'prelu' else F.relu(x)
     for i in range(len(self.stages)):
-      x = self.act(getattr(self, f'deconv_{i}').conv(x), f'prelu_{i}')
+      x = self.act(getattr(self, f'deconv_{i}')(x), f'prelu_{i}')
     return self.tail(x)
 
 
@@ -251,11 +250,8 @@ def test_srdensenet_block(variant):
   [(3, 2, 1, 1), (4, 2, 1, 0), (2, 2, 0, 0), (3, 3, 0, 0), (4, 3, 1, 1), (5, 3, 1, 0)],
 )
 def test_deconvolution_has_the_geometry_it_says(kernel, stride, padding, output_padding):
-  twin = torch.nn.Module()
-  twin.conv = torch.nn.ConvTranspose2d(
-    5, 4, kernel, stride=stride, padding=padding, output_padding=output_padding
-  )
-  twin.forward = lambda x: twin.conv(x)
+  geometry = {'padding': padding, 'output_padding': output_padding}
+  twin = torch.nn.ConvTranspose2d(5, 4, kernel, stride, **geometry)
   agree(Deconvolution(4, stride, kernel), twin, (1, 5, 4, 6))
 
 

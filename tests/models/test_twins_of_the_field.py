@@ -33,8 +33,6 @@ def load(module, params):
     elif 'scale' in value:
       part.weight.data = torch.tensor(np.array(value['scale']))
       part.bias.data = torch.tensor(np.array(value['bias']))
-    elif isinstance(part, tn.ConvTranspose2d):
-      load_kernel(part, *(np.array(value['conv'][leaf]) for leaf in ('kernel', 'bias')))
     else:
       load(part, value)
 
