@@ -53,3 +53,20 @@ def test_deconvolution_has_the_same_gradient_by_either_way(rng, size, factor, pa
   g = jnp.asarray(rng.normal(size=y.shape), jnp.float32)
   close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4)
   jax.tree.map(close, pull(g), expected(g))
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size', [1, 3, 9])
+@pytest.mark.parametrize('image', [(2, 9, 12, 3), (1, 10, 9, 2)])
+def test_depthwise_is_a_convolution_with_a_group_for_each_channel(rng, stride, size, image):
+  x = jnp.asarray(rng.normal(size=image), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(size, size, 1, image[-1])), jnp.float32)
+  strides, padding = (stride, stride), [(size // 2, size // 2)] * 2
+  options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC'), 'feature_group_count': image[-1]}
+
+  def pulled(function):
+    y, pull = jax.vjp(lambda x, k: function(x, k, strides, padding, **options), x, kernel)
+    return y, pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+  close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4)
+  jax.tree.map(close, pulled(ops.depthwise), pulled(jax.lax.conv_general_dilated))

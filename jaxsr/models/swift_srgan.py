@@ -34,6 +34,7 @@ class SeparableConv(nn.Module):
       strides=self.stride,
       padding=self.kernel // 2,
       feature_group_count=x.shape[-1],
+      conv_general_dilated=ops.depthwise,
       use_bias=self.use_bias,
       dtype=self.dtype,
       name='depthwise',
