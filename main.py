@@ -47,7 +47,7 @@ def _wants_trace(argv: Sequence[str]) -> bool:
 
 def _parse(argv: Sequence[str]) -> None:
   """Parse the flags, and say in one line what is wrong with them."""
-  from jaxsr.errors import UserError, nearest
+  from jaxsr.errors import UserError, flat, nearest
 
   for path in (a.removeprefix('--config=').split(':')[0] for a in argv if a[:9] == '--config='):
     if not Path(path).is_file():
@@ -56,7 +56,7 @@ def _parse(argv: Sequence[str]) -> None:
   try:
     rest = flags.FLAGS(list(argv))[1:]
   except (flags.Error, AttributeError, KeyError, TypeError, OSError, SyntaxError) as error:
-    raise UserError(' '.join(str(error).split())) from error
+    raise UserError(flat(error)) from error
   if rest:
     raise UserError(f'argument {rest[0]!r} is not understood; flags look like --config=FILE')
   for name in ('config', 'workdir'):

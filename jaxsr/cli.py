@@ -2,11 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import tyro
 
 from jaxsr.commands.evaluate import Evaluate
+from jaxsr.commands.import_weights import Import
+from jaxsr.commands.models import Models
 from jaxsr.commands.phantom import Phantom
 from jaxsr.commands.report import SOME_FAILED
 from jaxsr.commands.upscale import Upscale
@@ -14,24 +17,29 @@ from jaxsr.errors import UserError
 
 NOT_UNDERSTOOD = 2
 
+OVERRIDE = '--config.'
 Command = (
   Annotated[Evaluate, tyro.conf.subcommand('evaluate')]
   | Annotated[Upscale, tyro.conf.subcommand('upscale')]
+  | Annotated[Models, tyro.conf.subcommand('models')]
+  | Annotated[Import, tyro.conf.subcommand('import')]
   | Annotated[Phantom, tyro.conf.subcommand('phantom')]
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """Parse the command line, run the command and exit."""
+  arguments = sys.argv[1:] if arguments is None else arguments
+  overrides = tuple(a for a in arguments if a.startswith(OVERRIDE))
   command = tyro.cli(
     Command,  # type: ignore[arg-type]
-    args=arguments,
+    args=[a for a in arguments if a not in overrides],
     prog='jaxsr',
     description='Super-resolution of chest radiographs. For research, not for diagnosis.',
     config=(tyro.conf.OmitArgPrefixes,),
   )
   try:
-    code = command.run()
+    code = _with_overrides(command, overrides).run()
   except UserError as error:
     if command.debug:
       raise
@@ -45,6 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
   except KeyboardInterrupt:
     code = 130
   sys.exit(code)
+
+
+def _with_overrides(command: Command, overrides: tuple[str, ...]) -> Command:
+  """Hand `--config.KEY=VALUE` to a command that has a config."""
+  if not overrides:
+    return command
+  if not isinstance(command, Models | Import):
+    raise UserError(f'{overrides[0]}: this command has no config')
+  return replace(command, overrides=overrides)
 
 
 if __name__ == '__main__':

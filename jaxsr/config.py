@@ -5,13 +5,15 @@ A file in `configs/` starts from `base()`, sets what its experiment is about and
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from absl.flags import Error, FlagValues
 from flax import linen as nn
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from jaxsr import models, step
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, flat
 from jaxsr.losses import TERMS
 
 Config = Any  # an ml_collections.ConfigDict, whose values have no static types
@@ -60,6 +62,17 @@ def base() -> Config:
 def network(name: str, **options: Any) -> Config:
   """Write a network's section with all its options, so that each can be overridden."""
   return ConfigDict({'name': name, **models.defaults(name), **options})
+
+
+def override(config: Config, flags: Sequence[str]) -> Config:
+  """Set values of a config by flags `--config.KEY=VALUE`, as on the command line of `main.py`."""
+  values, argv = FlagValues(), ['', *flags]
+  try:
+    config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
+    values(argv)
+  except (Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    raise UserError(flat(error)) from error
+  return values['config'].value
 
 
 def finish(config: Config, arg: str | None) -> Config:

@@ -16,6 +16,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
   return f'{hint}there are: {", ".join(known)}'
 
 
+def flat(error: BaseException) -> str:
+  """Give the text of an error that another may be wrapped in, on one line."""
+  while error.args and isinstance(error.args[0], BaseException):
+    error = error.args[0]
+  return ' '.join(str(error.args[0] if len(error.args) == 1 else error).split())
+
+
 def brief(items: Sequence[str], most: int = 5) -> str:
   """Join the first items of a list, and count the others."""
   more = f' and {len(items) - most} more' if len(items) > most else ''

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,24 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+  """Give a temporary folder beside a new one, and rename it to that if all went well.
+
+  Raises UserError where something is there already, or nothing can be written.
+  """
+  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    raise UserError(f'{path}: is there already; choose a new folder')
+  make_folder(path.parent)
+  temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name[:64]}.'))
+  try:
+    yield temporary
+    temporary.chmod(0o777 & ~_UMASK)  # mkdtemp makes private folders
+    temporary.replace(path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

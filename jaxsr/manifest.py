@@ -32,9 +32,10 @@ def verify(folder: Path) -> None:
 def _render(folder: Path) -> str:
   files = [path for path in sorted(folder.rglob('*')) if path.is_file() and path.name != NAME]
   own = [path for path in files if not path.name.startswith('.')]
-  return ''.join(f'{_sum(path)}  {path.relative_to(folder)}\n' for path in own)
+  return ''.join(f'{digest(path)}  {path.relative_to(folder)}\n' for path in own)
 
 
-def _sum(path: Path) -> str:
+def digest(path: Path) -> str:
+  """Compute the SHA-256 of a file, in hexadecimal."""
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -16,7 +16,6 @@ from jaxsr.errors import UserError
 from jaxsr.metrics import quantise
 from jaxsr.step import make_predict
 
-PARAMETER_FREE = ('bicubic', 'lanczos')
 DEFAULT_SCALE = 4
 
 
@@ -41,14 +40,14 @@ def load(checkpoint: str, *, scale: int | None = None, step: str = 'latest') -> 
 
   `step` is 'latest', 'best' (by the run's own validation) or a number. Raises UserError.
   """
-  if checkpoint in PARAMETER_FREE:
+  if checkpoint in models.PARAMETER_FREE:
     chosen = DEFAULT_SCALE if scale is None else scale
     network = models.build(checkpoint, scale=chosen)
     return Predictor(checkpoint, network, {}, chosen, 1, None)
   folder = Path(checkpoint)
   saved = workdir.read_config(folder) if folder.is_dir() else None
   if saved is None:
-    names = ', '.join(PARAMETER_FREE)
+    names = ', '.join(models.PARAMETER_FREE)
     raise UserError(f'checkpoint {checkpoint!r} is neither the folder of a run nor one of: {names}')
   config = saved['config']
   if scale not in (None, config['scale']):

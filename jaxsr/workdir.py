@@ -76,9 +76,9 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     raise UserError(f'{path}: is no config of a run ({type(error).__name__})') from error
 
 
-def write_config(workdir: Path, config: dict[str, Any]) -> None:
+def write_config(workdir: Path, config: dict[str, Any], **more: Any) -> None:
   """Write the resolved config and the versions."""
-  write_json(workdir / CONFIG, {'config': config, 'environment': environment()})
+  write_json(workdir / CONFIG, {'config': config, 'environment': environment(), **more})
 
 
 def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> None:

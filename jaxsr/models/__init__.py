@@ -19,7 +19,7 @@ import numpy as np
 from jaxsr.errors import UserError, nearest
 from jaxsr.models.edsr import EDSR
 from jaxsr.models.fsrcnn import FSRCNN
-from jaxsr.models.interpolation import Bicubic, Lanczos
+from jaxsr.models.interpolation import BackProjection, Bicubic, Lanczos
 from jaxsr.models.rcan import RCAN
 from jaxsr.models.rdn import RDN
 from jaxsr.models.rlfn import RLFN
@@ -33,6 +33,7 @@ from jaxsr.models.swinir import SwinIR
 from jaxsr.models.vdsr import VDSR
 
 MODELS: dict[str, type[nn.Module]] = {
+  'back_projection': BackProjection,
   'bicubic': Bicubic,
   'edsr': EDSR,
   'fsrcnn': FSRCNN,
@@ -49,6 +50,7 @@ MODELS: dict[str, type[nn.Module]] = {
   'swinir': SwinIR,
   'vdsr': VDSR,
 }
+PARAMETER_FREE = tuple(name for name, kind in MODELS.items() if not hasattr(kind, 'WIDTH'))
 SCALES = (2, 3, 4, 8)
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _MULTIPLIERS = ('width', 'depth')

@@ -58,7 +58,8 @@ class RLFN(nn.Module):
   """Map low-resolution features through residual local feature blocks, then make the image.
 
   The defaults are the paper's RLFN; RLFN-S is `features=48`, and the entry that won NTIRE 2022 is
-  `features=46, middle=48, blocks=4`. `middle` is the width inside a block; 0: `features`.
+  `features=46, middle=48, blocks=4`. `middle` is the width inside a block; 0: `features`. The
+  authors' weights want images times 255 (`image_range`).
   `bicubic_skip=True` is a departure: it adds the result to a bicubic upsampling and starts the last
   convolution at zero.
   """
@@ -72,6 +73,7 @@ class RLFN(nn.Module):
   middle: int = 0
   blocks: int = 6
   attention: int = 16
+  image_range: float = 1.0
   bicubic_skip: bool = False
   dtype: DTypeLike = jnp.float32
 
@@ -79,13 +81,13 @@ class RLFN(nn.Module):
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     fields = (self.features, self.middle or self.features, self.attention, self.dtype)
     conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
-    shallow = conv(self.features, (3, 3), name='head')(lr)
+    shallow = conv(self.features, (3, 3), name='head')(lr * self.image_range)
     x = shallow
     for i in range(self.blocks):
       x = RLFB(*fields, name=f'block_{i}')(x)
       self.sow('features', 'trunk', x)
     x = shallow + conv(self.features, (3, 3), name='body')(x)
-    image = self._image(x)
+    image = self._image(x) / self.image_range
     return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:

@@ -10,13 +10,15 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 
+_PADDINGS = {'replicate': 'edge', 'zeros': 'constant'}
+
 
 class SRCNN(nn.Module):
   """Refine a bicubic upsampling by three convolutions.
 
-  The paper's 9-1-5, 9-3-5 and 9-5-5 are choices of `kernels`. Borders are replicated, as in the
-  authors' code. There is no skip: the last layer has to rebuild the image. `edges` are those of
-  `ops.upsample`; the authors' weights want 'mirror'.
+  The paper's 9-1-5, 9-3-5 and 9-5-5 are choices of `kernels`. `padding` of borders is 'replicate',
+  as in the authors' code, or 'zeros', as in public ports. There is no skip: the last layer has to
+  rebuild the image. `edges` are those of `ops.upsample`; the authors' weights want 'mirror'.
   """
 
   WIDTH: ClassVar[tuple[str, ...]] = ('features',)
@@ -26,17 +28,22 @@ class SRCNN(nn.Module):
   channels: int = 1
   features: Sequence[int] = (64, 32)
   kernels: Sequence[int] = (9, 5, 5)
+  padding: str = 'replicate'
   edges: str = 'cut'
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
+    if self.padding not in _PADDINGS:
+      known = ', '.join(map(repr, _PADDINGS))
+      raise ValueError(f'padding {self.padding!r} is not one of {known}')
     x = ops.upsample(lr, self.scale, edges=self.edges).astype(self.dtype)
     widths = (*self.features, self.channels)
     for i, (width, kernel) in enumerate(zip(widths, self.kernels, strict=True)):
       last = i == len(widths) - 1
       border = kernel // 2
-      x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode='edge')
+      around = ((0, 0), (border, border), (border, border), (0, 0))
+      x = jnp.pad(x, around, mode=_PADDINGS[self.padding])
       x = nn.Conv(
         width,
         (kernel, kernel),

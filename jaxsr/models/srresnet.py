@@ -1,5 +1,6 @@
 """SRResNet: Photo-Realistic Single Image Super-Resolution Using a GAN (Ledig et al., CVPR 2017)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -33,8 +34,9 @@ class SRResNet(nn.Module):
   """Map low-resolution features through normalised residual blocks, then enlarge them.
 
   This is the generator of SRGAN. A PReLU has one slope for all channels and convolutions before a
-  BatchNorm keep their bias, as in the public implementations (1,549,462 parameters for RGB x4);
-  there is no tanh at the end. `bicubic_skip=True`, not the paper's, adds the result to a bicubic
+  BatchNorm keep their bias, as in the public implementations (1,549,462 parameters for RGB x4).
+  `tanh=True` squashes the image into (0, 1), and RGB images go in less `mean`, over `deviation`:
+  some public weights want both. `bicubic_skip=True`, not the paper's, adds the result to a bicubic
   upsampling and starts the last convolution at zero.
   """
 
@@ -45,12 +47,16 @@ class SRResNet(nn.Module):
   channels: int = 1
   features: int = 64
   blocks: int = 16
+  tanh: bool = False
+  mean: Sequence[float] = (0.0, 0.0, 0.0)
+  deviation: Sequence[float] = (1.0, 1.0, 1.0)
   bicubic_skip: bool = False
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
-    x = nn.Conv(self.features, (9, 9), dtype=self.dtype, name='head')(lr)
+    x = (lr - jnp.asarray(self.mean)) / jnp.asarray(self.deviation) if self.channels == 3 else lr
+    x = nn.Conv(self.features, (9, 9), dtype=self.dtype, name='head')(x)
     shallow = x = prelu(name='prelu')(x)
     for i in range(self.blocks):
       x = ResidualBlock(self.features, self.dtype, name=f'block_{i}')(x, train=train)
@@ -60,6 +66,7 @@ class SRResNet(nn.Module):
     x = self._enlarge(x)
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
     image = nn.Conv(self.channels, (9, 9), kernel_init=init, name='tail')(x)
+    image = (jnp.tanh(image) + 1) / 2 if self.tanh else image
     return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
 
   def _enlarge(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw f']:

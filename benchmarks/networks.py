@@ -1,0 +1,125 @@
+"""All networks side by side: python -m benchmarks.networks --train DIR --val DIR --output DIR.
+
+Each network is trained by its own config, on the same crops for the same number of steps, and then
+measured on the same films; interpolations stand beside them. What is changed of a config is what
+the budget says, and the warm-up, which is cut to a tenth of the steps so that the learning rate
+reaches the config's own peak. At last the time of one film of 1024x1024 is taken; let the machine
+be idle then, or leave it out (`--no-latency`) and come back.
+
+Runs resume and finished parts are kept: the same command goes on after a stop. The table is
+`table.md` in the output.
+"""
+
+import json
+import statistics
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from jaxsr import costs, evaluate, models, predictor
+from jaxsr.config import Config
+from jaxsr.data import sources
+from jaxsr.files import make_folder, write_json, write_text
+from jaxsr.predictor import Predictor
+from jaxsr.step import make_predict
+from jaxsr.train import train
+
+TRAINABLE = tuple(name for name in models.MODELS if name not in models.PARAMETER_FREE)
+SCALE = 4
+
+
+def main(
+  train_on: Path,
+  val: Path,
+  output: Path,
+  networks: tuple[str, ...] = (*models.PARAMETER_FREE, *TRAINABLE),
+  steps: int = 500,
+  batch_size: int = 4,
+  patch: int = 12,
+  margin: int = 4,
+  films: int = 10,
+  seed: int = 0,
+  latency: bool = True,
+) -> None:
+  """Train, measure and time; crops are of `patch` + 2 `margin` low-resolution pixels."""
+  source: sources.Source = sources.Folder(val)
+  source = sources.Subset(source, films) if films else source
+  budget = {'steps': steps, 'batch_size': batch_size, 'seed': seed, 'train': str(train_on)}
+  budget |= {'val': str(val), 'patch': patch, 'margin': margin}
+  for name in networks:
+    folder = output / name
+    make_folder(folder)
+    if name in TRAINABLE and train(_config(name, budget), folder):
+      sys.exit(f'{name} was stopped; run the same command to go on')
+    _once(folder / 'quality.json', lambda name=name: _quality(_load(output, name), source))
+  for name in networks if latency else ():
+    _once(output / name / 'latency.json', lambda name=name: _latency(_load(output, name)))
+  table = _table(output, networks)
+  write_text(output / 'table.md', table)
+  print(table)
+
+
+def _config(name: str, budget: dict[str, Any]) -> Config:
+  """Give a network's own config the common budget."""
+  config = import_module(f'configs.{name}').get_config()
+  config.seed, config.steps, config.batch_size = (
+    budget[key] for key in ('seed', 'steps', 'batch_size')
+  )
+  config.optimizer.warmup = config.steps // 10
+  config.eval = config.steps
+  config.save = max(1, config.steps // 5)
+  config.data.update({key: budget[key] for key in ('train', 'val', 'patch', 'margin')}, val_count=1)
+  return config
+
+
+def _load(output: Path, name: str) -> Predictor:
+  return predictor.load(name if name in models.PARAMETER_FREE else str(output / name))
+
+
+def _once(path: Path, compute: Any) -> None:
+  """Compute what is not there yet."""
+  if not path.exists():
+    write_json(path, compute())
+
+
+def _quality(model: Predictor, source: sources.Source) -> dict[str, Any]:
+  evaluator = evaluate.Evaluator(model.network, source, scale=SCALE)
+  results = [evaluator.measure(model.variables, i)[0] for i in range(len(source))]
+  return evaluate.summarise(results)
+
+
+def _latency(model: Predictor, runs: int = 5) -> dict[str, Any]:
+  """Time one gray film from 256x256 to 1024x1024, compiled, in seconds."""
+  predict = jax.jit(make_predict(model.network))
+  lr = np.random.default_rng(0).random((1, 256, 256, 1), dtype=np.float32)
+  jax.block_until_ready(predict(model.variables, lr))
+  seconds = []
+  for _ in range(runs):
+    begun = time.perf_counter()
+    jax.block_until_ready(predict(model.variables, lr))
+    seconds.append(time.perf_counter() - begun)
+  device = f'{jax.devices()[0].device_kind}, {jax.__version__}'
+  return {'median': statistics.median(seconds), 'seconds': seconds, 'device': device}
+
+
+def _table(output: Path, networks: tuple[str, ...]) -> str:
+  head = ('Network', 'Parameters', 'GMACs', 'Seconds a film', 'PSNR', 'SSIM', 'PSNR, centre')
+  rows = [head, ('---',) * len(head)]
+  for name in networks:
+    cost = costs.measure(_load(output, name).network)
+    quality = json.loads((output / name / 'quality.json').read_text())
+    timed = output / name / 'latency.json'
+    seconds = f'{json.loads(timed.read_text())["median"]:.2f}' if timed.exists() else ''
+    figures = f'{quality["psnr"]:.3f}', f'{quality["ssim"]:.4f}', f'{quality["psnr_centre"]:.3f}'
+    rows.append((f'`{name}`', f'{cost.parameters:,}', f'{cost.macs / 1e9:.2f}', seconds, *figures))
+  return '\n'.join(f'| {" | ".join(row)} |' for row in rows) + '\n'
+
+
+if __name__ == '__main__':
+  tyro.cli(main)

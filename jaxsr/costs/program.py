@@ -1,0 +1,102 @@
+"""A traced computation as one straight line: calls are inlined, values are numbered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import Jaxpr, Literal
+
+_INNER = ('jaxpr', 'call_jaxpr', 'fun_jaxpr')  # where primitives that only call keep what they call
+_LOOPS = ('scan', 'while')
+
+
+@dataclass(frozen=True)
+class Instruction:
+  """One primitive, on values by their numbers; `scope` is the path of modules that it stands in."""
+
+  name: str
+  bind: Callable[..., Any]
+  params: dict[str, Any]
+  inputs: tuple[int, ...]
+  outputs: tuple[int, ...]
+  scope: str
+
+
+@dataclass
+class Program:
+  """Instructions in order; `shapes` and `constants` are indexed by the number of a value."""
+
+  instructions: list[Instruction] = field(default_factory=list)
+  shapes: list[Any] = field(default_factory=list)
+  constants: dict[int, np.ndarray] = field(default_factory=dict)
+  inputs: list[int] = field(default_factory=list)
+  outputs: list[int] = field(default_factory=list)
+
+  def elements(self, value: int) -> int:
+    """Count the numbers that a value holds."""
+    return int(np.prod(self.shapes[value].shape))
+
+  def size(self, value: int) -> int:
+    """Count the bytes of a value."""
+    return self.elements(value) * self.shapes[value].dtype.itemsize
+
+
+def trace(function: Callable, *arguments: Any) -> Program:
+  """Trace a function on shapes; nothing is compiled or computed.
+
+  Where the computation depends on the platform, it is what an accelerator would run. Raises
+  ValueError for loops, whose cost the trace does not tell.
+  """
+  closed = jax.make_jaxpr(function)(*arguments)
+  program = Program()
+  program.inputs = [_new(program, var.aval) for var in closed.jaxpr.invars]
+  program.outputs = _inline(program, closed.jaxpr, closed.consts, program.inputs, '')
+  return program
+
+
+def _new(program: Program, shape: Any, constant: Any = None) -> int:
+  program.shapes.append(shape)
+  number = len(program.shapes) - 1
+  if constant is not None:
+    program.constants[number] = np.asarray(constant)
+  return number
+
+
+def _inline(
+  program: Program, jaxpr: Jaxpr, consts: list, inputs: list[int], scope: str
+) -> list[int]:
+  """Append a computation's instructions; return the numbers of what it gives."""
+  numbers = dict(zip(jaxpr.invars, inputs, strict=True))
+  for var, value in zip(jaxpr.constvars, consts, strict=True):
+    numbers[var] = _new(program, var.aval, value)
+
+  def number(atom: Any) -> int:
+    is_literal = isinstance(atom, Literal)
+    return _new(program, atom.aval, atom.val) if is_literal else numbers[atom]
+
+  for eqn in jaxpr.eqns:
+    name = eqn.primitive.name
+    if name in _LOOPS:
+      raise ValueError(f'the cost of a loop ({name}) is not in its trace')
+    if name == 'platform_index':
+      continue
+    path = '/'.join(filter(None, (scope, str(eqn.source_info.name_stack))))
+    if (
+      name == 'cond'
+    ):  # of platforms: the first operand is their index, the last branch the default
+      called, operands = eqn.params['branches'][-1], eqn.invars[1:]
+    else:
+      called = next((eqn.params[key] for key in _INNER if key in eqn.params), None)
+      operands = eqn.invars
+    values = [number(atom) for atom in operands]
+    if called is None:
+      results = [_new(program, var.aval) for var in eqn.outvars]
+      primitive = (name, eqn.primitive.bind, eqn.params)
+      program.instructions.append(Instruction(*primitive, tuple(values), tuple(results), path))
+    else:
+      inner = getattr(called, 'jaxpr', called)  # closed over constants, or not
+      results = _inline(program, inner, getattr(called, 'consts', []), values, path)
+    numbers |= dict(zip(eqn.outvars, results, strict=True))
+  return [number(atom) for atom in jaxpr.outvars]

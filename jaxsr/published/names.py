@@ -1,0 +1,458 @@
+"""What public implementations call the parts of a network.
+
+A naming turns the path of a module, as it stands in a state dict, into ours. Its table has a line
+for each kind of module: their path, where `#` is a number and `*` a word, and ours, where `{1}` is
+the first of them, `{1-1}` one less and `{1/2}` half of it.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Set
+from typing import Any, NamedTuple
+
+from jaxsr.models.layers import DIV2K_MEAN
+
+Modules = Set[str]
+
+
+class Naming(NamedTuple):
+  """One implementation's names.
+
+  `computed` are rules whose result depends on which modules there are. `options` are what tensors
+  cannot tell of a network, such as its padding and the range of its images. Modules that match
+  `unbiased` have no bias there, none of them; ours has, and it is zero. `dropped` are tensors that
+  inference has no use for. `bias_range` is what biases are divided by: the range of the images of a
+  network that, but for its biases, is indifferent to it.
+  """
+
+  title: str
+  table: str
+  computed: Mapping[str, Callable[[tuple[int, ...], Modules], str]] = {}
+  options: Mapping[str, Any] = {}
+  unbiased: str | None = None
+  dropped: str | None = None
+  bias_range: float = 1.0
+
+  def rename(self, module: str, modules: Modules) -> str | None:
+    """Translate the path of a module, of all `modules` in the file; None: unknown here."""
+    for theirs, compute in self.computed.items():
+      if match := _match(theirs, module):
+        return compute(tuple(map(int, match.groups())), modules)
+    for line in self.table.split('\n'):
+      if line and (match := _match(line.split()[0], module)):
+        return _fill(line.split()[1], match)
+    return None
+
+  def is_unbiased(self, module: str) -> bool:
+    """Tell whether a module, by our path, has no bias in this implementation."""
+    return self.unbiased is not None and re.fullmatch(self.unbiased, module) is not None
+
+
+def _match(pattern: str, module: str) -> re.Match | None:
+  regex = re.escape(pattern).replace(r'\#', r'(\d+)').replace(r'\*', r'([^.]+)')
+  return re.fullmatch(regex, module)
+
+
+def _fill(template: str, match: re.Match) -> str:
+  def value(field: re.Match) -> str:
+    group, sign, number = match[int(field[1])], field[2], field[3]
+    if not sign:
+      return group
+    return str(int(group) // int(number) if sign == '/' else int(group) + int(sign + number))
+
+  return re.sub(r'\{(\d)(?:([-+/])(\d))?\}', value, template)
+
+
+def _highest(prefix: str, modules: Modules) -> int:
+  """Find the highest number that follows a prefix."""
+  found = (re.match(rf'{re.escape(prefix)}(\d+)(\.|$)', module) for module in modules)
+  return max(int(match[1]) for match in found if match)
+
+
+def _fsrcnn(numbers: tuple[int, ...], modules: Modules) -> str:
+  """Name the middle's pairs of convolution and slope: the first shrinks, the last expands."""
+  pair, is_slope = divmod(numbers[0], 2)
+  last = _highest('mid_part.', modules) // 2
+  name = {0: 'shrink', last: 'expand'}.get(pair, f'block_{pair - 1}')
+  return f'{name}_slope' if is_slope else name
+
+
+def _upnet(numbers: tuple[int, ...], modules: Modules) -> str:
+  """Name UPNet's convolutions, of which the last makes the image."""
+  is_last = numbers[0] == _highest('UPNet.', modules)
+  return 'tail' if is_last else f'upsampler/conv_{numbers[0] // 2}'
+
+
+def _oldest_rrdb(numbers: tuple[int, ...], modules: Modules) -> str:
+  """Name what follows the trunk: enlargements at 3, 6, ..., then two convolutions."""
+  last = _highest('model.', modules)
+  ends = {0: 'head', last: 'tail', last - 2: 'detail'}
+  return ends.get(numbers[0], f'up_{numbers[0] // 3 - 1}')
+
+
+def _swinir(numbers: tuple[int, ...], modules: Modules) -> str:
+  """Name the enlargements; the light network's only one makes the image."""
+  return f'upsampler/conv_{numbers[0] // 2}' if 'conv_last' in modules else 'tail'
+
+
+def _last_of_vdsr(numbers: tuple[int, ...], modules: Modules) -> str:
+  return f'conv_{len(modules) - 1}'
+
+
+OURS = Naming('this project', '')  # paths with dots or slashes: see `convert`
+
+_RANGE = {'image_range': 255.0, 'mean': DIV2K_MEAN}
+_EDSR_PYTORCH = """
+head.0      head
+tail.0.#    upsampler/conv_{1/2}
+tail.1      tail
+body.#      body
+sub_mean    sub_mean
+add_mean    add_mean
+"""
+_ENDS = """
+conv_first  head
+conv_last   tail
+"""
+_BASICSR = (
+  _ENDS
+  + """
+conv_after_body  body
+upsample.#       upsampler/conv_{1/2}
+"""
+)
+
+NAMINGS: dict[str, tuple[Naming, ...]] = {
+  'edsr': (
+    Naming(
+      'EDSR-PyTorch',
+      _EDSR_PYTORCH + 'body.#.body.# block_{1}/conv_{2/2}',
+      options=_RANGE,
+      dropped=r'add_mean\.(weight|bias)',
+    ),
+    Naming('BasicSR', _BASICSR + 'body.#.conv# block_{1}/conv_{2-1}', options=_RANGE),
+    Naming(
+      'mmagic',
+      _ENDS
+      + """body.#.conv#              block_{1}/conv_{2-1}
+conv_after_body           body
+upsample.#.upsample_conv  upsampler/conv_{1}
+""",
+      options={'mean': DIV2K_MEAN},
+    ),
+  ),
+  'fsrcnn': (
+    Naming(
+      'yjn870',
+      """
+first_part.0  head
+first_part.1  head_slope
+last_part     tail
+""",
+      computed={'mid_part.#': _fsrcnn},
+    ),
+    Naming(
+      'Lornatang',
+      """
+feature_extraction.0  head
+feature_extraction.1  head_slope
+shrink.0              shrink
+shrink.1              shrink_slope
+expand.0              expand
+expand.1              expand_slope
+deconv                tail
+""",
+      computed={'map.#': lambda n, _: f'block_{n[0] // 2}' + ('_slope' if n[0] % 2 else '')},
+    ),
+  ),
+  'rcan': (
+    Naming(
+      'RCAN and EDSR-PyTorch',
+      _EDSR_PYTORCH
+      + """
+body.#.body.#.body.3.conv_du.0  group_{1}/block_{2}/attention/down
+body.#.body.#.body.3.conv_du.2  group_{1}/block_{2}/attention/up
+body.#.body.#.body.#            group_{1}/block_{2}/conv_{3/2}
+body.#.body.#                   group_{1}/conv
+""",
+      options=_RANGE,
+      dropped=r'add_mean\.(weight|bias)',
+    ),
+    Naming(
+      'BasicSR',
+      _BASICSR
+      + """
+body.#.residual_group.#.rcab.#              group_{1}/block_{2}/conv_{3/2}
+body.#.residual_group.#.rcab.3.attention.1  group_{1}/block_{2}/attention/down
+body.#.residual_group.#.rcab.3.attention.3  group_{1}/block_{2}/attention/up
+body.#.conv                                 group_{1}/conv
+""",
+      options=_RANGE,
+    ),
+  ),
+  'rdn': (
+    Naming(
+      'yjn870 and mmagic',
+      """
+sfe#                 head_{1-1}
+rdbs.#.layers.#.conv block_{1}/conv_{2}
+rdbs.#.lff           block_{1}/fusion
+gff.#                fusion_{1}
+upscale.#            upsampler/conv_{1/2}
+output               tail
+""",
+    ),
+    Naming(
+      'EDSR-PyTorch',
+      """
+SFENet#                 head_{1-1}
+RDBs.#.convs.#.conv.0   block_{1}/conv_{2}
+RDBs.#.LFF              block_{1}/fusion
+GFF.#                   fusion_{1}
+""",
+      computed={'UPNet.#': _upnet},
+      bias_range=255.0,
+    ),
+    Naming(
+      'Lornatang',
+      """
+conv3                            tail
+conv#                            head_{1-1}
+trunk.#.rdb.#.rb.0               block_{1}/conv_{2}
+trunk.#.local_feature_fusion     block_{1}/fusion
+global_feature_fusion.#          fusion_{1}
+upsampling.#.upsample_block.0    upsampler/conv_{1}
+""",
+    ),
+  ),
+  'rlfn': (
+    Naming(
+      'RLFN and NTIRE',
+      """
+conv_1              head
+conv_2              body
+block_#.c5          block_{1-1}/mix
+block_#.c#_r        block_{1-1}/conv_{2-1}
+block_#.esa.conv1   block_{1-1}/attention/down
+block_#.esa.conv2   block_{1-1}/attention/stride
+block_#.esa.conv3   block_{1-1}/attention/far
+block_#.esa.conv4   block_{1-1}/attention/up
+block_#.esa.conv_f  block_{1-1}/attention/near
+upsampler.0         tail
+""",
+      options={'image_range': 255.0},
+    ),
+  ),
+  'rrdb': (
+    Naming(
+      'BasicSR and mmagic',
+      _ENDS
+      + """body.#.rdb#.conv#   block_{1}/dense_{2-1}/conv_{3-1}
+conv_body           body
+conv_up#            up_{1-1}
+conv_hr             detail
+""",
+    ),
+    Naming(
+      'ESRGAN',
+      _ENDS
+      + """RRDB_trunk.#.RDB#.conv#   block_{1}/dense_{2-1}/conv_{3-1}
+trunk_conv                body
+upconv#                   up_{1-1}
+HRconv                    detail
+""",
+    ),
+    Naming(
+      'ESRGAN, oldest',
+      """
+model.1.sub.#.RDB#.conv#.0  block_{1}/dense_{2-1}/conv_{3-1}
+model.1.sub.#               body
+""",
+      computed={'model.#': _oldest_rrdb},
+    ),
+  ),
+  'span': (
+    Naming(
+      'SPAN',
+      """
+conv_1.sk             head/skip
+conv_1.conv.0         head/expand
+conv_1.conv.1         head/conv
+conv_1.conv.2         head/project
+conv_2.sk             body/skip
+conv_2.conv.0         body/expand
+conv_2.conv.1         body/conv
+conv_2.conv.2         body/project
+block_#.c#_r.sk       block_{1-1}/conv_{2-1}/skip
+block_#.c#_r.conv.0   block_{1-1}/conv_{2-1}/expand
+block_#.c#_r.conv.1   block_{1-1}/conv_{2-1}/conv
+block_#.c#_r.conv.2   block_{1-1}/conv_{2-1}/project
+conv_cat              join
+upsampler.0           tail
+""",
+      options=_RANGE,
+      dropped=r'.*\.eval_conv\..*',  # stale: recomputed from the others whenever it is used
+    ),
+    Naming(
+      'SPAN, folded',
+      """
+conv_1.eval_conv        head
+conv_2.eval_conv        body
+block_#.c#_r.eval_conv  block_{1-1}/conv_{2-1}
+conv_cat                join
+upsampler.0             tail
+""",
+      options=_RANGE,
+    ),
+  ),
+  'srcnn': (
+    Naming("SRCNN's layers", 'conv# conv_{1-1}'),
+    Naming(
+      'Lornatang',
+      """
+features.0      conv_0
+map.0           conv_1
+reconstruction  conv_2
+""",
+      options={'padding': 'zeros'},
+    ),
+  ),
+  'srdensenet': (
+    Naming(
+      'yjn870',
+      """
+conv.conv                      head
+dense_blocks.#.block.#.conv    block_{1}/conv_{2}
+bottleneck.0                   bottleneck
+deconv.#                       deconv_{1/2}
+reconstruction                 tail
+""",
+    ),
+    Naming(
+      'twtygqyy',
+      """
+lowlevel               head
+relu                   prelu
+denseblock#.0.conv#    block_{1-1}/conv_{2-1}
+denseblock#.0.relu     block_{1-1}/prelu
+bottleneck             bottleneck
+reconstruction         tail
+""",
+      computed={'deconv.#': lambda n, _: f'{"prelu" if n[0] % 2 else "deconv"}_{n[0] // 2}'},
+    ),
+  ),
+  'srresnet': (
+    Naming(
+      'sgrvinod',
+      """
+conv_block1.conv_block.0                      head
+conv_block1.conv_block.1                      prelu
+residual_blocks.#.conv_block#.conv_block.0    block_{1}/conv_{2-1}
+residual_blocks.#.conv_block#.conv_block.1    block_{1}/norm_{2-1}
+residual_blocks.#.conv_block1.conv_block.2    block_{1}/prelu
+conv_block2.conv_block.0                      body
+conv_block2.conv_block.1                      norm
+subpixel_convolutional_blocks.#.conv          upsampler_{1}
+subpixel_convolutional_blocks.#.prelu         prelu_{1}
+conv_block3.conv_block.0                      tail
+""",
+      options={'tanh': True, 'mean': (0.485, 0.456, 0.406), 'deviation': (0.229, 0.224, 0.225)},
+    ),
+    Naming(
+      'Lornatang',
+      """
+conv1.0                         head
+conv1.1                         prelu
+conv2.0                         body
+conv2.1                         norm
+conv3                           tail
+conv_block1.0                   head
+conv_block1.1                   prelu
+conv_block2.0                   body
+conv_block2.1                   norm
+conv_block3                     tail
+trunk.#.rcb.0                   block_{1}/conv_0
+trunk.#.rcb.1                   block_{1}/norm_0
+trunk.#.rcb.2                   block_{1}/prelu
+trunk.#.rcb.3                   block_{1}/conv_1
+trunk.#.rcb.4                   block_{1}/norm_1
+upsampling.#.upsample_block.0   upsampler_{1}
+upsampling.#.upsample_block.2   prelu_{1}
+""",
+      unbiased=r'block_\d+/conv_[01]|body',
+    ),
+    Naming(
+      'leftthomas',
+      """
+block1.0         head
+block1.1         prelu
+block7.0         body
+block7.1         norm
+block8.#.conv    upsampler_{1}
+block8.#.prelu   prelu_{1}
+block8.#         tail
+block#.conv#     block_{1-2}/conv_{2-1}
+block#.bn#       block_{1-2}/norm_{2-1}
+block#.prelu     block_{1-2}/prelu
+""",
+      options={'tanh': True},
+    ),
+  ),
+  'swift_srgan': (
+    Naming(
+      'Swift-SRGAN',
+      """
+initial.cnn.*             head/{1}
+initial.act               prelu
+residual.#.block#.cnn.*   block_{1}/conv_{2-1}/{3}
+residual.#.block#.bn      block_{1}/norm_{2-1}
+residual.#.block1.act     block_{1}/prelu
+residual.#.block2.act     block_{1}/unused
+convblock.cnn.*           body/{1}
+convblock.bn              norm
+convblock.act             unused
+upsampler.#.conv.*        upsampler_{1}/{2}
+upsampler.#.act           prelu_{1}
+final_conv.*              tail/{1}
+""",
+    ),
+  ),
+  'swinir': (
+    Naming(
+      'SwinIR and BasicSR',
+      _ENDS
+      + """patch_embed.norm                               head_norm
+layers.#.residual_group.blocks.#.norm#         group_{1}/block_{2}/norm_{3-1}
+layers.#.residual_group.blocks.#.attn          group_{1}/block_{2}/attention
+layers.#.residual_group.blocks.#.attn.qkv      group_{1}/block_{2}/attention/qkv
+layers.#.residual_group.blocks.#.attn.proj     group_{1}/block_{2}/attention/project
+layers.#.residual_group.blocks.#.mlp.fc#       group_{1}/block_{2}/mlp_{3-1}
+layers.#.conv                                  group_{1}/conv
+norm                                           norm
+conv_after_body                                body
+conv_before_upsample.0                         before_upsampler
+""",
+      computed={'upsample.#': _swinir},
+      dropped=r'.*\.(relative_position_index|attn_mask)',
+    ),
+  ),
+  'vdsr': (
+    Naming(
+      'twtygqyy',
+      """
+input                   conv_0
+residual_layer.#.conv   conv_{1+1}
+""",
+      computed={'output': _last_of_vdsr},
+      unbiased='.*',
+    ),
+    Naming(
+      'Lornatang',
+      """
+conv1.0        conv_0
+trunk.#.conv   conv_{1+1}
+""",
+      computed={'conv2': _last_of_vdsr},
+      unbiased='.*',
+    ),
+  ),
+}
