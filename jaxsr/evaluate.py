@@ -18,7 +18,7 @@ from jaxsr.data.images import ImageError
 from jaxsr.data.sources import Source
 from jaxsr.files import write_json, write_text
 from jaxsr.models.interpolation import Bicubic
-from jaxsr.protocol import PROTOCOLS, Pair, luma
+from jaxsr.protocol import Pair, preparation
 from jaxsr.step import make_eval_step
 
 Row = dict[str, Any]
@@ -38,7 +38,8 @@ class Evaluator:
 
   def __init__(self, network: nn.Module, source: Source, *, scale: int, protocol: str = 'xray'):
     self.source, self.scale = source, scale
-    self._prepare = PROTOCOLS[protocol]
+    self._protocol = protocol
+    self._prepare = preparation(protocol, getattr(network, 'channels', 1))
     self._interpolates = isinstance(network, Bicubic)
     self._step = jax.jit(make_eval_step(network, border=scale))
     self._measure = jax.jit(functools.partial(metrics.measure, border=scale))
@@ -48,7 +49,7 @@ class Evaluator:
     """Read and prepare image `index`; raises ImageError where it cannot be measured."""
     image = self.source[index]
     path = Path(self.source.names[index])
-    if image.dtype != np.uint8 and self._prepare is luma:
+    if image.dtype != np.uint8 and self._protocol == 'luma':
       raise ImageError(path, 'has 16 bit; the protocol luma is defined on 8')
     if min(image.shape[:2]) < smallest(self.scale):
       rule = f'smaller than the {smallest(self.scale)} pixels that SSIM needs'

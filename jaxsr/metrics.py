@@ -6,6 +6,7 @@ near the border, can carry most of the squared error; the centre is where the an
 """
 
 import math
+from typing import Any
 
 import dm_pix
 import jax
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float
 
 WINDOW = 11  # SSIM's Gaussian window, sigma 1.5 (Wang et al., 2004)
 SMALLEST = 2 * WINDOW  # pixels of a side inside the border, so that the centre holds a window
+LUMA = (65.481, 128.553, 24.966)  # of red, green and blue in Y, times 255
 EQUAL = 100.0  # dB given to equal images, whose PSNR is infinite; nothing is rated higher
 
 Images = Float[Array, 'b _ _ c']
@@ -33,6 +35,15 @@ def centre(image: Images) -> Images:
   """Cut an eighth of the side off each edge."""
   rows, columns = image.shape[1] // 8, image.shape[2] // 8
   return image[:, rows : image.shape[1] - rows, columns : image.shape[2] - columns]
+
+
+def luma(image: Any, *, peak: float = 1.0) -> Any:
+  """Convert RGB [..., 3] of a peak to BT.601's Y [..., 1], from 16/255 to 235/255 of that peak.
+
+  Arrays of NumPy stay what they are, in their precision.
+  """
+  weighted = [weight * image[..., i : i + 1] for i, weight in enumerate(LUMA)]
+  return 16 / 255 * peak + sum(weighted) / 255
 
 
 def psnr(mse: float) -> float:

@@ -4,18 +4,22 @@
 bicubic of it, rounded to the same depth; so is the bicubic that stands beside every figure.
 
 `luma`, the natural-image benchmarks (Set5 and the like): 8-bit RGB, cut to a multiple of the
-scale; Y of ITU-R BT.601 rounded to 8 bit; the low resolution is MATLAB's `imresize` in double,
-not rounded.
+scale. For networks of one channel, Y of ITU-R BT.601 rounded to 8 bit; the low resolution is
+MATLAB's `imresize` of it in double, not rounded. For networks of three channels, `imresize` of the
+RGB image, rounded to 8 bit as the benchmarks' files are; the output is rounded to 8-bit RGB, and
+its Y compared with that of the image, neither rounded.
 
-Both round the output to the image's depth, cut `scale` pixels off each side, and take PSNR and
+All round the output to the image's depth, cut `scale` pixels off each side, and take PSNR and
 SSIM for each image.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt
 
+from jaxsr import metrics
 from jaxsr.data import degradation
 
 
@@ -48,11 +52,24 @@ def luma(image: UInt[np.ndarray, 'h w c'], scale: int) -> Pair:
   return Pair(lr.astype(np.float32), _unit(y), _unit(bicubic), 255)
 
 
+def luma_of_rgb(image: UInt[np.ndarray, 'h w c'], scale: int) -> Pair:
+  """Prepare a natural image for a network of three channels: `lr` is RGB, the others are Y."""
+  hr = np.broadcast_to(degradation.cut(image, scale), (*image.shape[:2], 3)) / 255
+  height, width = hr.shape[:2]
+  lr = _rounded(degradation.imresize(hr, height // scale, width // scale))
+  bicubic = _rounded(degradation.imresize(lr, height, width))
+  hr, bicubic = (metrics.luma(x) for x in (hr, bicubic))
+  return Pair(lr.astype(np.float32), hr.astype(np.float32), bicubic.astype(np.float32), 255)
+
+
+def _rounded(image: Float[np.ndarray, 'h w c']) -> Float[np.ndarray, 'h w c']:
+  return np.rint(np.clip(image, 0, 1) * 255) / 255
+
+
 def luminance(image: UInt[np.ndarray, 'h w c']) -> Float[np.ndarray, 'h w 1']:
   """Convert 8-bit RGB (or gray, as equal channels) to rounded BT.601 luma, 16 to 235."""
   rgb = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float64)
-  y = 16 + (rgb @ np.array([65.481, 128.553, 24.966])) / 255
-  return np.rint(y)[..., None]
+  return np.rint(metrics.luma(rgb, peak=255.0))
 
 
 def _unit(image: Float[np.ndarray, 'h w c']) -> Float[np.ndarray, 'h w c']:
@@ -60,3 +77,8 @@ def _unit(image: Float[np.ndarray, 'h w c']) -> Float[np.ndarray, 'h w c']:
 
 
 PROTOCOLS = {'xray': xray, 'luma': luma}
+
+
+def preparation(name: str, channels: int) -> Callable[[UInt[np.ndarray, 'h w c'], int], Pair]:
+  """Find a protocol's preparation of images for a network of so many channels."""
+  return luma_of_rgb if name == 'luma' and channels == 3 else PROTOCOLS[name]

@@ -138,11 +138,15 @@ def make_predict(network: nn.Module) -> Callable[[Params, jax.Array], Any]:
 
 
 def make_eval_step(network: nn.Module, *, border: int) -> Callable[..., tuple]:
-  """Build the measurement of whole images: rounded images and their figures."""
+  """Build the measurement of whole images: rounded images and their figures.
+
+  RGB is measured by its luma where the high resolution is gray.
+  """
   predict = make_predict(network)
 
   def evaluate(variables: Params, lr: jax.Array, hr: jax.Array, levels: jax.Array) -> tuple:
     sr = metrics.quantise(predict(variables, lr), levels)
+    sr = metrics.luma(sr) if sr.shape[-1] > hr.shape[-1] else sr
     return sr, metrics.measure(sr, hr, border=border)
 
   return evaluate

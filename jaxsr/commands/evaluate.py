@@ -18,7 +18,7 @@ class Evaluate:
   """Measure a network on whole images, bicubic beside it."""
 
   checkpoint: str
-  """The folder of a run, or 'bicubic', or 'lanczos'."""
+  """The folder of a run, or 'bicubic', 'lanczos' or 'back_projection'."""
   data: Path
   """A folder of high-resolution images, read recursively, or one image."""
   output: Path
@@ -35,8 +35,6 @@ class Evaluate:
   def run(self) -> int:
     """Measure, write and print; return the exit code."""
     model = predictor.load(self.checkpoint, scale=self.scale, step=self.step)
-    if self.protocol == 'luma' and model.channels != 1:
-      raise UserError(f'--protocol luma needs a network of 1 channel, not {model.channels}')
     channels = 3 if self.protocol == 'luma' else model.channels
     source = sources.Folder(self.data, channels=channels)
     make_folder(self.output)
@@ -88,8 +86,8 @@ def _print_summary(summary: evaluate.Row) -> None:
     f'{summary["network"]}{step}, x{summary["scale"]}, protocol {summary["protocol"]}, '
     f'{summary["n"]} images'
   )
-  line = '{:10s} {:>9s} {:>9s} {:>8s}'.format
-  print(line('', summary['network'][:9], 'bicubic', 'gain'))
+  line = '{:12s} {:>15s} {:>9s} {:>8s}'.format
+  print(line('', summary['network'][:15], 'bicubic', 'gain'))
   for label, name, digits in (
     ('PSNR', 'psnr', 3),
     ('SSIM', 'ssim', 4),

@@ -22,7 +22,7 @@ class Upscale:
   input: Annotated[Path, tyro.conf.Positional]
   """An image, or a folder that is read recursively."""
   checkpoint: str
-  """The folder of a run, or 'bicubic', or 'lanczos'."""
+  """The folder of a run, or 'bicubic', 'lanczos' or 'back_projection'."""
   output: Path
   """The file to write for one image (or a folder), the folder for a folder."""
   scale: int | None = None

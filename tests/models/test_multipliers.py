@@ -5,13 +5,14 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import pytest
+from small import FREE, TRAINABLE
 
 from jaxsr import config as configs
 from jaxsr import models
 from jaxsr.errors import UserError
 
 NARROW = {'rcan': {'groups': 2}}  # nothing multiplies groups, and tracing ten of them takes long
-NETWORKS = [name for name in models.MODELS if name not in ('bicubic', 'lanczos')]
+TUPLES = [('srcnn', 'features'), ('swinir', 'depths')]
 
 
 @cache
@@ -24,7 +25,7 @@ def parameters(name, **options):
   return models.count_parameters(variables)
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', TRAINABLE)
 @pytest.mark.parametrize('depth', [0.25, 0.5])
 def test_every_network_shrinks_in_both(name, depth):
   counts = [parameters(name, width=width, depth=depth) for width in (0.25, 0.5, 0.75)]
@@ -34,10 +35,14 @@ def test_every_network_shrinks_in_both(name, depth):
     assert counts[0] < parameters(name, width=0.25)
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', TRAINABLE)
 def test_what_is_multiplied_exists_and_one_leaves_it(name):
   kind = models.MODELS[name]
-  assert kind.WIDTH and {*kind.WIDTH, *kind.DEPTH} <= set(models.fields(name))
+  assert kind.WIDTH and (kind.DEPTH or name == 'srcnn')
+  assert {*kind.WIDTH, *kind.DEPTH} <= set(models.fields(name))
+  assert not {'WIDTH', 'DEPTH'} & set(models.fields(name))
+  for field in (*kind.WIDTH, *kind.DEPTH):
+    assert isinstance(getattr(kind(), field), tuple if (name, field) in TUPLES else int)
   assert models.build(name, {'width': 1.0, 'depth': 1}, scale=4) == models.build(name, scale=4)
 
 
@@ -71,14 +76,21 @@ def test_a_multiplier_out_of_range_is_refused(option, value):
     models.build('edsr', {option: value}, scale=4)
 
 
+@pytest.mark.parametrize('name', FREE)
+def test_what_has_no_parameters_has_none(name):
+  assert not {'width', 'depth'} & set(models.fields(name))
+  with pytest.raises(UserError, match="has no option 'width'"):
+    models.build(name, {'width': 0.5}, scale=4)
+
+
 @pytest.mark.parametrize('name', ['bicubic', 'lanczos'])
-def test_interpolation_has_none(name):
+def test_interpolation_has_no_options(name):
   assert models.fields(name) == []
   with pytest.raises(UserError, match='it has no options'):
     models.build(name, {'width': 0.5}, scale=4)
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', TRAINABLE)
 def test_a_config_lists_them(name):
   config = configs.base()
   config.model = configs.network(name)

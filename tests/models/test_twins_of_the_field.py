@@ -1,128 +1,14 @@
 """FSRCNN, RCAN, RRDB, SwinIR, SPAN and RLFN beside PyTorch twins with the same random weights."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from twins import MEAN, F, Upsampler, agree, conv, numbered, shuffled, tn, to_torch, torch
 
 from jaxsr import models
 from jaxsr.models import rcan, rlfn, rrdb, span, swinir
-
-torch = pytest.importorskip('torch', reason='PyTorch twins (pip install torch)')
-tn, F = torch.nn, torch.nn.functional
-
-
-def tensor(x):
-  """Copy an array to PyTorch; images become NCHW."""
-  x = np.array(x)
-  return torch.tensor(np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x)
-
-
-def load(module, params):
-  """Copy parameters to the twin's attributes of the same names, in PyTorch's layouts."""
-  for name, value in params.items():
-    part = getattr(module, name)
-    if not isinstance(value, dict):
-      part.data = torch.tensor(np.array(value))
-    elif 'kernel' in value:
-      load_kernel(part, np.array(value['kernel']), np.array(value['bias']))
-    elif 'negative_slope' in value:
-      part.weight.data = torch.tensor(np.array(value['negative_slope']))
-    elif 'scale' in value:
-      part.weight.data = torch.tensor(np.array(value['scale']))
-      part.bias.data = torch.tensor(np.array(value['bias']))
-    else:
-      load(part, value)
-
-
-def load_kernel(part, kernel, bias):
-  if isinstance(part, tn.Linear):
-    kernel = kernel.T
-  elif isinstance(part, tn.ConvTranspose2d):
-    kernel = kernel.transpose(3, 2, 0, 1)
-  else:
-    squared = (
-      getattr(part, 'shuffle', 1) ** 2
-    )  # ours: (row, column, channel); theirs: channel first
-    kernel = kernel.reshape(*kernel.shape[:3], squared, -1).swapaxes(3, 4).reshape(kernel.shape)
-    bias = bias.reshape(squared, -1).T.reshape(-1)
-    kernel = kernel.transpose(3, 2, 0, 1)
-  assert part.weight.shape == kernel.shape
-  part.weight.data = torch.tensor(np.ascontiguousarray(kernel))
-  part.bias.data = torch.tensor(bias)
-
-
-def randomise(rng, path, x):
-  """Draw weights that keep activations near 1, and biases that are not zero."""
-  draw = rng.normal(size=x.shape).astype(np.float32)
-  if x.ndim > 1 and 'position_bias' not in jax.tree_util.keystr(path):
-    return jnp.asarray(draw / np.sqrt(np.prod(x.shape[:-1])))
-  around = {'scale': 1.0, 'negative_slope': 0.25}.get(path[-1].key, 0.0)
-  return jnp.asarray(around + 0.2 * draw)
-
-
-def agree(rng, network, twin, shape, **options):
-  """Compare forward and input gradient, to 1e-5 of the largest value where that is above 1."""
-  x = rng.random(shape, dtype=np.float32)
-  shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, **options), x)['params']
-  params = jax.tree_util.tree_map_with_path(lambda p, s: randomise(rng, p, s), shapes)
-  load(twin, params)
-  count = sum(p.numel() for p in twin.parameters())
-  assert count == models.count_parameters({'params': params})
-
-  theirs_in = tensor(x).requires_grad_()
-  theirs = twin(theirs_in)
-  g = rng.normal(size=np.array(theirs.shape)[[0, 2, 3, 1]]).astype(np.float32)
-  theirs.backward(tensor(g))
-
-  def run(x, g):
-    def call(x):
-      y = network.apply({'params': params}, x, **options)
-      return jnp.concatenate(y, -1) if isinstance(y, tuple) else y
-
-    y, pull = jax.vjp(call, x)
-    return y, pull(g)[0]
-
-  ours = jax.jit(run)(x, g)
-  for a, b in zip(ours, (theirs.detach(), theirs_in.grad), strict=True):
-    b = b.numpy().transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1, np.abs(b).max()))
-    assert np.abs(b).max() > 1e-3
-
-
-def conv(a, b, size=3, **options):
-  return tn.Conv2d(a, b, size, **({'padding': size // 2} | options))
-
-
-def shuffled(a, b, scale):
-  layer = conv(a, b * scale**2)
-  layer.shuffle = scale
-  return layer
-
-
-def numbered(module, prefix, parts):
-  """Name parts prefix_0, prefix_1 and so on, and give them as a list."""
-  parts = list(parts)
-  for i, part in enumerate(parts):
-    setattr(module, f'{prefix}_{i}', part)
-  return parts
-
-
-class Upsampler(tn.Module):
-  def __init__(self, scale, features):
-    super().__init__()
-    stages = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}[scale]
-    numbered(self, 'conv', (shuffled(features, features, s) for s in stages))
-
-  def forward(self, x):
-    for layer in self.children():
-      x = F.pixel_shuffle(layer(x), layer.shuffle)
-    return x
-
-
-MEAN = torch.tensor((0.4488, 0.4371, 0.4040)).view(1, 3, 1, 1)
 
 
 class ChannelAttention(tn.Module):
@@ -141,10 +27,20 @@ class RCAB(tn.Module):
   def __init__(self, features, reduction):
     super().__init__()
     numbered(self, 'conv', (conv(features, features) for _ in range(2)))
-    self.attention = ChannelAttention(features, reduction)
+    self.attention = ChannelAttention(features, reduction) if reduction else tn.Identity()
 
   def forward(self, x):
     return x + self.attention(self.conv_1(F.relu(self.conv_0(x))))
+
+
+class ResidualGroup(tn.Module):
+  def __init__(self, features, blocks, reduction):
+    super().__init__()
+    self.blocks = numbered(self, 'block', (RCAB(features, reduction) for _ in range(blocks)))
+    self.conv = conv(features, features)
+
+  def forward(self, x):
+    return x + self.conv(tn.Sequential(*self.blocks)(x))
 
 
 class RCAN(tn.Module):
@@ -152,20 +48,28 @@ class RCAN(tn.Module):
     super().__init__()
     self.head, self.body, self.tail = conv(3, features), conv(features, features), conv(features, 3)
     self.upsampler = Upsampler(scale, features)
-    self.groups = numbered(self, 'group', (tn.Module() for _ in range(groups)))
-    for group in self.groups:
-      group.blocks = numbered(group, 'block', (RCAB(features, reduction) for _ in range(blocks)))
-      group.conv = conv(features, features)
+    parts = (ResidualGroup(features, blocks, reduction) for _ in range(groups))
+    self.groups = numbered(self, 'group', parts)
 
   def forward(self, x):
-    shallow = x = self.head((x - MEAN) * 255)
-    for group in self.groups:
-      x = x + group.conv(tn.Sequential(*group.blocks)(x))
+    shallow = self.head((x - MEAN) * 255)
+    x = tn.Sequential(*self.groups)(shallow)
     return self.tail(self.upsampler(shallow + self.body(x))) / 255 + MEAN
 
 
-def test_rcab(rng):
-  agree(rng, rcan.RCAB(8, 4, True, jnp.float32), RCAB(8, 4), (2, 5, 6, 8))
+def test_channel_attention(rng):
+  agree(rng, rcan.ChannelAttention(4, jnp.float32), ChannelAttention(8, 4), (2, 5, 6, 8))
+
+
+@pytest.mark.parametrize('attention', [True, False])
+def test_rcab(attention, rng):
+  block = rcan.RCAB(8, 4, attention, jnp.float32)
+  agree(rng, block, RCAB(8, 4 if attention else 0), (2, 5, 6, 8))
+
+
+def test_residual_group(rng):
+  group = rcan.ResidualGroup(8, 2, 4, True, False, jnp.float32)
+  agree(rng, group, ResidualGroup(8, 2, 4), (2, 5, 6, 8))
 
 
 def test_rcan(rng):
@@ -218,6 +122,10 @@ class RRDBNet(tn.Module):
 
 def test_rrdb_dense_block(rng):
   agree(rng, rrdb.DenseBlock(8, 4, 0.2, jnp.float32), DenseBlock(8, 4), (2, 5, 6, 8))
+
+
+def test_rrdb_block(rng):
+  agree(rng, rrdb.RRDB(8, 4, 0.2, jnp.float32), RRDB(8, 4), (2, 5, 6, 8))
 
 
 def test_rrdb(rng):
@@ -292,6 +200,10 @@ class SPAN(tn.Module):
     return F.pixel_shuffle(self.tail(x), self.scale)
 
 
+def test_conv3xc(rng):
+  agree(rng, span.Conv3XC(6, jnp.float32), Conv3XC(5, 6), (2, 5, 6, 5))
+
+
 @pytest.mark.parametrize('folded', [False, True])
 def test_spab(folded, rng):
   twin = Joined(8, conv if folded else Conv3XC)
@@ -350,6 +262,10 @@ class RLFN(tn.Module):
     return F.pixel_shuffle(self.tail(x), self.tail.shuffle)
 
 
+def test_esa(rng):
+  agree(rng, rlfn.ESA(4, jnp.float32), ESA(8, 4), (2, 19, 26, 8))
+
+
 @pytest.mark.parametrize('size', [(15, 15), (24, 31)])
 def test_rlfb_with_its_attention(size, rng):
   agree(rng, rlfn.RLFB(8, 6, 4, jnp.float32), RLFB(8, 6, 4), (1, *size, 8))
@@ -395,19 +311,46 @@ class SwinBlock(tn.Module):
     return self.attention.project((weights @ v).transpose(1, 2).reshape(b, h, w, c))
 
 
+class WindowAttention(tn.Module):
+  def __init__(self, features, heads, window, mask):
+    super().__init__()
+    self.heads, self.window, self.mask = heads, window, to_torch(mask)
+    self.qkv, self.project = tn.Linear(features, 3 * features), tn.Linear(features, features)
+    self.position_bias = tn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+
+  def forward(self, x):
+    at = list(product(range(self.window), repeat=2))
+    row = [[self.row(a[0] - b[0], a[1] - b[1]) for b in at] for a in at]
+    bias = self.position_bias[torch.tensor(row)].permute(2, 0, 1)
+    bias = bias + self.mask.repeat(len(x) // len(self.mask), 1, 1)[:, None]
+    q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return self.project(x.transpose(1, 2).flatten(2))
+
+  def row(self, down, right):
+    return (down + self.window - 1) * (2 * self.window - 1) + right + self.window - 1
+
+
+class SwinGroup(tn.Module):
+  def __init__(self, features, depth, heads, window):
+    super().__init__()
+    shifts = [window // 2 if i % 2 else 0 for i in range(depth)]
+    parts = (SwinBlock(features, heads, window, shift) for shift in shifts)
+    self.blocks = numbered(self, 'block', parts)
+    self.conv = conv(features, features)
+
+  def forward(self, x):
+    return x + self.conv(tn.Sequential(*self.blocks)(x))
+
+
 class SwinIR(tn.Module):
   def __init__(self, scale, features, depths, heads, window, tail, direct):
     super().__init__()
     self.scale, self.window, self.direct = scale, window, direct
     self.head, self.body = conv(3, features), conv(features, features)
     self.head_norm, self.norm = tn.LayerNorm(features), tn.LayerNorm(features)
-    self.groups = numbered(self, 'group', (tn.Module() for _ in depths))
-    for group, depth in zip(self.groups, depths, strict=True):
-      shifts = [window // 2 if i % 2 else 0 for i in range(depth)]
-      group.blocks = numbered(
-        group, 'block', (SwinBlock(features, heads, window, s) for s in shifts)
-      )
-      group.conv = conv(features, features)
+    parts = (SwinGroup(features, depth, heads, window) for depth in depths)
+    self.groups = numbered(self, 'group', parts)
     if direct:
       self.tail = shuffled(features, 3, scale)
     else:
@@ -418,9 +361,7 @@ class SwinIR(tn.Module):
     h, w = image.shape[2:]
     x = F.pad(image, (0, -w % self.window, 0, -h % self.window), mode='reflect') - MEAN
     shallow = self.head(x)
-    x = self.norm_of(self.head_norm, shallow)
-    for group in self.groups:
-      x = x + group.conv(tn.Sequential(*group.blocks)(x))
+    x = tn.Sequential(*self.groups)(self.norm_of(self.head_norm, shallow))
     x = shallow + self.body(self.norm_of(self.norm, x))
     return (self.image(x) + MEAN)[:, :, : h * self.scale, : w * self.scale]
 
@@ -433,11 +374,22 @@ class SwinIR(tn.Module):
     return self.tail(self.upsampler(F.leaky_relu(self.before_upsampler(x), 0.01)))
 
 
+def test_window_attention(rng):
+  mask = swinir.shift_mask(8, 4, 4, 2)
+  attention = swinir.WindowAttention(8, 2, 4, jnp.float32)
+  agree(rng, attention, WindowAttention(8, 2, 4, mask), (4, 16, 8), mask=mask)
+
+
 @pytest.mark.parametrize('shift', [0, 2])
 @pytest.mark.parametrize('size', [(8, 12), (4, 4)])
 def test_swin_block(shift, size, rng):
   block = swinir.SwinBlock(8, 2, 4, shift, 2.0, jnp.float32)
   agree(rng, block, SwinBlock(8, 2, 4, shift), (2, *size, 8))
+
+
+def test_swin_group(rng):
+  group = swinir.SwinGroup(8, 2, 2, 4, 2.0, False, jnp.float32)
+  agree(rng, group, SwinGroup(8, 2, 2, 4), (1, 8, 12, 8))
 
 
 @pytest.mark.parametrize('upsampler', ['shuffle', 'direct'])
