@@ -85,12 +85,12 @@ def finish(config: Config, arg: str | None) -> Config:
 
 
 def smoke(config: Config) -> Config:
-  """Shrink an experiment until it runs in seconds on any machine."""
-  config.steps, config.log, config.eval, config.save = 4, 1, 2, 2
+  """Shrink an experiment until it runs in seconds on any machine, and still learns a little."""
+  config.steps, config.log, config.eval, config.save = 40, 10, 20, 20
   config.batch_size = 4
-  config.optimizer.update(warmup=1, learning_rate=1e-4)
-  config.data.update(val_count=1, patch=8, margin=2, threads=1)
-  config.data.phantom.update(size=128, count=2, val_count=1)
+  config.optimizer.update(warmup=20, learning_rate=1e-4)  # Adam's first steps are mostly noise
+  config.data.update(val_count=2, patch=16, margin=4, by_error=0.0, threads=1)
+  config.data.phantom.update(size=256, count=4, val_count=2)
   for name, least in {'groups': 2, 'blocks': 2, 'depths': (2, 2)}.items():
     if name in config.model:
       config.model[name] = least

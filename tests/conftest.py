@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import flags
+from runs import four_steps
 
 from jaxsr import config as configs
 from jaxsr.data import images
@@ -49,7 +50,7 @@ def folder(tmp_path):
 @pytest.fixture
 def tiny():
   """Make a config that trains a tiny network on phantoms in seconds, on one device."""
-  config = configs.smoke(configs.base())
+  config = four_steps(configs.base())
   config.model = configs.network(
     'edsr', features=8, blocks=1, upsampler='direct', bicubic_skip=True
   )

@@ -5,9 +5,20 @@ import csv
 import jax
 import numpy as np
 
+from jaxsr import config as configs
 from jaxsr import sharding
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.experiment import assemble
+
+
+def four_steps(config):
+  """Shrink an experiment to four steps on the smallest phantoms."""
+  config = configs.smoke(config)
+  config.steps, config.log, config.eval, config.save = 4, 1, 2, 2
+  config.optimizer.warmup = 1
+  config.data.update(val_count=1, patch=8, margin=2, by_error=0.5)
+  config.data.phantom.update(size=128, count=2, val_count=1)
+  return config
 
 
 def final(config, folder):

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from runs import four_steps
 
 from jaxsr import cli, config, predictor
 from jaxsr.data import degradation, images
@@ -30,7 +31,7 @@ def jaxsr(*arguments):
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   """Train two steps of a gray network."""
-  experiment = config.smoke(config.base())
+  experiment = four_steps(config.base())
   experiment.model = config.network('srcnn', features=(4, 2), kernels=(3, 1, 3))
   experiment.loss.l1 = 1.0
   experiment.devices, experiment.steps = 1, 2

@@ -14,6 +14,8 @@ from runs import final, rows, same
 
 ROOT = Path(__file__).resolve().parents[1]
 OVERRIDES = {'steps': 6000, 'eval': 3000, 'save': 250, 'log': 100, 'devices': 1}
+OVERRIDES |= {'data.patch': 8, 'data.margin': 2, 'data.by_error': 0.5, 'data.val_count': 1}
+OVERRIDES |= {'data.phantom.size': 128, 'data.phantom.count': 2, 'data.phantom.val_count': 1}
 RUNS, KILLS = 5, 4
 
 
@@ -61,7 +63,7 @@ def config():
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config('smoke')
-  config.update(OVERRIDES)
+  config.update_from_flattened_dict(OVERRIDES)
   return config
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from runs import final, rows, same
+from runs import final, four_steps, rows, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
@@ -27,7 +27,7 @@ COLUMNS = (
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   """Train four steps without interruption; return the config and the folder."""
-  config = configs.smoke(configs.base())
+  config = four_steps(configs.base())
   config.model = configs.network(
     'edsr', features=8, blocks=1, upsampler='direct', bicubic_skip=True
   )
