@@ -20,7 +20,8 @@ def flat(error: BaseException) -> str:
   """Give the text of an error that another may be wrapped in, on one line."""
   while error.args and isinstance(error.args[0], BaseException):
     error = error.args[0]
-  return ' '.join(str(error.args[0] if len(error.args) == 1 else error).split())
+  text = ' '.join(str(error.args[0] if len(error.args) == 1 else error).split())
+  return text if ' ' in text else f'there is no {text}'
 
 
 def brief(items: Sequence[str], most: int = 5) -> str:

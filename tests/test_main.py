@@ -14,8 +14,19 @@ from runs import rows
 from jaxsr.data import images
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted(path.name for path in (ROOT / 'configs').glob('*.py'))
-LONG = {f'{n}.py' for n in ('rcan', 'rdn', 'rrdb', 'span', 'srdensenet', 'srresnet', 'swinir')}
+CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+LONG = [
+  'rcan',
+  'rdn',
+  'rrdb',
+  'span',
+  'srcnn',
+  'srdensenet',
+  'srresnet',
+  'swift_srgan',
+  'swinir',
+  'vdsr',
+]
 
 
 def start(*arguments, **options):
@@ -40,11 +51,12 @@ def main(*arguments):
 
 
 @pytest.mark.parametrize(
-  'name', [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in CONFIGS]
+  'name',
+  [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in CONFIGS],
 )
 def test_every_config_learns_something(name, tmp_path):
   """Train for 40 steps: the error falls, and none ends further below bicubic than it began."""
-  code, out, err, _ = main(f'--config=configs/{name}:smoke', f'--workdir={tmp_path}')
+  code, out, err, _ = main(f'--config=configs/{name}.py:smoke', f'--workdir={tmp_path}')
   assert code == 0, err
   assert 'finished at step 40' in out
   assert 'Warning' not in err

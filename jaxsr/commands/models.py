@@ -44,7 +44,7 @@ class Models:
       return 0
     if self.overrides:
       raise UserError(f'{self.overrides[0]}: say of which network, as in jaxsr models rdn')
-    print(self._task())
+    print(_task(self.scale))
     _row('network', 'parameters', 'GMACs', 'radius', 'activations')
     for name in models.MODELS:
       _print_costs(name, costs.measure(configs.build_network(self._config(name))))
@@ -57,25 +57,25 @@ class Models:
     config = configs.base()
     config.scale, config.channels = self.scale, self.channels
     config.model = configs.network(name)
-    if 'width' in config.model:
-      config.model.width, config.model.depth = self.width, self.depth
+    for key, value in (('width', self.width), ('depth', self.depth)):
+      if key in config.model or (self.name is not None and value != 1):  # then it is refused
+        config.model[key] = value
     return configs.override(config, self.overrides)
-
-  def _task(self) -> str:
-    side = costs.SIDE // self.scale
-    return f'{side}x{side} -> {side * self.scale}x{side * self.scale}, one image'
 
   def _describe(self, name: str) -> None:
     network = configs.build_network(self._config(name))
-    found = costs.layers(network)
-    print(self._task())
+    try:
+      found, total = costs.layers(network), costs.measure(network)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+      raise UserError(f'config.model: {str(error).strip().splitlines()[0]}') from error
+    print(_task(network.scale))
     print(f'{"layer":40s} {"output":>16s} {"parameters":>12s} {"GMACs":>10s}')
     for indent, label, layer in _lines([found], 0):
       shape = 'x'.join(map(str, layer.output[1:]))
       gmacs = f'{layer.macs / 1e9:.3f}'
       print(f'{"  " * indent + label:40s} {shape:>16s} {layer.parameters:12,d} {gmacs:>10s}')
     _row('', 'parameters', 'GMACs', 'radius', 'activations')
-    _print_costs(name, costs.measure(network))
+    _print_costs(name, total)
     print(_LEGEND)
 
 
@@ -83,6 +83,11 @@ _LEGEND = (
   'radius: low-resolution pixels away from which a pixel can matter\n'
   'activations: the most that live at once in inference'
 )
+
+
+def _task(scale: int) -> str:
+  side = costs.SIDE // scale
+  return f'{side}x{side} -> {side * scale}x{side * scale}, one image'
 
 
 def _row(*cells: str) -> None:

@@ -17,6 +17,7 @@ from jaxsr.costs.program import Instruction, Program
 Marks = Any  # an array of booleans
 _UNKNOWN = (  # primitives that look across and have no rule yet
   *('cumsum', 'cumprod', 'cummax', 'cummin', 'cumlogsumexp', 'sort', 'fft', 'gather'),
+  'dynamic_update_slice',
 )
 
 
@@ -45,29 +46,39 @@ def run(program: Program, marks: dict[int, Marks]) -> list[Marks]:
 def _mark(
   program: Program, instruction: Instruction, marked: dict[int, Marks], known: dict[int, Any]
 ) -> dict[int, Marks]:
-  """Find the marks of an instruction's outputs, of which networks have one each."""
+  """Find the marks of an instruction's outputs."""
   shapes = [program.shapes[i].shape for i in instruction.inputs]
   operands = [
     marked.get(i, np.zeros(shape, bool))
     for i, shape in zip(instruction.inputs, shapes, strict=True)
   ]
-  (output,) = instruction.outputs
+  output, *others = instruction.outputs
   shape, name = program.shapes[output].shape, instruction.name
+  if name == 'unstack':
+    parts = np.moveaxis(operands[0], instruction.params['axis'], 0)
+    return dict(zip(instruction.outputs, parts, strict=True))
   if name == 'dot_general':
     weights = [_weights(i, marked, known) for i in instruction.inputs]
     found = _contract(operands, weights, instruction.params)
   elif name in _RULES:
     found = _RULES[name](operands, instruction.params | {'shape': shape})
-  elif name in _UNKNOWN or np.broadcast_shapes(*shapes) != shape:
+  elif name in _UNKNOWN or others or not _broadcast_to(shapes, shape):
     raise ValueError(f'how far the primitive {name!r} looks is not known')
   else:
     found = np.logical_or.reduce(np.broadcast_arrays(*operands))
   return {output: found}
 
 
+def _broadcast_to(shapes: Sequence[Sequence[int]], target: tuple[int, ...]) -> bool:
+  """Tell whether an elementwise primitive may take these shapes to that one."""
+  fit = all(len(each) in (0, len(target)) for each in shapes)
+  fit = fit and all(n in (1, m) for s in shapes for n, m in zip(s, target, strict=False))
+  return fit and np.broadcast_shapes(*shapes) == target
+
+
 def is_elementwise(name: str) -> bool:
   """Tell whether a primitive computes each number from those at the same place alone."""
-  return name not in ('dot_general', *_RULES, *_UNKNOWN)
+  return name not in ('dot_general', 'unstack', *_RULES, *_UNKNOWN)
 
 
 def _weights(i: int, marked: dict[int, Marks], known: dict[int, Any]) -> np.ndarray | None:
@@ -196,8 +207,10 @@ _RULES: dict[str, Callable[[Sequence[Marks], dict[str, Any]], Marks]] = {
   'reduce_max': _reduce,
   'reduce_min': _reduce,
   'reduce_or': _reduce,
+  'reduce_prod': _reduce,
   'reduce_sum': _reduce,
   'reduce_window_max': _reduce_window,
+  'reduce_window_min': _reduce_window,
   'reduce_window_sum': _reduce_window,
   'reshape': lambda operands, params: operands[0].reshape(params['shape']),
   'rev': lambda operands, params: np.flip(operands[0], params['dimensions']),

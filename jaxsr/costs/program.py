@@ -47,7 +47,7 @@ def trace(function: Callable, *arguments: Any) -> Program:
   """Trace a function on shapes; nothing is compiled or computed.
 
   Where the computation depends on the platform, it is what an accelerator would run. Raises
-  ValueError for loops, whose cost the trace does not tell.
+  ValueError for loops and branches, whose cost the trace does not tell.
   """
   closed = jax.make_jaxpr(function)(*arguments)
   program = Program()
@@ -69,6 +69,7 @@ def _inline(
 ) -> list[int]:
   """Append a computation's instructions; return the numbers of what it gives."""
   numbers = dict(zip(jaxpr.invars, inputs, strict=True))
+  platforms = set()  # what tells them
   for var, value in zip(jaxpr.constvars, consts, strict=True):
     numbers[var] = _new(program, var.aval, value)
 
@@ -81,11 +82,12 @@ def _inline(
     if name in _LOOPS:
       raise ValueError(f'the cost of a loop ({name}) is not in its trace')
     if name == 'platform_index':
+      platforms.update(eqn.outvars)
       continue
     path = '/'.join(filter(None, (scope, str(eqn.source_info.name_stack))))
-    if (
-      name == 'cond'
-    ):  # of platforms: the first operand is their index, the last branch the default
+    if name == 'cond':  # the first operand tells the branch; of platforms' the last is the default
+      if isinstance(eqn.invars[0], Literal) or eqn.invars[0] not in platforms:
+        raise ValueError('which branch (cond) is taken is not in its trace')
       called, operands = eqn.params['branches'][-1], eqn.invars[1:]
     else:
       called = next((eqn.params[key] for key in _INNER if key in eqn.params), None)

@@ -14,10 +14,10 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxsr import models
-from jaxsr.errors import UserError, nearest
+from jaxsr.errors import UserError, brief, flat, nearest
 from jaxsr.models.layers import shuffle_stages
 from jaxsr.published import variants
-from jaxsr.published.names import OURS
+from jaxsr.published.names import NAMINGS, OURS
 from jaxsr.published.tensors import Reading, Tensors, readings
 
 ORDERS = ('torch', 'tensorflow')  # of the channels that a pixel shuffle moves to space
@@ -60,20 +60,35 @@ def read(
   """
   if model not in variants.READERS:
     raise UserError(f'weights for {model!r}: {nearest(model, variants.READERS)}')
+  if not tensors:
+    raise UserError('there are no tensors')
+  models.build(model, options, scale=scale)  # raises UserError for what is unknown
   wild = [f'{name} {x.shape}: is not finite' for name, x in tensors.items() if not _finite(x)]
   if wild:
     raise Misfit('the file holds numbers that are not finite', wild)
-  found = [
-    _fit(reading, model, scale, options or {}, order) for reading in readings(tensors, model)
-  ]
-  best = min(found, key=lambda each: len(each.problems))
+  fits = (_fit(each, model, scale, options or {}, order) for each in readings(tensors, model))
+  found = [fit for fit in fits if fit is not None]
+  if not found:
+    raise _unknown(tensors, model)
+  best = min(found, key=lambda fit: (not fit.variables, len(fit.problems)))
+  if best.variables and best.channels not in (1, 3):
+    raise Misfit(f'no {model}: its images have {best.channels} channels, neither 1 nor 3', [])
   if best.problems:
     raise Misfit(
-      f'{len(best.problems)} tensors are no {model} for scale {scale} '
-      f'(read with the names of {best.naming}, {best.layout})',
+      f'no {model} for scale {scale} (read with the names of {best.naming}, {best.layout}): '
+      f'{brief(best.problems, 1)}',
       best.problems,
     )
   return best
+
+
+def _unknown(tensors: Tensors, model: str) -> Misfit:
+  known = ', '.join(naming.title for naming in (*NAMINGS[model], OURS))
+  return Misfit(
+    f'{len(tensors)} tensors, such as {next(iter(tensors))}, have the names of no {model} that is '
+    f'known ({known}): docs/importing.md tells how to rename them',
+    [],
+  )
 
 
 def _finite(x: np.ndarray) -> bool:
@@ -82,8 +97,12 @@ def _finite(x: np.ndarray) -> bool:
 
 def _fit(
   reading: Reading, model: str, scale: int, options: Mapping[str, Any], order: str | None
-) -> Published:
-  """Fill a network's variables from a reading, and list what is wrong."""
+) -> Published | None:
+  """Fill a network's variables from a reading, and list what is wrong.
+
+  None: these are the names of something else. With our own, any tensors could be a network's until
+  it is looked for in them.
+  """
   naming = reading.naming
   try:
     kernels = variants.Kernels(reading.kernels())
@@ -92,8 +111,10 @@ def _fit(
     channels = variants.channels(kernels)
     network = models.build(model, found, scale=scale, channels=channels)
     expected = _expected(network)
-  except (LookupError, StopIteration, ValueError, ZeroDivisionError):
-    problems = [*reading.unknown, *reading.leftovers(set()), 'what network this is is not clear']
+  except (LookupError, StopIteration, ValueError, ZeroDivisionError) as error:
+    if reading.unknown or (naming is OURS and isinstance(error, KeyError | UserError)):
+      return None
+    problems = [f'what network this is is not clear: {_reason(error)}']
     return Published({}, 0, {}, naming.title, reading.layout, problems)
   torch = order == 'torch' if order else naming is not OURS
   zero = _without_bias(reading, expected)
@@ -115,6 +136,10 @@ def _fit(
   problems += reading.unknown + reading.leftovers(used)
   tree = unflatten_dict(variables)
   return Published(found, channels, tree, naming.title, reading.layout, problems)
+
+
+def _reason(error: Exception) -> str:
+  return f'it has no {error.args[0]}' if isinstance(error, KeyError) else flat(error)
 
 
 def _expected(network: nn.Module) -> dict[tuple[str, ...], tuple[int, ...]]:
@@ -151,9 +176,9 @@ def _means(reading: Reading) -> tuple[dict[str, Any], list[str]]:
   weight, bias = (reading.tensors.get(('sub_mean', leaf)) for leaf in ('weight', 'bias'))
   if weight is None or bias is None:
     return {}, []
-  if np.abs(weight[1].reshape(3, 3) - np.eye(3)).max() > 1e-3:
+  if np.abs(weight[1].astype(np.float32).reshape(3, 3) - np.eye(3)).max() > 1e-3:
     return {}, [f'{weight[0]} {weight[1].shape}: should be the identity']
-  return {'mean': tuple(float(x) for x in -bias[1] / 255)}, []
+  return {'mean': tuple(float(x) for x in -bias[1].astype(np.float32) / 255)}, []
 
 
 def _shuffled(module: str, network: Any) -> int | None:
