@@ -5,8 +5,8 @@ python main.py --config=configs/span.py --workdir=runs/span \
 
 The paper: l1 on patches of 64 pixels, batches of 64, Adam with 5x10^-4 halved every 200,000 steps,
 a million of them. Here smaller batches and the loss that the protocol measures, with a warm-up, a
-cosine and the bicubic skip. What trains has 1.8 million parameters; `jaxsr.models.span.fold` makes
-the small ones of it. For the entry of NTIRE 2024:
+cosine and the bicubic skip. What trains has 1.8 million parameters; `evaluate` and `upscale` fold
+them into the small ones. For the entry of NTIRE 2024:
     --config.model.features=28
 """
 

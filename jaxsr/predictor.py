@@ -36,7 +36,7 @@ class Predictor(NamedTuple):
 
 
 def load(checkpoint: str, *, scale: int | None = None, step: str = 'latest') -> Predictor:
-  """Load the averaged parameters of a run, or an interpolation by its name.
+  """Load the averaged parameters of a run, folded, or an interpolation by its name.
 
   `step` is 'latest', 'best' (by the run's own validation) or a number. Raises UserError.
   """
@@ -65,6 +65,7 @@ def _restore(folder: Path, config: dict, step: str) -> Predictor:
   here = sharding.replicated(sharding.make_mesh(1))
   target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
   variables, found = checkpoints.restore_variables(target, step=number)
+  network, variables = models.fold(network, variables)
   return Predictor(
     config['model']['name'], network, variables, config['scale'], config['channels'], found
   )

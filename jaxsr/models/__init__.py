@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsr.errors import UserError, nearest
+from jaxsr.models import span
 from jaxsr.models.edsr import EDSR
 from jaxsr.models.fsrcnn import FSRCNN
 from jaxsr.models.interpolation import BackProjection, Bicubic, Lanczos
@@ -130,6 +131,14 @@ def _shrink(value: Any, factor: float, multiple: int, least: int) -> Any:
     return tuple(_shrink(v, factor, multiple, least) for v in value)
   rounded = multiple * int(value * factor / multiple + 0.5)
   return min(value, max(least, rounded))
+
+
+def fold(network: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
+  """Fold what only training needs: the same images from a network that costs less, if any does."""
+  if isinstance(network, SPAN) and not network.folded:
+    folded = {**variables, 'params': span.fold(variables['params'])}
+    return network.clone(folded=True), folded
+  return network, variables
 
 
 def count_parameters(variables: Any) -> int:

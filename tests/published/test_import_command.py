@@ -93,6 +93,19 @@ def test_options_reach_the_checkpoints_config(rng, tmp_path):
   assert predictor.load(str(tmp_path / 'runs' / 'new')).network.residual_scaling == 0.1
 
 
+def test_what_only_training_needs_is_folded_where_a_checkpoint_is_used(rng, tmp_path):
+  trained, lr = build('span'), jnp.asarray(rng.random((1, 9, 7, 1), dtype=np.float32))
+  variables = draw(rng, trained, lr.shape, train=False)
+  save_file(tensors_of(variables), tmp_path / 'span.safetensors')
+  options = ('--model', 'span', '--scale', 2, '--output', tmp_path / 'new')
+  assert jaxsr('import', *options, '--weights', tmp_path / 'span.safetensors') == 0
+  loaded = predictor.load(str(tmp_path / 'new'))
+  assert loaded.network.folded and loaded.parameters < models.count_parameters(variables) / 3
+  a = trained.apply(variables, lr, train=False)
+  b = loaded.network.apply(loaded.variables, lr, train=False)
+  np.testing.assert_allclose(b, a, rtol=0, atol=1e-5 * float(jnp.abs(a).max()))
+
+
 LORNATANG = (  # our modules of an SRResNet, and Lornatang's
   (r'head', r'conv1.0'),
   (r'prelu', r'conv1.1'),
