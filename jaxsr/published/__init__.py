@@ -118,7 +118,7 @@ def _fit(
     return Published({}, 0, {}, naming.title, reading.layout, problems)
   torch = order == 'torch' if order else naming is not OURS
   zero = _without_bias(reading, expected)
-  variables, used = {}, {('sub_mean', 'weight'), ('sub_mean', 'bias')}
+  variables, used = {}, {(m, leaf) for m in ('sub_mean', 'add_mean') for leaf in ('weight', 'bias')}
   for path, shape in expected.items():
     module, leaf = '/'.join(path[1:-1]), path[-1]
     key = reading.find(module, leaf)
@@ -172,13 +172,21 @@ def _without_bias(reading: Reading, expected: Any) -> set[str]:
 
 
 def _means(reading: Reading) -> tuple[dict[str, Any], list[str]]:
-  """Read the mean that EDSR-PyTorch keeps as a convolution, which must do nothing else."""
-  weight, bias = (reading.tensors.get(('sub_mean', leaf)) for leaf in ('weight', 'bias'))
-  if weight is None or bias is None:
-    return {}, []
-  if np.abs(weight[1].astype(np.float32).reshape(3, 3) - np.eye(3)).max() > 1e-3:
-    return {}, [f'{weight[0]} {weight[1].shape}: should be the identity']
-  return {'mean': tuple(float(x) for x in -bias[1].astype(np.float32) / 255)}, []
+  """Read the mean that EDSR-PyTorch keeps as convolutions, which must do nothing else.
+
+  What is subtracted before the network must be what is added after it.
+  """
+  found, problems = [], []
+  for module, sign in (('sub_mean', -1), ('add_mean', 1)):
+    weight, bias = (reading.tensors.get((module, leaf)) for leaf in ('weight', 'bias'))
+    if weight is None or bias is None:
+      continue
+    if np.abs(weight[1].astype(np.float32).reshape(3, 3) - np.eye(3)).max() > 1e-3:
+      problems.append(f'{weight[0]} {weight[1].shape}: should be the identity')
+    found.append(sign * bias[1].astype(np.float32) / 255)
+    if np.abs(found[0] - found[-1]).max() > 1e-3:
+      problems.append(f'{bias[0]} {bias[1].shape}: should be what sub_mean subtracts')
+  return ({'mean': tuple(map(float, found[0]))} if found else {}), problems
 
 
 def _shuffled(module: str, network: Any) -> int | None:

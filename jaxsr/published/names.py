@@ -127,7 +127,6 @@ NAMINGS: dict[str, tuple[Naming, ...]] = {
       'EDSR-PyTorch',
       _EDSR_PYTORCH + 'body.#.body.# block_{1}/conv_{2/2}',
       options=_RANGE,
-      dropped=r'add_mean\.(weight|bias)',
     ),
     Naming('BasicSR', _BASICSR + 'body.#.conv# block_{1}/conv_{2-1}', options=_RANGE),
     Naming(
@@ -175,7 +174,6 @@ body.#.body.#.body.#            group_{1}/block_{2}/conv_{3/2}
 body.#.body.#                   group_{1}/conv
 """,
       options=_RANGE,
-      dropped=r'add_mean\.(weight|bias)',
     ),
     Naming(
       'BasicSR',

@@ -179,6 +179,11 @@ def test_a_stored_mean_is_read_and_must_be_a_mean(edsr):
   tensors['sub_mean.weight'] = 1.5 * tensors['sub_mean.weight']
   problems = misfit(tensors).problems
   assert problems == ['sub_mean.weight (3, 3, 1, 1): should be the identity']
+  tensors['sub_mean.weight'] = np.eye(3, dtype=np.float32)[..., None, None]
+  tensors['add_mean.weight'] = tensors['sub_mean.weight']
+  tensors['add_mean.bias'] = np.array([51, 102, 150], np.float32)
+  problems = misfit(tensors).problems
+  assert problems == ['add_mean.bias (3,): should be what sub_mean subtracts']
 
 
 def test_what_does_not_fit_is_listed_by_name_and_shape(edsr):
