@@ -71,6 +71,12 @@ def _config(name: str, budget: dict[str, Any]) -> Config:
   config.seed, config.steps, config.batch_size = (
     budget[key] for key in ('seed', 'steps', 'batch_size')
   )
+  if config.pretrain.steps:  # of a GAN, the stage before it
+    config.loss, config.optimizer.learning_rate = (
+      config.pretrain.loss,
+      config.pretrain.learning_rate,
+    )
+    config.pretrain.steps = 0
   config.optimizer.warmup = config.steps // 10
   config.save = max(1, config.steps // 5)
   config.data.update({key: budget[key] for key in ('train', 'patch', 'margin')})
