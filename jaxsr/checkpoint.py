@@ -117,11 +117,10 @@ class Checkpoints:
     """Restore what inference needs, and nothing else, of the last whole step or of a given one.
 
     `target` gives the shapes of `params` and, where the network has them, `batch_stats`. Returns
-    the averaged parameters with the statistics, and the step that they are of. Raises
+    the averages of both, and the step that they are of. Raises
     CheckpointError as `restore` does, and where a given step is damaged.
     """
-    places = {'params': 'ema', 'batch_stats': 'generator/batch_stats'}
-    wanted, parts = {places[k]: tree for k, tree in target.items()}, tuple(places.values())
+    wanted, parts = {'ema': target}, ('ema',)
     if step is None:
       found, step = self._walk_back(wanted, parts, repair=False)
     else:
@@ -130,7 +129,7 @@ class Checkpoints:
       except Damaged as damage:
         text = f'checkpoint {self.path(step)} is damaged ({damage}); give another step'
         raise CheckpointError(text) from damage
-    return {name: found[places[name]] for name in target}, step
+    return found['ema'], step
 
   def _walk_back(self, target: Tree, parts: tuple[str, ...], *, repair: bool) -> tuple[Tree, int]:
     tried: set[int] = set()

@@ -5,16 +5,20 @@ A file in `configs/` starts from `base()`, sets what its experiment is about and
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl.flags import Error, FlagValues
 from flax import linen as nn
 from ml_collections import ConfigDict, config_flags
 
-from jaxsr import models, step
-from jaxsr.errors import UserError, flat
-from jaxsr.losses import TERMS
+from jaxsr import adversary, features, models, objective
+from jaxsr.errors import UserError, flat, nearest
+from jaxsr.features import weights
+from jaxsr.losses import CONTENT, TERMS, adversarial, content
+from jaxsr.metrics import WINDOW
+from jaxsr.models.discriminator import Discriminator
+from jaxsr.objective import Plan
 
 Config = Any  # an ml_collections.ConfigDict, whose values have no static types
 
@@ -34,15 +38,38 @@ def base() -> Config:
   config.save = 1_000  # steps from one checkpoint to the next, beside those of validation
   config.max_skipped = 20  # steps in a row that may be not finite before the run stops
   config.ema = 0.999  # decay of the averaged parameters, which are what is evaluated
+  config.init_from = ''  # a run or an import, whose averaged parameters are started from
   config.model = ConfigDict()
-  config.loss = {name: 0.0 for name in TERMS}
-  config.optimizer = dict(
+  config.loss = {name: 0.0 for name in TERMS}  # weights
+  config.start = {name: 0 for name in TERMS}  # steps of the main stage before a term sets in
+  config.ramp = {name: 0 for name in TERMS}  # steps over which it then grows to its weight
+  config.pretrain = dict(  # a stage before the main one, with a loss and a cosine of its own
+    steps=0,  # of config.steps
     learning_rate=1e-3,
-    warmup=200,  # steps
-    b1=0.9,
-    b2=0.999,
-    weight_decay=0.0,  # PSNR networks underfit
-    clip_norm=1.0,  # of the gradient over all parameters; 0: none
+    loss={name: 0.0 for name in TERMS},
+  )
+  config.optimizer = _optimizer(learning_rate=1e-3, warmup=200)
+  config.content = {name: _content(name) for name in CONTENT}
+  config.adversarial = dict(
+    form='bce',  # or probability, least_squares, hinge, relativistic
+    generator_every=1,  # steps from one update of the generator to the next
+    discriminator_every=1,
+    noise=0.0,  # standard deviation of what is added to all images that the discriminator sees
+    noise_steps=10_000,  # over which it falls to zero
+    r1=0.0,  # weight of the squared gradient at true images
+    alarm=dict(
+      low=0.52,  # the discriminator's accuracy, at or below which it is dead
+      high=0.98,  # and at or above which it always wins
+      evaluations=3,  # in a row
+      action='warn',  # or 'lower': halve the adversarial weight, or 'stop'
+    ),
+  )
+  config.discriminator = dict(
+    features=64,
+    hidden=1024,
+    separable=False,  # Swift-SRGAN's
+    norm='batch',  # or 'spectral', 'none'
+    optimizer=_optimizer(learning_rate=1e-4, warmup=0),
   )
   config.data = dict(
     train='phantom',  # or a folder
@@ -57,6 +84,28 @@ def base() -> Config:
     phantom=dict(seed=0, size=1024, bits=8, count=32, val_count=8),
   )
   return config
+
+
+def _optimizer(*, learning_rate: float, warmup: int) -> dict[str, Any]:
+  return dict(
+    learning_rate=learning_rate,
+    warmup=warmup,  # steps
+    b1=0.9,
+    b2=0.999,
+    weight_decay=0.0,  # PSNR networks underfit
+    clip_norm=1.0,  # of the gradient over all parameters; 0: none
+  )
+
+
+def _content(name: str) -> dict[str, Any]:
+  return dict(
+    weights='',  # a safetensors or npz file; '': the published ones; 'random'
+    variant='auto',  # how they want their images: torchvision, caffe, tf_slim
+    layer='head' if name == 'mobilenet_v2' else features.LAYERS[name][-1],
+    activated=True,  # features behind the layer's ReLU
+    distance='mse',  # or 'euclidean', 'l1', 'relative'
+    scale=1.0,  # by which features are multiplied
+  )
 
 
 def network(name: str, **options: Any) -> Config:
@@ -87,22 +136,33 @@ def finish(config: Config, arg: str | None) -> Config:
 def smoke(config: Config) -> Config:
   """Shrink an experiment until it runs in seconds on any machine, and still learns a little."""
   config.steps, config.log, config.eval, config.save = 40, 10, 20, 20
+  config.pretrain.steps = min(20, config.pretrain.steps)
+  for name in TERMS:
+    config.start[name], config.ramp[name] = min(5, config.start[name]), min(5, config.ramp[name])
   config.batch_size = 4
   config.optimizer.update(warmup=20, learning_rate=1e-4)  # Adam's first steps are mostly noise
   config.data.update(val_count=2, patch=16, margin=4, by_error=0.0, threads=1)
   config.data.phantom.update(size=256, count=4, val_count=2)
+  config.pretrain.learning_rate = config.discriminator.optimizer.learning_rate = 1e-4
+  config.discriminator.update(features=8, hidden=16)
+  for name in CONTENT:
+    config.content[name].weights = config.content[name].weights or weights.RANDOM
   for name, least in {'groups': 2, 'blocks': 2, 'depths': (2, 2)}.items():
     if name in config.model:
       config.model[name] = least
   return config
 
 
+_OPTIMIZERS = ('optimizer', 'discriminator.optimizer')
 LEAST = {
   'steps batch_size log eval save max_skipped data.threads': 1,
   'data.phantom.count data.phantom.val_count': 1,
   'data.patch': 4,
   'seed devices data.margin data.workers data.val_count data.by_error data.cache_gib': 0,
-  'data.phantom.seed optimizer.warmup optimizer.weight_decay optimizer.clip_norm': 0,
+  'data.phantom.seed pretrain.steps adversarial.noise adversarial.noise_steps adversarial.r1': 0,
+  'adversarial.generator_every adversarial.discriminator_every adversarial.alarm.evaluations': 1,
+  'discriminator.features discriminator.hidden': 1,
+  ' '.join(f'{o}.{n}' for o in _OPTIMIZERS for n in ('warmup', 'weight_decay', 'clip_norm')): 0,
 }
 
 
@@ -112,17 +172,50 @@ def check(config: Config) -> None:
     for name in names.split():
       value = _get(config, name)
       _rule(value >= least, name, value, f'is less than {least}')
-  for name in ('ema', 'optimizer.b1', 'optimizer.b2'):
+  for name in ('ema', *(f'{o}.{n}' for o in _OPTIMIZERS for n in ('b1', 'b2'))):
     value = _get(config, name)
     _rule(0 <= value < 1, name, value, 'is not in [0, 1)')
-  for name, weight in config.loss.items():
-    _rule(0 <= weight < float('inf'), f'loss.{name}', weight, 'is no weight')
-  data, rate = config.data, config.optimizer.learning_rate
-  _rule(0 < rate < float('inf'), 'optimizer.learning_rate', rate, 'is not positive')
+  for section in ('loss', 'pretrain.loss', 'start', 'ramp'):
+    for name, value in _get(config, section).items():
+      _rule(0 <= value < float('inf'), f'{section}.{name}', value, 'is less than 0 or infinite')
+  for section in (*_OPTIMIZERS, 'pretrain'):
+    rate = _get(config, section).learning_rate
+    _rule(0 < rate < float('inf'), f'{section}.learning_rate', rate, 'is not positive')
+  data, steps = config.data, config.pretrain.steps
   _rule(data.by_error <= 1, 'data.by_error', data.by_error, 'is more than 1')
   _rule(config.channels in (1, 3), 'channels', config.channels, 'is neither 1 nor 3')
-  step.make_objective(dict(config.loss))
+  _rule(steps < config.steps, 'pretrain.steps', steps, f'leaves none of {config.steps} to the rest')
+  _check_gan(config)
+  make_plan(config)
   build_network(config)
+
+
+def _check_gan(config: Config) -> None:
+  options, alarm = config.adversarial, config.adversarial.alarm
+  _choice(adversarial.FORMS, 'adversarial.form', options.form)
+  _choice(Discriminator.NORMS, 'discriminator.norm', config.discriminator.norm)
+  _choice(adversary.ACTIONS, 'adversarial.alarm.action', alarm.action)
+  _rule(alarm.low < alarm.high, 'adversarial.alarm.low', alarm.low, f'is not below {alarm.high}')
+  for name, options in config.content.items():
+    _choice(content.DISTANCES, f'content.{name}.distance', options.distance)
+    _choice(('auto', *features.VARIANTS), f'content.{name}.variant', options.variant)
+    features.check(name, options.layer)
+  if config.loss.ssim or config.pretrain.loss.ssim:
+    side = config.data.patch * config.scale
+    _rule(side >= WINDOW, 'data.patch', config.data.patch, f'is too small for SSIM: {side} pixels')
+
+
+def make_plan(config: Config) -> Plan:
+  """Lay out which terms count when; raises UserError where that is no plan."""
+  return objective.make_plan(
+    dict(config.loss),
+    start=dict(config.start),
+    ramp=dict(config.ramp),
+    pretrain=config.pretrain.steps,
+    pretrain_loss=dict(config.pretrain.loss),
+    generator_every=config.adversarial.generator_every,
+    discriminator_every=config.adversarial.discriminator_every,
+  )
 
 
 def _get(config: Config, name: str) -> Any:
@@ -134,6 +227,11 @@ def _get(config: Config, name: str) -> Any:
 def _rule(holds: bool, name: str, value: Any, what: str) -> None:
   if not holds:
     raise UserError(f'config.{name}={value} {what}')
+
+
+def _choice(known: Iterable[str], name: str, value: Any) -> None:
+  if value not in known:
+    raise UserError(f'config.{name}={value!r} is unknown: {nearest(str(value), known)}')
 
 
 def build_network(config: Config) -> nn.Module:
@@ -169,14 +267,16 @@ def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
 FREE = (
   *('steps', 'log', 'eval', 'save', 'max_skipped', 'devices'),
   *('data.val', 'data.val_count', 'data.threads', 'data.workers', 'data.cache_gib'),
+  *(f'adversarial.alarm.{name}' for name in ('low', 'high', 'evaluations', 'action')),
+  *(f'content.{name}.weights' for name in CONTENT),
 )
 CONSEQUENCES = {
   'steps': 'the learning rate follows a new cosine from here on',
   'data.val': 'figures from here on do not compare with those before',
   'data.val_count': 'figures from here on do not compare with those before',
-}
+} | {f'content.{name}.weights': 'the features are those of that file now' for name in CONTENT}
 # What decides the shapes of the state.
-FIXED = ('model.', 'scale', 'channels')
+FIXED = ('model.', 'scale', 'channels', *(f'discriminator.{n}' for n in Discriminator.OPTIONS))
 
 
 def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:

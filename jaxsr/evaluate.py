@@ -3,7 +3,7 @@
 import csv
 import functools
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from jaxsr import metrics, pictures
 from jaxsr.data import images
 from jaxsr.data.images import ImageError
 from jaxsr.data.sources import Source
+from jaxsr.features import Lens
 from jaxsr.files import write_json, write_text
+from jaxsr.losses.content import relative
 from jaxsr.models.interpolation import Bicubic
-from jaxsr.protocol import Pair, preparation
-from jaxsr.step import make_eval_step
+from jaxsr.protocol import Pair, preparation, shrink
+from jaxsr.step import make_predict
 
 Row = dict[str, Any]
 
@@ -33,16 +35,25 @@ class Evaluator:
   """Measures a network on the images of a source.
 
   Bicubic's own figures are computed once for each image and kept. One program is compiled for
-  each image size.
+  each image size. With `gaze`, a feature network and its variables, what it sees is compared, too.
   """
 
-  def __init__(self, network: nn.Module, source: Source, *, scale: int, protocol: str = 'xray'):
+  def __init__(
+    self,
+    network: nn.Module,
+    source: Source,
+    *,
+    scale: int,
+    protocol: str = 'xray',
+    gaze: tuple[Lens, Any] | None = None,
+  ):
     self.source, self.scale = source, scale
-    self._protocol = protocol
+    self._protocol, self._gaze = protocol, gaze
     self._prepare = preparation(protocol, getattr(network, 'channels', 1))
     self._interpolates = isinstance(network, Bicubic)
-    self._step = jax.jit(make_eval_step(network, border=scale))
-    self._measure = jax.jit(functools.partial(metrics.measure, border=scale))
+    self._predict = jax.jit(_make_predict(network))
+    self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
+    self._see = jax.jit(gaze[0].see) if gaze else None
     self._bicubic: dict[int, Row] = {}
 
   def pair(self, index: int) -> Pair:
@@ -57,21 +68,33 @@ class Evaluator:
     return self._prepare(image, self.scale)
 
   def measure(self, variables: Any, index: int) -> tuple[Row, pictures.Example]:
-    """Measure one image; figures are means, not yet decibels."""
+    """Measure one image."""
     pair = self.pair(index)
-    hr = jnp.asarray(pair.hr[None])
     if index not in self._bicubic:
-      self._bicubic[index] = _floats(self._measure(jnp.asarray(pair.bicubic[None]), hr))
+      self._bicubic[index] = self._figures(pair.bicubic, pair)
     if self._interpolates:  # what stands beside every figure is the protocol's own bicubic
       sr, figures = pair.bicubic, self._bicubic[index]
     else:
       lr, levels = jnp.asarray(pair.lr[None]), jnp.float32(pair.levels)
-      sr, figures = self._step(variables, lr, hr, levels)
-      sr, figures = np.asarray(sr[0]), _floats(figures)
-      if not np.isfinite(figures['mse']):
+      sr = np.asarray(self._predict(variables, lr, levels)[0])
+      if not np.isfinite(sr).all():
         raise ImageError(Path(self.source.names[index]), 'comes out not finite')
+      sr = metrics.luma(sr) if sr.shape[-1] > pair.hr.shape[-1] else sr
+      figures = self._figures(sr, pair)
     row = _row(self.source.names[index], figures, self._bicubic[index])
     return row, pictures.Example(row['file'], pair.lr, pair.bicubic, sr, pair.hr)
+
+  def _figures(self, sr: np.ndarray, pair: Pair) -> Row:
+    """Measure an enlarged image, rounded to its levels."""
+    images = jnp.asarray(sr[None]), jnp.asarray(pair.hr[None])
+    found = {name: float(value[0]) for name, value in self._measure(*images).items()}
+    lr = metrics.luma(pair.lr) if pair.lr.shape[-1] > sr.shape[-1] else pair.lr
+    again = shrink(self._protocol, sr, self.scale, pair.levels)
+    found['mse_consistency'] = float(np.square(again - lr).mean())
+    if self._gaze and self._see:
+      seen = [self._see(self._gaze[1], image) for image in images]
+      found['feature_distance'] = float(relative(*seen)[0])
+    return found
 
   def measure_all(self, variables: Any) -> Iterator[tuple[Row, pictures.Example] | ImageError]:
     """Measure every image; one that cannot be is given as its error."""
@@ -82,40 +105,57 @@ class Evaluator:
         yield error
 
 
-def _floats(figures: dict[str, jax.Array]) -> Row:
-  return {name: float(value[0]) for name, value in jax.device_get(figures).items()}
+def _make_predict(network: nn.Module) -> Callable[..., jax.Array]:
+  """Build the prediction of whole images, rounded to their levels."""
+  predict = make_predict(network)
+  return lambda variables, lr, levels: metrics.quantise(predict(variables, lr), levels)
 
 
 def _row(name: str, figures: Row, bicubic: Row) -> Row:
-  return {
-    'file': name,
-    'psnr': metrics.psnr(figures['mse']),
-    'ssim': figures['ssim'],
-    'bicubic_psnr': metrics.psnr(bicubic['mse']),
-    'bicubic_ssim': bicubic['ssim'],
-    'psnr_centre': metrics.psnr(figures['mse_centre']),
-    'ssim_centre': figures['ssim_centre'],
-    'bicubic_psnr_centre': metrics.psnr(bicubic['mse_centre']),
-    'bicubic_ssim_centre': bicubic['ssim_centre'],
-    'psnr_uncropped': metrics.psnr(figures['mse_uncropped']),
-    'bicubic_psnr_uncropped': metrics.psnr(bicubic['mse_uncropped']),
-    'mse': figures['mse'],
-    'bicubic_mse': bicubic['mse'],
+  """Lay out an image's figures, each with bicubic's behind it; None is what it has none of."""
+  row: Row = {'file': name}
+  ours, theirs = _figures(figures), _figures(bicubic)
+  for key, value in ours.items():
+    row |= {key: value, f'bicubic_{key}': theirs[key]}
+  return row | {'mse': figures['mse'], 'bicubic_mse': bicubic['mse']}
+
+
+def _figures(found: Row) -> Row:
+  """Turn means into the figures of a table."""
+  have, want = found['high_energy'], found['high_energy_hr']
+  row = {
+    'psnr': metrics.psnr(found['mse']),
+    'ssim': found['ssim'],
+    'psnr_centre': metrics.psnr(found['mse_centre']),
+    'ssim_centre': found['ssim_centre'],
+    'psnr_uncropped': metrics.psnr(found['mse_uncropped']),
+    'ms_ssim': found.get('ms_ssim'),
+    'high_frequency': have / want if want > 0 else None,
+    'consistency': metrics.psnr(found['mse_consistency']),
   }
+  seen = {'feature_distance': found['feature_distance']} if 'feature_distance' in found else {}
+  return row | seen
 
 
 def summarise(rows: Sequence[Row]) -> Row:
-  """Average a table: plain means of each column, PSNR's spread, and the PSNR of the mean error."""
-  mean = lambda name: float(np.mean([row[name] for row in rows]))  # noqa: E731
+  """Average a table: plain means of each column, PSNR's spread, and the PSNR of the mean error.
+
+  Images that have no such figure are left out of its mean, which is None if none has.
+  """
+
+  def mean(name: str) -> float | None:
+    found = [row[name] for row in rows if row[name] is not None]
+    return float(np.mean(found)) if found else None
+
   names = [name for name in rows[0] if name not in ('file', 'mse', 'bicubic_mse')]
-  summary = {'n': len(rows)} | {name: mean(name) for name in names}
+  summary: Row = {'n': len(rows)} | {name: mean(name) for name in names}
   spread = [row['psnr'] for row in rows]
   return summary | {
     'psnr_sd': float(np.std(spread, ddof=1)) if len(rows) > 1 else 0.0,
-    'psnr_pooled': metrics.psnr(mean('mse')),
-    'bicubic_psnr_pooled': metrics.psnr(mean('bicubic_mse')),
-    'psnr_gain': mean('psnr') - mean('bicubic_psnr'),
-    'psnr_gain_centre': mean('psnr_centre') - mean('bicubic_psnr_centre'),
+    'psnr_pooled': metrics.psnr(float(np.mean([row['mse'] for row in rows]))),
+    'bicubic_psnr_pooled': metrics.psnr(float(np.mean([row['bicubic_mse'] for row in rows]))),
+    'psnr_gain': summary['psnr'] - summary['bicubic_psnr'],
+    'psnr_gain_centre': summary['psnr_centre'] - summary['bicubic_psnr_centre'],
     'images_below_bicubic': sum(row['psnr'] < row['bicubic_psnr'] for row in rows),
   }
 

@@ -1,5 +1,8 @@
 """From a config to the functions that a run is made of."""
 
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -7,49 +10,164 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import sharding
+from jaxsr import features, optimizer, sharding, state
+from jaxsr.adversary import Adversary, Alarm
 from jaxsr.config import Config
 from jaxsr.errors import UserError
-from jaxsr.state import State, init
-from jaxsr.step import make_objective, make_optimizer, make_train_step
+from jaxsr.features import Lens, fetch, weights
+from jaxsr.learner import Learner
+from jaxsr.losses import CONTENT
+from jaxsr.models import PRECISIONS
+from jaxsr.models.discriminator import Discriminator
+from jaxsr.objective import Phase, Plan
+from jaxsr.state import State
+from jaxsr.step import Parts, Scalars, make_train_step
 
 
 class Experiment(NamedTuple):
-  """A network and what trains it."""
+  """A network and what trains it; `frozen` are the variables of the feature networks."""
 
   network: Any
   init: Any  # () -> State, jitted
-  step: Any  # (State, batch) -> (State, scalars), jitted; the state is donated
   shapes: State  # with shardings
+  parts: Parts
+  plan: Plan
+  frozen: dict[str, Any]
+  alarm: Alarm
+  compiled: Callable[[Phase], Any]
+
+  @property
+  def gaze(self) -> tuple[Lens, Any] | None:
+    """Give the first feature network, with its variables: what validation compares by."""
+    return next(((lens, self.frozen[name]) for name, lens in self.parts.lenses.items()), None)
+
+  def step(self, number: int, state: State, batch: Any) -> tuple[State, Scalars]:
+    """Take step `number`, that of the state; the state is donated."""
+    return self.compiled(self.plan.at(number))(state, batch, self.frozen)
 
 
 def assemble(config: Config, mesh: Mesh) -> Experiment:
-  """Build the network and its jitted, sharded, donated step; nothing is compiled yet.
+  """Build the network and its jitted, sharded, donated steps; nothing is compiled yet.
 
-  Raises UserError where the network's options do not make a network.
+  Raises UserError where the network's options do not make a network, or where the weights of a
+  feature network are not to be had.
   """
-  network = configs.build_network(config)
-  tx, schedule = make_optimizer(steps=config.steps, **config.optimizer)
-  objective = make_objective(dict(config.loss))
+  plan = configs.make_plan(config)
+  lenses, frozen = _lenses(config, mesh)
+  parts = Parts(
+    generator=_generator(config, plan),
+    adversary=_adversary(config, plan),
+    lenses=lenses,
+    margin=config.data.margin * config.scale,
+    ema_decay=config.ema,
+    seed=config.seed,
+  )
   everywhere = sharding.replicated(mesh)
-
-  def make() -> State:
-    lr = jnp.zeros((1, config.data.patch, config.data.patch, config.channels))
-    return init(network, tx, jax.random.key(config.seed), lr)
-
+  make = lambda: _init(config, parts)  # noqa: E731
   try:
     shapes = jax.eval_shape(make)
   except (ValueError, TypeError, ZeroDivisionError) as error:
     raise UserError(f'config.model: {str(error).strip().splitlines()[0]}') from error
-  if not jax.tree.leaves(shapes.ema):
+  if not jax.tree.leaves(shapes.ema['params']):
     raise UserError(f'network {config.model.name!r} has nothing to train; evaluate it instead')
   placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere)  # noqa: E731
-  step = jax.jit(
-    make_train_step(network, objective, tx, schedule, config.ema),
-    in_shardings=(everywhere, sharding.split(mesh)),
-    out_shardings=everywhere,
-    donate_argnums=0,
-  )
+  programs: dict[Phase, Any] = {}
+
+  def compiled(phase: Phase) -> Any:
+    if phase not in programs:
+      programs[phase] = jax.jit(
+        make_train_step(parts, phase),
+        in_shardings=(everywhere, sharding.split(mesh), everywhere),
+        out_shardings=everywhere,
+        donate_argnums=0,
+      )
+    return programs[phase]
+
   return Experiment(
-    network, jax.jit(make, out_shardings=everywhere), step, jax.tree.map(placed, shapes)
+    network=parts.generator.network,
+    init=jax.jit(make, out_shardings=everywhere, compiler_options=_quickly()),
+    shapes=jax.tree.map(placed, shapes),
+    parts=parts,
+    plan=plan,
+    frozen=frozen,
+    alarm=Alarm(**config.adversarial.alarm),
+    compiled=compiled,
   )
+
+
+def _init(config: Config, parts: Parts) -> State:
+  """Make the first state."""
+  key = jax.random.key(config.seed)
+  lr = jnp.zeros((1, config.data.patch, config.data.patch, config.channels))
+  first = state.init(parts.generator.network, parts.generator.tx, key, lr)
+  if parts.adversary is None:
+    return first
+  side = config.data.patch * config.scale
+  patch = jnp.zeros((1, side, side, config.channels))
+  learner, key = parts.adversary.learner, jax.random.fold_in(key, 1)
+  discriminator = state.init_trainable(learner.network, learner.tx, key, patch)
+  return dataclasses.replace(first, discriminator=discriminator, watch=state.init_watch())
+
+
+def _quickly() -> dict[str, Any]:
+  """Ask XLA not to optimise what runs once: RCAN's 1,600 initialisers took it three minutes."""
+  if jax.default_backend() != 'cpu':
+    return {}
+  return {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+
+
+def _generator(config: Config, plan: Plan) -> Learner:
+  options = dict(config.optimizer)
+  main = -(-(config.steps - plan.pretrain) // plan.generator_every)
+  stages = [(options.pop('learning_rate'), main)]
+  if plan.pretrain:
+    stages.insert(0, (config.pretrain.learning_rate, plan.pretrain))
+  return Learner(configs.build_network(config), *optimizer.make_optimizer(stages, **options))
+
+
+def _adversary(config: Config, plan: Plan) -> Adversary | None:
+  if plan.adversarial is None:
+    return None
+  options = dict(config.discriminator)
+  settings = dict(options.pop('optimizer'))
+  updates = max(1, -(-(config.steps - plan.adversarial) // plan.discriminator_every))
+  stages = [(settings.pop('learning_rate'), updates)]
+  network = Discriminator(**options, dtype=PRECISIONS[config.precision])
+  return Adversary(
+    learner=Learner(network, *optimizer.make_optimizer(stages, **settings)),
+    form=config.adversarial.form,
+    r1=config.adversarial.r1,
+    noise=config.adversarial.noise,
+    noise_steps=config.adversarial.noise_steps,
+    begin=plan.adversarial,
+  )
+
+
+def _lenses(config: Config, mesh: Mesh) -> tuple[dict[str, Lens], dict[str, Any]]:
+  """Load the feature networks that terms ask for."""
+  lenses, frozen = {}, {}
+  for name in CONTENT:
+    if config.loss[name] or (config.pretrain.steps and config.pretrain.loss[name]):
+      lens, variables = load_lens(name, config.content[name], config.precision)
+      lenses[name], frozen[name] = lens, jax.device_put(variables, sharding.replicated(mesh))
+  return lenses, frozen
+
+
+def load_lens(name: str, options: Any, precision: str) -> tuple[Lens, Any]:
+  """Load a feature network as a section of `config.content` describes it, and say what it is."""
+  if options.weights == weights.RANDOM:
+    found = weights.random(name, options.layer)
+  else:
+    path = Path(options.weights) if options.weights else fetch.get(name)
+    found = weights.load(name, options.layer, path, variant=options.variant)
+  if jax.process_index() == 0:
+    print(f'{found.described}; up to {options.layer}', flush=True)
+  module = features.build(
+    name,
+    options.layer,
+    activated=options.activated,
+    variant=found.variant,
+    dtype=PRECISIONS[precision],
+  )
+  lens = Lens(module, found.variant, distance=options.distance, scale=options.scale)
+  return lens, found.variables

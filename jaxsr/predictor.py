@@ -1,5 +1,6 @@
 """Give the name of an interpolation or a run's folder, get a network that is ready to use."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from jaxsr.metrics import quantise
 from jaxsr.step import make_predict
 
 DEFAULT_SCALE = 4
+_HARMLESS = ('dtype', 'remat', 'parent', 'name')  # fields that parameters do not depend on
 
 
 class Predictor(NamedTuple):
@@ -57,18 +59,41 @@ def load(checkpoint: str, *, scale: int | None = None, step: str = 'latest') -> 
 
 def _restore(folder: Path, config: dict, step: str) -> Predictor:
   network = configs.build_network(config)
-  checkpoints = Checkpoints(folder / 'checkpoints')
-  number = _number(checkpoints, step)
   example = jax.ShapeDtypeStruct((1, 32, 32, config['channels']), np.float32)
   shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), example)
   shapes = {name: shapes[name] for name in ('params', 'batch_stats') if name in shapes}
   here = sharding.replicated(sharding.make_mesh(1))
   target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
-  variables, found = checkpoints.restore_variables(target, step=number)
+  checkpoints = Checkpoints(folder / 'checkpoints')
+  variables, found = checkpoints.restore_variables(target, step=_number(checkpoints, step))
   network, variables = models.fold(network, variables)
   return Predictor(
     config['model']['name'], network, variables, config['scale'], config['channels'], found
   )
+
+
+def restore(checkpoint: str, network: nn.Module, target: Any) -> tuple[Any, int]:
+  """Restore a run's averaged variables for another run of the same network, and tell their step.
+
+  `target` gives their shapes and shardings. Raises UserError where the networks differ.
+  """
+  folder = Path(checkpoint)
+  saved = workdir.read_config(folder) if folder.is_dir() else None
+  if saved is None:
+    raise UserError(f'config.init_from={checkpoint}: is not the folder of a run')
+  other = configs.build_network(saved['config'])
+  if type(other) is not type(network):
+    raise UserError(
+      f'config.init_from={checkpoint}: is of {saved["config"]["model"]["name"]}, another network'
+    )
+  for field in dataclasses.fields(network):
+    there, here = getattr(other, field.name), getattr(network, field.name)
+    if field.name not in _HARMLESS and there != here:
+      raise UserError(
+        f'config.init_from={checkpoint}: its {field.name} is {there}, not {here}: start from a run '
+        'of the same network'
+      )
+  return Checkpoints(folder / 'checkpoints').restore_variables(target)
 
 
 def _number(checkpoints: Checkpoints, step: str) -> int | None:

@@ -20,7 +20,9 @@ from jaxsr.state import State
 from jaxsr.summary import Summary
 
 ROW = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim', 'psnr_centre', 'bicubic_psnr_centre')
-CURVES = (*ROW, 'psnr_gain', 'psnr_gain_centre', 'psnr_pooled', 'psnr_uncropped')
+CURVES = (*ROW, 'psnr_gain', 'psnr_gain_centre', 'psnr_pooled', 'psnr_uncropped', 'ms_ssim')
+CURVES += ('high_frequency', 'consistency', 'feature_distance')
+CURVES += tuple(f'bicubic_{name}' for name in CURVES[-4:])
 
 
 def report_sources(train_source: sources.Source, val_source: sources.Source, scale: int) -> None:
@@ -45,7 +47,7 @@ def introduce(
   config: Config, state: State, train: sources.Source, val: sources.Source, mesh: Mesh
 ) -> None:
   """Say what is about to be trained on what."""
-  parameters = count_parameters({'params': state.ema})
+  parameters = count_parameters(state.ema)
   text = f'{config.model.name}: {parameters:,} parameters; {len(train)} images to train on, '
   text += f'{len(val)} to validate; {mesh.size} x {mesh.devices.flat[0].device_kind}'
   print(text + (f'; resumed at step {state.step}' if state.step else ''), flush=True)
@@ -62,6 +64,7 @@ class Log:
     self._since = time.perf_counter()
     self._training = 0.0  # seconds since the start, without validation
     self._losses: list[float] = []
+    self._terms: Sequence[str] = ()
     self._rate = 0.0
     quiet = not (primary and sys.stderr.isatty())
     self._bar = tqdm(
@@ -81,15 +84,19 @@ class Log:
     seconds, self._since = now - self._since, now
     self._rate = (step - self._step) * self._batch_size / seconds
     self._training, self._step = self._training + seconds, step
-    finite = [row for row in rows if np.isfinite(row['loss'])]
-    self._losses += [float(row['loss']) for row in finite]
-    values = {name: float(np.mean([row[name] for row in finite or rows])) for name in rows[0]}
+    losses = [float(row['loss']) for row in rows if 'loss' in row]
+    self._losses += [loss for loss in losses if np.isfinite(loss)]
+    values = {name: _mean(rows, name) for name in dict.fromkeys(n for row in rows for n in row)}
     values |= {name: float(rows[-1][name]) for name in ('skipped', 'skipped_in_row')}
     values |= {'images_per_second': self._rate, 'waiting_for_data': waited / seconds}
     if self._summary:
       tagged = {n if '/' in n else f'train/{n}': value for n, value in values.items()}
       self._summary.scalars(step, tagged)
-    text = f'loss {values["loss"]:.3g}  psnr {values["psnr"]:.2f}  {self._rate:.0f} images/s'
+    text = (
+      f'loss {values.get("loss", np.nan):.3g}  psnr {values["psnr"]:.2f}  {self._rate:.0f} images/s'
+    )
+    if 'discriminator/accuracy' in values:
+      text += f'  D {values["discriminator/accuracy"]:.0%}'
     if values['skipped']:
       text += f'  skipped {values["skipped"]:.0f}'
     self._bar.set_postfix_str(text, refresh=False)
@@ -111,7 +118,8 @@ class Log:
     self.table.add(row, write=self._primary)
     if not self._summary:
       return
-    self._summary.scalars(step, {f'val/{name}': summary[name] for name in CURVES})
+    curves = {name: summary[name] for name in CURVES if summary.get(name) is not None}
+    self._summary.scalars(step, {f'val/{name}': value for name, value in curves.items()})
     for example in strips:
       self._summary.image(step, f'val/{example.title}', pictures.strip(example))
     text = (
@@ -124,6 +132,17 @@ class Log:
       print(text, flush=True)
     else:
       self._bar.write(text)
+
+  def stage(self, step: int, terms: Sequence[str]) -> None:
+    """Say which terms count from here on, where others did before."""
+    if self._terms and terms != self._terms and self._primary:
+      self._bar.write(f'step {step}: from here on {", ".join(terms)}')
+    self._terms = terms
+
+  def warn(self, step: int, text: str) -> None:
+    """Tell what goes wrong without stopping the run."""
+    if self._primary:
+      print(f'warning, step {step}: {text}', file=sys.stderr, flush=True)
 
   def finish(self) -> None:
     """Say how the run ended and what to do next."""
@@ -146,3 +165,10 @@ class Log:
     self._bar.close()
     if self._summary:
       self._summary.close()
+
+
+def _mean(rows: Sequence[dict[str, np.ndarray]], name: str) -> float:
+  """Average over the steps that have a value, the finite ones if there are any."""
+  found = [float(row[name]) for row in rows if name in row]
+  finite = [value for value in found if np.isfinite(value)]
+  return float(np.mean(finite or found))

@@ -79,6 +79,17 @@ def _unit(image: Float[np.ndarray, 'h w c']) -> Float[np.ndarray, 'h w c']:
 PROTOCOLS = {'xray': xray, 'luma': luma}
 
 
+def shrink(
+  name: str, image: Float[np.ndarray, 'sh sw c'], scale: int, levels: int
+) -> Float[np.ndarray, 'h w c']:
+  """Degrade an image in [0, 1] as a protocol makes its low resolution."""
+  height, width = image.shape[0] // scale, image.shape[1] // scale
+  if name == 'luma':
+    return degradation.imresize(image, height, width)
+  kind = np.uint8 if levels == 255 else np.uint16
+  return degradation.resize(np.rint(image * levels).astype(kind), height, width) / levels
+
+
 def preparation(name: str, channels: int) -> Callable[[UInt[np.ndarray, 'h w c'], int], Pair]:
   """Find a protocol's preparation of images for a network of so many channels."""
   return luma_of_rgb if name == 'luma' and channels == 3 else PROTOCOLS[name]

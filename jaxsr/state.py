@@ -19,13 +19,33 @@ class Trainable:
   batch_stats: Params
   opt_state: optax.OptState
 
+  @property
+  def variables(self) -> Params:
+    """Give what the network is applied with."""
+    return {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+@struct.dataclass
+class Watch:
+  """What is known of how the discriminator fares, float32 and int32 scalars.
+
+  `accuracy` is its moving average, `alarms` counts the evaluations in a row at which it was out of
+  bounds, `factor` is what the adversarial term's weight was lowered by.
+  """
+
+  accuracy: Any
+  alarms: Any
+  factor: Any
+
 
 @struct.dataclass
 class State:
   """All that a run has to remember; scalars are int32.
 
-  `step` counts batches and so is the position in the data. `skipped` counts the steps that were
-  not finite and `skipped_in_row` those of them since the last finite one.
+  `step` counts batches and so is the position in the data. `ema` holds the averaged parameters and
+  BatchNorm statistics, which are what is evaluated. `skipped` counts the steps that were not finite
+  and `skipped_in_row` those of them since the last finite one. `discriminator` and `watch` are None
+  where no term asks for one.
   """
 
   step: Any
@@ -33,14 +53,30 @@ class State:
   ema: Params
   skipped: Any
   skipped_in_row: Any
+  discriminator: Trainable | None = None
+  watch: Watch | None = None
 
 
 def init(
   network: nn.Module, tx: optax.GradientTransformation, key: jax.Array, lr: jax.Array
 ) -> State:
   """Make the first state; call it under `jax.jit`, so that no two leaves share a buffer."""
-  variables: Any = network.init(key, lr, train=False)
-  params = variables.get('params', {})
+  trainable = init_trainable(network, tx, key, lr)
   zero = jnp.zeros((), jnp.int32)
-  trainable = Trainable(params, variables.get('batch_stats', {}), tx.init(params))
-  return State(step=zero, generator=trainable, ema=params, skipped=zero, skipped_in_row=zero)
+  return State(
+    step=zero, generator=trainable, ema=trainable.variables, skipped=zero, skipped_in_row=zero
+  )
+
+
+def init_trainable(
+  network: nn.Module, tx: optax.GradientTransformation, key: jax.Array, image: jax.Array
+) -> Trainable:
+  """Make a network's first arrays and its optimiser's."""
+  variables: Any = network.init(key, image, train=False)
+  params = variables.get('params', {})
+  return Trainable(params, variables.get('batch_stats', {}), tx.init(params))
+
+
+def init_watch() -> Watch:
+  """Begin to watch."""
+  return Watch(accuracy=jnp.zeros(()), alarms=jnp.zeros((), jnp.int32), factor=jnp.ones(()))

@@ -1,118 +1,89 @@
-"""One pure train step and one prediction, built from the config's loss terms."""
+"""One pure train step and one prediction, built from what a phase asks for."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float
 
-from jaxsr import metrics
+from jaxsr import metrics, optimizer
+from jaxsr.adversary import Adversary, follow
 from jaxsr.data import pipeline
-from jaxsr.errors import UserError, nearest
-from jaxsr.losses import TERMS, Batch, Outputs
+from jaxsr.features import Lens
+from jaxsr.learner import Learner
+from jaxsr.losses import ADVERSARIAL, TERMS, Batch, Compared, Outputs
+from jaxsr.objective import Phase, reduce
 from jaxsr.state import Params, State, Trainable
 
 Scalars = dict[str, jax.Array]
-Step = Callable[[State, Batch], tuple[State, Scalars]]
-Objective = Callable[[Outputs, Batch], tuple[jax.Array, Scalars]]
+Frozen = Mapping[str, Any]  # variables of the feature networks, by their names
+Step = Callable[[State, Batch, Frozen], tuple[State, Scalars]]
 
 
-def make_objective(weights: Mapping[str, float]) -> Objective:
-  """Weigh and add loss terms.
+class Parts(NamedTuple):
+  """What the steps of a run are built from.
 
-  Raises UserError for an unknown term or none.
+  `margin` is in pixels of the high resolution, `seed` of what is random in a step.
   """
-  weights = {name: weight for name, weight in weights.items() if weight}
-  for name in weights:
-    if name not in TERMS:
-      raise UserError(f'loss {name!r} is unknown: {nearest(name, TERMS)}')
-  if not weights:
-    raise UserError(f'config.loss is empty: weigh at least one of {", ".join(sorted(TERMS))}')
 
-  def objective(outputs: Outputs, batch: Batch) -> tuple[jax.Array, Scalars]:
-    terms = {name: reduce(TERMS[name](outputs, batch), batch['mask']) for name in weights}
-    weighted = {name: weights[name] * value for name, value in terms.items()}
-    loss = sum(weighted.values(), start=jnp.zeros(()))
-    scalars = {f'term/{name}': value for name, value in terms.items()}
-    return loss, scalars | {f'weighted/{name}': value for name, value in weighted.items()}
-
-  return objective
+  generator: Learner
+  adversary: Adversary | None
+  lenses: Mapping[str, Lens]
+  margin: int
+  ema_decay: float
+  seed: int
 
 
-def reduce(values: jax.Array, mask: Float[Array, 'b h w 1']) -> Float[Array, '']:
-  """Average a term: over the mask's pixels if it has one value for each, else over images."""
-  if values.ndim != 4:
-    return values.mean()
-  return (values * mask).sum() / (mask.sum() * values.shape[-1])
+def make_train_step(parts: Parts, phase: Phase) -> Step:
+  """Build the step of a phase: state and batch of integers in, next state and scalars out."""
 
-
-def make_optimizer(
-  *,
-  learning_rate: float,
-  warmup: int,
-  steps: int,
-  b1: float,
-  b2: float,
-  weight_decay: float,
-  clip_norm: float,
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """Build AdamW with clipped gradients, a linear warm-up and a cosine to zero."""
-  schedule = optax.warmup_cosine_decay_schedule(
-    init_value=0.0 if warmup else learning_rate,
-    peak_value=learning_rate,
-    warmup_steps=warmup,
-    decay_steps=max(steps, warmup + 1),
-  )
-  clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-  adamw = optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay)
-  return optax.chain(clip, adamw), schedule
-
-
-def make_train_step(
-  network: nn.Module,
-  objective: Objective,
-  tx: optax.GradientTransformation,
-  schedule: optax.Schedule,
-  ema_decay: float,
-) -> Step:
-  """Build the step: state and batch of integers in, next state and scalars out."""
-
-  def loss_of(params: Params, stats: Params, batch: Batch) -> tuple[jax.Array, tuple]:
-    variables = {'params': params, 'batch_stats': stats}
-    sr, changed = network.apply(variables, batch['lr'], train=True, mutable=['batch_stats'])
-    loss, scalars = objective(Outputs(sr=sr), batch)
-    error = reduce(jnp.square(jnp.clip(sr, 0, 1) - batch['hr']), batch['mask'])
-    return loss, (changed.get('batch_stats', stats), scalars, error)
-
-  def step(state: State, batch: Batch) -> tuple[State, Scalars]:
-    """Update the generator once; leave it as it is where the update would not be finite."""
+  def step(state: State, batch: Batch, frozen: Frozen) -> tuple[State, Scalars]:
+    """Update what the phase says once; leave all as it is where that would not be finite."""
     batch = pipeline.normalise(batch)
-    generator = state.generator
-    (loss, (stats, scalars, error)), grads = jax.value_and_grad(loss_of, has_aux=True)(
-      generator.params, generator.batch_stats, batch
+    batch['patch'] = metrics.shave(batch['hr'], parts.margin)
+    generator, discriminator, watch = state.generator, state.discriminator, state.watch
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(parts.seed), state.step))
+
+    def forward(params: Params) -> tuple[jax.Array, Params]:
+      return parts.generator.apply(params, generator.batch_stats, batch['lr'])
+
+    sr, pull, stats = jax.vjp(forward, generator.params, has_aux=True)
+    scalars: Scalars = {}
+    if phase.discriminator:
+      assert parts.adversary and discriminator and watch
+      fake = metrics.shave(sr, parts.margin)
+      discriminator, found = parts.adversary.update(
+        discriminator, batch['patch'], fake, keys[0], state.step
+      )
+      count = optimizer.updates(discriminator.opt_state) - 1
+      watch = follow(watch, found['accuracy'], count)
+      scalars |= {f'discriminator/{name}': value for name, value in found.items()}
+    if phase.generator:
+      see = _make_eye(parts, discriminator, batch, frozen, keys[1], state.step)
+      gradient, found = _weigh(phase, see, sr, batch, state)
+      (grads,) = pull(gradient)
+      generator = parts.generator.update(generator, grads, stats)
+      rate = parts.generator.rate(state.generator)
+      scalars |= found | {'grad_norm': optax.tree.norm(grads), 'learning_rate': rate}
+    error = reduce(jnp.square(jnp.clip(sr, 0, 1) - batch['hr']), batch['mask'])
+    updated = (generator, discriminator, watch)
+    finite = _finite(scalars, generator, discriminator)
+    generator, discriminator, watch = select(
+      finite, updated, (state.generator, state.discriminator, state.watch)
     )
-    grad_norm = optax.tree.norm(grads)
-    updates, opt_state = tx.update(grads, generator.opt_state, generator.params)
-    params = optax.apply_updates(generator.params, updates)
-    updated = Trainable(params, stats, opt_state)
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(params))
-    trainable = select(finite, updated, generator)
-    rate = schedule(state.step - state.skipped)  # a skipped step does not move the optimiser
     state = State(
       step=state.step + 1,
-      generator=trainable,
-      ema=average(state.ema, trainable.params, state.step, ema_decay),
+      generator=generator,
+      ema=average(state.ema, generator.variables, state.step, parts.ema_decay),
       skipped=state.skipped + ~finite,
       skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
+      discriminator=discriminator,
+      watch=watch,
     )
     scalars |= {
-      'loss': loss,
       'psnr': -10 * jnp.log10(error),
-      'grad_norm': grad_norm,
-      'learning_rate': rate,
       'skipped': state.skipped,
       'skipped_in_row': state.skipped_in_row,
     }
@@ -121,32 +92,70 @@ def make_train_step(
   return step
 
 
+def _make_eye(
+  parts: Parts,
+  discriminator: Trainable | None,
+  batch: Batch,
+  frozen: Frozen,
+  key: jax.Array,
+  step: jax.Array,
+) -> Callable[[str, jax.Array], Outputs]:
+  """Build what computes, of a generated image, what a term by its name asks for."""
+
+  def see(term: str, sr: jax.Array) -> Outputs:
+    patch = metrics.shave(sr, parts.margin)
+    if term == ADVERSARIAL:
+      assert parts.adversary and discriminator
+      judged = parts.adversary.judge(discriminator, batch['patch'], patch, key, step)
+      return Outputs(sr, patch, judged=judged)
+    if term not in parts.lenses:
+      return Outputs(sr, patch)
+    lens, variables = parts.lenses[term], frozen[term]
+    seen = (lens.see(variables, x) for x in (patch, batch['patch']))
+    return Outputs(sr, patch, features={term: Compared(*seen, distance=lens.distance)})
+
+  return see
+
+
+def _weigh(
+  phase: Phase, see: Callable[[str, jax.Array], Outputs], sr: jax.Array, batch: Batch, state: State
+) -> tuple[jax.Array, Scalars]:
+  """Add the weighted terms; return the sum's gradient at the image, and scalars.
+
+  Each term's gradient is taken apart, which costs no more and tells how hard each one pulls:
+  `gradient/NAME` is the norm of what it asks of the generator's image.
+  """
+  total, loss, scalars = jnp.zeros_like(sr), jnp.zeros(()), {}
+  for name, weight in phase.weights:
+    value, pull = jax.vjp(lambda x: reduce(TERMS[name](see(name, x), batch), batch['mask']), sr)  # noqa: B023
+    factor = weight.at(state.step)
+    if name == ADVERSARIAL and state.watch is not None:
+      factor *= state.watch.factor
+    (gradient,) = pull(jnp.asarray(factor, value.dtype))
+    total, loss = total + gradient, loss + factor * value
+    scalars |= {f'term/{name}': value, f'weighted/{name}': factor * value}
+    scalars[f'gradient/{name}'] = optax.tree.norm(gradient)
+  return total, scalars | {'loss': loss}
+
+
+def _finite(scalars: Scalars, *trained: Trainable | None) -> jax.Array:
+  """Tell whether losses, gradients and what became of the parameters are finite."""
+  values = [value for name, value in scalars.items() if name.endswith(('loss', 'grad_norm'))]
+  values += [optax.tree.norm(one.params) for one in trained if one is not None]
+  return jnp.stack([jnp.isfinite(value) for value in values]).all()
+
+
 def select(condition: jax.Array, new: Any, old: Any) -> Any:
   """Choose between two trees by one condition."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def average(ema: Params, params: Params, step: jax.Array, decay: float) -> Params:
+def average(ema: Params, variables: Params, step: jax.Array, decay: float) -> Params:
   """Move the exponential moving average; it starts as a plain mean, or short runs would lag."""
   keep = jnp.minimum(decay, (1 + step) / (10 + step))
-  return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, ema, params)
+  return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, ema, variables)
 
 
 def make_predict(network: nn.Module) -> Callable[[Params, jax.Array], Any]:
   """Build the prediction: variables and images in [0, 1] in, enlarged images out, unclipped."""
   return lambda variables, lr: network.apply(variables, lr, train=False)
-
-
-def make_eval_step(network: nn.Module, *, border: int) -> Callable[..., tuple]:
-  """Build the measurement of whole images: rounded images and their figures.
-
-  RGB is measured by its luma where the high resolution is gray.
-  """
-  predict = make_predict(network)
-
-  def evaluate(variables: Params, lr: jax.Array, hr: jax.Array, levels: jax.Array) -> tuple:
-    sr = metrics.quantise(predict(variables, lr), levels)
-    sr = metrics.luma(sr) if sr.shape[-1] > hr.shape[-1] else sr
-    return sr, metrics.measure(sr, hr, border=border)
-
-  return evaluate

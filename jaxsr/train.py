@@ -1,6 +1,7 @@
 """The loop, and nothing else: evaluate, save, batch, step, log."""
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections import deque
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import pictures, preemption, progress, sharding, workdir
+from jaxsr import pictures, predictor, preemption, progress, sharding, workdir
 from jaxsr.checkpoint import CheckpointError, Checkpoints
 from jaxsr.config import Config
 from jaxsr.data import pipeline, sources
@@ -28,6 +29,10 @@ from jaxsr.progress import Log
 from jaxsr.state import State
 
 AHEAD = 2  # steps that are queued on the device; more would only delay a stop
+
+
+class Collapsed(UserError):
+  """Says that the discriminator has collapsed, where the config asks to stop then."""
 
 
 class Diverged(UserError):
@@ -60,30 +65,48 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   primary = jax.process_index() == 0
   if primary:
     progress.report_sources(train_source, val_source, config.scale)
-  state = checkpoints.restore(experiment.shapes, repair=True) if resumes else experiment.init()
+  if resumes:
+    state = checkpoints.restore(experiment.shapes, repair=True)
+  else:
+    state = _begin(config, experiment)
   start = int(state.step)
-  if start >= config.steps:
+  validated = workdir.Table(folder, step=start).has(start)
+  if start > config.steps or (start == config.steps and validated):
     print(f'{folder} is finished: step {start} of {config.steps}; raise config.steps to go on')
     return 0
   if primary:
     workdir.write_config(folder, configs.to_dict(config))
     progress.introduce(config, state, train_source, val_source, mesh)
-  evaluator = Evaluator(experiment.network, val_source, scale=config.scale)
+  evaluator = Evaluator(experiment.network, val_source, scale=config.scale, gaze=experiment.gaze)
   log = Log(config, folder, start=start, primary=primary)
   batches = _batches(config, train_source, mesh, start=start)
   try:
     step = _loop(config, experiment, state, batches, evaluator, checkpoints, log, stop)
-    if step == config.steps:
+    done = step == config.steps and log.table.has(step)
+    if done:
       log.finish()
   finally:
     batches.close()
     log.close()
-  if step < config.steps:
+  if not done:
     name = stop.signal.name if stop.signal else 'another host'
     saved = ', saved' if step in checkpoints.steps() else ''
     print(f'stopped by {name} at step {step}{saved}; run the same command to go on', flush=True)
     return preemption.EXIT
   return 0
+
+
+def _begin(config: Config, experiment: Experiment) -> State:
+  """Make the first state, from another run's averaged parameters if so configured."""
+  state = experiment.init()
+  if not config.init_from:
+    return state
+  target = experiment.shapes.ema
+  variables, step = predictor.restore(config.init_from, experiment.network, target)
+  if jax.process_index() == 0:
+    print(f'starts from {config.init_from}, step {step}', flush=True)
+  generator = dataclasses.replace(state.generator, **jax.tree.map(jnp.copy, variables))
+  return dataclasses.replace(state, generator=generator, ema=variables)
 
 
 def _batches(
@@ -134,19 +157,21 @@ def _loop(
       due = step % config.eval == 0 or last
       if due and not log.table.has(step):
         _validate(step, state, evaluator, log, stop)
+        state = _look(step, state, experiment, log)
       asked = stop.due(together=step % config.log == 0)
       batch = None
       if not (last or asked):
         begun = time.perf_counter()
         batch = _next(batches, stop)
-        if all(s['loss'].is_ready() for s in queued):  # type: ignore[attr-defined]
+        if all(s['skipped'].is_ready() for s in queued):  # type: ignore[attr-defined]
           waited += time.perf_counter() - begun
       ending = batch is None
       if step > saved and (due or step % config.save == 0 or ending):
         saved = _save(step, state, checkpoints, log, config, must=ending)
       if ending:
         break
-      state, scalars = experiment.step(state, batch)
+      log.stage(step, experiment.plan.at(step).terms)
+      state, scalars = experiment.step(step, state, batch)
       history.append(scalars)
       queued.append(scalars)
       if len(queued) > AHEAD:
@@ -180,10 +205,7 @@ def _next(batches: Generator[dict[str, Any], None, None], stop: Preemption) -> d
 def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Preemption) -> None:
   """Measure the averaged parameters on whole images; a run that is told to stop does not."""
   begun = time.perf_counter()
-  variables = jax.tree.map(
-    lambda x: x.addressable_data(0),
-    {'params': state.ema, 'batch_stats': state.generator.batch_stats},
-  )
+  variables = jax.tree.map(lambda x: x.addressable_data(0), state.ema)
   rows: list[Row] = []
   strips: list[pictures.Example] = []
   failed: list[ImageError] = []
@@ -202,22 +224,41 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
   log.validation(step, rows, strips, seconds=time.perf_counter() - begun)
 
 
+def _look(step: int, state: State, experiment: Experiment, log: Log) -> State:
+  """Ask whether the discriminator has collapsed; the state remembers, so that resuming is exact."""
+  begin = experiment.plan.adversarial
+  if begin is None or state.watch is None or step <= begin or not log.table.has(step):
+    return state
+  watch, text = experiment.alarm.look(state.watch)
+  if text:
+    log.warn(step, text)
+  if text and experiment.alarm.action == 'stop':
+    raise Collapsed(f'step {step}: {text}')
+  watch = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), watch, state.watch)
+  return dataclasses.replace(state, watch=watch)
+
+
 def _save(
   step: int, state: State, checkpoints: Checkpoints, log: Log, config: Config, *, must: bool
 ) -> int:
   """Begin to save, unless the latest steps went wrong and better ones would be dropped for them."""
   in_row = int(state.skipped_in_row)
   _check_row(in_row, step, config)
-  if not bool(_finite(state)):
+  if not _finite(state):
     raise Diverged(f'the state at step {step} is not finite; it was not saved')
   if must or not in_row:
     checkpoints.save(step, state, psnr=log.table.psnr(step))
   return step
 
 
+def _finite(state: State) -> bool:
+  """Look at every array; one program for each shape, as one for all would compile for minutes."""
+  return all(jax.device_get([_all_finite(x) for x in jax.tree.leaves(state)]))
+
+
 @jax.jit
-def _finite(state: State) -> jax.Array:
-  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state)]).all()
+def _all_finite(x: jax.Array) -> jax.Array:
+  return jnp.isfinite(x).all()
 
 
 def _check_row(in_row: int, step: int, config: Config) -> None:

@@ -2,13 +2,17 @@
 
 import os
 
+# Most of a test's time is compilation, so it is not optimised; see also `compiled`.
 os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+  os.environ.get('XLA_FLAGS', '')
+  + ' --xla_force_host_platform_device_count=4'
+  + ' --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -20,6 +24,14 @@ from jaxsr.data.phantom import phantom
 
 flags.FLAGS.mark_as_parsed()
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compiled(tmp_path_factory):
+  """Keep what was compiled for the tests that need the same, in other processes, too."""
+  folder = str(tmp_path_factory.mktemp('compiled'))
+  jax.config.update('jax_compilation_cache_dir', folder)
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
 
 
 @pytest.fixture(scope='session')

@@ -13,28 +13,34 @@ import pytest
 from runs import final, rows, same
 
 ROOT = Path(__file__).resolve().parents[1]
-OVERRIDES = {'steps': 6000, 'eval': 3000, 'save': 250, 'log': 100, 'devices': 1}
-OVERRIDES |= {'data.patch': 8, 'data.margin': 2, 'data.by_error': 0.5, 'data.val_count': 1}
-OVERRIDES |= {'data.phantom.size': 128, 'data.phantom.count': 2, 'data.phantom.val_count': 1}
+SHARED = {'eval': 3000, 'save': 250, 'log': 100, 'devices': 1}
+SHARED |= {'data.patch': 8, 'data.margin': 2, 'data.by_error': 0.5, 'data.val_count': 1}
+SHARED |= {'data.phantom.size': 128, 'data.phantom.count': 2, 'data.phantom.val_count': 1}
+GAN = {'steps': 3000, 'save': 100, 'pretrain.steps': 20, 'start.vgg19': 0, 'batch_size': 2}
+GAN |= {'model.features': 8, 'model.blocks': 1, 'content.vgg19.layer': 'conv1_1'}
+GAN |= {'discriminator.features': 4, 'discriminator.hidden': 8, 'adversarial.noise': 0.05}
+OVERRIDES = {'quickstart': SHARED | {'steps': 6000}, 'srgan': SHARED | GAN}
 RUNS, KILLS = 5, 4
+SECONDS = {'quickstart': (2, 8), 'srgan': (5, 25)}  # to a kill; starting alone takes some
 
 
-def command(folder, workers):
-  overrides = [f'--config.{name}={value}' for name, value in OVERRIDES.items()]
+def command(name, folder, workers):
+  overrides = [f'--config.{key}={value}' for key, value in OVERRIDES[name].items()]
   return [
     sys.executable,
     str(ROOT / 'main.py'),
-    '--config=configs/quickstart.py:smoke',
+    f'--config=configs/{name}.py:smoke',
     f'--workdir={folder}',
     f'--config.data.workers={workers}',
     *overrides,
   ]
 
 
-def start(folder, workers):
+def start(name, folder, workers):
+  # what is compiled is kept (see conftest), or a run would always be killed while it compiles
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   return subprocess.Popen(
-    command(folder, workers),
+    command(name, folder, workers),
     cwd=ROOT,
     env=environment,
     start_new_session=True,
@@ -44,26 +50,28 @@ def start(folder, workers):
   )
 
 
-def finish(folder, workers):
-  process = start(folder, workers)
-  _, error = process.communicate(timeout=300)
+def finish(name, folder, workers):
+  process = start(name, folder, workers)
+  _, error = process.communicate(timeout=600)
   assert process.returncode == 0, error
 
 
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('whole')
-  finish(folder, workers=0)
-  return folder
+@pytest.fixture(scope='module', params=OVERRIDES)
+def whole(tmp_path_factory, request):
+  """Run without interruption; give the config's name and the folder."""
+  folder = tmp_path_factory.mktemp(request.param)
+  finish(request.param, folder, workers=0)
+  return request.param, folder
 
 
 @pytest.fixture
-def config():
-  spec = importlib.util.spec_from_file_location('quickstart', ROOT / 'configs' / 'quickstart.py')
+def config(whole):
+  name = whole[0]
+  spec = importlib.util.spec_from_file_location(name, ROOT / 'configs' / f'{name}.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config('smoke')
-  config.update_from_flattened_dict(OVERRIDES)
+  config.update_from_flattened_dict(OVERRIDES[name])
   return config
 
 
@@ -72,23 +80,24 @@ def config():
 def test_random_kills_change_nothing(whole, config, tmp_path, number):
   """Kill the process group at random, from its start to well into its steps; then let it end."""
   rng, workers = np.random.default_rng(number), 2 * (number % 2)
+  name, uninterrupted = whole
   for _ in range(KILLS):
-    process = start(tmp_path, workers)
-    time.sleep(rng.uniform(2, 8))
+    process = start(name, tmp_path, workers)
+    time.sleep(rng.uniform(*SECONDS[name]))
     assert process.poll() is None, 'it was done before its time came; give it more steps'
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-  finish(tmp_path, workers)
-  assert same(final(config, tmp_path), final(config, whole))
+  finish(name, tmp_path, workers)
+  assert same(final(config, tmp_path), final(config, uninterrupted))
   names = ('step', 'psnr', 'ssim', 'psnr_centre')
   table = lambda folder: [[row[name] for name in names] for row in rows(folder)]
-  assert table(tmp_path) == table(whole)
+  assert table(tmp_path) == table(uninterrupted)
   assert not list((tmp_path / 'checkpoints').glob('*.bad*'))
 
 
 @pytest.mark.slow
 def test_a_killed_trainer_leaves_no_worker_behind(tmp_path):
-  process = start(tmp_path, workers=2)
+  process = start('quickstart', tmp_path, workers=2)
   while not (tmp_path / 'checkpoints').is_dir():
     assert process.poll() is None
   tasks = Path(f'/proc/{process.pid}/task').glob('*/children')

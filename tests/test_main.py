@@ -22,6 +22,7 @@ LONG = [
   'span',
   'srcnn',
   'srdensenet',
+  'srgan',
   'srresnet',
   'swift_srgan',
   'swinir',

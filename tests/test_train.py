@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from jaxsr import config as configs
 from jaxsr import predictor, preemption, workdir
+from jaxsr import train as train_module
 from jaxsr.errors import UserError
 from jaxsr.train import Diverged, train
 
@@ -241,4 +242,20 @@ def test_two_hosts_end_where_one_does(finished, tmp_path):
   assert [host.returncode for host in hosts] == [0, 0], outputs
   a, b = final(config, tmp_path), final(config, folder)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), a.ema, b.ema)
+  assert [row['step'] for row in rows(tmp_path)] == ['0', '2', '4']
+
+
+def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(tiny, tmp_path, monkeypatch):
+  original = train_module._validate
+
+  def stopped(step, state, evaluator, log, stop):
+    if step == tiny.steps:
+      stop.signal = signal.SIGTERM
+    original(step, state, evaluator, log, stop)
+
+  monkeypatch.setattr(train_module, '_validate', stopped)
+  assert train(tiny, tmp_path) == preemption.EXIT
+  assert [row['step'] for row in rows(tmp_path)] == ['0', '2']
+  monkeypatch.setattr(train_module, '_validate', original)
+  assert train(tiny, tmp_path) == 0
   assert [row['step'] for row in rows(tmp_path)] == ['0', '2', '4']

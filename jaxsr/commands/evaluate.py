@@ -3,14 +3,28 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from jaxsr import __version__, evaluate, pictures, predictor
+from jaxsr import __version__, evaluate, experiment, pictures, predictor
+from jaxsr import config as configs
 from jaxsr.commands import report
 from jaxsr.data import sources
 from jaxsr.data.images import ImageError
 from jaxsr.errors import UserError, brief
 from jaxsr.files import make_folder
+
+FIGURES = (
+  ('PSNR', 'psnr', 3),
+  ('SSIM', 'ssim', 4),
+  ('  centre', 'psnr_centre', 3),
+  ('  centre', 'ssim_centre', 4),
+  ('  pooled', 'psnr_pooled', 3),
+  ('  uncropped', 'psnr_uncropped', 3),
+  ('MS-SSIM', 'ms_ssim', 4),
+  ('LR consistency', 'consistency', 3),
+  ('high frequencies', 'high_frequency', 4),
+  ('feature distance', 'feature_distance', 4),
+)
 
 
 @dataclass(frozen=True)
@@ -29,11 +43,18 @@ class Evaluate:
   """The scale of an interpolation (default 4); a run knows its own."""
   step: str = 'latest'
   """The checkpoint of the run: 'latest', 'best' or a step."""
+  features: Literal['mobilenet_v2', 'vgg16', 'vgg19'] | None = None
+  """A feature network whose distance between output and truth is measured, too."""
+  feature_layer: str | None = None
+  """Its layer (default: that of `config.content`)."""
+  feature_weights: str = ''
+  """Its weights, safetensors or npz; by default the published ones, which are fetched once."""
   debug: bool = False
   """Show where an error was raised."""
 
   def run(self) -> int:
     """Measure, write and print; return the exit code."""
+    gaze = self._gaze()
     model = predictor.load(self.checkpoint, scale=self.scale, step=self.step)
     channels = 3 if self.protocol == 'luma' else model.channels
     source = sources.Folder(self.data, channels=channels)
@@ -43,7 +64,9 @@ class Evaluate:
         f'{len(uneven)} images are cut to a multiple of {model.scale}: {brief(uneven)}',
         file=sys.stderr,
       )
-    evaluator = evaluate.Evaluator(model.network, source, scale=model.scale, protocol=self.protocol)
+    evaluator = evaluate.Evaluator(
+      model.network, source, scale=model.scale, protocol=self.protocol, gaze=gaze
+    )
     rows, indices, failed = self._measure(model, evaluator, source)
     summary = evaluate.summarise(rows) | {
       'failed': [str(error) for error in failed],
@@ -51,6 +74,7 @@ class Evaluate:
       'parameters': model.parameters,
       'scale': model.scale,
       'protocol': self.protocol,
+      'features': None if gaze is None else f'{self.features}/{gaze[0].module.layer}',
       'checkpoint_step': model.step,
       'version': __version__,
     }
@@ -63,6 +87,13 @@ class Evaluate:
     evaluate.write(self.output, rows, summary, pictures.contact_sheet(examples))
     _print_summary(summary)
     return report.failures(failed, 'left out')
+
+  def _gaze(self) -> tuple[Any, Any] | None:
+    if self.features is None:
+      return None
+    options = configs.base().content[self.features]
+    options.update(weights=self.feature_weights, layer=self.feature_layer or options.layer)
+    return experiment.load_lens(self.features, options, 'float32')
 
   def _measure(
     self, model: predictor.Predictor, evaluator: evaluate.Evaluator, source: sources.Folder
@@ -86,16 +117,11 @@ def _print_summary(summary: evaluate.Row) -> None:
     f'{summary["network"]}{step}, x{summary["scale"]}, protocol {summary["protocol"]}, '
     f'{summary["n"]} images'
   )
-  line = '{:12s} {:>15s} {:>9s} {:>8s}'.format
+  line = '{:17s} {:>15s} {:>9s} {:>8s}'.format
   print(line('', summary['network'][:15], 'bicubic', 'gain'))
-  for label, name, digits in (
-    ('PSNR', 'psnr', 3),
-    ('SSIM', 'ssim', 4),
-    ('  centre', 'psnr_centre', 3),
-    ('  centre', 'ssim_centre', 4),
-    ('  pooled', 'psnr_pooled', 3),
-    ('  uncropped', 'psnr_uncropped', 3),
-  ):
+  for label, name, digits in FIGURES:
+    if summary.get(name) is None:
+      continue
     ours, bicubic = summary[name], summary[f'bicubic_{name}']
     number = f'{{:.{digits}f}}'.format
     print(line(label, number(ours), number(bicubic), f'{ours - bicubic:+.{digits}f}'))

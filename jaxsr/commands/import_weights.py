@@ -84,11 +84,7 @@ class Import:
     """Write what a run's folder holds, as far as inference needs it."""
     origin = {'weights': self.weights.name, 'sha256': manifest.digest(self.weights)}
     origin |= {'naming': found.naming, 'layout': found.layout}
-    variables = jax.tree.map(jnp.asarray, found.variables)
-    state = {
-      'ema': variables['params'],
-      'generator': {'batch_stats': variables.get('batch_stats', {})},
-    }
+    state = {'ema': jax.tree.map(jnp.asarray, found.variables)}
     with new_folder(self.output) as folder:
       workdir.write_config(folder, configs.to_dict(config), origin=origin)
       checkpoints = Checkpoints(folder / 'checkpoints')

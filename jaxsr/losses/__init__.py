@@ -2,6 +2,9 @@
 
 A term is a pure function of `Outputs` and the batch. It returns one value for each element
 (b h w c), which the objective averages over the batch's mask, or one for each image (b,).
+
+`CONTENT` terms need the features of the network that they are named after, `adversarial` a
+discriminator's logits; the step computes what the chosen terms need.
 """
 
 from collections.abc import Callable
@@ -10,22 +13,73 @@ import jax
 from flax import struct
 from jaxtyping import Array, Float
 
-from jaxsr.losses import pixel
+from jaxsr.losses import adversarial, content, pixel, structure
 
 Batch = dict[str, jax.Array]
+
+ADVERSARIAL = 'adversarial'
+CONTENT = ('mobilenet_v2', 'vgg16', 'vgg19')
+
+
+@struct.dataclass
+class Judged:
+  """A discriminator's logits, and the form of the adversarial loss."""
+
+  real: Float[Array, 'b 1']
+  fake: Float[Array, 'b 1']
+  form: str = struct.field(pytree_node=False)
+
+
+@struct.dataclass
+class Compared:
+  """The features of both images, and the distance to take."""
+
+  sr: Float[Array, 'b y x f']
+  hr: Float[Array, 'b y x f']
+  distance: str = struct.field(pytree_node=False)
 
 
 @struct.dataclass
 class Outputs:
-  """What the step computed for the terms."""
+  """What the step computed for the terms: `sr`, and for those that ask, what was made of it.
+
+  `patch` is `sr` without its margin, as `batch['patch']` is of the high resolution.
+  """
 
   sr: Float[Array, 'b h w c']
+  patch: Float[Array, 'b ph pw c']
+  judged: Judged | None = None
+  features: dict[str, Compared] = struct.field(default_factory=dict)
 
 
 Term = Callable[[Outputs, Batch], jax.Array]
 
+
+def _adversarial(outputs: Outputs, batch: Batch) -> jax.Array:
+  judged = outputs.judged
+  assert judged is not None
+  return adversarial.deceive(judged.real, judged.fake, form=judged.form)
+
+
+def _content(name: str) -> Term:
+  def term(outputs: Outputs, batch: Batch) -> jax.Array:
+    found = outputs.features[name]
+    return content.content(found.sr, found.hr, distance=found.distance)
+
+  return term
+
+
 TERMS: dict[str, Term] = {
+  'adversarial': _adversarial,
   'charbonnier': lambda outputs, batch: pixel.charbonnier(outputs.sr, batch['hr']),
+  'frequency': lambda outputs, batch: structure.frequency(outputs.patch, batch['patch']),
+  'gradient': lambda outputs, batch: structure.gradient(outputs.patch, batch['patch']),
   'l1': lambda outputs, batch: pixel.l1(outputs.sr, batch['hr']),
+  'mobilenet_v2': _content('mobilenet_v2'),
   'mse': lambda outputs, batch: pixel.mse(outputs.sr, batch['hr']),
+  'ssim': lambda outputs, batch: structure.ssim(outputs.patch, batch['patch']),
+  'tv': lambda outputs, batch: structure.tv(outputs.patch),
+  'tv_squared': lambda outputs, batch: structure.tv_squared(outputs.patch),
+  'vgg16': _content('vgg16'),
+  'vgg19': _content('vgg19'),
 }

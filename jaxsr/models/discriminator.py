@@ -5,6 +5,8 @@ the dense layer reads them row, column, channel. PyTorch's reads channel, row, c
 weights are permuted on import. The sigmoid is the loss's.
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -41,33 +43,42 @@ class Discriminator(nn.Module):
   """Halve the image four times by normalised convolutions, then judge it.
 
   The defaults are SRGAN's (Ledig et al., CVPR 2017). `separable=True` is Swift-SRGAN's (Krishnan &
-  Krishnan, 2021), whose convolutions before a BatchNorm have no bias.
+  Krishnan, 2021), whose convolutions before a BatchNorm have no bias. `norm` is 'batch', 'none', or
+  'spectral', which divides each kernel by its largest singular value (Miyato et al., ICLR 2018).
   """
+
+  OPTIONS: ClassVar[tuple[str, ...]] = ('features', 'hidden', 'separable', 'norm')
+  NORMS: ClassVar[tuple[str, ...]] = ('batch', 'spectral', 'none')
 
   features: int = 64
   hidden: int = 1024
   separable: bool = False
+  norm: str = 'batch'
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, image: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b 1']:
     x = image
     for i in range(BLOCKS):
-      x = self._conv(x, i)
-      if i:
+      x = self._apply(self._conv(i), x, train)
+      if i and self.norm == 'batch':
         x = batch_norm(use_running_average=not train, dtype=self.dtype, name=f'norm_{i}')(x)
       x = nn.leaky_relu(x, 0.2)
       self.sow('features', 'trunk', x)
-    return self._judge(x)
+    x = adaptive_average_pool(x.astype(jnp.float32), CELLS).reshape(x.shape[0], -1)
+    x = self._apply(nn.Dense(self.hidden, dtype=self.dtype, name='dense_0'), x, train)
+    x = nn.leaky_relu(x, 0.2).astype(jnp.float32)
+    return self._apply(nn.Dense(1, name='dense_1'), x, train)
 
-  def _conv(self, x: Float[Array, 'b h w c'], i: int) -> Float[Array, 'b hs ws d']:
+  def _conv(self, i: int) -> nn.Module:
     """Make a block of width 64, 64, 128, 128, ... and stride 1, 2, 1, 2, ..."""
     width, stride, name = self.features * 2 ** (i // 2), 1 + i % 2, f'conv_{i}'
+    biased = i == 0 or self.norm != 'batch'
     if self.separable:
-      return SeparableConv(width, 3, stride, use_bias=i == 0, dtype=self.dtype, name=name)(x)
-    return nn.Conv(width, (3, 3), strides=stride, padding=1, dtype=self.dtype, name=name)(x)
+      return SeparableConv(width, 3, stride, use_bias=biased, dtype=self.dtype, name=name)
+    return nn.Conv(width, (3, 3), strides=stride, padding=1, dtype=self.dtype, name=name)
 
-  def _judge(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b 1']:
-    x = adaptive_average_pool(x.astype(jnp.float32), CELLS)
-    x = nn.Dense(self.hidden, dtype=self.dtype, name='dense_0')(x.reshape(x.shape[0], -1))
-    return nn.Dense(1, name='dense_1')(nn.leaky_relu(x, 0.2).astype(jnp.float32))
+  def _apply(self, layer: nn.Module, x: Array, train: bool) -> Array:
+    if self.norm == 'spectral':
+      return nn.SpectralNorm(layer, name=f'spectral_{layer.name}')(x, update_stats=train)
+    return layer(x)

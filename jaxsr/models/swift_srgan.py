@@ -24,6 +24,7 @@ class SeparableConv(nn.Module):
   kernel: int
   stride: int = 1
   use_bias: bool = True
+  mix_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -40,7 +41,12 @@ class SeparableConv(nn.Module):
       name='depthwise',
     )(x)
     return nn.Conv(
-      self.features, (1, 1), use_bias=self.use_bias, dtype=self.dtype, name='pointwise'
+      self.features,
+      (1, 1),
+      use_bias=self.use_bias,
+      kernel_init=self.mix_init,
+      dtype=self.dtype,
+      name='pointwise',
     )(x)
 
 
@@ -69,7 +75,8 @@ class SwiftSRGAN(nn.Module):
 
   The generator of Swift-SRGAN. A PReLU has one slope for each channel, and what stands before a
   BatchNorm has no bias. The authors' code makes `scale // 2` stages, which is x16 for scale 8;
-  here scale 8 has three stages and scale 3 one.
+  here scale 8 has three stages and scale 3 one. `bicubic_skip=True`, not the paper's, adds the
+  result, in (-1, 1), to a bicubic upsampling and starts the last convolution at zero.
   """
 
   WIDTH: ClassVar[tuple[str, ...]] = ('features',)
@@ -79,6 +86,7 @@ class SwiftSRGAN(nn.Module):
   channels: int = 1
   features: int = 64
   blocks: int = 16
+  bicubic_skip: bool = False
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -91,8 +99,10 @@ class SwiftSRGAN(nn.Module):
     x = SeparableConv(self.features, 3, use_bias=False, dtype=self.dtype, name='body')(x)
     self.param('unused_slope', _slope, (self.features,))  # as in the blocks
     x = shallow + batch_norm(use_running_average=not train, dtype=self.dtype, name='norm')(x)
-    x = SeparableConv(self.channels, 9, name='tail')(self._enlarge(x).astype(jnp.float32))
-    return (jnp.tanh(x) + 1) / 2
+    init = nn.initializers.zeros if self.bicubic_skip else nn.initializers.lecun_normal()
+    tail = SeparableConv(self.channels, 9, mix_init=init, name='tail')
+    x = jnp.tanh(tail(self._enlarge(x).astype(jnp.float32)))
+    return ops.upsample(lr, self.scale) + x if self.bicubic_skip else (x + 1) / 2
 
   def _enlarge(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw f']:
     for i, factor in enumerate(shuffle_stages(self.scale)):

@@ -1,0 +1,140 @@
+"""GANs beside what they started from: a table, a strip of crops, and the curves of a run.
+
+python -m benchmarks.gan --data NIH/val --output runs/gan --feature-weights FILE \\
+    --runs bicubic=bicubic 'pixel stage=runs/srgan@20000' 'SRGAN=runs/srgan' --curves runs/srgan
+
+A run is `LABEL=CHECKPOINT` or `LABEL=CHECKPOINT@STEP`. Crops are those of the film that is the
+median of the last run by PSNR, at the place where bicubic errs most.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from PIL import Image, ImageDraw, ImageFont
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from jaxsr import config as configs
+from jaxsr import evaluate, experiment, pictures, predictor
+from jaxsr.data import images, sources
+from jaxsr.files import make_folder, write_json, write_text
+
+COLUMNS = {
+  'psnr': ('PSNR', 3),
+  'ssim': ('SSIM', 4),
+  'psnr_centre': ('PSNR, centre', 3),
+  'ms_ssim': ('MS-SSIM', 4),
+  'high_frequency': ('high frequencies', 3),
+  'feature_distance': ('feature distance', 4),
+  'consistency': ('LR consistency', 2),
+  'images_below_bicubic': ('below bicubic', 0),
+}
+SIDE = 160  # pixels of the high resolution in a crop
+
+
+def main(
+  data: Path,
+  output: Path,
+  runs: tuple[str, ...],
+  feature_weights: Path,
+  features: str = 'mobilenet_v2',
+  layer: str = 'block_5',
+  films: int = 0,
+  curves: tuple[Path, ...] = (),
+) -> None:
+  """Measure each run on the films of a folder (0: all) and draw what came out."""
+  make_folder(output)
+  options = configs.base().content[features]
+  options.update(weights=str(feature_weights), layer=layer)
+  gaze = experiment.load_lens(features, options, 'float32')
+  found = {}
+  for run in runs:
+    label, _, place = run.partition('=')
+    checkpoint, _, step = place.partition('@')
+    found[label] = _measure(predictor.load(checkpoint, step=step or 'latest'), data, films, gaze)
+    print(label, {k: round(found[label][0][k], 4) for k in COLUMNS}, flush=True)
+  write_json(output / 'summary.json', {label: summary for label, (summary, _, _) in found.items()})
+  write_text(output / 'table.md', _table(found))
+  _, rows, _ = list(found.values())[-1]
+  median = evaluate.ranks(rows)['median']
+  examples = {label: make(median) for label, (_, _, make) in found.items()}
+  images.write(output / 'crops.png', _strip(examples))
+  for folder in curves:
+    _draw(folder, output / f'{folder.name}.png')
+
+
+def _measure(model: predictor.Predictor, data: Path, films: int, gaze: Any) -> tuple:
+  source: sources.Source = sources.Folder(data, channels=model.channels)
+  source = sources.Subset(source, films) if films else source
+  evaluator = evaluate.Evaluator(model.network, source, scale=model.scale, gaze=gaze)
+  rows = [evaluator.measure(model.variables, i)[0] for i in range(len(source))]
+  return evaluate.summarise(rows), rows, lambda i: evaluator.measure(model.variables, i)[1]
+
+
+def _table(found: dict[str, tuple]) -> str:
+  heads = ['', *(title for title, _ in COLUMNS.values())]
+  lines = [f'| {" | ".join(heads)} |', f'|{" --- |" * len(heads)}']
+  for label, (summary, _, _) in found.items():
+    cells = [f'{summary[name]:.{digits}f}' for name, (_, digits) in COLUMNS.items()]
+    lines.append(f'| {" | ".join([label, *cells])} |')
+  return '\n'.join(lines) + '\n'
+
+
+def _strip(examples: dict[str, pictures.Example]) -> np.ndarray:
+  """Lay one crop of each run side by side, the true film first, enlarged twice."""
+  first = next(iter(examples.values()))
+  row, column, side = pictures.detail(first)
+  middle = [start + (side - SIDE) // 2 for start in (row, column)]
+  window = np.s_[middle[0] : middle[0] + SIDE, middle[1] : middle[1] + SIDE]
+  cells = {'HR': first.hr, 'bicubic': first.bicubic}
+  cells |= {label: example.sr for label, example in examples.items() if label != 'bicubic'}
+  gap, line, large = 6, 22, 2 * SIDE
+  sheet = Image.new('RGB', (len(cells) * (large + gap) + gap, large + line + gap), 'white')
+  draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+  for i, (label, image) in enumerate(cells.items()):
+    crop = np.rint(np.clip(image[window].mean(axis=2), 0, 1) * 255).astype(np.uint8)
+    left = gap + i * (large + gap)
+    draw.text((left, 2), label, fill='black', font=font)
+    resized = Image.fromarray(crop).resize((large, large), Image.Resampling.NEAREST)
+    sheet.paste(resized.convert('RGB'), (left, line))
+  return np.asarray(sheet)
+
+
+def _draw(folder: Path, path: Path) -> None:
+  """Draw how a run went, from its event files."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  events = EventAccumulator(str(folder), size_guidance={'scalars': 0}).Reload()
+  tags = events.Tags()['scalars']
+  curve = lambda tag: tuple(zip(*((e.step, e.value) for e in events.Scalars(tag)), strict=True))  # noqa: E731
+  panels = {
+    "discriminator's accuracy": ['discriminator/accuracy'],
+    'logits': ['discriminator/logit_real', 'discriminator/logit_fake'],
+    'gradient norm at the image': [t for t in tags if t.startswith('gradient/')],
+    'PSNR of validation, dB': ['val/psnr', 'val/bicubic_psnr', 'val/psnr_centre'],
+    'high frequencies, parts of the true': ['val/high_frequency', 'val/bicubic_high_frequency'],
+    'feature distance': ['val/feature_distance', 'val/bicubic_feature_distance'],
+  }
+  figure, axes = pyplot.subplots(2, 3, figsize=(15, 7), layout='constrained')
+  for axis, (title, names) in zip(axes.flat, panels.items(), strict=True):
+    for name in names:
+      if name in tags:
+        axis.plot(*curve(name), label=name.partition('/')[2])
+    axis.set_title(title)
+    axis.set_xlabel('step')
+    if title.startswith('gradient'):
+      axis.set_yscale('log')
+    if title.startswith("discriminator's"):
+      axis.set_ylim(0.4, 1.02)
+      axis.axhspan(0.55, 0.95, alpha=0.1)
+    axis.legend(fontsize=8)
+  figure.suptitle(folder.name)
+  figure.savefig(path, dpi=80)
+
+
+if __name__ == '__main__':
+  tyro.cli(main)

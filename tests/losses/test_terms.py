@@ -1,0 +1,87 @@
+"""Every term reaches the generator, by the very functions that the step is made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsr import experiment, metrics, sharding, step
+from jaxsr.data import pipeline
+from jaxsr.features import weights
+from jaxsr.losses import ADVERSARIAL, TERMS
+from jaxsr.losses.adversarial import FORMS
+
+CASES = [(name, {}) for name in TERMS if name != ADVERSARIAL]
+CASES += [(ADVERSARIAL, {'adversarial.form': form}) for form in FORMS]
+CASES += [(ADVERSARIAL, {'discriminator.norm': norm}) for norm in ('spectral', 'none')]
+CASES += [('vgg19', {'content.vgg19.activated': False, 'content.vgg19.distance': 'l1'})]
+CASES += [('vgg16', {'content.vgg16.distance': 'relative'})]
+LAYERS = {'vgg16': 'conv1_2', 'vgg19': 'conv1_2', 'mobilenet_v2': 'block_1'}
+STEPS = (1e-4, 1e-3, 1e-2, 1e-1)  # too small a one drowns in rounding, too large one bends
+
+
+def assemble(config, name, options):
+  """Build a run on one term."""
+  config.loss = {term: 1.0 * (term == name) for term in TERMS}
+  for term, layer in LAYERS.items():
+    config.content[term].update(layer=layer, weights=weights.RANDOM)
+  config.discriminator.update(features=4, hidden=8)
+  config.optimizer.warmup = 0
+  config.update_from_flattened_dict(options)
+  return experiment.assemble(config, sharding.make_mesh(1))
+
+
+@pytest.fixture
+def raw(rng):
+  """Draw a batch as it comes from the pipeline."""
+  return {
+    'lr': rng.integers(0, 256, (3, 12, 12, 1), np.uint8),
+    'hr': rng.integers(0, 256, (3, 48, 48, 1), np.uint8),
+    'mask': np.ones((3, 48, 48, 1), np.uint8),
+  }
+
+
+@pytest.mark.parametrize(('name', 'options'), CASES, ids=str)
+def test_gradient_at_the_generator_equals_finite_differences(tiny, raw, name, options):
+  """The gradient that the step sends through the generator, against differences of the term."""
+  built = assemble(tiny, name, options)
+  state, batch = built.init(), pipeline.normalise(jax.tree.map(jnp.asarray, raw))
+  batch['patch'] = metrics.shave(batch['hr'], built.parts.margin)
+  sr = built.network.apply(state.generator.variables, batch['lr'], train=False)
+
+  def eye():
+    key = jax.random.key(1)
+    return step._make_eye(built.parts, state.discriminator, batch, built.frozen, key, state.step)
+
+  weigh = jax.jit(lambda sr: step._weigh(built.plan.at(0), eye(), sr, batch, state))
+  loss = jax.jit(lambda sr: step.reduce(TERMS[name](eye()(name, sr), batch), batch['mask']))
+  gradient, scalars = weigh(sr)
+  norm = float(jnp.linalg.norm(gradient))
+  assert norm > 1e-6
+  assert scalars[f'gradient/{name}'] == pytest.approx(norm, rel=1e-5)
+  assert scalars[f'term/{name}'] == pytest.approx(float(loss(sr)), rel=1e-5)
+  # along the gradient itself the slope is its norm: no sample of directions can miss it
+  direction = gradient / norm
+  found = [float(loss(sr + h * direction) - loss(sr - h * direction)) / (2 * h) for h in STEPS]
+  assert min(abs(slope / norm - 1) for slope in found) < 0.02, (found, norm)
+
+
+@pytest.mark.parametrize('name', TERMS)
+def test_each_term_moves_the_generator(tiny, raw, name):
+  built = assemble(tiny, name, {})
+  state = built.init()
+  before = jax.device_get(state.generator.params)
+  state, scalars = built.step(0, state, sharding.put(raw, sharding.make_mesh(1)))
+  after = jax.device_get(state.generator.params)
+  assert scalars['grad_norm'] > 0
+  assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True))
+
+
+@pytest.mark.parametrize('name', TERMS)
+def test_a_term_that_is_cut_off_is_noticed(tiny, raw, monkeypatch, name):
+  """The check above fails where a term's gradient is stopped, as in the public chest X-ray GANs."""
+  whole = TERMS[name]
+  cut = lambda outputs, batch: jax.lax.stop_gradient(whole(outputs, batch))
+  monkeypatch.setitem(TERMS, name, cut)
+  with pytest.raises(AssertionError, match='> 1e-06'):
+    test_gradient_at_the_generator_equals_finite_differences(tiny, raw, name, {})
