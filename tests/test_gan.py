@@ -136,11 +136,13 @@ def test_a_step_that_is_not_finite_keeps_both_sides(gan, batch):
 @pytest.mark.parametrize(
   'options',
   [
-    {'adversarial.r1': 10.0},
-    {'adversarial.noise': 0.1, 'adversarial.noise_steps': 4},
+    {'adversarial.r1': 10.0, 'adversarial.noise': 0.1, 'adversarial.noise_steps': 4},
     {'discriminator.norm': 'spectral', 'adversarial.form': 'hinge'},
-    {'discriminator.separable': True, 'adversarial.form': 'relativistic'},
-    {'precision': 'bfloat16'},
+    {
+      'discriminator.separable': True,
+      'adversarial.form': 'relativistic',
+      'precision': 'bfloat16',
+    },
   ],
   ids=str,
 )
