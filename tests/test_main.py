@@ -14,7 +14,8 @@ from runs import rows
 from jaxsr.data import images
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+GANS = ['srgan', 'swift_srgan']
+CONFIGS = sorted({path.stem for path in (ROOT / 'configs').glob('*.py')} - set(GANS))
 LONG = [
   'rcan',
   'rdn',
@@ -22,9 +23,7 @@ LONG = [
   'span',
   'srcnn',
   'srdensenet',
-  'srgan',
   'srresnet',
-  'swift_srgan',
   'swinir',
   'vdsr',
 ]
@@ -65,6 +64,20 @@ def test_every_config_learns_something(name, tmp_path):
   below = [max(0.0, float(row['bicubic_psnr']) - float(row['psnr'])) for row in (first, last)]
   assert float(last['psnr']) > float(first['psnr'])
   assert below[1] <= below[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', GANS)
+def test_every_gan_runs_both_stages(name, tmp_path):
+  """A discriminator and random features lower no error: they may only cost little of it."""
+  code, out, err, _ = main(f'--config=configs/{name}.py:smoke', f'--workdir={tmp_path}')
+  assert code == 0, err
+  assert 'step 20: from here on adversarial, ' in out
+  assert 'RANDOM weights' in out
+  assert 'finished at step 40' in out
+  assert 'Warning' not in err
+  _, pixel, last = rows(tmp_path)
+  assert float(last['psnr']) > float(pixel['psnr']) - 0.1
 
 
 def test_sigterm_saves_and_leaves_with_75(tmp_path):
