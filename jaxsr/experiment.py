@@ -25,9 +25,8 @@ from jaxsr.step import Parts, Scalars, make_train_step
 
 
 class Experiment(NamedTuple):
-  """A network and what trains it; `frozen` are the variables of the feature networks."""
+  """What a run is made of; `frozen` are the variables of the feature networks."""
 
-  network: Any
   init: Any  # () -> State, jitted
   shapes: State  # with shardings
   parts: Parts
@@ -35,6 +34,11 @@ class Experiment(NamedTuple):
   frozen: dict[str, Any]
   alarm: Alarm
   compiled: Callable[[Phase], Any]
+
+  @property
+  def network(self) -> Any:
+    """Give the generator's network."""
+    return self.parts.generator.network
 
   @property
   def gaze(self) -> tuple[Lens, Any] | None:
@@ -84,7 +88,6 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
     return programs[phase]
 
   return Experiment(
-    network=parts.generator.network,
     init=jax.jit(make, out_shardings=everywhere, compiler_options=_quickly()),
     shapes=jax.tree.map(placed, shapes),
     parts=parts,
@@ -118,8 +121,7 @@ def _quickly() -> dict[str, Any]:
 
 def _generator(config: Config, plan: Plan) -> Learner:
   options = dict(config.optimizer)
-  main = -(-(config.steps - plan.pretrain) // plan.generator_every)
-  stages = [(options.pop('learning_rate'), main)]
+  stages = [(options.pop('learning_rate'), plan.updates(config.steps)[0])]
   if plan.pretrain:
     stages.insert(0, (config.pretrain.learning_rate, plan.pretrain))
   return Learner(configs.build_network(config), *optimizer.make_optimizer(stages, **options))
@@ -130,8 +132,7 @@ def _adversary(config: Config, plan: Plan) -> Adversary | None:
     return None
   options = dict(config.discriminator)
   settings = dict(options.pop('optimizer'))
-  updates = max(1, -(-(config.steps - plan.adversarial) // plan.discriminator_every))
-  stages = [(settings.pop('learning_rate'), updates)]
+  stages = [(settings.pop('learning_rate'), plan.updates(config.steps)[1])]
   network = Discriminator(**options, dtype=PRECISIONS[config.precision])
   return Adversary(
     learner=Learner(network, *optimizer.make_optimizer(stages, **settings)),

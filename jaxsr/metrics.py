@@ -98,9 +98,8 @@ def high_energy(image: Images, *, scale: int) -> Float[Array, ' b']:
   spectrum = jnp.fft.rfft2((image - mean) * window, axes=(1, 2), norm='ortho')
   rows, columns = jnp.fft.fftfreq(image.shape[1]), jnp.fft.rfftfreq(image.shape[2])
   beyond = jnp.hypot(rows[:, None], columns) > 0.5 / scale
-  twice = jnp.where(
-    (columns == 0) | (columns == 0.5), 1.0, 2.0
-  )  # rfft leaves out the mirrored half
+  # rfft2 leaves out the mirrored half
+  twice = jnp.where((columns == 0) | (columns == 0.5), 1.0, 2.0)
   weight = (beyond * twice)[..., None]
   return (jnp.square(jnp.abs(spectrum)) * weight).sum((1, 2, 3))
 

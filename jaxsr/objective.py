@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsr.errors import UserError, nearest
@@ -67,6 +68,14 @@ class Plan(NamedTuple):
       step % every == 0 for every in (self.generator_every, self.discriminator_every)
     )
     return Phase(weights, generator or not discriminator, discriminator)
+
+  def updates(self, steps: int) -> tuple[int, int]:
+    """Count a run's updates: of the generator in the main stage, and of the discriminator."""
+    begin = steps if self.adversarial is None else min(self.adversarial, steps)
+    number = np.arange(begin, steps)
+    discriminator = number % self.discriminator_every == 0
+    generator = (number % self.generator_every == 0) | ~discriminator
+    return begin - self.pretrain + int(generator.sum()), int(discriminator.sum())
 
 
 def make_plan(

@@ -21,6 +21,17 @@ def four_steps(config):
   return config
 
 
+def run(config, batch, *, devices=1, steps=1):
+  """Take steps on one batch; return the last state and the scalars of each."""
+  mesh = sharding.make_mesh(devices)
+  built = assemble(config, mesh)
+  state, found = built.init(), []
+  for number in range(steps):
+    state, scalars = built.step(number, state, sharding.put(batch, mesh))
+    found.append(jax.device_get(scalars))
+  return jax.device_get(state), found
+
+
 def final(config, folder):
   """Restore the last state of a run."""
   run = assemble(config, sharding.make_mesh(config.devices))

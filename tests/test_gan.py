@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import final, rows, same
+from runs import final, rows, run, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_train import stop_at
 
@@ -32,16 +32,6 @@ def batch(rng):
   hr = rng.integers(0, 256, (4, 48, 48, 1), np.uint8)
   lr = rng.integers(0, 256, (4, 12, 12, 1), np.uint8)
   return {'lr': lr, 'hr': hr, 'mask': np.ones((4, 48, 48, 1), np.uint8)}
-
-
-def run(config, batch, *, devices=1, steps=1):
-  mesh = sharding.make_mesh(devices)
-  built = assemble(config, mesh)
-  state, found = built.init(), []
-  for number in range(steps):
-    state, scalars = built.step(number, state, sharding.put(batch, mesh))
-    found.append(jax.device_get(scalars))
-  return jax.device_get(state), found
 
 
 def moved(a, b):

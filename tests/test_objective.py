@@ -57,6 +57,24 @@ def test_ratio_of_updates(every, expected):
   assert [tuple(map(int, found.at(step)[1:])) for step in range(4)] == expected
 
 
+@pytest.mark.parametrize('every', [(1, 1), (2, 1), (1, 3), (2, 3)])
+@pytest.mark.parametrize('start', [0, 7])
+@pytest.mark.parametrize('steps', [12, 40])
+def test_updates_are_counted(every, start, steps):
+  """By which the cosines are laid out: they would else end before the run, or be cut off."""
+  found = plan(
+    {'l1': 1.0, 'adversarial': 1.0},
+    pretrain=10,
+    pretrain_loss={'l1': 1.0},
+    start={'adversarial': start},
+    generator_every=every[0],
+    discriminator_every=every[1],
+  )
+  phases = [found.at(step) for step in range(10, steps)]
+  counted = sum(p.generator for p in phases), sum(p.discriminator for p in phases)
+  assert found.updates(steps) == counted
+
+
 @pytest.mark.parametrize(
   ('loss', 'options', 'message'),
   [

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import run
 
 from jaxsr import ops, sharding
 from jaxsr.data import pipeline
@@ -20,17 +21,6 @@ def batch(rng):
   mask = np.zeros((4, 48, 48, 1), np.uint8)
   mask[:, 8:-8, 8:-8] = 1
   return {'lr': lr, 'hr': hr, 'mask': mask}
-
-
-def run(config, batch, *, devices=1, steps=1):
-  """Take steps on one batch; return the states and the scalars of each."""
-  mesh = sharding.make_mesh(devices)
-  built = assemble(config, mesh)
-  state, found = built.init(), []
-  for number in range(steps):
-    state, scalars = built.step(number, state, sharding.put(batch, mesh))
-    found.append(jax.device_get(scalars))
-  return jax.device_get(state), found
 
 
 REFERENCE = {

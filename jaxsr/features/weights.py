@@ -130,7 +130,7 @@ def _open(path: Path) -> Any:
 
 def _match(
   network: str, layer: str, wanted: Any, file: Any, path: Path
-) -> tuple[Naming, list[tuple[str, 'jax.ShapeDtypeStruct']]]:
+) -> tuple[Naming, list[tuple[str, jax.ShapeDtypeStruct]]]:
   """Find the naming under which the file holds most of what is wanted, which must be all."""
   leaves, _ = jax.tree.flatten_with_path(wanted)
   names, best = set(file.names), (-1, NAMINGS[network][0], [], [])
