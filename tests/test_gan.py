@@ -46,7 +46,9 @@ def test_first_step_is_golden(gan, batch):
   _, (scalars,) = run(gan, batch)
   learner, first = built.parts.adversary.learner, state.discriminator
   lr, hr = (jnp.asarray(batch[name], jnp.float32) / 255 for name in ('lr', 'hr'))
-  sr, _ = built.parts.generator.apply(state.generator.params, state.generator.batch_stats, lr)
+  sr, of_generator = built.parts.generator.apply(
+    state.generator.params, state.generator.batch_stats, lr
+  )
   inner = np.s_[:, 8:-8, 8:-8]
   real, stats = learner.apply(first.params, first.batch_stats, hr[inner])
   fake, stats = learner.apply(first.params, stats, sr[inner])
@@ -54,6 +56,9 @@ def test_first_step_is_golden(gan, batch):
   assert scalars['discriminator/loss'] == pytest.approx(float(expected), rel=1e-4)
   assert scalars['discriminator/logit_real'] == pytest.approx(float(real.mean()), abs=1e-4)
   after, _ = run(gan, batch)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  jax.tree.map(close, after.discriminator.batch_stats, stats)  # of true, then of generated films
+  jax.tree.map(close, after.generator.batch_stats, of_generator)
   judge = lambda x: learner.apply(after.discriminator.params, stats, x)[0]
   expected = adversarial.deceive(judge(hr[inner]), judge(sr[inner]), form='bce').mean()
   assert scalars['term/adversarial'] == pytest.approx(float(expected), rel=1e-3)
