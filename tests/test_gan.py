@@ -221,17 +221,13 @@ def collapsing(config):
   return config
 
 
-def test_a_collapse_is_told(gan, tmp_path, capsys):
-  assert train(collapsing(gan), tmp_path) == 0
-  error = capsys.readouterr().err
-  assert 'warning, step 4: the discriminator is dead or fooled' in error
-  assert 'warning, step 2' not in error
-
-
-def test_a_collapse_lowers_the_weight_and_resumes_so(gan, tmp_path):
+def test_a_collapse_is_told_lowers_the_weight_and_resumes_so(gan, tmp_path, capsys):
   collapsing(gan).adversarial.alarm.action = 'lower'
   gan.steps = 12
   assert train(gan, tmp_path / 'whole') == 0
+  error = capsys.readouterr().err
+  assert 'warning, step 4: the discriminator is dead or fooled' in error
+  assert 'warning, step 2' not in error
   state = final(gan, tmp_path / 'whole')
   assert float(state.watch.factor) == 0.5**3  # at every second of six evaluations
   assert stop_at(gan, tmp_path / 'halves', step=4) == preemption.EXIT
