@@ -20,7 +20,8 @@ class Adversary(NamedTuple):
   """A discriminator, how it is trained, and how what it sees is disturbed.
 
   `noise` is the standard deviation of what is added to all images that it sees, in parts of their
-  range; it falls to zero over `noise_steps` from the step `begin` on.
+  range; it falls to zero over `noise_steps` from the step `begin` on. With `of_teacher` it tells
+  the student's images from the teacher's instead of true ones.
   """
 
   learner: Learner
@@ -29,6 +30,7 @@ class Adversary(NamedTuple):
   noise: float
   noise_steps: int
   begin: int
+  of_teacher: bool = False
 
   def update(
     self, discriminator: Trainable, real: jax.Array, fake: jax.Array, key: jax.Array, step: Any

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import tyro
 
+from jaxsr.commands.compress import Compress
 from jaxsr.commands.evaluate import Evaluate
 from jaxsr.commands.import_weights import Import
 from jaxsr.commands.models import Models
+from jaxsr.commands.package import PackageCommand
 from jaxsr.commands.phantom import Phantom
 from jaxsr.commands.report import SOME_FAILED
 from jaxsr.commands.upscale import Upscale
@@ -23,6 +25,8 @@ Command = (
   | Annotated[Upscale, tyro.conf.subcommand('upscale')]
   | Annotated[Models, tyro.conf.subcommand('models')]
   | Annotated[Import, tyro.conf.subcommand('import')]
+  | Annotated[Compress, tyro.conf.subcommand('compress')]
+  | Annotated[PackageCommand, tyro.conf.subcommand('package')]
   | Annotated[Phantom, tyro.conf.subcommand('phantom')]
 )
 
@@ -59,7 +63,7 @@ def _with_overrides(command: Command, overrides: tuple[str, ...]) -> Command:
   """Hand `--config.KEY=VALUE` to a command that has a config."""
   if not overrides:
     return command
-  if not isinstance(command, Models | Import):
+  if not isinstance(command, Models | Import | Compress):
     raise UserError(f'{overrides[0]}: this command has no config')
   return replace(command, overrides=overrides)
 

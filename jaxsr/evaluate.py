@@ -16,6 +16,7 @@ from jaxsr import metrics, pictures
 from jaxsr.data import images
 from jaxsr.data.images import ImageError
 from jaxsr.data.sources import Source
+from jaxsr.errors import UserError
 from jaxsr.features import Lens
 from jaxsr.files import write_json, write_text
 from jaxsr.losses.content import relative
@@ -158,6 +159,16 @@ def summarise(rows: Sequence[Row]) -> Row:
     'psnr_gain_centre': summary['psnr_centre'] - summary['bicubic_psnr_centre'],
     'images_below_bicubic': sum(row['psnr'] < row['bicubic_psnr'] for row in rows),
   }
+
+
+def measure(network: nn.Module, variables: Any, source: Source, *, scale: int) -> Row:
+  """Measure a network on all images of a source, and average; raises UserError if none can be."""
+  results = list(Evaluator(network, source, scale=scale).measure_all(variables))
+  rows = [result[0] for result in results if not isinstance(result, ImageError)]
+  failed = [str(result) for result in results if isinstance(result, ImageError)]
+  if not rows:
+    raise UserError(f'no image can be measured: {failed[0]}')
+  return summarise(rows) | {'failed': failed}
 
 
 def to_csv(rows: Sequence[Row]) -> str:

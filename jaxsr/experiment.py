@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import features, optimizer, sharding, state
+from jaxsr import distill, features, optimizer, sharding, state, teachers
 from jaxsr.adversary import Adversary, Alarm
+from jaxsr.compression import slimmable
 from jaxsr.config import Config
+from jaxsr.distill import Adapters, Lesson, Teacher
 from jaxsr.errors import UserError
 from jaxsr.features import Lens, fetch, weights
 from jaxsr.learner import Learner
@@ -20,12 +22,13 @@ from jaxsr.losses import CONTENT
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
 from jaxsr.objective import Phase, Plan
+from jaxsr.predictor import Predictor
 from jaxsr.state import State
 from jaxsr.step import Parts, Scalars, make_train_step
 
 
 class Experiment(NamedTuple):
-  """What a run is made of; `frozen` are the variables of the feature networks."""
+  """What a run is made of; `frozen` are the variables of feature networks and teachers."""
 
   init: Any  # () -> State, jitted
   shapes: State  # with shardings
@@ -33,6 +36,7 @@ class Experiment(NamedTuple):
   plan: Plan
   frozen: dict[str, Any]
   alarm: Alarm
+  teachers: tuple[Predictor, ...]
   compiled: Callable[[Phase], Any]
 
   @property
@@ -54,19 +58,25 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
   """Build the network and its jitted, sharded, donated steps; nothing is compiled yet.
 
   Raises UserError where the network's options do not make a network, or where the weights of a
-  feature network are not to be had.
+  feature network or a teacher are not to be had.
   """
   plan = configs.make_plan(config)
   lenses, frozen = _lenses(config, mesh)
+  generator = _generator(config, plan)
+  needed = distill.needs_teacher(plan.terms) or config.adversarial.real == 'teacher'
+  found = teachers.load(config) if needed else ()
+  lesson = _lesson(config, plan, generator, found)
+  everywhere = sharding.replicated(mesh)
+  frozen['teachers'] = [jax.device_put(one.variables, everywhere) for one in found]
   parts = Parts(
-    generator=_generator(config, plan),
+    generator=generator,
     adversary=_adversary(config, plan),
     lenses=lenses,
+    lesson=lesson,
     margin=config.data.margin * config.scale,
     ema_decay=config.ema,
     seed=config.seed,
   )
-  everywhere = sharding.replicated(mesh)
   make = lambda: _init(config, parts)  # noqa: E731
   try:
     shapes = jax.eval_shape(make)
@@ -94,6 +104,7 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
     plan=plan,
     frozen=frozen,
     alarm=Alarm(**config.adversarial.alarm),
+    teachers=found,
     compiled=compiled,
   )
 
@@ -103,6 +114,11 @@ def _init(config: Config, parts: Parts) -> State:
   key = jax.random.key(config.seed)
   lr = jnp.zeros((1, config.data.patch, config.data.patch, config.channels))
   first = state.init(parts.generator.network, parts.generator.tx, key, lr)
+  if adapters := parts.lesson.adapters:
+    trunk = _trunk(parts.generator.network, parts.lesson.points, lr)
+    zeros = tuple(jnp.zeros(x.shape) for x in trunk)
+    begun = state.init_trainable(adapters.network, adapters.tx, jax.random.fold_in(key, 2), zeros)
+    first = dataclasses.replace(first, adapters=begun)
   if parts.adversary is None:
     return first
   side = config.data.patch * config.scale
@@ -137,11 +153,51 @@ def _adversary(config: Config, plan: Plan) -> Adversary | None:
   return Adversary(
     learner=Learner(network, *optimizer.make_optimizer(stages, **settings)),
     form=config.adversarial.form,
+    of_teacher=config.adversarial.real == 'teacher',
     r1=config.adversarial.r1,
     noise=config.adversarial.noise,
     noise_steps=config.adversarial.noise_steps,
     begin=plan.adversarial,
   )
+
+
+def _lesson(config: Config, plan: Plan, generator: Learner, found: tuple[Predictor, ...]) -> Lesson:
+  """Build what teachers are compared through, and the smaller selves of a slimmable network."""
+  terms = plan.terms
+  network, points = generator.network, config.teacher.points
+  sizes = ()
+  if 'slimmable' in terms:
+    sizes = slimmable.make_sizes(
+      network, config.model, widths=config.slimmable.widths, depths=config.slimmable.depths
+    )
+  lesson = Lesson(tuple(Teacher(one.network, points) for one in found), points, sizes=sizes)
+  if distill.needs_features(terms):
+    lr = jnp.zeros((1, config.data.patch, config.data.patch, config.channels))
+    own = _trunk(network, points, lr)
+    widths = []
+    for one in found:
+      trunk = _trunk(one.network, points, lr)
+      if [x.shape[:3] for x in trunk] != [x.shape[:3] for x in own]:
+        raise UserError(
+          f'config.teacher.checkpoint: the features of {one.name} and {config.model.name} are not '
+          'of the same pixels; distill images, or choose a teacher that works at its resolution'
+        )
+      widths.append(tuple(x.shape[3] for x in trunk))
+    if 'distill_feature' in terms:
+      lesson = lesson._replace(adapters=generator._replace(network=Adapters(tuple(widths))))
+  return lesson
+
+
+def _trunk(network: Any, points: int, lr: jax.Array) -> tuple[Any, ...]:
+  """Give the shapes of a network's features."""
+
+  def run(lr: jax.Array) -> Any:
+    variables = network.init(jax.random.key(0), lr, train=False)
+    variables = {name: x for name, x in variables.items() if name != 'features'}
+    found = network.apply(variables, lr, train=False, mutable=['features'])[1]
+    return found.get('features', {}).get('trunk', ())
+
+  return distill.spread(jax.eval_shape(run, lr), points)
 
 
 def _lenses(config: Config, mesh: Mesh) -> tuple[dict[str, Lens], dict[str, Any]]:

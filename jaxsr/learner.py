@@ -1,6 +1,6 @@
 """A network with what updates it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,15 @@ class Learner(NamedTuple):
   tx: optax.GradientTransformation
   schedule: optax.Schedule
 
-  def apply(self, params: Params, stats: Params, images: jax.Array) -> tuple[jax.Array, Params]:
+  def apply(self, params: Params, stats: Params, images: Any) -> tuple[Any, Params]:
     """Apply the network in training; return what it gives and its next BatchNorm statistics."""
-    out, changed = self.network.apply(
-      {'params': params, 'batch_stats': stats}, images, train=True, mutable=['batch_stats']
-    )
-    return out, changed.get('batch_stats', stats)
+    return self.reveal(params, stats, images)[:2]
+
+  def reveal(self, params: Params, stats: Params, images: Any) -> tuple[Any, Params, Any]:
+    """Do the same, and return the features of its trunk, which cost nothing where not used."""
+    variables, seen = {'params': params, 'batch_stats': stats}, ['batch_stats', 'features']
+    out, changed = cast(Any, self.network.apply(variables, images, train=True, mutable=seen))
+    return out, changed.get('batch_stats', stats), changed.get('features', {}).get('trunk', ())
 
   def update(self, trainable: Trainable, grads: Params, stats: Params) -> Trainable:
     """Take one step of the optimiser."""

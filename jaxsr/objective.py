@@ -57,6 +57,11 @@ class Plan(NamedTuple):
     """Name the step at which the discriminator sets in, if it does."""
     return dict(self.main)[ADVERSARIAL].begin if ADVERSARIAL in dict(self.main) else None
 
+  @property
+  def terms(self) -> set[str]:
+    """Name the terms that count at some step."""
+    return {name for name, _ in self.before + self.main}
+
   def at(self, step: int) -> Phase:
     """Give a step's phase."""
     if step < self.pretrain:

@@ -1,6 +1,5 @@
-"""Give the name of an interpolation or a run's folder, get a network that is ready to use."""
+"""Give a run's folder, a package or the name of an interpolation, get a network ready to use."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +10,14 @@ from flax import linen as nn
 from jaxtyping import Float, UInt
 
 from jaxsr import config as configs
-from jaxsr import models, sharding, workdir
+from jaxsr import models, package, sharding, workdir
 from jaxsr.checkpoint import Checkpoints
+from jaxsr.compression import slicing, slimmable
 from jaxsr.errors import UserError
 from jaxsr.metrics import quantise
 from jaxsr.step import make_predict
 
 DEFAULT_SCALE = 4
-_HARMLESS = ('dtype', 'remat', 'parent', 'name')  # fields that parameters do not depend on
 
 
 class Predictor(NamedTuple):
@@ -37,63 +36,121 @@ class Predictor(NamedTuple):
     return models.count_parameters(self.variables)
 
 
-def load(checkpoint: str, *, scale: int | None = None, step: str = 'latest') -> Predictor:
-  """Load the averaged parameters of a run, folded, or an interpolation by its name.
+class Stored(NamedTuple):
+  """A network on disk: its config, and what reads its variables into a target at a step."""
 
-  `step` is 'latest', 'best' (by the run's own validation) or a number. Raises UserError.
+  config: dict[str, Any]
+  network: nn.Module
+  read: Callable[..., tuple[Any, int]]
+
+  @property
+  def slimmable(self) -> bool:
+    """Tell whether it was trained at several sizes; a package says so by having the section."""
+    loss = self.config.get('loss')
+    return 'slimmable' in self.config if loss is None else bool(loss.get('slimmable'))
+
+
+def load(
+  checkpoint: str,
+  *,
+  scale: int | None = None,
+  step: str = 'latest',
+  width: float = 1.0,
+  depth: float = 1.0,
+  fold: bool = True,
+) -> Predictor:
+  """Load the averaged parameters of a run or package, or an interpolation by its name.
+
+  What only training needs is folded away, unless `fold` is off. `step` is 'latest', 'best' (by the
+  run's own validation) or a number. `width` and `depth` choose a size of a slimmable network.
+  Raises UserError.
   """
   if checkpoint in models.PARAMETER_FREE:
+    if (width, depth) != (1.0, 1.0):
+      raise UserError(f'{checkpoint} has neither width nor depth')
     chosen = DEFAULT_SCALE if scale is None else scale
     network = models.build(checkpoint, scale=chosen)
     return Predictor(checkpoint, network, {}, chosen, 1, None)
-  folder = Path(checkpoint)
-  saved = workdir.read_config(folder) if folder.is_dir() else None
-  if saved is None:
-    names = ', '.join(models.PARAMETER_FREE)
-    raise UserError(f'checkpoint {checkpoint!r} is neither the folder of a run nor one of: {names}')
-  config = saved['config']
+  stored = find(checkpoint)
+  config, network = stored.config, stored.network
   if scale not in (None, config['scale']):
     raise UserError(f'--scale {scale}: {checkpoint} was trained for scale {config["scale"]}')
-  return _restore(folder, config, step)
-
-
-def _restore(folder: Path, config: dict, step: str) -> Predictor:
-  network = configs.build_network(config)
-  example = jax.ShapeDtypeStruct((1, 32, 32, config['channels']), np.float32)
-  shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), example)
-  shapes = {name: shapes[name] for name in ('params', 'batch_stats') if name in shapes}
-  here = sharding.replicated(sharding.make_mesh(1))
-  target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
-  checkpoints = Checkpoints(folder / 'checkpoints')
-  variables, found = checkpoints.restore_variables(target, step=_number(checkpoints, step))
-  network, variables = models.fold(network, variables)
+  variables, found = stored.read(_shapes(network), step=step)
+  if (width, depth) != (1.0, 1.0):
+    network, variables = _slim(checkpoint, stored, variables, width, depth)
+  if fold:
+    network, variables = models.fold(network, variables)
   return Predictor(
     config['model']['name'], network, variables, config['scale'], config['channels'], found
   )
 
 
-def restore(checkpoint: str, network: nn.Module, target: Any) -> tuple[Any, int]:
-  """Restore a run's averaged variables for another run of the same network, and tell their step.
+def _shapes(network: nn.Module) -> Any:
+  """Give the shapes of a network's variables, on one device."""
+  here = sharding.replicated(sharding.make_mesh(1))
+  placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)  # noqa: E731
+  return jax.tree.map(placed, slimmable.shapes(network))
 
-  `target` gives their shapes and shardings. Raises UserError where the networks differ.
-  """
+
+def _slim(
+  checkpoint: str, stored: Stored, variables: Any, width: float, depth: float
+) -> tuple[nn.Module, Any]:
+  """Cut a slimmable network to one of the sizes that it was trained at."""
+  for name, value in (('width', width), ('depth', depth)):
+    known = stored.config['slimmable'][f'{name}s'] if stored.slimmable else [1.0]
+    if value not in known:
+      sizes = ', '.join(map(str, known))
+      raise UserError(f'--{name} {value}: {checkpoint} was trained at {name} {sizes} only')
+  small = slimmable.shrink(stored.network, stored.config['model'], width, depth)
+  cut = slicing.make_cut(small, stored.network, slimmable.shapes(stored.network), ranked=False)
+  return small, cut.take(variables)
+
+
+def find(checkpoint: str) -> Stored:
+  """Find a run by its folder, or a package by its folder or name; raises UserError."""
   folder = Path(checkpoint)
+  if (shipped := package.find(checkpoint)) is not None:
+    config = package.read_config(shipped).config
+
+    def read_package(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
+      if step != 'latest':
+        raise UserError(f'--step {step}: {checkpoint} is a package, which has one step only')
+      return package.read(shipped, target), package.read_config(shipped).origin['step']
+
+    return Stored(config, configs.build_network(config), read_package)
   saved = workdir.read_config(folder) if folder.is_dir() else None
   if saved is None:
-    raise UserError(f'config.init_from={checkpoint}: is not the folder of a run')
-  other = configs.build_network(saved['config'])
-  if type(other) is not type(network):
+    names = ', '.join((*models.PARAMETER_FREE, *package.known()))
     raise UserError(
-      f'config.init_from={checkpoint}: is of {saved["config"]["model"]["name"]}, another network'
+      f'checkpoint {checkpoint!r} is neither the folder of a run or package nor one of: {names}'
     )
-  for field in dataclasses.fields(network):
-    there, here = getattr(other, field.name), getattr(network, field.name)
-    if field.name not in _HARMLESS and there != here:
-      raise UserError(
-        f'config.init_from={checkpoint}: its {field.name} is {there}, not {here}: start from a run '
-        'of the same network'
-      )
-  return Checkpoints(folder / 'checkpoints').restore_variables(target)
+  checkpoints = Checkpoints(folder / 'checkpoints')
+
+  def read(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
+    return checkpoints.restore_variables(target, step=_number(checkpoints, step))
+
+  return Stored(saved['config'], configs.build_network(saved['config']), read)
+
+
+def restore(checkpoint: str, network: nn.Module, target: Any) -> tuple[Any, int, str]:
+  """Restore averaged variables for a run of the same network, or cut them from a larger one's.
+
+  `target` gives their shapes and shardings. Returns their step, and how they were cut, too. Raises
+  UserError where the networks differ in more than width and depth.
+  """
+  try:
+    stored = find(checkpoint)
+    if found := slicing.differences(network, stored.network):
+      rule = 'start from a run of the same network, or of a wider or deeper one'
+      raise UserError(f'{found[0]}; {rule}')
+    if not (cut := slicing.smaller(network, stored.network)):
+      return *stored.read(target), ''
+    variables, step = stored.read(_shapes(stored.network))
+    variables = slicing.make_cut(network, stored.network, variables, ranked=True).take(variables)
+    place = lambda x, to: jax.device_put(x, to.sharding)  # noqa: E731
+    return {k: jax.tree.map(place, variables.get(k, {}), target[k]) for k in target}, step, cut
+  except UserError as error:
+    raise UserError(f'config.init_from={checkpoint}: {error}') from error
 
 
 def _number(checkpoints: Checkpoints, step: str) -> int | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -47,3 +48,9 @@ def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   """Send this process's share of a batch to its devices, without waiting."""
   sharding = split(mesh)
   return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def wait_for_all(what: str) -> None:
+  """Wait until every host has come here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)

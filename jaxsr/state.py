@@ -45,7 +45,7 @@ class State:
   `step` counts batches and so is the position in the data. `ema` holds the averaged parameters and
   BatchNorm statistics, which are what is evaluated. `skipped` counts the steps that were not finite
   and `skipped_in_row` those of them since the last finite one. `discriminator` and `watch` are None
-  where no term asks for one.
+  where no term asks for one, and so are `adapters`, which bring features to a teacher's width.
   """
 
   step: Any
@@ -55,6 +55,7 @@ class State:
   skipped_in_row: Any
   discriminator: Trainable | None = None
   watch: Watch | None = None
+  adapters: Trainable | None = None
 
 
 def init(
@@ -69,7 +70,7 @@ def init(
 
 
 def init_trainable(
-  network: nn.Module, tx: optax.GradientTransformation, key: jax.Array, image: jax.Array
+  network: nn.Module, tx: optax.GradientTransformation, key: jax.Array, image: Any
 ) -> Trainable:
   """Make a network's first arrays and its optimiser's."""
   variables: Any = network.init(key, image, train=False)

@@ -11,14 +11,15 @@ from flax import linen as nn
 from jaxsr import metrics, optimizer
 from jaxsr.adversary import Adversary, follow
 from jaxsr.data import pipeline
+from jaxsr.distill import Lesson, Made, View, make_views, negatives
 from jaxsr.features import Lens
 from jaxsr.learner import Learner
-from jaxsr.losses import ADVERSARIAL, TERMS, Batch, Compared, Outputs
+from jaxsr.losses import ADVERSARIAL, DISTILL, SLIMMABLE, TERMS, Batch, Compared, Outputs
 from jaxsr.objective import Phase, reduce
 from jaxsr.state import Params, State, Trainable
 
 Scalars = dict[str, jax.Array]
-Frozen = Mapping[str, Any]  # variables of the feature networks, by their names
+Frozen = Mapping[str, Any]  # variables of feature networks by their names, `teachers` a list
 Step = Callable[[State, Batch, Frozen], tuple[State, Scalars]]
 
 
@@ -31,6 +32,7 @@ class Parts(NamedTuple):
   generator: Learner
   adversary: Adversary | None
   lenses: Mapping[str, Lens]
+  lesson: Lesson
   margin: int
   ema_decay: float
   seed: int
@@ -44,34 +46,40 @@ def make_train_step(parts: Parts, phase: Phase) -> Step:
     batch = pipeline.normalise(batch)
     batch['patch'] = metrics.shave(batch['hr'], parts.margin)
     generator, discriminator, watch = state.generator, state.discriminator, state.watch
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(parts.seed), state.step))
+    adapters = state.adapters
+    eye = make_eye(parts, phase, state, batch, frozen)
 
-    def forward(params: Params) -> tuple[jax.Array, Params]:
-      return parts.generator.apply(params, generator.batch_stats, batch['lr'])
+    def forward(params: Params, adapting: Params) -> tuple[Made, Params]:
+      variables = params, generator.batch_stats, adapting
+      lesson, student = parts.lesson, parts.generator
+      return lesson.make(phase.terms, student, variables, batch, eye.views, state.step)
 
-    sr, pull, stats = jax.vjp(forward, generator.params, has_aux=True)
+    adapting = adapters.params if adapters else {}
+    made, pull, stats = jax.vjp(forward, generator.params, adapting, has_aux=True)
     scalars: Scalars = {}
     if phase.discriminator:
       assert parts.adversary and discriminator and watch
-      fake = metrics.shave(sr, parts.margin)
+      fake = metrics.shave(made.sr, parts.margin)
       discriminator, found = parts.adversary.update(
-        discriminator, batch['patch'], fake, keys[0], state.step
+        discriminator, eye.real, fake, eye.keys[0], state.step
       )
       count = optimizer.updates(discriminator.opt_state) - 1
       watch = follow(watch, found['accuracy'], count)
       scalars |= {f'discriminator/{name}': value for name, value in found.items()}
     if phase.generator:
-      see = _make_eye(parts, discriminator, batch, frozen, keys[1], state.step)
-      gradient, found = _weigh(phase, see, sr, batch, state)
-      (grads,) = pull(gradient)
+      gradient, found = weigh(phase, eye._replace(discriminator=discriminator), made, state)
+      grads, adapting = pull(gradient)
       generator = parts.generator.update(generator, grads, stats)
+      if adapters:
+        assert parts.lesson.adapters
+        adapters = parts.lesson.adapters.update(adapters, adapting, {})
       rate = parts.generator.rate(state.generator)
       scalars |= found | {'grad_norm': optax.tree.norm(grads), 'learning_rate': rate}
-    error = reduce(jnp.square(jnp.clip(sr, 0, 1) - batch['hr']), batch['mask'])
-    updated = (generator, discriminator, watch)
-    finite = _finite(scalars, generator, discriminator)
-    generator, discriminator, watch = select(
-      finite, updated, (state.generator, state.discriminator, state.watch)
+    error = reduce(jnp.square(jnp.clip(made.sr, 0, 1) - batch['hr']), batch['mask'])
+    updated = (generator, discriminator, watch, adapters)
+    finite = _finite(scalars, generator, discriminator, adapters)
+    generator, discriminator, watch, adapters = select(
+      finite, updated, (state.generator, state.discriminator, state.watch, state.adapters)
     )
     state = State(
       step=state.step + 1,
@@ -81,6 +89,7 @@ def make_train_step(parts: Parts, phase: Phase) -> Step:
       skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
       discriminator=discriminator,
       watch=watch,
+      adapters=adapters,
     )
     scalars |= {
       'psnr': -10 * jnp.log10(error),
@@ -92,47 +101,81 @@ def make_train_step(parts: Parts, phase: Phase) -> Step:
   return step
 
 
-def _make_eye(
-  parts: Parts,
-  discriminator: Trainable | None,
-  batch: Batch,
-  frozen: Frozen,
-  key: jax.Array,
-  step: jax.Array,
-) -> Callable[[str, jax.Array], Outputs]:
-  """Build what computes, of a generated image, what a term by its name asks for."""
+class Eye(NamedTuple):
+  """Computes, of what the generator made, what a term by its name asks for."""
 
-  def see(term: str, sr: jax.Array) -> Outputs:
+  parts: Parts
+  discriminator: Trainable | None
+  batch: Batch
+  frozen: Frozen
+  history: Params  # the generator's average
+  views: list[View]
+  keys: jax.Array
+  step: jax.Array
+
+  @property
+  def teacher(self) -> jax.Array:
+    """Give the teachers' image, from the batch if it was made before."""
+    if 'teacher' in self.batch:
+      return self.batch['teacher']
+    return self.parts.lesson.label(self.frozen['teachers'], self.batch['lr'])[0]
+
+  @property
+  def real(self) -> jax.Array:
+    """Give what the discriminator takes for real, without the margin."""
+    if self.parts.adversary and self.parts.adversary.of_teacher:
+      return metrics.shave(self.teacher, self.parts.margin)
+    return self.batch['patch']
+
+  def see(self, term: str, made: Made) -> Outputs:
+    """Compute what the term asks for."""
+    parts, sr = self.parts, made.sr
     patch = metrics.shave(sr, parts.margin)
     if term == ADVERSARIAL:
-      assert parts.adversary and discriminator
-      judged = parts.adversary.judge(discriminator, batch['patch'], patch, key, step)
+      assert parts.adversary and self.discriminator
+      judge = parts.adversary.judge
+      judged = judge(self.discriminator, self.real, patch, self.keys[1], self.step)
       return Outputs(sr, patch, judged=judged)
-    if term not in parts.lenses:
-      return Outputs(sr, patch)
-    lens, variables = parts.lenses[term], frozen[term]
-    seen = (lens.see(variables, x) for x in (patch, batch['patch']))
-    return Outputs(sr, patch, features={term: Compared(*seen, distance=lens.distance)})
+    if term in parts.lenses:
+      lens, variables = parts.lenses[term], self.frozen[term]
+      seen = (lens.see(variables, x) for x in (patch, self.batch['patch']))
+      return Outputs(sr, patch, features={term: Compared(*seen, distance=lens.distance)})
+    if term in ('distill_output', 'distill_output_mse'):
+      return Outputs(sr, patch, teacher=self.teacher)
+    if term == 'distill_contrast':
+      network = parts.generator.network
+      past = negatives(network, self.history, self.batch['lr'], self.keys[3])
+      return Outputs(sr, patch, teacher=self.teacher, negatives=past)
+    if term in DISTILL or term == SLIMMABLE:
+      frozen = self.frozen.get('teachers', ())
+      pairs = parts.lesson.pairs(term, made, self.views, frozen, self.batch)
+      return Outputs(sr, patch, pairs=pairs)
+    return Outputs(sr, patch)
 
-  return see
+
+def make_eye(parts: Parts, phase: Phase, state: State, batch: Batch, frozen: Frozen) -> Eye:
+  """Build the eye of a step."""
+  keys = jax.random.split(jax.random.fold_in(jax.random.key(parts.seed), state.step), 4)
+  scale = batch['hr'].shape[1] // batch['lr'].shape[1]
+  views = make_views(batch, keys[2], scale=scale) if 'distill_upcycle' in phase.terms else []
+  return Eye(parts, state.discriminator, batch, frozen, state.ema, views, keys, state.step)
 
 
-def _weigh(
-  phase: Phase, see: Callable[[str, jax.Array], Outputs], sr: jax.Array, batch: Batch, state: State
-) -> tuple[jax.Array, Scalars]:
-  """Add the weighted terms; return the sum's gradient at the image, and scalars.
+def weigh(phase: Phase, eye: Eye, made: Made, state: State) -> tuple[Made, Scalars]:
+  """Add the weighted terms; return the sum's gradient at what was made, and scalars.
 
   Each term's gradient is taken apart, which costs no more and tells how hard each one pulls:
-  `gradient/NAME` is the norm of what it asks of the generator's image.
+  `gradient/NAME` is the norm of what it asks of the generator's image, and of its features.
   """
-  total, loss, scalars = jnp.zeros_like(sr), jnp.zeros(()), {}
+  total, loss, scalars = jax.tree.map(jnp.zeros_like, made), jnp.zeros(()), {}
+  mask = eye.batch['mask']
   for name, weight in phase.weights:
-    value, pull = jax.vjp(lambda x: reduce(TERMS[name](see(name, x), batch), batch['mask']), sr)  # noqa: B023
+    value, pull = jax.vjp(lambda x: reduce(TERMS[name](eye.see(name, x), eye.batch), mask), made)  # noqa: B023
     factor = weight.at(state.step)
     if name == ADVERSARIAL and state.watch is not None:
       factor *= state.watch.factor
     (gradient,) = pull(jnp.asarray(factor, value.dtype))
-    total, loss = total + gradient, loss + factor * value
+    total, loss = jax.tree.map(jnp.add, total, gradient), loss + factor * value
     scalars |= {f'term/{name}': value, f'weighted/{name}': factor * value}
     scalars[f'gradient/{name}'] = optax.tree.norm(gradient)
   return total, scalars | {'loss': loss}

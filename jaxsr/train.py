@@ -14,12 +14,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import pictures, predictor, preemption, progress, sharding, workdir
+from jaxsr import pictures, predictor, preemption, progress, sharding, teachers, workdir
 from jaxsr.checkpoint import CheckpointError, Checkpoints
-from jaxsr.config import Config
+from jaxsr.config import Config, rules
 from jaxsr.data import pipeline, sources
 from jaxsr.data.films import Films
 from jaxsr.data.images import ImageError
+from jaxsr.data.labels import Labels
 from jaxsr.errors import UserError
 from jaxsr.evaluate import Evaluator, Row
 from jaxsr.experiment import Experiment, assemble
@@ -44,7 +45,7 @@ def train(config: Config, folder: Path, *, allow_config_change: bool = False) ->
 
   0: finished; 75: told to stop, and saved. Raises UserError for what the user can mend.
   """
-  configs.check(config)
+  rules.check(config)
   primary = jax.process_index() == 0
   if primary:
     make_folder(folder)
@@ -79,7 +80,8 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
     progress.introduce(config, state, train_source, val_source, mesh)
   evaluator = Evaluator(experiment.network, val_source, scale=config.scale, gaze=experiment.gaze)
   log = Log(config, folder, start=start, primary=primary)
-  batches = _batches(config, train_source, mesh, start=start)
+  labels = teachers.prepare_labels(config, experiment.teachers, train_source)
+  batches = _batches(config, train_source, mesh, start=start, labels=labels)
   try:
     step = _loop(config, experiment, state, batches, evaluator, checkpoints, log, stop)
     done = step == config.steps and log.table.has(step)
@@ -102,21 +104,22 @@ def _begin(config: Config, experiment: Experiment) -> State:
   if not config.init_from:
     return state
   target = experiment.shapes.ema
-  variables, step = predictor.restore(config.init_from, experiment.network, target)
+  variables, step, cut = predictor.restore(config.init_from, experiment.network, target)
   if jax.process_index() == 0:
-    print(f'starts from {config.init_from}, step {step}', flush=True)
+    note = f': cut to {cut}' if cut else ''
+    print(f'starts from {config.init_from}, step {step}{note}', flush=True)
   generator = dataclasses.replace(state.generator, **jax.tree.map(jnp.copy, variables))
   return dataclasses.replace(state, generator=generator, ema=variables)
 
 
 def _batches(
-  config: Config, source: sources.Source, mesh: Mesh, *, start: int
+  config: Config, source: sources.Source, mesh: Mesh, *, start: int, labels: Labels | None
 ) -> Generator[dict[str, Any], None, None]:
   """Yield batches from `start` on, on the devices one ahead of their use."""
   data = config.data
   capacity = int(data.cache_gib * 2**30 / max(1, data.workers))
   dataset = pipeline.batches(
-    Films(source, scale=config.scale, capacity=capacity),
+    Films(source, scale=config.scale, capacity=capacity, labels=labels),
     batch_size=config.batch_size,
     patch=data.patch,
     margin=data.margin,

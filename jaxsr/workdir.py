@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 
 from jaxsr import __version__
-from jaxsr import config as configs
+from jaxsr.config import changes
 from jaxsr.errors import UserError
 from jaxsr.evaluate import to_csv
 from jaxsr.files import write_json, write_text
@@ -86,9 +87,9 @@ def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> Non
   saved = read_config(workdir)
   if saved is None:
     return
-  for line in configs.check_change(saved['config'], config, allowed=allowed):
+  for line in changes.check_change(saved['config'], config, allowed=allowed):
     print(f'note: {line}')
-  for name, (was, now) in configs.differences(saved['environment'], environment()).items():
+  for name, (was, now) in changes.differences(saved['environment'], environment()).items():
     print(f'note: {name} was {was}, is now {now}: the result will not be the same bit for bit')
 
 
@@ -104,6 +105,11 @@ class Table:
       self._rows = [
         row for row in rows if (row.get('step') or '').isdigit() and int(row['step']) <= step
       ]
+
+  @property
+  def rows(self) -> list[dict[str, Any]]:
+    """Give the rows."""
+    return self._rows
 
   def has(self, step: int) -> bool:
     """Tell whether a step was evaluated."""
@@ -122,3 +128,10 @@ class Table:
   def last(self) -> dict[str, Any]:
     """Give the newest row."""
     return self._rows[-1]
+
+
+def last_row(workdir: Path, *, step: int | None) -> dict[str, float]:
+  """Read what a run's validation said of a step; empty if nothing."""
+  table = Table(workdir, step=sys.maxsize)
+  row = next((row for row in table.rows if int(row['step']) == step), {})
+  return {name: float(value) for name, value in row.items() if value}

@@ -3,10 +3,11 @@
 import csv
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsr import config as configs
-from jaxsr import sharding
+from jaxsr import models, package, sharding
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.experiment import assemble
 
@@ -47,3 +48,27 @@ def rows(folder):
   """Read metrics.csv."""
   with (folder / 'metrics.csv').open(newline='') as file:
     return list(csv.DictReader(file))
+
+
+def variables_of(network, seed=0):
+  """Draw a network's variables, none of them at its first value."""
+  lr = jnp.zeros((1, 16, 16, network.channels))
+  found = jax.jit(lambda key: network.init(key, lr, train=False))(jax.random.key(seed))
+  rng = np.random.default_rng(seed)
+  move = lambda x: np.asarray(x) + 0.05 * rng.standard_normal(x.shape).astype(np.float32)
+  kept = {
+    name: jax.tree.map(move, found[name]) for name in ('params', 'batch_stats') if name in found
+  }
+  if 'batch_stats' in kept:  # of which half are variances
+    kept['batch_stats'] = jax.tree.map(np.abs, kept['batch_stats'])
+  return kept
+
+
+def pack(folder, model, *, int8=False, **sections):
+  """Pack a network that knows nothing; return the folder."""
+  config = {'model': model, 'scale': 4, 'channels': 1, 'precision': 'float32', **sections}
+  options = {k: v for k, v in model.items() if k != 'name'}
+  variables = variables_of(models.build(model['name'], options, scale=4))
+  made = package.Package(config, {'step': 1})
+  package.write(folder, variables, made, metrics={}, card='{hashes}', int8=int8)
+  return folder

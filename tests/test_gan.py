@@ -196,7 +196,7 @@ def test_a_run_starts_from_another(gan, tmp_path):
   [
     ({'scale': 2}, '{run}', 'its scale is 4, not 2'),
     ({'model.bicubic_skip': False}, '{run}', 'its bicubic_skip is True, not False'),
-    ({}, '{run}/gone', 'is not the folder of a run'),
+    ({}, '{run}/gone', 'is neither the folder of a run'),
   ],
 )
 def test_what_cannot_be_started_from_is_refused(tiny, tmp_path, options, path, message):
@@ -265,7 +265,7 @@ def test_missing_weights_stop_before_anything_is_compiled(gan, tmp_path, monkeyp
 def test_bad_options_are_named(gan, option, value, message):
   gan.update_from_flattened_dict({option: value})
   with pytest.raises(UserError, match=message):
-    configs.check(gan)
+    rules.check(gan)
 
 
 def test_alarm_actions_are_those_that_are_known():

@@ -150,13 +150,13 @@ def test_a_change_of_config_is_seen(finished, tmp_path):
   saved = configs.to_dict(config)
   change = config.copy_and_resolve_references()
   change.steps = 8
-  assert configs.check_change(saved, configs.to_dict(change), allowed=False) == [
+  assert changes.check_change(saved, configs.to_dict(change), allowed=False) == [
     'config.steps was 4, is now 8: the learning rate follows a new cosine from here on'
   ]
   change.optimizer.learning_rate = 0.5
   with pytest.raises(UserError, match='learning_rate was .* --allow_config_change'):
     train(change, folder)
-  assert len(configs.check_change(saved, configs.to_dict(change), allowed=True)) == 2
+  assert len(changes.check_change(saved, configs.to_dict(change), allowed=True)) == 2
   change.model.features = 16
   with pytest.raises(UserError, match='features was 8, is now 16: this is another network'):
     train(change, folder)

@@ -32,7 +32,7 @@ class Evaluate:
   """Measure a network on whole images, bicubic beside it."""
 
   checkpoint: str
-  """The folder of a run, or 'bicubic', 'lanczos' or 'back_projection'."""
+  """A run's or package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'."""
   data: Path
   """A folder of high-resolution images, read recursively, or one image."""
   output: Path
@@ -43,6 +43,10 @@ class Evaluate:
   """The scale of an interpolation (default 4); a run knows its own."""
   step: str = 'latest'
   """The checkpoint of the run: 'latest', 'best' or a step."""
+  width: float = 1.0
+  """A width that a slimmable network was trained at."""
+  depth: float = 1.0
+  """A depth that a slimmable network was trained at."""
   features: Literal['mobilenet_v2', 'vgg16', 'vgg19'] | None = None
   """A feature network whose distance between output and truth is measured, too."""
   feature_layer: str | None = None
@@ -55,7 +59,9 @@ class Evaluate:
   def run(self) -> int:
     """Measure, write and print; return the exit code."""
     gaze = self._gaze()
-    model = predictor.load(self.checkpoint, scale=self.scale, step=self.step)
+    model = predictor.load(
+      self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
+    )
     channels = 3 if self.protocol == 'luma' else model.channels
     source = sources.Folder(self.data, channels=channels)
     make_folder(self.output)
@@ -76,6 +82,8 @@ class Evaluate:
       'protocol': self.protocol,
       'features': None if gaze is None else f'{self.features}/{gaze[0].module.layer}',
       'checkpoint_step': model.step,
+      'width': self.width,
+      'depth': self.depth,
       'version': __version__,
     }
     examples = [

@@ -22,13 +22,17 @@ class Upscale:
   input: Annotated[Path, tyro.conf.Positional]
   """An image, or a folder that is read recursively."""
   checkpoint: str
-  """The folder of a run, or 'bicubic', 'lanczos' or 'back_projection'."""
+  """A run's or package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'."""
   output: Path
   """The file to write for one image (or a folder), the folder for a folder."""
   scale: int | None = None
   """The scale of an interpolation (default 4); a run knows its own."""
   step: str = 'latest'
   """The checkpoint of the run: 'latest', 'best' or a step."""
+  width: float = 1.0
+  """A width that a slimmable network was trained at."""
+  depth: float = 1.0
+  """A depth that a slimmable network was trained at."""
   debug: bool = False
   """Show where an error was raised."""
 
@@ -37,7 +41,9 @@ class Upscale:
     paths = images.find(self.input)
     self._check_output()
     targets = [self._target(path) for path in paths]
-    model = predictor.load(self.checkpoint, scale=self.scale, step=self.step)
+    model = predictor.load(
+      self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
+    )
     enlarge = predictor.make_upscale(model)
     failed = []
     for path, target in report.progress(zip(paths, targets, strict=True), len(paths), 'upscale'):

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt
 
 from jaxsr.data import degradation
 from jaxsr.data.images import ImageError
+from jaxsr.data.labels import Labels
 from jaxsr.data.sources import Source, deepen
 
 BLOCK = 4  # side, in pixels of the low resolution, of the blocks that the error is summed over
@@ -20,12 +21,13 @@ class Film(NamedTuple):
   """An image, its low resolution, and where bicubic errs.
 
   `error` is the running sum, scaled to end at 1, of bicubic's squared error over blocks of
-  `BLOCK` low-resolution pixels, row by row.
+  `BLOCK` low-resolution pixels, row by row. `teacher` is a teacher's image, where there is one.
   """
 
   hr: UInt[np.ndarray, 'sh sw c']
   lr: UInt[np.ndarray, 'h w c']
   error: Float[np.ndarray, ' blocks']
+  teacher: UInt[np.ndarray, 'sh sw c'] | None = None
 
 
 def make(image: UInt[np.ndarray, 'h w c'], scale: int) -> Film:
@@ -49,8 +51,8 @@ class Films:
   is not, so that what a number means depends on the files alone.
   """
 
-  def __init__(self, source: Source, *, scale: int, capacity: int):
-    self.source, self.scale, self.capacity = source, scale, capacity
+  def __init__(self, source: Source, *, scale: int, capacity: int, labels: Labels | None = None):
+    self.source, self.scale, self.capacity, self.labels = source, scale, capacity, labels
     self._start()
 
   def _start(self) -> None:
@@ -60,7 +62,7 @@ class Films:
     self._lock = threading.Lock()
 
   def __getstate__(self) -> dict:  # a worker process starts with nothing in memory
-    return {name: vars(self)[name] for name in ('source', 'scale', 'capacity')}
+    return {name: vars(self)[name] for name in ('source', 'scale', 'capacity', 'labels')}
 
   def __setstate__(self, state: dict) -> None:
     vars(self).update(state)
@@ -88,11 +90,12 @@ class Films:
         self._kept.move_to_end(index)
         return self._kept[index]
     try:
-      image = deepen(self.source[index], self.source.bits)
+      film = make(deepen(self.source[index], self.source.bits), self.scale)
+      if self.labels is not None:
+        film = film._replace(teacher=self.labels.read(index, film.lr))
     except ImageError as error:
       self._reject(index, error)
       return None
-    film = make(image, self.scale)
     self._keep(index, film)
     return film
 
@@ -114,4 +117,4 @@ class Films:
 
 
 def _size(film: Film) -> int:
-  return sum(array.nbytes for array in film)
+  return sum(array.nbytes for array in film if array is not None)

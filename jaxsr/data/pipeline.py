@@ -1,7 +1,8 @@
 """The grain pipeline: batch i is a pure function of i.
 
 A batch is `{'lr': [b, h, w, c], 'hr': [b, sh, sw, c], 'mask': [b, sh, sw, 1]}` in the images' own
-integers (a fourth of the bytes of floats; `normalise` turns them into floats on the device). The
+integers (a fourth of the bytes of floats; `normalise` turns them into floats on the device), with
+`teacher` like `hr` where a teacher's images of whole films are kept. The
 mask is 0 in the margin, whose pixels a network would have to explain by what the crop cut away,
 and 1 elsewhere; where a crop ends at the image's edge it has no margin there.
 """
@@ -54,11 +55,10 @@ class Crop:
     ]
     turn = int(rng.integers(8))
     mask = _mask(corner, lengths, side, self.margin, scale)
-    return {
-      'lr': _turn(_window(film.lr, corner, side), turn),
-      'hr': _turn(_window(film.hr, [scale * c for c in corner], scale * side), turn),
-      'mask': _turn(mask, turn),
-    }
+    large = {'hr': film.hr} | ({} if film.teacher is None else {'teacher': film.teacher})
+    start = [scale * c for c in corner]
+    cropped = {name: _turn(_window(x, start, scale * side), turn) for name, x in large.items()}
+    return {'lr': _turn(_window(film.lr, corner, side), turn), 'mask': _turn(mask, turn)} | cropped
 
   def _corner_by_error(self, film: Film, rng: np.random.Generator) -> list[int]:
     """Draw a block by error, then a patch that holds a pixel of it; return the window's corner."""
@@ -156,6 +156,6 @@ def _die_with_parent(worker: int, workers: int) -> None:
 
 def normalise(batch: Batch) -> Batch:
   """Turn a batch of integers into float32 in [0, 1]; part of the jitted step."""
-  peak = jnp.iinfo(batch['hr'].dtype).max
-  floats = {name: batch[name].astype(jnp.float32) / peak for name in ('lr', 'hr')}
+  peak = lambda x: jnp.iinfo(x.dtype).max  # noqa: E731
+  floats = {n: x.astype(jnp.float32) / peak(x) for n, x in batch.items() if n != 'mask'}
   return {**floats, 'mask': batch['mask'].astype(jnp.float32)}

@@ -4,7 +4,8 @@ A term is a pure function of `Outputs` and the batch. It returns one value for e
 (b h w c), which the objective averages over the batch's mask, or one for each image (b,).
 
 `CONTENT` terms need the features of the network that they are named after, `adversarial` a
-discriminator's logits; the step computes what the chosen terms need.
+discriminator's logits, `DISTILL` terms a teacher, `slimmable` a network's own smaller selves; the
+step computes what the chosen terms need.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,21 @@ import jax
 from flax import struct
 from jaxtyping import Array, Float
 
-from jaxsr.losses import adversarial, content, pixel, structure
+from jaxsr.losses import adversarial, content, distillation, pixel, structure
 
 Batch = dict[str, jax.Array]
 
 ADVERSARIAL = 'adversarial'
 CONTENT = ('mobilenet_v2', 'vgg16', 'vgg19')
+DISTILL = (
+  'distill_affinity',
+  'distill_contrast',
+  'distill_feature',
+  'distill_output',
+  'distill_output_mse',
+  'distill_upcycle',
+)
+SLIMMABLE = 'slimmable'
 
 
 @struct.dataclass
@@ -40,16 +50,28 @@ class Compared:
 
 
 @struct.dataclass
+class Pair:
+  """What a student made, and what it should have: images, or features."""
+
+  student: Float[Array, 'b h w f']
+  teacher: Float[Array, 'b h w g']
+
+
+@struct.dataclass
 class Outputs:
   """What the step computed for the terms: `sr`, and for those that ask, what was made of it.
 
-  `patch` is `sr` without its margin, as `batch['patch']` is of the high resolution.
+  `patch` is `sr` without its margin, as `batch['patch']` is of the high resolution. `teacher` is
+  the teachers' mean image, `pairs` what a term compares one by one, `negatives` what it moves off.
   """
 
   sr: Float[Array, 'b h w c']
   patch: Float[Array, 'b ph pw c']
   judged: Judged | None = None
   features: dict[str, Compared] = struct.field(default_factory=dict)
+  teacher: Float[Array, 'b h w c'] | None = None
+  pairs: tuple[Pair, ...] = ()
+  negatives: tuple[Float[Array, 'b h w c'], ...] = ()
 
 
 Term = Callable[[Outputs, Batch], jax.Array]
@@ -69,14 +91,44 @@ def _content(name: str) -> Term:
   return term
 
 
+def _taught(compare: Callable[[jax.Array, jax.Array], jax.Array]) -> Term:
+  def term(outputs: Outputs, batch: Batch) -> jax.Array:
+    assert outputs.teacher is not None
+    return compare(outputs.sr, outputs.teacher)
+
+  return term
+
+
+def _paired(compare: Callable[[jax.Array, jax.Array], jax.Array]) -> Term:
+  """Average over what the term compares one by one."""
+
+  def term(outputs: Outputs, batch: Batch) -> jax.Array:
+    values = [compare(pair.student, pair.teacher) for pair in outputs.pairs]
+    return sum(values[1:], start=values[0]) / len(values)
+
+  return term
+
+
+def _contrast(outputs: Outputs, batch: Batch) -> jax.Array:
+  assert outputs.teacher is not None
+  return distillation.contrast(outputs.sr, outputs.teacher, outputs.negatives)
+
+
 TERMS: dict[str, Term] = {
   'adversarial': _adversarial,
   'charbonnier': lambda outputs, batch: pixel.charbonnier(outputs.sr, batch['hr']),
+  'distill_affinity': _paired(distillation.affinity),
+  'distill_contrast': _contrast,
+  'distill_feature': _paired(distillation.feature),
+  'distill_output': _taught(pixel.l1),
+  'distill_output_mse': _taught(pixel.mse),
+  'distill_upcycle': _paired(lambda sr, label: pixel.l1(sr, label).mean((1, 2, 3))),
   'frequency': lambda outputs, batch: structure.frequency(outputs.patch, batch['patch']),
   'gradient': lambda outputs, batch: structure.gradient(outputs.patch, batch['patch']),
   'l1': lambda outputs, batch: pixel.l1(outputs.sr, batch['hr']),
   'mobilenet_v2': _content('mobilenet_v2'),
   'mse': lambda outputs, batch: pixel.mse(outputs.sr, batch['hr']),
+  'slimmable': _paired(pixel.mse),
   'ssim': lambda outputs, batch: structure.ssim(outputs.patch, batch['patch']),
   'tv': lambda outputs, batch: structure.tv(outputs.patch),
   'tv_squared': lambda outputs, batch: structure.tv_squared(outputs.patch),

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsr.errors import UserError, nearest
-from jaxsr.models import span
+from jaxsr.models import span, srresnet, swift_srgan
 from jaxsr.models.edsr import EDSR
 from jaxsr.models.fsrcnn import FSRCNN
 from jaxsr.models.interpolation import BackProjection, Bicubic, Lanczos
@@ -55,6 +55,7 @@ PARAMETER_FREE = tuple(name for name, kind in MODELS.items() if not hasattr(kind
 SCALES = (2, 3, 4, 8)
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _MULTIPLIERS = ('width', 'depth')
+_FOLDS = {SPAN: span.fold, SRResNet: srresnet.fold, SwiftSRGAN: swift_srgan.fold}
 _COMMON = ('scale', 'channels', 'dtype', 'parent', 'name')
 
 
@@ -68,6 +69,12 @@ def defaults(name: str) -> dict[str, Any]:
 def fields(name: str) -> list[str]:
   """List what can be set for a network."""
   return list(defaults(name))
+
+
+def describe(network: nn.Module) -> dict[str, Any]:
+  """Name a network and all its options, as `build` takes them; what was multiplied is no more."""
+  name = next(name for name, kind in MODELS.items() if kind is type(network))
+  return {'name': name} | {k: getattr(network, k) for k in fields(name) if k not in _MULTIPLIERS}
 
 
 def build(
@@ -135,10 +142,10 @@ def _shrink(value: Any, factor: float, multiple: int, least: int) -> Any:
 
 def fold(network: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
   """Fold what only training needs: the same images from a network that costs less, if any does."""
-  if isinstance(network, SPAN) and not network.folded:
-    folded = {**variables, 'params': span.fold(variables['params'])}
-    return network.clone(folded=True), folded
-  return network, variables
+  fold = _FOLDS.get(type(network))
+  if fold is None or network.folded:  # type: ignore[attr-defined]
+    return network, variables
+  return network.clone(folded=True), fold(variables)
 
 
 def count_parameters(variables: Any) -> int:

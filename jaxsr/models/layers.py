@@ -1,6 +1,8 @@
 """Layers that several networks share."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,7 +21,17 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB; what networks for natural images s
 # PyTorch's constants (its momentum of 0.1 is 0.9 here). In training its running variance takes up
 # the unbiased variance of a batch, n / (n - 1) of the biased one that Flax takes up, where n counts
 # images times pixels: 4e-5 for 16 patches of 40 pixels. What a batch is divided by is the same.
-batch_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+EPSILON = 1e-5
+batch_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=EPSILON)
+
+
+def fold_norm(
+  conv: Mapping[str, Any], norm: Mapping[str, Any], stats: Mapping[str, Any]
+) -> dict[str, Array]:
+  """Fold a BatchNorm, with the statistics that it has learnt, into the convolution before it."""
+  factor = norm['scale'] / jnp.sqrt(stats['var'] + EPSILON)
+  bias = (conv.get('bias', 0.0) - stats['mean']) * factor + norm['bias']
+  return {'kernel': conv['kernel'] * factor, 'bias': bias}
 
 
 def shuffle_stages(scale: int) -> tuple[int, ...]:

@@ -33,11 +33,11 @@ class Conv3XC(nn.Module):
     return y + conv(self.features, (1, 1), name='skip')(x)
 
 
-def fold(params: Mapping[str, Any]) -> dict[str, Any]:
-  """Turn the parameters that SPAN trains into those of the same network with `folded=True`."""
-  if 'expand' in params:
-    return _fold_one(params)
-  return {k: fold(v) if isinstance(v, Mapping) else v for k, v in params.items()}
+def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """Turn the variables that SPAN trains into those of the same network with `folded=True`."""
+  if 'expand' in variables:
+    return _fold_one(variables)
+  return {k: fold(v) if isinstance(v, Mapping) else v for k, v in variables.items()}
 
 
 def _fold_one(params: Mapping[str, Any]) -> dict[str, Array]:

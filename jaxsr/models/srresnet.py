@@ -1,8 +1,8 @@
 """SRResNet: Photo-Realistic Single Image Super-Resolution Using a GAN (Ledig et al., CVPR 2017)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import batch_norm, he_normal, shuffle_stages
+from jaxsr.models.layers import batch_norm, fold_norm, he_normal, shuffle_stages
 
 prelu = partial(nn.PReLU, negative_slope_init=0.25)
 
@@ -19,15 +19,36 @@ class ResidualBlock(nn.Module):
   """Add two normalised convolutions with a PReLU between them to the input."""
 
   features: int
+  folded: bool
   dtype: DTypeLike
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b h w c']:
     conv = partial(nn.Conv, self.features, (3, 3), dtype=self.dtype)
-    norm = partial(batch_norm, use_running_average=not train, dtype=self.dtype)
+    norm = partial(_norm, folded=self.folded, train=train, dtype=self.dtype)
     y = norm(name='norm_0')(conv(name='conv_0')(x))
     y = prelu(name='prelu')(y)
     return x + norm(name='norm_1')(conv(name='conv_1')(y))
+
+
+def _norm(*, folded: bool, train: bool, dtype: DTypeLike, name: str) -> Any:
+  if folded:
+    return lambda x: x
+  return batch_norm(use_running_average=not train, dtype=dtype, name=name)
+
+
+def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """Turn variables into those of the same network with `folded=True`, which has no BatchNorm."""
+  params, stats = dict(variables['params']), variables['batch_stats']
+  params['body'] = fold_norm(params['body'], params.pop('norm'), stats['norm'])
+  for name, found in stats.items():
+    if name != 'norm':
+      block = dict(params[name])
+      for i in (0, 1):
+        norm = block.pop(f'norm_{i}')
+        block[f'conv_{i}'] = fold_norm(block[f'conv_{i}'], norm, found[f'norm_{i}'])
+      params[name] = block
+  return {'params': params}
 
 
 class SRResNet(nn.Module):
@@ -37,7 +58,8 @@ class SRResNet(nn.Module):
   BatchNorm keep their bias, as in the public implementations (1,549,462 parameters for RGB x4).
   `tanh=True` squashes the image into (0, 1), and RGB images go in less `mean`, over `deviation`:
   some public weights want both. `bicubic_skip=True`, not the paper's, adds the result to a bicubic
-  upsampling and starts the last convolution at zero.
+  upsampling and starts the last convolution at zero. `folded=True` is for inference: the same with
+  every BatchNorm in the convolution before it; train without, then `fold` the variables.
   """
 
   WIDTH: ClassVar[tuple[str, ...]] = ('features',)
@@ -51,6 +73,7 @@ class SRResNet(nn.Module):
   mean: Sequence[float] = (0.0, 0.0, 0.0)
   deviation: Sequence[float] = (1.0, 1.0, 1.0)
   bicubic_skip: bool = False
+  folded: bool = False
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -59,10 +82,10 @@ class SRResNet(nn.Module):
     x = nn.Conv(self.features, (9, 9), dtype=self.dtype, name='head')(x)
     shallow = x = prelu(name='prelu')(x)
     for i in range(self.blocks):
-      x = ResidualBlock(self.features, self.dtype, name=f'block_{i}')(x, train=train)
+      x = ResidualBlock(self.features, self.folded, self.dtype, name=f'block_{i}')(x, train=train)
       self.sow('features', 'trunk', x)
     x = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
-    x = shallow + batch_norm(use_running_average=not train, dtype=self.dtype, name='norm')(x)
+    x = shallow + _norm(folded=self.folded, train=train, dtype=self.dtype, name='norm')(x)
     x = self._enlarge(x)
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
     image = nn.Conv(self.channels, (9, 9), kernel_init=init, name='tail')(x)

@@ -1,7 +1,8 @@
 """Swift-SRGAN: Rethinking Super-Resolution for Efficient Inference (Krishnan & Krishnan, 2021)."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import PReLU, batch_norm, shuffle_stages
+from jaxsr.models.layers import PReLU, batch_norm, fold_norm, shuffle_stages
 
 _slope = nn.initializers.constant(0.25)
 
@@ -58,16 +59,49 @@ class ResidualBlock(nn.Module):
   """
 
   features: int
+  folded: bool
   dtype: DTypeLike
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b h w c']:
-    conv = partial(SeparableConv, self.features, 3, use_bias=False, dtype=self.dtype)
-    norm = partial(batch_norm, use_running_average=not train, dtype=self.dtype)
+    conv = partial(SeparableConv, self.features, 3, use_bias=self.folded, dtype=self.dtype)
+    norm = partial(_norm, folded=self.folded, train=train, dtype=self.dtype)
     y = norm(name='norm_0')(conv(name='conv_0')(x))
     y = PReLU(name='prelu')(y)
-    self.param('unused_slope', _slope, (self.features,))
+    if not self.folded:
+      self.param('unused_slope', _slope, (self.features,))
     return x + norm(name='norm_1')(conv(name='conv_1')(y))
+
+
+def _norm(*, folded: bool, train: bool, dtype: DTypeLike, name: str) -> Any:
+  if folded:
+    return lambda x: x
+  return batch_norm(use_running_average=not train, dtype=dtype, name=name)
+
+
+def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """Turn variables into those of the same network with `folded=True`.
+
+  Every BatchNorm goes into the 1x1 before it, and slopes that nothing uses go.
+  """
+  params, stats = dict(variables['params']), variables['batch_stats']
+  params['body'] = _fold_one(params['body'], params.pop('norm'), stats['norm'])
+  for name, found in stats.items():
+    if name != 'norm':
+      block = dict(params[name])
+      for i in (0, 1):
+        norm = block.pop(f'norm_{i}')
+        block[f'conv_{i}'] = _fold_one(block[f'conv_{i}'], norm, found[f'norm_{i}'])
+      params[name] = {k: v for k, v in block.items() if k != 'unused_slope'}
+  return {'params': {k: v for k, v in params.items() if k != 'unused_slope'}}
+
+
+def _fold_one(conv: Mapping[str, Any], norm: Any, stats: Any) -> dict[str, Any]:
+  depthwise = conv['depthwise']['kernel']
+  return {
+    'depthwise': {'kernel': depthwise, 'bias': jnp.zeros(depthwise.shape[-1])},
+    'pointwise': fold_norm(conv['pointwise'], norm, stats),
+  }
 
 
 class SwiftSRGAN(nn.Module):
@@ -76,7 +110,8 @@ class SwiftSRGAN(nn.Module):
   The generator of Swift-SRGAN. A PReLU has one slope for each channel, and what stands before a
   BatchNorm has no bias. The authors' code makes `scale // 2` stages, which is x16 for scale 8;
   here scale 8 has three stages and scale 3 one. `bicubic_skip=True`, not the paper's, adds the
-  result, in (-1, 1), to a bicubic upsampling and starts the last convolution at zero.
+  result, in (-1, 1), to a bicubic upsampling and starts the last convolution at zero. `folded=True`
+  is for inference: the same without BatchNorm; train without, then `fold` the variables.
   """
 
   WIDTH: ClassVar[tuple[str, ...]] = ('features',)
@@ -87,6 +122,7 @@ class SwiftSRGAN(nn.Module):
   features: int = 64
   blocks: int = 16
   bicubic_skip: bool = False
+  folded: bool = False
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -94,11 +130,13 @@ class SwiftSRGAN(nn.Module):
     x = SeparableConv(self.features, 9, dtype=self.dtype, name='head')(lr)
     shallow = x = PReLU(name='prelu')(x)
     for i in range(self.blocks):
-      x = ResidualBlock(self.features, self.dtype, name=f'block_{i}')(x, train=train)
+      x = ResidualBlock(self.features, self.folded, self.dtype, name=f'block_{i}')(x, train=train)
       self.sow('features', 'trunk', x)
-    x = SeparableConv(self.features, 3, use_bias=False, dtype=self.dtype, name='body')(x)
-    self.param('unused_slope', _slope, (self.features,))  # as in the blocks
-    x = shallow + batch_norm(use_running_average=not train, dtype=self.dtype, name='norm')(x)
+    body = SeparableConv(self.features, 3, use_bias=self.folded, dtype=self.dtype, name='body')
+    if not self.folded:
+      self.param('unused_slope', _slope, (self.features,))  # as in the blocks
+    norm = _norm(folded=self.folded, train=train, dtype=self.dtype, name='norm')
+    x = shallow + norm(body(x))
     init = nn.initializers.zeros if self.bicubic_skip else nn.initializers.lecun_normal()
     tail = SeparableConv(self.channels, 9, mix_init=init, name='tail')
     x = jnp.tanh(tail(self._enlarge(x).astype(jnp.float32)))

@@ -1,9 +1,13 @@
 """Every term reaches the generator, by the very functions that the step is made of."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from runs import pack
 
 from jaxsr import experiment, metrics, sharding, step
 from jaxsr.data import pipeline
@@ -14,21 +18,42 @@ from jaxsr.losses.adversarial import FORMS
 CASES = [(name, {}) for name in TERMS if name != ADVERSARIAL]
 CASES += [(ADVERSARIAL, {'adversarial.form': form}) for form in FORMS]
 CASES += [(ADVERSARIAL, {'discriminator.norm': norm}) for norm in ('spectral', 'none')]
+CASES += [(ADVERSARIAL, {'adversarial.real': 'teacher'})]
 CASES += [('vgg19', {'content.vgg19.activated': False, 'content.vgg19.distance': 'l1'})]
 CASES += [('vgg16', {'content.vgg16.distance': 'relative'})]
 LAYERS = {'vgg16': 'conv1_2', 'vgg19': 'conv1_2', 'mobilenet_v2': 'block_1'}
-STEPS = (1e-4, 1e-3, 1e-2, 1e-1)  # too small a one drowns in rounding, too large one bends
+STEPS = (1e-4, 1e-3, 1e-2, 1e-1, 1)  # too small a one drowns in rounding, too large one bends
 
 
-def assemble(config, name, options):
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+  """Pack a teacher of other features than the student's, which knows nothing."""
+  options = {'name': 'edsr', 'features': 12, 'blocks': 2, 'upsampler': 'direct'}
+  return str(pack(tmp_path_factory.mktemp('teacher') / 'packed', options))
+
+
+def assemble(config, name, options, teacher):
   """Build a run on one term."""
   config.loss = {term: 1.0 * (term == name) for term in TERMS}
   for term, layer in LAYERS.items():
     config.content[term].update(layer=layer, weights=weights.RANDOM)
   config.discriminator.update(features=4, hidden=8)
   config.optimizer.warmup = 0
+  config.model.features = 16  # so that there are narrower ones
+  config.teacher.checkpoint = teacher
   config.update_from_flattened_dict(options)
   return experiment.assemble(config, sharding.make_mesh(1))
+
+
+def begin(built):
+  """Make a state whose network does not begin at bicubic."""
+  state = built.init()
+  keys = iter(jax.random.split(jax.random.key(2), 99))
+  shake = lambda x: x + 0.05 * jax.random.normal(next(keys), x.shape)
+  generator = dataclasses.replace(
+    state.generator, params=jax.tree.map(shake, state.generator.params)
+  )
+  return dataclasses.replace(state, generator=generator)
 
 
 @pytest.fixture
@@ -42,46 +67,53 @@ def raw(rng):
 
 
 @pytest.mark.parametrize(('name', 'options'), CASES, ids=str)
-def test_gradient_at_the_generator_equals_finite_differences(tiny, raw, name, options):
+def test_gradient_at_the_generator_equals_finite_differences(tiny, raw, teacher, name, options):
   """The gradient that the step sends through the generator, against differences of the term."""
-  built = assemble(tiny, name, options)
-  state, batch = built.init(), pipeline.normalise(jax.tree.map(jnp.asarray, raw))
+  built = assemble(tiny, name, options, teacher)
+  state, batch = begin(built), pipeline.normalise(jax.tree.map(jnp.asarray, raw))
   batch['patch'] = metrics.shave(batch['hr'], built.parts.margin)
-  sr = built.network.apply(state.generator.variables, batch['lr'], train=False)
+  phase = built.plan.at(0)
+  eye = lambda: step.make_eye(built.parts, phase, state, batch, built.frozen)
 
-  def eye():
-    key = jax.random.key(1)
-    return step._make_eye(built.parts, state.discriminator, batch, built.frozen, key, state.step)
+  @jax.jit
+  def make():
+    adapting = state.adapters.params if state.adapters else {}
+    variables = state.generator.params, state.generator.batch_stats, adapting
+    lesson, student = built.parts.lesson, built.parts.generator
+    return lesson.make(phase.terms, student, variables, batch, eye().views, state.step)[0]
 
-  weigh = jax.jit(lambda sr: step._weigh(built.plan.at(0), eye(), sr, batch, state))
-  loss = jax.jit(lambda sr: step.reduce(TERMS[name](eye()(name, sr), batch), batch['mask']))
-  gradient, scalars = weigh(sr)
-  norm = float(jnp.linalg.norm(gradient))
+  made = make()
+  weigh = jax.jit(lambda made: step.weigh(phase, eye(), made, state))
+  loss = jax.jit(lambda made: step.reduce(TERMS[name](eye().see(name, made), batch), batch['mask']))
+  gradient, scalars = weigh(made)
+  norm = float(optax.tree.norm(gradient))
   assert norm > 1e-6
   assert scalars[f'gradient/{name}'] == pytest.approx(norm, rel=1e-5)
-  assert scalars[f'term/{name}'] == pytest.approx(float(loss(sr)), rel=1e-5)
+  assert scalars[f'term/{name}'] == pytest.approx(float(loss(made)), rel=1e-5)
   # along the gradient itself the slope is its norm: no sample of directions can miss it
-  direction = gradient / norm
-  found = [float(loss(sr + h * direction) - loss(sr - h * direction)) / (2 * h) for h in STEPS]
+  along = lambda h: float(loss(jax.tree.map(lambda x, g: x + h * g / norm, made, gradient)))
+  found = [(along(h) - along(-h)) / (2 * h) for h in STEPS]
   assert min(abs(slope / norm - 1) for slope in found) < 0.02, (found, norm)
 
 
-def test_all_terms_together_move_the_generator(tiny, raw):
-  built = assemble(tiny, None, {f'loss.{name}': 1.0 for name in TERMS})
-  state = built.init()
-  before = jax.device_get(state.generator.params)
+def test_all_terms_together_move_the_generator(tiny, raw, teacher):
+  options = {f'loss.{name}': 1.0 for name in TERMS}
+  built = assemble(tiny, None, options, teacher)
+  state = begin(built)
+  before = jax.device_get((state.generator.params, state.adapters.params))
   state, scalars = built.step(0, state, sharding.put(raw, sharding.make_mesh(1)))
-  after = jax.device_get(state.generator.params)
+  after = jax.device_get((state.generator.params, state.adapters.params))
   assert all(scalars[f'gradient/{name}'] > 0 for name in TERMS)
   assert scalars['loss'] == pytest.approx(sum(float(scalars[f'term/{n}']) for n in TERMS), rel=1e-5)
-  assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True))
+  for one, other in zip(before, after, strict=True):
+    assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
 
 
 @pytest.mark.parametrize('name', TERMS)
-def test_a_term_that_is_cut_off_is_noticed(tiny, raw, monkeypatch, name):
+def test_a_term_that_is_cut_off_is_noticed(tiny, raw, teacher, monkeypatch, name):
   """The check above fails where a term's gradient is stopped, as in the public chest X-ray GANs."""
   whole = TERMS[name]
   cut = lambda outputs, batch: jax.lax.stop_gradient(whole(outputs, batch))
   monkeypatch.setitem(TERMS, name, cut)
   with pytest.raises(AssertionError, match='> 1e-06'):
-    test_gradient_at_the_generator_equals_finite_differences(tiny, raw, name, {})
+    test_gradient_at_the_generator_equals_finite_differences(tiny, raw, teacher, name, {})

@@ -1,23 +1,23 @@
-"""What every experiment's config holds, how it is shrunk to a smoke test, and its rules.
+"""What every experiment's config holds, and how it is shrunk to a smoke test.
 
 A file in `configs/` starts from `base()`, sets what its experiment is about and ends with
-`finish(config, arg)`.
+`finish(config, arg)`. `rules.py` checks a config, `changes.py` compares it with a run's.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl.flags import Error, FlagValues
 from flax import linen as nn
 from ml_collections import ConfigDict, config_flags
 
-from jaxsr import adversary, features, models, objective
+from jaxsr import features, models, objective
 from jaxsr.errors import UserError, flat, nearest
 from jaxsr.features import weights
-from jaxsr.losses import CONTENT, TERMS, adversarial, content
-from jaxsr.metrics import WINDOW
-from jaxsr.models.discriminator import Discriminator
+from jaxsr.losses import CONTENT, TERMS
 from jaxsr.objective import Plan
 
 Config = Any  # an ml_collections.ConfigDict, whose values have no static types
@@ -38,7 +38,7 @@ def base() -> Config:
   config.save = 1_000  # steps from one checkpoint to the next, beside those of validation
   config.max_skipped = 20  # steps in a row that may be not finite before the run stops
   config.ema = 0.999  # decay of the averaged parameters, which are what is evaluated
-  config.init_from = ''  # a run or an import, whose averaged parameters are started from
+  config.init_from = ''  # what is started from: a run, import or package; cut if it is larger
   config.model = ConfigDict()
   config.loss = {name: 0.0 for name in TERMS}  # weights
   config.start = {name: 0 for name in TERMS}  # steps of the main stage before a term sets in
@@ -50,8 +50,20 @@ def base() -> Config:
   )
   config.optimizer = _optimizer(learning_rate=1e-3, warmup=200)
   config.content = {name: _content(name) for name in CONTENT}
+  config.teacher = dict(
+    checkpoint='',  # a run, import or package that terms `distill_*` learn from; several by commas
+    step='latest',
+    precision='auto',  # bfloat16 where the device is made for it, else float32
+    points=3,  # of the trunks, at which features are compared
+    cache='',  # a folder where its images of whole films are kept; '': it runs inside the step
+  )
+  config.slimmable = dict(  # the sizes that the term `slimmable` trains together
+    widths=(0.25, 0.5, 0.75, 1.0),
+    depths=(0.5, 1.0),
+  )
   config.adversarial = dict(
     form='bce',  # or probability, least_squares, hinge, relativistic
+    real='hr',  # what the discriminator takes for real: true images, or those of the 'teacher'
     generator_every=1,  # steps from one update of the generator to the next
     discriminator_every=1,
     noise=0.0,  # standard deviation of what is added to all images that the discriminator sees
@@ -113,6 +125,23 @@ def network(name: str, **options: Any) -> Config:
   return ConfigDict({'name': name, **models.defaults(name), **options})
 
 
+def copy(config: Config) -> Config:
+  """Copy a config, so that the copy can be changed."""
+  return ConfigDict(config.to_dict())
+
+
+def load(path: str) -> Config:
+  """Read a config file, `FILE.py` or `FILE.py:ARGUMENT`; raises UserError where that is none."""
+  file, _, argument = path.partition(':')
+  if not Path(file).is_file():
+    known = [str(found) for found in Path('configs').glob('*.py')]
+    raise UserError(f'--config={file}: no such file; {nearest(file, known)}')
+  try:
+    return runpy.run_path(file)['get_config'](argument or None)
+  except (KeyError, SyntaxError, ImportError) as error:
+    raise UserError(f'--config={file}: {flat(error)}') from error
+
+
 def override(config: Config, flags: Sequence[str]) -> Config:
   """Set values of a config by flags `--config.KEY=VALUE`, as on the command line of `main.py`."""
   values, argv = FlagValues(), ['', *flags]
@@ -153,58 +182,6 @@ def smoke(config: Config) -> Config:
   return config
 
 
-_OPTIMIZERS = ('optimizer', 'discriminator.optimizer')
-LEAST = {
-  'steps batch_size log eval save max_skipped data.threads': 1,
-  'data.phantom.count data.phantom.val_count': 1,
-  'data.patch': 4,
-  'seed devices data.margin data.workers data.val_count data.by_error data.cache_gib': 0,
-  'data.phantom.seed pretrain.steps adversarial.noise adversarial.noise_steps adversarial.r1': 0,
-  'adversarial.generator_every adversarial.discriminator_every adversarial.alarm.evaluations': 1,
-  'discriminator.features discriminator.hidden': 1,
-  ' '.join(f'{o}.{n}' for o in _OPTIMIZERS for n in ('warmup', 'weight_decay', 'clip_norm')): 0,
-}
-
-
-def check(config: Config) -> None:
-  """Raise UserError for the first value that breaks a rule."""
-  for names, least in LEAST.items():
-    for name in names.split():
-      value = _get(config, name)
-      _rule(value >= least, name, value, f'is less than {least}')
-  for name in ('ema', *(f'{o}.{n}' for o in _OPTIMIZERS for n in ('b1', 'b2'))):
-    value = _get(config, name)
-    _rule(0 <= value < 1, name, value, 'is not in [0, 1)')
-  for section in ('loss', 'pretrain.loss', 'start', 'ramp'):
-    for name, value in _get(config, section).items():
-      _rule(0 <= value < float('inf'), f'{section}.{name}', value, 'is less than 0 or infinite')
-  for section in (*_OPTIMIZERS, 'pretrain'):
-    rate = _get(config, section).learning_rate
-    _rule(0 < rate < float('inf'), f'{section}.learning_rate', rate, 'is not positive')
-  data, steps = config.data, config.pretrain.steps
-  _rule(data.by_error <= 1, 'data.by_error', data.by_error, 'is more than 1')
-  _rule(config.channels in (1, 3), 'channels', config.channels, 'is neither 1 nor 3')
-  _rule(steps < config.steps, 'pretrain.steps', steps, f'leaves none of {config.steps} to the rest')
-  _check_gan(config)
-  make_plan(config)
-  build_network(config)
-
-
-def _check_gan(config: Config) -> None:
-  options, alarm = config.adversarial, config.adversarial.alarm
-  _choice(adversarial.FORMS, 'adversarial.form', options.form)
-  _choice(Discriminator.NORMS, 'discriminator.norm', config.discriminator.norm)
-  _choice(adversary.ACTIONS, 'adversarial.alarm.action', alarm.action)
-  _rule(alarm.low < alarm.high, 'adversarial.alarm.low', alarm.low, f'is not below {alarm.high}')
-  for name, options in config.content.items():
-    _choice(content.DISTANCES, f'content.{name}.distance', options.distance)
-    _choice(('auto', *features.VARIANTS), f'content.{name}.variant', options.variant)
-    features.check(name, options.layer)
-  if config.loss.ssim or config.pretrain.loss.ssim:
-    side = config.data.patch * config.scale
-    _rule(side >= WINDOW, 'data.patch', config.data.patch, f'is too small for SSIM: {side} pixels')
-
-
 def make_plan(config: Config) -> Plan:
   """Lay out which terms count when; raises UserError where that is no plan."""
   return objective.make_plan(
@@ -216,22 +193,6 @@ def make_plan(config: Config) -> Plan:
     generator_every=config.adversarial.generator_every,
     discriminator_every=config.adversarial.discriminator_every,
   )
-
-
-def _get(config: Config, name: str) -> Any:
-  for part in name.split('.'):
-    config = config[part]
-  return config
-
-
-def _rule(holds: bool, name: str, value: Any, what: str) -> None:
-  if not holds:
-    raise UserError(f'config.{name}={value} {what}')
-
-
-def _choice(known: Iterable[str], name: str, value: Any) -> None:
-  if value not in known:
-    raise UserError(f'config.{name}={value!r} is unknown: {nearest(str(value), known)}')
 
 
 def build_network(config: Config) -> nn.Module:
@@ -252,48 +213,3 @@ def build_network(config: Config) -> nn.Module:
 def to_dict(config: Config) -> dict:
   """Turn a config into what JSON can hold, tuples as lists."""
   return json.loads(config.to_json_best_effort())
-
-
-def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
-  """Name every value by its dotted path."""
-  flat = {}
-  for key, value in config.items():
-    name = f'{prefix}{key}'
-    flat.update(flatten(value, f'{name}.') if isinstance(value, dict) else {name: value})
-  return flat
-
-
-# What may change from one start of a run to the next; that it did is said.
-FREE = (
-  *('steps', 'log', 'eval', 'save', 'max_skipped', 'devices'),
-  *('data.val', 'data.val_count', 'data.threads', 'data.workers', 'data.cache_gib'),
-  *(f'adversarial.alarm.{name}' for name in ('low', 'high', 'evaluations', 'action')),
-  *(f'content.{name}.weights' for name in CONTENT),
-)
-CONSEQUENCES = {
-  'steps': 'the learning rate follows a new cosine from here on',
-  'data.val': 'figures from here on do not compare with those before',
-  'data.val_count': 'figures from here on do not compare with those before',
-} | {f'content.{name}.weights': 'the features are those of that file now' for name in CONTENT}
-# What decides the shapes of the state.
-FIXED = ('model.', 'scale', 'channels', *(f'discriminator.{n}' for n in Discriminator.OPTIONS))
-
-
-def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
-  """List the values that differ between two configs: name, old, new."""
-  old, new = flatten(old), flatten(new)
-  names = sorted(old.keys() | new.keys())
-  return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
-
-
-def check_change(old: dict, new: dict, *, allowed: bool) -> list[str]:
-  """Describe how a run's config changed; raise UserError where that makes another run of it."""
-  lines = []
-  for name, (was, now) in differences(old, new).items():
-    text = f'config.{name} was {was}, is now {now}'
-    if name.startswith(FIXED):
-      raise UserError(f'{text}: this is another network; choose another --workdir')
-    if name not in FREE and not allowed:
-      raise UserError(f'{text}: choose another --workdir, or pass --allow_config_change')
-    lines.append(f'{text}: {CONSEQUENCES[name]}' if name in CONSEQUENCES else text)
-  return lines

@@ -1,0 +1,103 @@
+"""`jaxsr package`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from flax.traverse_util import unflatten_dict
+
+from jaxsr import __version__, card, evaluate, models, package, predictor, workdir
+from jaxsr.compression import quantise
+from jaxsr.data import sources
+from jaxsr.errors import UserError
+from jaxsr.package import Package
+
+
+@dataclass(frozen=True)
+class PackageCommand:
+  """Make of a run what can be shipped: weights, config, figures and a model card in one folder.
+
+  The weights are the averaged ones, without what only training needs. `jaxsr evaluate` and
+  `upscale` take the folder, or its name where it lies in `checkpoints/`.
+  """
+
+  checkpoint: Annotated[str, tyro.conf.Positional]
+  """The folder of a run, an import or a package."""
+  output: Path
+  """The new folder, such as checkpoints/NAME."""
+  data: Path | None = None
+  """Films to measure on; without, the figures are those of the run's last validation."""
+  step: str = 'latest'
+  """The checkpoint of the run: 'latest', 'best' or a step."""
+  width: float = 1.0
+  """A width of a slimmable network; without width and depth it stays slimmable."""
+  depth: float = 1.0
+  """A depth of a slimmable network."""
+  int8: bool = False
+  """Round the weights to 8 bits, and measure what that costs on `data`."""
+  debug: bool = False
+  """Show where an error was raised."""
+
+  def run(self) -> int:
+    """Read, measure and write; return the exit code."""
+    if self.int8 and self.data is None:
+      raise UserError('--int8 needs --data, so that what it costs is measured')
+    stored = predictor.find(self.checkpoint)
+    model = predictor.load(self.checkpoint, step=self.step, width=self.width, depth=self.depth)
+    config = {
+      'model': models.describe(model.network),
+      'scale': model.scale,
+      'channels': model.channels,
+      'precision': stored.config['precision'],
+    }
+    if stored.slimmable and (self.width, self.depth) == (1.0, 1.0):
+      whole = predictor.load(self.checkpoint, step=self.step, fold=False)
+      model = model._replace(network=whole.network, variables=whole.variables)
+      config |= {'model': models.describe(model.network)}
+      config |= {'slimmable': dict(stored.config['slimmable'])}
+    origin = self._origin(stored, model)
+    metrics = self._metrics(model)
+    text = card.write(self.output.name, model, config, origin, metrics, int8=self.int8)
+    made = Package(config, origin)
+    package.write(self.output, model.variables, made, metrics=metrics, card=text, int8=self.int8)
+    self._report(model, metrics)
+    return 0
+
+  def _origin(self, stored: predictor.Stored, model: predictor.Predictor) -> dict[str, Any]:
+    """Say where the weights come from; folders by their names only."""
+    config = stored.config
+    origin: dict[str, Any] = {'step': model.step, 'jaxsr': __version__}
+    if 'data' in config:
+      origin |= {key: Path(str(config['data'][key])).name for key in ('train', 'val')}
+      origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
+      origin |= {key: config[key] for key in ('seed', 'steps', 'batch_size')}
+    saved = workdir.read_config(Path(self.checkpoint)) if 'data' in config else None
+    return origin | ({'environment': saved['environment']} if saved else {})
+
+  def _metrics(self, model: predictor.Predictor) -> dict[str, Any]:
+    """Measure, or take over the last validation."""
+    if self.data is None:
+      found = workdir.last_row(Path(self.checkpoint), step=model.step)
+      return {'of': 'the validation of its run', **found} if found else {}
+    source = sources.Folder(self.data, channels=model.channels)
+    measure = lambda variables: evaluate.measure(  # noqa: E731
+      model.network, variables, source, scale=model.scale
+    )
+    metrics = {'of': self.data.resolve().name, 'protocol': 'xray', **measure(model.variables)}
+    if self.int8:
+      rounded = quantise.restore(quantise.quantise(package.to_tensors(model.variables)))
+      tree = unflatten_dict({tuple(name.split('/')): x for name, x in rounded.items()})
+      metrics = {**metrics, **measure(tree), 'float32': metrics}
+    return metrics
+
+  def _report(self, model: predictor.Predictor, metrics: dict[str, Any]) -> None:
+    size = (self.output / package.WEIGHTS).stat().st_size
+    print(f'{model.name} x{model.scale}, {model.parameters:,} parameters, {size:,} bytes')
+    if 'psnr' in metrics:
+      gain = metrics['psnr'] - metrics['bicubic_psnr']
+      print(f'  {metrics["psnr"]:.3f} dB on {metrics["of"]}, {gain:+.3f} over bicubic')
+    if self.int8:
+      loss = metrics['psnr'] - metrics['float32']['psnr']
+      print(f'  8 bits cost {-loss:.4f} dB')
+    print(f'  evaluate: jaxsr evaluate --checkpoint {self.output} --data DIR --output DIR')

@@ -1,0 +1,230 @@
+"""A small network's first weights, cut from those of a larger one of the same kind.
+
+Channels are chosen by importance, the share that they have in the energy of the weights they touch
+(Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017), the same ones everywhere they meet;
+blocks are kept at even distances, the first and the last among them. At full width and depth the
+result is the large network.
+"""
+
+import dataclasses
+import re
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxsr.compression import channels
+from jaxsr.compression.channels import Channels
+from jaxsr.errors import UserError
+
+Path = tuple[str, ...]
+_HARMLESS = ('dtype', 'remat', 'parent', 'name')  # fields that parameters do not depend on
+_NUMBERED = re.compile(r'(.*)_(\d+)$')
+
+
+class Cut(NamedTuple):
+  """Where each weight of the small network comes from: a path of the large, places on its axes."""
+
+  sources: dict[Path, tuple[Path, tuple[np.ndarray, ...]]]
+
+  def take(self, variables: Any) -> Any:
+    """Cut the small network's variables from the large one's; both are trees of arrays."""
+    flat: dict[Any, Any] = flatten_dict(variables)
+    return unflatten_dict(
+      {path: _take(flat[source], places) for path, (source, places) in self.sources.items()}
+    )
+
+
+def _take(x: Any, places: tuple[np.ndarray, ...]) -> Any:
+  for axis, chosen in enumerate(places):
+    if len(chosen) < x.shape[axis] or (chosen != np.arange(len(chosen))).any():
+      run = chosen[0] + np.arange(len(chosen))
+      if (chosen == run).all():
+        x = jax.lax.slice_in_dim(x, int(chosen[0]), int(chosen[-1]) + 1, axis=axis)
+      else:
+        x = jnp.take(x, chosen, axis=axis)
+  return x
+
+
+def differences(small: nn.Module, large: nn.Module) -> list[str]:
+  """Describe what, beside width and depth, keeps a network from being cut from another."""
+  if type(small) is not type(large):
+    return [f'it is a {type(large).__name__}, not a {type(small).__name__}']
+  sizes = (*getattr(small, 'WIDTH', ()), *getattr(small, 'DEPTH', ()))
+  found = []
+  for field in dataclasses.fields(small):
+    here, there = getattr(small, field.name), getattr(large, field.name)
+    if field.name in _HARMLESS or here == there:
+      continue
+    if field.name not in sizes or not _fits(here, there):
+      found.append(f'its {field.name} is {there}, not {here}')
+  return found
+
+
+def smaller(small: nn.Module, large: nn.Module) -> str:
+  """Describe by how much a network is smaller than another of the same kind, if it is."""
+  names = (*getattr(small, 'WIDTH', ()), *getattr(small, 'DEPTH', ()))
+  pairs = [(name, getattr(small, name), getattr(large, name)) for name in names]
+  return ', '.join(f'{name} {here} of {there}' for name, here, there in pairs if here != there)
+
+
+def _fits(here: Any, there: Any) -> bool:
+  if isinstance(here, tuple) and isinstance(there, tuple):
+    return len(here) == len(there) and all(map(_fits, here, there))
+  return here <= there
+
+
+def make_cut(small: nn.Module, large: nn.Module, variables: Any, *, ranked: bool) -> Cut:
+  """Lay out how the small network's variables are cut from the large one's.
+
+  `ranked` chooses channels by importance, for which `variables` must be arrays; otherwise the first
+  ones are kept, and shapes will do. Raises UserError where the networks differ in more than width
+  and depth, or cannot be cut.
+  """
+  if found := differences(small, large):
+    raise UserError(f'a network cannot be cut from this one: {found[0]}')
+  lr = jax.ShapeDtypeStruct((1, 16, 16, large.channels), np.float32)  # type: ignore[attr-defined]
+  shapes: Any = jax.eval_shape(lambda x: small.init(jax.random.key(0), x, train=False), lr)
+  shapes = {name: shapes[name] for name in variables}
+  try:
+    sides = [_Side.read(small, shapes), _Side.read(large, variables)]
+  except ValueError as error:
+    raise UserError(f'{type(large).__name__} cannot be cut: {error}') from error
+  here, there = sides
+  chosen = _Chosen(there.channels, _importance(there, variables) if ranked else None)
+  renamed = _rename(here.paths, there.paths)
+  numbers = {path: w for w, path in enumerate(there.paths)}
+  order = {c: (j, len(m)) for m in here.channels.members().values() for j, c in enumerate(m)}
+  sources = {}
+  for w, path in enumerate(here.paths):
+    v, places = numbers[renamed[path]], []
+    for a, labels in enumerate(here.channels.labels[w]):
+      if len(labels) == len(there.channels.labels[v][a]):
+        places.append(np.arange(len(labels)))
+        continue
+      places.append(np.full(len(labels), -1))
+      for mine, theirs in _segments(here, w, there, v, a, renamed):
+        places[-1][mine] = _find(labels[mine], there.channels.labels[v][a], theirs, order, chosen)
+    sources[path] = (renamed[path], tuple(places))
+  return Cut(sources)
+
+
+class _Side(NamedTuple):
+  """A network's channels, and the paths of its weights by their numbers."""
+
+  channels: Channels
+  paths: list[Path]
+
+  @classmethod
+  def read(cls, network: nn.Module, variables: Any) -> '_Side':
+    leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
+    paths = [tuple(str(key.key) for key in path) for path, _ in leaves]
+    return cls(channels.read(network, variables), paths)
+
+
+def _rename(small: list[Path], large: list[Path]) -> dict[Path, Path]:
+  """Give each weight of the small network the path of its model: blocks at even distances."""
+  counts = [_count(paths) for paths in (small, large)]
+  renamed = {}
+  for path in small:
+    new: list[str] = []
+    for depth, name in enumerate(path):
+      match = _NUMBERED.match(name)
+      if match:
+        stem, number = match[1], int(match[2])
+        few = counts[0][*path[:depth], stem]
+        many = counts[1][*new, stem]
+        name = f'{stem}_{_spread(number, few, many)}'
+      new.append(name)
+    renamed[path] = tuple(new)
+  return renamed
+
+
+def _count(paths: list[Path]) -> dict[Path, int]:
+  """Count the numbered children of each stem."""
+  found: dict[Path, set[str]] = defaultdict(set)
+  for path in paths:
+    for depth, name in enumerate(path):
+      if match := _NUMBERED.match(name):
+        found[*path[:depth], match[1]].add(name)
+  return {stem: len(names) for stem, names in found.items()}
+
+
+def _spread(number: int, few: int, many: int) -> int:
+  return number if few == many else round(number * (many - 1) / max(1, few - 1))
+
+
+def _importance(side: _Side, variables: Any) -> dict[int, float]:
+  """Add up each channel's share of the energy of the kernels that it touches."""
+  total: dict[int, float] = defaultdict(float)
+  leaves = jax.tree.leaves(variables)
+  for path, leaf, axes in zip(side.paths, leaves, side.channels.labels, strict=True):
+    energy = np.square(np.asarray(leaf, np.float64))
+    if path[0] != 'params' or energy.ndim < 2 or not energy.sum():
+      continue
+    for a, labels in enumerate(axes):
+      others = tuple(i for i in range(energy.ndim) if i != a)
+      share = energy.sum(axis=others) / energy.sum()
+      for channel, value in zip(labels.tolist(), share.tolist(), strict=True):
+        total[channel] += value
+  return total
+
+
+class _Chosen:
+  """The channels of each family that are kept, in their order."""
+
+  def __init__(self, all_channels: Channels, importance: dict[int, float] | None):
+    self.families = all_channels.families
+    self._members, self._importance = all_channels.members(), importance
+
+  def channel(self, family: int, number: int, count: int) -> int:
+    """Name the channel that becomes number `number` of `count`."""
+    members, importance = self._members[family], self._importance
+    if importance is not None:
+      members = sorted(members, key=lambda c: -importance.get(c, 0.0))  # the sort is stable
+    return sorted(members[:count])[number]
+
+
+def _segments(
+  here: _Side, w: int, there: _Side, v: int, axis: int, renamed: dict[Path, Path]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Pair what a layer sums over by the layers that made it: places here, places there.
+
+  Where a network of fewer blocks sums over fewer of them, they are paired by name.
+  """
+  mine, theirs = (_runs(side.channels.segments[n][axis]) for side, n in ((here, w), (there, v)))
+  if len(mine) == len(theirs):
+    return [(one[1], other[1]) for one, other in zip(mine, theirs, strict=True)]
+  by_maker = {there.paths[maker]: places for maker, places in theirs if maker >= 0}
+  return [(places, by_maker[renamed[here.paths[maker]]]) for maker, places in mine]
+
+
+def _runs(makers: np.ndarray) -> list[tuple[int, np.ndarray]]:
+  """Split an axis where another weight's product begins."""
+  starts = np.flatnonzero(np.diff(makers, prepend=-2))
+  parts = np.split(np.arange(len(makers)), starts[1:])
+  return [(int(makers[part[0]]), part) for part in parts]
+
+
+def _find(
+  labels: np.ndarray,
+  large: np.ndarray,
+  places: np.ndarray,
+  order: dict[int, tuple[int, int]],
+  chosen: _Chosen,
+) -> np.ndarray:
+  """Find, for the channels of a segment, their places on the large network's axis."""
+  family = chosen.families[int(large[places[0]])]
+  where: dict[int, list[int]] = defaultdict(list)
+  for place in places.tolist():
+    where[int(large[place])].append(place)
+  seen: dict[int, int] = defaultdict(int)
+  found = []
+  for label in labels.tolist():
+    found.append(where[chosen.channel(family, *order[label])][seen[label]])
+    seen[label] += 1
+  return np.array(found)

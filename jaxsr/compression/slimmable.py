@@ -1,0 +1,63 @@
+"""One network that runs at several widths and depths.
+
+A smaller self has the first channels of the whole network and blocks at even distances (Yu & Huang,
+Universally Slimmable Networks and Improved Training Techniques, ICCV 2019). It is trained by the
+term `slimmable`: at each step the smallest and one in between learn from the whole one's image.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from jaxsr import models
+from jaxsr.compression.slicing import Cut, make_cut
+from jaxsr.errors import UserError
+
+
+class Size(NamedTuple):
+  """A smaller self of a network, and how its weights are cut."""
+
+  width: float
+  depth: float
+  network: nn.Module
+  cut: Cut
+
+
+def make_sizes(
+  network: nn.Module, model: Any, *, widths: Sequence[float], depths: Sequence[float]
+) -> tuple[Size, ...]:
+  """List a network's smaller selves from the smallest on, without the whole one.
+
+  `model` is the section of the config that describes it. Raises UserError for networks with
+  BatchNorm, whose statistics do not hold for several widths.
+  """
+  whole = shapes(network)
+  if 'batch_stats' in whole:
+    name = model['name']
+    raise UserError(f'network {name!r} has BatchNorm, whose statistics hold for one width only')
+  wanted = sorted(set(product(widths, depths)) - {(1.0, 1.0)})
+  found = [(w, d, shrink(network, model, w, d)) for w, d in wanted]
+  return tuple(
+    Size(w, d, small, make_cut(small, network, whole, ranked=False)) for w, d, small in found
+  )
+
+
+def shrink(network: nn.Module, model: Any, width: float, depth: float) -> nn.Module:
+  """Build a network's self of a width and depth."""
+  options = {k: v for k, v in dict(model).items() if k != 'name'}
+  options['width'] = options.get('width', 1.0) * width
+  options['depth'] = options.get('depth', 1.0) * depth
+  scale, channels = network.scale, network.channels  # type: ignore[attr-defined]
+  small = models.build(model['name'], options, scale=scale, channels=channels)
+  return small.clone(dtype=network.dtype)  # type: ignore[attr-defined]
+
+
+def shapes(network: nn.Module) -> Any:
+  """Give the shapes of a network's variables."""
+  lr = jax.ShapeDtypeStruct((1, 16, 16, network.channels), np.float32)  # type: ignore[attr-defined]
+  found: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
+  return {name: found[name] for name in ('params', 'batch_stats') if name in found}

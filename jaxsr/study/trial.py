@@ -1,0 +1,57 @@
+"""One trial of a study, in a process of its own: train, then measure on all validation images.
+
+python -m jaxsr.study.trial trials/NAME/trial.json trials/NAME FILMS [CHECKPOINT]
+
+With a checkpoint, which is a teacher's that was given, nothing is trained.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxsr import config as configs
+from jaxsr import evaluate, predictor
+from jaxsr.config import Config
+from jaxsr.data import sources
+from jaxsr.errors import UserError
+from jaxsr.files import write_json
+from jaxsr.study import RESULT
+from jaxsr.train import train
+
+
+def main(described: Path, folder: Path, films: int, given: str = '') -> int:
+  """Run the trial; return the exit code of the training."""
+  parent = os.getppid()
+  if sys.platform == 'linux':  # a study that is killed takes its trials with it
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+      return 1
+  config: Config = ConfigDict(json.loads(described.read_text(encoding='utf-8')))
+  try:
+    if not given and (code := train(config, folder)):
+      return code
+    summary = measure(config, given or str(folder), films)
+    found = {'summary': summary, 'films': films, 'config': configs.to_dict(config)}
+    write_json(folder / RESULT, found)
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+def measure(config: Config, checkpoint: str, films: int) -> evaluate.Row:
+  """Measure a checkpoint on validation images (0: all); raises UserError if none can be."""
+  whole = configs.copy(config)
+  whole.data.val_count = films
+  source, model = sources.validation(whole), predictor.load(checkpoint)
+  return evaluate.measure(model.network, model.variables, source, scale=model.scale)
+
+
+if __name__ == '__main__':
+  sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:5]))

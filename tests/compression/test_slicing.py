@@ -1,0 +1,116 @@
+"""What is cut is what stays of the large network when all else is zero."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from runs import variables_of
+
+from jaxsr import models
+from jaxsr.compression import slicing
+from jaxsr.errors import UserError
+
+LARGE = {
+  'edsr': {'features': 16, 'blocks': 4},
+  'fsrcnn': {'features': 24, 'shrunk': 16},
+  'rcan': {'features': 16, 'groups': 3, 'blocks': 3, 'reduction': 4},
+  'rdn': {'features': 16, 'blocks': 4, 'layers': 3, 'growth': 16},
+  'rlfn': {'features': 24, 'blocks': 3},
+  'rrdb': {'features': 16, 'blocks': 3, 'growth': 16},
+  'span': {'features': 16, 'blocks': 4},
+  'srcnn': {'features': (32, 16)},
+  'srdensenet': {'blocks': 4, 'layers': 3, 'growth': 16},
+  'srresnet': {'features': 16, 'blocks': 4},
+  'swift_srgan': {'features': 16, 'blocks': 4},
+  'swinir': {'features': 48, 'depths': (2, 4)},
+  'vdsr': {'features': 16, 'layers': 6},
+}
+TRAINED = [name for name in models.MODELS if name not in models.PARAMETER_FREE]
+
+
+def build(name, width=1.0, depth=1.0):
+  known = models.defaults(name)
+  options = {k: v for k, v in LARGE[name].items() if k in known}
+  return models.build(name, {**options, 'width': width, 'depth': depth}, scale=2)
+
+
+def shapes(tree):
+  return {path: x.shape for path, x in flatten_dict(tree).items()}
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_the_whole_network_is_itself(name):
+  network = build(name)
+  variables = variables_of(network)
+  cut = slicing.make_cut(network, network, variables, ranked=True)
+  jax.tree.map(np.testing.assert_array_equal, cut.take(variables), variables)
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_a_narrow_one_is_the_large_one_without_what_was_dropped(name):
+  """Zero every weight that was not taken: the large network gives the small one's image."""
+  large, small = build(name), build(name, width=0.5)
+  variables = variables_of(large)
+  cut = slicing.make_cut(small, large, variables, ranked=True)
+  taken = cut.take(variables)
+  assert shapes(taken) == shapes(variables_of(small))
+  flat, kept = flatten_dict(variables), {}
+  for source, places in cut.sources.values():
+    kept[source] = np.zeros_like(flat[source])
+    kept[source][np.ix_(*places)] = flat[source][np.ix_(*places)]
+  if name == 'swinir':  # LayerNorm averages over channels, dropped ones among them
+    return
+  lr = jnp.asarray(np.random.default_rng(0).random((1, 16, 16, 1), dtype=np.float32))
+  run = lambda network, v: np.asarray(network.apply(jax.tree.map(jnp.asarray, v), lr, train=False))
+  a, b = run(small, taken), run(large, unflatten_dict(kept))
+  np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_shallow_and_narrow_ones_have_their_shapes(name):
+  large, small = build(name), build(name, width=0.5, depth=0.5)
+  variables = variables_of(large)
+  for ranked in (True, False):
+    cut = slicing.make_cut(small, large, variables, ranked=ranked)
+    assert shapes(cut.take(variables)) == shapes(variables_of(small))
+
+
+def test_a_shallow_one_has_blocks_at_even_distances():
+  large, small = build('edsr'), build('edsr', depth=0.5)
+  cut = slicing.make_cut(small, large, variables_of(large), ranked=True)
+  blocks = {path[1]: source[1] for path, (source, _) in cut.sources.items() if 'block' in path[1]}
+  assert blocks == {'block_0': 'block_0', 'block_1': 'block_3'}
+
+
+def test_the_joint_of_a_shallow_rdn_sums_over_the_blocks_that_were_kept():
+  large, small = build('rdn'), build('rdn', depth=0.5)
+  cut = slicing.make_cut(small, large, variables_of(large), ranked=True)
+  _, places = cut.sources['params', 'fusion_0', 'kernel']
+  np.testing.assert_array_equal(places[2], [*range(16), *range(48, 64)])  # of blocks 0 and 3
+
+
+def test_the_strongest_channels_are_kept():
+  large, small = build('edsr'), build('edsr', width=0.5)
+  variables = variables_of(large)
+  strong = [1, 2, 5, 7, 8, 11, 13, 14]
+  factors = np.full(16, 0.01, np.float32)
+  factors[strong] = 1
+  variables['params']['block_0']['conv_0']['kernel'] *= factors
+  cut = slicing.make_cut(small, large, variables, ranked=True)
+  np.testing.assert_array_equal(cut.sources['params', 'block_0', 'conv_0', 'kernel'][1][3], strong)
+  first = slicing.make_cut(small, large, variables, ranked=False)
+  np.testing.assert_array_equal(
+    first.sources['params', 'block_0', 'conv_0', 'kernel'][1][3], range(8)
+  )
+
+
+def test_other_networks_are_refused():
+  edsr, variables = build('edsr'), variables_of(build('edsr'))
+  for small, message in (
+    (build('vdsr'), 'it is a EDSR, not a VDSR'),
+    (models.build('edsr', {'features': 8, 'blocks': 2, 'bicubic_skip': True}, scale=2), 'skip'),
+    (models.build('edsr', {'features': 32, 'blocks': 2}, scale=2), 'features is 16, not 32'),
+  ):
+    with pytest.raises(UserError, match=message):
+      slicing.make_cut(small, edsr, variables, ranked=True)
