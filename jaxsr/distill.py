@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxsr.compression.slimmable import Size
 from jaxsr.learner import Learner
-from jaxsr.losses import DISTILL, Batch, Pair
+from jaxsr.losses import DISTILL, SLIMMABLE, Batch, Pair
 
 Low = Float[Array, 'b h w c']
 High = Float[Array, 'b sh sw c']
@@ -100,20 +100,17 @@ class Lesson(NamedTuple):
     """
     params, stats, adapting = variables
     sr, next_stats, trunk = student.reveal(params, stats, batch['lr'])
-    made = Made(sr)
-    if set(_FEATURES) & set(terms):
-      made = made.replace(trunk=spread(trunk, self.points))  # type: ignore[attr-defined]
+    made: dict[str, Any] = {'sr': sr}
+    if needs_features(terms):
+      made['trunk'] = spread(trunk, self.points)
     if 'distill_feature' in terms:
       assert self.adapters
-      hints = self.adapters.apply(adapting, {}, made.trunk)[0]
-      made = made.replace(hints=hints)  # type: ignore[attr-defined]
+      made['hints'] = self.adapters.apply(adapting, {}, made['trunk'])[0]
     if 'distill_upcycle' in terms:
-      seen = tuple(view.undo(student.apply(params, stats, view.input)[0]) for view in views)
-      made = made.replace(views=seen)  # type: ignore[attr-defined]
-    if 'slimmable' in terms:
-      smaller = self._smaller(params, batch['lr'], step)
-      made = made.replace(smaller=smaller)  # type: ignore[attr-defined]
-    return made, next_stats
+      made['views'] = tuple(v.undo(student.apply(params, stats, v.input)[0]) for v in views)
+    if SLIMMABLE in terms:
+      made['smaller'] = self._smaller(params, batch['lr'], step)
+    return Made(**made), next_stats
 
   def _smaller(self, params: Any, lr: Low, step: jax.Array) -> tuple[High, ...]:
     """Run the smallest network and one in between (Yu & Huang, ICCV 2019: the sandwich rule)."""
@@ -139,7 +136,7 @@ class Lesson(NamedTuple):
     self, term: str, made: Made, views: 'Sequence[View]', frozen: Any, batch: Batch
   ) -> tuple[Pair, ...]:
     """Lay side by side what a term compares one by one."""
-    if term == 'slimmable':
+    if term == SLIMMABLE:
       whole = jax.lax.stop_gradient(made.sr)
       return tuple(Pair(sr, whole) for sr in made.smaller)
     if term == 'distill_upcycle':

@@ -60,6 +60,7 @@ def prepare_labels(config: Config, found: tuple[Predictor, ...], source: Source)
       return np.asarray(sum(images[1:], start=images[0]) / len(images))
 
     make_folder(kept.folder)
+    print(f'teacher: enlarges what is missing of {len(source)} films once', flush=True)
     made = labels.make(kept, source, enlarge, scale=config.scale)
     count = sum(1 for _ in made)
     print(f'teacher: {count} of {len(source)} films enlarged into {kept.folder}', flush=True)

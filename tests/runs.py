@@ -3,7 +3,6 @@
 import csv
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsr import config as configs
@@ -51,17 +50,20 @@ def rows(folder):
 
 
 def variables_of(network, seed=0):
-  """Draw a network's variables, none of them at its first value."""
-  lr = jnp.zeros((1, 16, 16, network.channels))
-  found = jax.jit(lambda key: network.init(key, lr, train=False))(jax.random.key(seed))
+  """Draw a network's variables, none of them at its first value, without running it."""
+  lr = jax.ShapeDtypeStruct((1, 16, 16, network.channels), np.float32)
+  found = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
   rng = np.random.default_rng(seed)
-  move = lambda x: np.asarray(x) + 0.05 * rng.standard_normal(x.shape).astype(np.float32)
-  kept = {
-    name: jax.tree.map(move, found[name]) for name in ('params', 'batch_stats') if name in found
-  }
-  if 'batch_stats' in kept:  # of which half are variances
-    kept['batch_stats'] = jax.tree.map(np.abs, kept['batch_stats'])
-  return kept
+
+  def draw(path, x):
+    noise = rng.standard_normal(x.shape).astype(np.float32)
+    if x.ndim > 1:
+      return noise / np.float32(np.sqrt(np.prod(x.shape[:-1])))
+    around = {'scale': 1.0, 'var': 1.0, 'negative_slope': 0.25}.get(path[-1].key, 0.0)
+    return np.asarray(around + 0.1 * noise, np.float32)
+
+  kept = {k: v for k, v in found.items() if k in ('params', 'batch_stats')}
+  return jax.tree_util.tree_map_with_path(draw, kept)
 
 
 def pack(folder, model, *, int8=False, **sections):

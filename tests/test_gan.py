@@ -10,6 +10,7 @@ from test_train import stop_at
 
 from jaxsr import adversary, preemption, sharding, workdir
 from jaxsr import config as configs
+from jaxsr.config import rules
 from jaxsr.errors import UserError
 from jaxsr.experiment import assemble
 from jaxsr.features import weights

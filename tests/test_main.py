@@ -17,8 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 GANS = ['srgan', 'swift_srgan']
 CONFIGS = sorted({path.stem for path in (ROOT / 'configs').glob('*.py')} - set(GANS))
 LONG = [
+  'compress',
+  'edsr',
+  'fsrcnn',
   'rcan',
   'rdn',
+  'rlfn',
   'rrdb',
   'span',
   'srcnn',

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from jaxsr import config as configs
 from jaxsr import predictor, preemption, workdir
 from jaxsr import train as train_module
+from jaxsr.config import changes
 from jaxsr.errors import UserError
 from jaxsr.train import Diverged, train
 

@@ -43,6 +43,8 @@ class PackageCommand:
     """Read, measure and write; return the exit code."""
     if self.int8 and self.data is None:
       raise UserError('--int8 needs --data, so that what it costs is measured')
+    if self.checkpoint in models.PARAMETER_FREE:
+      raise UserError(f'{self.checkpoint} has no weights that could be packed')
     stored = predictor.find(self.checkpoint)
     model = predictor.load(self.checkpoint, step=self.step, width=self.width, depth=self.depth)
     config = {
@@ -66,13 +68,13 @@ class PackageCommand:
 
   def _origin(self, stored: predictor.Stored, model: predictor.Predictor) -> dict[str, Any]:
     """Say where the weights come from; folders by their names only."""
-    config = stored.config
+    if (packed := package.find(self.checkpoint)) is not None:
+      return package.read_config(packed).origin
+    config, saved = stored.config, workdir.read_config(Path(self.checkpoint))
     origin: dict[str, Any] = {'step': model.step, 'jaxsr': __version__}
-    if 'data' in config:
-      origin |= {key: Path(str(config['data'][key])).name for key in ('train', 'val')}
-      origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
-      origin |= {key: config[key] for key in ('seed', 'steps', 'batch_size')}
-    saved = workdir.read_config(Path(self.checkpoint)) if 'data' in config else None
+    origin |= {key: Path(str(config['data'][key])).name for key in ('train', 'val')}
+    origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
+    origin |= {key: config[key] for key in ('seed', 'steps', 'batch_size')}
     return origin | ({'environment': saved['environment']} if saved else {})
 
   def _metrics(self, model: predictor.Predictor) -> dict[str, Any]:

@@ -230,7 +230,9 @@ BLOCKS = [
 @pytest.mark.parametrize('train', [False, True])
 def test_normalised_blocks(block, twin, train, rng):
   twin = twin()
-  before, ours = agree(rng, block(5, jnp.float32), twin, (2, 8, 9, 5), train=train)
+  before, ours = agree(
+    rng, block(5, folded=False, dtype=jnp.float32), twin, (2, 8, 9, 5), train=train
+  )
   if train:
     averages_agree(twin, ours, before, count=2 * 8 * 9)
   else:

@@ -54,7 +54,7 @@ def left(tmp_path):
 def test_the_checkpoint_has_the_variables(weights, command, tmp_path, capsys):
   variables, path = weights
   assert jaxsr(*command) == 0
-  loaded = predictor.load(str(tmp_path / 'runs' / 'new'))
+  loaded = predictor.load(str(tmp_path / 'runs' / 'new'), fold=False)
   assert (loaded.name, loaded.scale, loaded.channels) == ('srresnet', 2, 1)
   jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
   assert left(tmp_path) == ['new']
@@ -139,7 +139,7 @@ def test_kinds_of_number_and_counters(weights, command, tmp_path):
       theirs[f'{module}.num_batches_tracked'] = np.array(1000, np.int64)
   save_file(theirs, weights[1])
   assert jaxsr(*command, '--shuffle-order', 'tensorflow') == 0
-  loaded = predictor.load(str(tmp_path / 'runs' / 'new')).variables
+  loaded = predictor.load(str(tmp_path / 'runs' / 'new'), fold=False).variables
   for path, x in flatten_dict(loaded).items():
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x, mixed['.'.join(path[1:])].astype(np.float32))

@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from runs import pack
 
 from jaxsr import config as configs
@@ -17,6 +17,7 @@ from jaxsr import study
 from jaxsr.errors import UserError
 from jaxsr.study import page, table
 
+ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
   '--config.study.widths=(0.5,)',
   '--config.study.depths=(1.0,)',
