@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from jaxsr import __version__
 from jaxsr.compression import quantise
@@ -61,7 +61,7 @@ def write(
   tensors = quantise.quantise(tensors) if int8 else tensors
   with new_folder(folder) as new:
     metadata = {'format': 'jaxsr', 'version': __version__}
-    save_file(tensors, new / WEIGHTS, metadata=metadata)
+    (new / WEIGHTS).write_bytes(save(tensors, metadata=metadata))
     write_json(new / CONFIG, {'config': package.config, 'origin': package.origin})
     write_json(new / METRICS, metrics)
     hashes = {name: digest(new / name) for name in (WEIGHTS, CONFIG, METRICS)}

@@ -72,7 +72,7 @@ class PackageCommand:
       return package.read_config(packed).origin
     config, saved = stored.config, workdir.read_config(Path(self.checkpoint))
     origin: dict[str, Any] = {'step': model.step, 'jaxsr': __version__}
-    origin |= {key: Path(str(config['data'][key])).name for key in ('train', 'val')}
+    origin |= {k: '/'.join(Path(str(config['data'][k])).parts[-2:]) for k in ('train', 'val')}
     origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
     origin |= {key: config[key] for key in ('seed', 'steps', 'batch_size')}
     return origin | ({'environment': saved['environment']} if saved else {})

@@ -117,6 +117,7 @@ class _Reader:
       'split': self._split,
       'squeeze': self._squeeze,
       'transpose': self._transpose,
+      'unstack': self._unstack,
     }
 
   def result(self) -> Channels:
@@ -273,6 +274,13 @@ class _Reader:
 
   def _squeeze(self, what: Instruction, inputs: list[Axes], *_: Any) -> list[Axes]:
     return [tuple(x for a, x in enumerate(inputs[0]) if a not in what.params['dimensions'])]
+
+  def _unstack(
+    self, what: Instruction, inputs: list[Axes], _: Any, results: list[Any]
+  ) -> list[Axes]:
+    """Follow the parts that an axis is taken apart into; newer versions of JAX unpack so."""
+    along = what.params['axis']
+    return [(*inputs[0][:along], *inputs[0][along + 1 :])] * len(results)
 
   def _transpose(self, what: Instruction, inputs: list[Axes], *_: Any) -> list[Axes]:
     return [tuple(inputs[0][a] for a in what.params['permutation'])]
