@@ -6,7 +6,7 @@ python main.py --config=configs/distill.py --workdir=runs/student \
     --config.init_from=runs/teacher --config.teacher.checkpoint=runs/teacher \
     --config.teacher.cache=runs/labels --config.data.train=DIR --config.data.val=DIR
 
-What this is worth, beside the same student untaught: docs/compression.md.
+What this is worth on real films, beside the same student untaught, is not measured yet.
 """
 
 from jaxsr.config import Config, base, finish, network

@@ -4,7 +4,7 @@ python main.py --config=configs/slimmable.py --workdir=runs/slim \
     --config.data.train=DIR --config.data.val=DIR
 jaxsr evaluate --checkpoint runs/slim --width 0.5 --depth 0.5 --data DIR --output DIR
 
-What each size gives, beside networks of that size trained by themselves: docs/compression.md.
+What each size gives on real films is not measured yet; how it works: docs/compression.md.
 """
 
 from jaxsr.config import Config, base, finish, network
