@@ -133,12 +133,17 @@ def test_a_step_that_is_not_finite_keeps_both_sides(gan, batch):
   'options',
   [
     {'adversarial.r1': 10.0, 'adversarial.noise': 0.1, 'adversarial.noise_steps': 4},
-    {'discriminator.norm': 'spectral', 'adversarial.form': 'hinge'},
-    {
-      'discriminator.separable': True,
-      'adversarial.form': 'relativistic',
-      'precision': 'bfloat16',
-    },
+    pytest.param(
+      {'discriminator.norm': 'spectral', 'adversarial.form': 'hinge'}, marks=pytest.mark.slow
+    ),
+    pytest.param(
+      {
+        'discriminator.separable': True,
+        'adversarial.form': 'relativistic',
+        'precision': 'bfloat16',
+      },
+      marks=pytest.mark.slow,
+    ),
   ],
   ids=str,
 )

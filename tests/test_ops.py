@@ -56,7 +56,7 @@ def test_deconvolution_has_the_same_gradient_by_either_way(rng, size, factor, pa
 
 
 @pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('size', [1, 3, 9])
+@pytest.mark.parametrize('size', [1, 3, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('image', [(2, 9, 12, 3), (1, 10, 9, 2)])
 def test_depthwise_is_a_convolution_with_a_group_for_each_channel(rng, stride, size, image):
   x = jnp.asarray(rng.normal(size=image), jnp.float32)

@@ -109,7 +109,12 @@ def test_all_terms_together_move_the_generator(tiny, raw, teacher):
     assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
 
 
-@pytest.mark.parametrize('name', TERMS)
+QUICK = ('mse', 'vgg19', 'adversarial', 'distill_feature')  # one of each kind
+
+
+@pytest.mark.parametrize(
+  'name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in TERMS]
+)
 def test_a_term_that_is_cut_off_is_noticed(tiny, raw, teacher, monkeypatch, name):
   """The check above fails where a term's gradient is stopped, as in the public chest X-ray GANs."""
   whole = TERMS[name]
