@@ -89,7 +89,7 @@ def _shapes(network: nn.Module) -> Any:
   """Give the shapes of a network's variables, on one device."""
   here = sharding.replicated(sharding.make_mesh(1))
   placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)  # noqa: E731
-  return jax.tree.map(placed, slimmable.shapes(network))
+  return jax.tree.map(placed, models.shapes(network))
 
 
 def _slim(
@@ -102,7 +102,7 @@ def _slim(
       sizes = ', '.join(map(str, known))
       raise UserError(f'--{name} {value}: {checkpoint} was trained at {name} {sizes} only')
   small = slimmable.shrink(stored.network, stored.config['model'], width, depth)
-  cut = slicing.make_cut(small, stored.network, slimmable.shapes(stored.network), ranked=False)
+  cut = slicing.make_cut(small, stored.network, models.shapes(stored.network), ranked=False)
   return small, cut.take(variables)
 
 

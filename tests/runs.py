@@ -51,8 +51,6 @@ def rows(folder):
 
 def variables_of(network, seed=0):
   """Draw a network's variables, none of them at its first value, without running it."""
-  lr = jax.ShapeDtypeStruct((1, 16, 16, network.channels), np.float32)
-  found = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
   rng = np.random.default_rng(seed)
 
   def draw(path, x):
@@ -62,8 +60,7 @@ def variables_of(network, seed=0):
     around = {'scale': 1.0, 'var': 1.0, 'negative_slope': 0.25}.get(path[-1].key, 0.0)
     return np.asarray(around + 0.1 * noise, np.float32)
 
-  kept = {k: v for k, v in found.items() if k in ('params', 'batch_stats')}
-  return jax.tree_util.tree_map_with_path(draw, kept)
+  return jax.tree_util.tree_map_with_path(draw, models.shapes(network))
 
 
 def pack(folder, model, *, int8=False, **sections):

@@ -17,6 +17,7 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxsr import models
 from jaxsr.compression import channels
 from jaxsr.compression.channels import Channels
 from jaxsr.errors import UserError
@@ -87,11 +88,8 @@ def make_cut(small: nn.Module, large: nn.Module, variables: Any, *, ranked: bool
   """
   if found := differences(small, large):
     raise UserError(f'a network cannot be cut from this one: {found[0]}')
-  lr = jax.ShapeDtypeStruct((1, 16, 16, large.channels), np.float32)  # type: ignore[attr-defined]
-  shapes: Any = jax.eval_shape(lambda x: small.init(jax.random.key(0), x, train=False), lr)
-  shapes = {name: shapes[name] for name in variables}
   try:
-    sides = [_Side.read(small, shapes), _Side.read(large, variables)]
+    sides = [_Side.read(small, models.shapes(small)), _Side.read(large, variables)]
   except ValueError as error:
     raise UserError(f'{type(large).__name__} cannot be cut: {error}') from error
   here, there = sides

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 from flax import linen as nn
 
 from jaxsr import models
@@ -35,7 +33,7 @@ def make_sizes(
   `model` is the section of the config that describes it. Raises UserError for networks with
   BatchNorm, whose statistics do not hold for several widths.
   """
-  whole = shapes(network)
+  whole = models.shapes(network)
   if 'batch_stats' in whole:
     name = model['name']
     raise UserError(f'network {name!r} has BatchNorm, whose statistics hold for one width only')
@@ -54,10 +52,3 @@ def shrink(network: nn.Module, model: Any, width: float, depth: float) -> nn.Mod
   scale, channels = network.scale, network.channels  # type: ignore[attr-defined]
   small = models.build(model['name'], options, scale=scale, channels=channels)
   return small.clone(dtype=network.dtype)  # type: ignore[attr-defined]
-
-
-def shapes(network: nn.Module) -> Any:
-  """Give the shapes of a network's variables."""
-  lr = jax.ShapeDtypeStruct((1, 16, 16, network.channels), np.float32)  # type: ignore[attr-defined]
-  found: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
-  return {name: found[name] for name in ('params', 'batch_stats') if name in found}

@@ -111,11 +111,7 @@ def _trace(network: nn.Module, image: tuple[int, ...]) -> Program:
   return trace(apply, _variables(network), jax.ShapeDtypeStruct(image, jnp.float32))
 
 
-@functools.lru_cache(maxsize=1)
-def _variables(network: Any) -> dict[str, Any]:
-  lr = jax.ShapeDtypeStruct((1, 8, 8, network.channels), jnp.float32)
-  found = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
-  return {kind: found[kind] for kind in ('params', 'batch_stats') if kind in found}
+_variables = functools.lru_cache(maxsize=1)(models.shapes)
 
 
 def _macs(program: Program, instruction: Instruction) -> int:

@@ -148,6 +148,13 @@ def fold(network: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
   return network.clone(folded=True), fold(variables)
 
 
+def shapes(network: nn.Module) -> dict[str, Any]:
+  """Give the shapes of a network's variables: `params` and, where it has any, `batch_stats`."""
+  lr = jax.ShapeDtypeStruct((1, 16, 16, getattr(network, 'channels', 1)), jnp.float32)
+  found: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
+  return {name: found[name] for name in ('params', 'batch_stats') if name in found}
+
+
 def count_parameters(variables: Any) -> int:
   """Count the trainable numbers of a network."""
   return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(variables.get('params', {})))

@@ -7,8 +7,6 @@ the fewest problems is taken. What the network is, its width and depth, is read 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -21,7 +19,6 @@ from jaxsr.published.names import NAMINGS, OURS
 from jaxsr.published.tensors import Reading, Tensors, readings
 
 ORDERS = ('torch', 'tensorflow')  # of the channels that a pixel shuffle moves to space
-_COLLECTIONS = ('params', 'batch_stats')
 
 
 class Misfit(UserError):
@@ -144,10 +141,7 @@ def _reason(error: Exception) -> str:
 
 def _expected(network: nn.Module) -> dict[tuple[str, ...], tuple[int, ...]]:
   """List the shapes of a network's variables by their paths."""
-  lr = jax.ShapeDtypeStruct((1, 16, 16, getattr(network, 'channels', 1)), jnp.float32)
-  variables: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
-  kept = {kind: tree for kind, tree in variables.items() if kind in _COLLECTIONS}
-  flat: dict[Any, Any] = flatten_dict(kept)
+  flat: dict[Any, Any] = flatten_dict(models.shapes(network))
   return {path: x.shape for path, x in flat.items()}
 
 
