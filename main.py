@@ -65,4 +65,7 @@ def _parse(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
+  from jaxsr.config import expand
+
+  sys.argv[:] = expand(sys.argv)  # where ml_collections looks for --config.KEY=VALUE
   sys.exit(main(sys.argv))

@@ -15,6 +15,7 @@ import tyro
 from PIL import Image
 
 from jaxsr.data import films, pipeline, sources
+from jaxsr.data.windows import Windows
 
 
 def main(
@@ -33,9 +34,7 @@ def main(
   kept = films.Films(source, scale=scale, capacity=8 * 2**30)
   print(f'{len(source)} films; crops of {side} pixels; {threads} threads')
   _measure('decode and degrade', len(source), lambda: [kept[i] for i in range(len(kept))])
-  dataset = pipeline.batches(
-    kept, batch_size=batch_size, patch=patch, margin=margin, by_error=0.5, seed=0
-  )
+  dataset = pipeline.batches(kept, Windows(0, patch, margin, 0.5), batch_size=batch_size)
   stream = pipeline.iterate(dataset, start=0, threads=threads, workers=0)
   _measure('steady state', batches * batch_size, lambda: [next(stream) for _ in range(batches)])
   stream.close()

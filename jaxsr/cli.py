@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from jaxsr.commands.compress import Compress
+from jaxsr.commands.data import Data
 from jaxsr.commands.evaluate import Evaluate
 from jaxsr.commands.import_weights import Import
 from jaxsr.commands.models import Models
@@ -27,6 +28,7 @@ Command = (
   | Annotated[Import, tyro.conf.subcommand('import')]
   | Annotated[Compress, tyro.conf.subcommand('compress')]
   | Annotated[PackageCommand, tyro.conf.subcommand('package')]
+  | Annotated[Data, tyro.conf.subcommand('data')]
   | Annotated[Phantom, tyro.conf.subcommand('phantom')]
 )
 
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args=[a for a in arguments if a not in overrides],
     prog='jaxsr',
     description='Super-resolution of chest radiographs. For research, not for diagnosis.',
-    config=(tyro.conf.OmitArgPrefixes,),
+    config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
   )
   try:
     code = _with_overrides(command, overrides).run()

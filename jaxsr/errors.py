@@ -2,10 +2,22 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class UserError(ValueError):
   """Says in one line which value broke which rule, and the way out."""
+
+
+class ImageError(UserError):
+  """Names a file that cannot be used, and why."""
+
+  def __init__(self, path: Path, reason: str):
+    super().__init__(f'{path}: {reason}')
+    self.path, self.reason = path, reason
+
+  def __reduce__(self):  # so that it survives the way back from a worker process
+    return type(self), (self.path, self.reason)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

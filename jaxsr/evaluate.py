@@ -14,9 +14,8 @@ from flax import linen as nn
 
 from jaxsr import metrics, pictures
 from jaxsr.data import images
-from jaxsr.data.images import ImageError
 from jaxsr.data.sources import Source
-from jaxsr.errors import UserError
+from jaxsr.errors import ImageError, UserError
 from jaxsr.features import Lens
 from jaxsr.files import write_json, write_text
 from jaxsr.losses.content import relative

@@ -1,6 +1,7 @@
 """From a config to the functions that a run is made of."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from jaxsr import distill, features, optimizer, sharding, state, teachers
 from jaxsr.adversary import Adversary, Alarm
 from jaxsr.compression import slimmable
 from jaxsr.config import Config
+from jaxsr.data import resident
 from jaxsr.distill import Adapters, Lesson, Teacher
 from jaxsr.errors import UserError
 from jaxsr.features import Lens, fetch, weights
@@ -24,11 +26,14 @@ from jaxsr.models.discriminator import Discriminator
 from jaxsr.objective import Phase, Plan
 from jaxsr.predictor import Predictor
 from jaxsr.state import State
-from jaxsr.step import Parts, Scalars, make_train_step
+from jaxsr.step import Parts, Scalars, Step, make_train_step
 
 
 class Experiment(NamedTuple):
-  """What a run is made of; `frozen` are the variables of feature networks and teachers."""
+  """What a run is made of; `frozen` are the variables of feature networks and teachers.
+
+  Films that are on the device join `frozen`, as `films`.
+  """
 
   init: Any  # () -> State, jitted
   shapes: State  # with shardings
@@ -90,7 +95,7 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
   def compiled(phase: Phase) -> Any:
     if phase not in programs:
       programs[phase] = jax.jit(
-        make_train_step(parts, phase),
+        _of_resident(config, make_train_step(parts, phase)),
         in_shardings=(everywhere, sharding.split(mesh), everywhere),
         out_shardings=everywhere,
         donate_argnums=0,
@@ -107,6 +112,14 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
     teachers=found,
     compiled=compiled,
   )
+
+
+def _of_resident(config: Config, step: Step) -> Step:
+  """Let a step cut its batch out of films on the device, if that is where they are."""
+  if config.data.cache != 'device':
+    return step
+  cut = functools.partial(resident.cut, patch=config.data.patch, margin=config.data.margin)
+  return lambda state, where, frozen: step(state, cut(frozen['films'], where), frozen)
 
 
 def _init(config: Config, parts: Parts) -> State:

@@ -50,6 +50,12 @@ def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
+def put_everywhere(arrays: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
+  """Send a whole copy, which every process has, to each device."""
+  sharding = replicated(mesh)
+  return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in arrays.items()}
+
+
 def wait_for_all(what: str) -> None:
   """Wait until every host has come here."""
   if jax.process_count() > 1:

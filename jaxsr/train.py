@@ -17,11 +17,12 @@ from jaxsr import config as configs
 from jaxsr import pictures, predictor, preemption, progress, sharding, teachers, workdir
 from jaxsr.checkpoint import CheckpointError, Checkpoints
 from jaxsr.config import Config, rules
-from jaxsr.data import pipeline, sources
+from jaxsr.data import pipeline, resident, sources
 from jaxsr.data.films import Films
-from jaxsr.data.images import ImageError
 from jaxsr.data.labels import Labels
-from jaxsr.errors import UserError
+from jaxsr.data.resident import Outlines
+from jaxsr.data.windows import Windows
+from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluate import Evaluator, Row
 from jaxsr.experiment import Experiment, assemble
 from jaxsr.files import make_folder
@@ -81,7 +82,7 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   evaluator = Evaluator(experiment.network, val_source, scale=config.scale, gaze=experiment.gaze)
   log = Log(config, folder, start=start, primary=primary)
   labels = teachers.prepare_labels(config, experiment.teachers, train_source)
-  batches = _batches(config, train_source, mesh, start=start, labels=labels)
+  batches = _batches(config, experiment, train_source, mesh, start=start, labels=labels)
   try:
     step = _loop(config, experiment, state, batches, evaluator, checkpoints, log, stop)
     done = step == config.steps and log.table.has(step)
@@ -113,18 +114,24 @@ def _begin(config: Config, experiment: Experiment) -> State:
 
 
 def _batches(
-  config: Config, source: sources.Source, mesh: Mesh, *, start: int, labels: Labels | None
+  config: Config,
+  experiment: Experiment,
+  source: sources.Source,
+  mesh: Mesh,
+  *,
+  start: int,
+  labels: Labels | None,
 ) -> Generator[dict[str, Any], None, None]:
   """Yield batches from `start` on, on the devices one ahead of their use."""
   data = config.data
-  capacity = int(data.cache_gib * 2**30 / max(1, data.workers))
+  capacity = int(data.cache_gib * 2**30 / max(1, data.workers)) if data.cache == 'host' else 0
+  films: Films | Outlines = Films(source, scale=config.scale, capacity=capacity, labels=labels)
+  if data.cache == 'device':
+    films, experiment.frozen['films'] = resident.load(films, mesh)
   dataset = pipeline.batches(
-    Films(source, scale=config.scale, capacity=capacity, labels=labels),
+    films,
+    Windows(config.seed, data.patch, data.margin, data.by_error),
     batch_size=config.batch_size,
-    patch=data.patch,
-    margin=data.margin,
-    by_error=data.by_error,
-    seed=config.seed,
     process=jax.process_index(),
     processes=jax.process_count(),
   )

@@ -9,8 +9,7 @@ from jaxsr import __version__, evaluate, experiment, pictures, predictor
 from jaxsr import config as configs
 from jaxsr.commands import report
 from jaxsr.data import sources
-from jaxsr.data.images import ImageError
-from jaxsr.errors import UserError, brief
+from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import make_folder
 
 FIGURES = (

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from tqdm import tqdm
 
-from jaxsr.data.images import ImageError
+from jaxsr.errors import ImageError
 
 SOME_FAILED = 1
 

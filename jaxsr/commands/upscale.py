@@ -10,8 +10,7 @@ from PIL import Image
 from jaxsr import predictor
 from jaxsr.commands import report
 from jaxsr.data import images
-from jaxsr.data.images import ImageError
-from jaxsr.errors import UserError
+from jaxsr.errors import ImageError, UserError
 from jaxsr.files import make_folder
 
 

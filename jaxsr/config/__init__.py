@@ -84,15 +84,17 @@ def base() -> Config:
     optimizer=_optimizer(learning_rate=1e-4, warmup=0),
   )
   config.data = dict(
-    train='phantom',  # or a folder
+    train='phantom',  # or a folder, or nih, nih/SPLIT, nih/SPLIT/LABEL: records of that
     val='phantom',
+    records='',  # the folder of the records, as `jaxsr data prepare` made it
     val_count=16,  # images of `val`, evenly spaced, that are evaluated on the way; 0: all
     patch=48,  # low-resolution pixels of a crop that the loss sees
     margin=8,  # low-resolution pixels around them that only the network sees
     by_error=0.5,  # share of the crops that are drawn by bicubic's squared error
     threads=2,  # that prepare batches ahead
     workers=0,  # processes that do; for folders larger than `cache_gib`
-    cache_gib=4.0,  # decoded films that are kept in memory, in all processes of a host together
+    cache='host',  # where films are kept: 'none', 'host' up to `cache_gib`, or on the 'device'
+    cache_gib=4.0,  # of films in memory, in all processes of a host together
     phantom=dict(seed=0, size=1024, bits=8, count=32, val_count=8),
   )
   return config
@@ -144,13 +146,24 @@ def load(path: str) -> Config:
 
 def override(config: Config, flags: Sequence[str]) -> Config:
   """Set values of a config by flags `--config.KEY=VALUE`, as on the command line of `main.py`."""
-  values, argv = FlagValues(), ['', *flags]
+  values, argv = FlagValues(), ['', *expand(flags)]
   try:
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
     values(argv)
   except (Error, AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(flat(error)) from error
   return values['config'].value
+
+
+def expand(flags: Sequence[str]) -> list[str]:
+  """Write `--config.data=NAME` out: train and validate on it."""
+  short = '--config.data='
+  pairs = [(f, f.removeprefix(short)) for f in flags]
+  long = [
+    [f] if f == name else [f'--config.data.{k}={name}' for k in ('train', 'val')]
+    for f, name in pairs
+  ]
+  return [flag for each in long for flag in each]
 
 
 def finish(config: Config, arg: str | None) -> Config:

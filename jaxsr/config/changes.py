@@ -19,7 +19,8 @@ def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
 # What may change from one start of a run to the next; that it did is said.
 FREE = (
   *('steps', 'log', 'eval', 'save', 'max_skipped', 'devices'),
-  *('data.val', 'data.val_count', 'data.threads', 'data.workers', 'data.cache_gib'),
+  *('data.val', 'data.val_count', 'data.threads', 'data.workers', 'data.cache', 'data.cache_gib'),
+  'data.records',
   *(f'adversarial.alarm.{name}' for name in ('low', 'high', 'evaluations', 'action')),
   *(f'content.{name}.weights' for name in CONTENT),
   'teacher.cache',

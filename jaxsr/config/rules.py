@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxsr import adversary, features
 from jaxsr.config import Config, build_network, make_plan
+from jaxsr.data.sources import of_records
 from jaxsr.errors import UserError, nearest
 from jaxsr.losses import DISTILL, SLIMMABLE, adversarial, content
 from jaxsr.metrics import WINDOW
@@ -12,6 +13,7 @@ from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
 from jaxsr.objective import Plan
 
+CACHES = ('none', 'host', 'device')
 _OPTIMIZERS = ('optimizer', 'discriminator.optimizer')
 LEAST = {
   'steps batch_size log eval save max_skipped data.threads': 1,
@@ -44,9 +46,27 @@ def check(config: Config) -> None:
   _rule(data.by_error <= 1, 'data.by_error', data.by_error, 'is more than 1')
   _rule(config.channels in (1, 3), 'channels', config.channels, 'is neither 1 nor 3')
   _rule(steps < config.steps, 'pretrain.steps', steps, f'leaves none of {config.steps} to the rest')
+  _check_data(config)
   _check_gan(config)
   _check_teacher(config, make_plan(config))
   build_network(config)
+
+
+def _check_data(config: Config) -> None:
+  data = config.data
+  _choice(CACHES, 'data.cache', data.cache)
+  _rule(
+    not (data.workers and data.cache == 'device'),
+    'data.workers',
+    data.workers,
+    'have nothing to do where config.data.cache=device: give 0',
+  )
+  for name in ('train', 'val'):
+    if of_records(data[name]) and not data.records:
+      raise UserError(
+        f'config.data.{name}={data[name]} needs config.data.records, a folder that '
+        'jaxsr data prepare made'
+      )
 
 
 def _check_gan(config: Config) -> None:

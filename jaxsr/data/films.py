@@ -4,44 +4,13 @@ import sys
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float, UInt
-
-from jaxsr.data import degradation
-from jaxsr.data.images import ImageError
+from jaxsr.data import film
+from jaxsr.data.film import Film
 from jaxsr.data.labels import Labels
+from jaxsr.data.records import Records
 from jaxsr.data.sources import Source, deepen
-
-BLOCK = 4  # side, in pixels of the low resolution, of the blocks that the error is summed over
-
-
-class Film(NamedTuple):
-  """An image, its low resolution, and where bicubic errs.
-
-  `error` is the running sum, scaled to end at 1, of bicubic's squared error over blocks of
-  `BLOCK` low-resolution pixels, row by row. `teacher` is a teacher's image, where there is one.
-  """
-
-  hr: UInt[np.ndarray, 'sh sw c']
-  lr: UInt[np.ndarray, 'h w c']
-  error: Float[np.ndarray, ' blocks']
-  teacher: UInt[np.ndarray, 'sh sw c'] | None = None
-
-
-def make(image: UInt[np.ndarray, 'h w c'], scale: int) -> Film:
-  """Cut and degrade an image, and map bicubic's error."""
-  hr = degradation.cut(image, scale)
-  lr = degradation.downscale(hr, scale)
-  difference = hr.astype(np.float32) - degradation.upscale(lr, scale)
-  side = BLOCK * scale
-  starts = [np.arange(0, length, side) for length in hr.shape[:2]]
-  blocks = np.square(difference).sum(axis=2)
-  blocks = np.add.reduceat(np.add.reduceat(blocks, starts[0], axis=0), starts[1], axis=1)
-  total = np.cumsum(blocks.astype(np.float64).ravel())
-  uniform = np.arange(1, total.size + 1) / total.size  # where bicubic is exact everywhere
-  return Film(hr, lr, total / total[-1] if total[-1] > 0 else uniform)
+from jaxsr.errors import ImageError
 
 
 class Films:
@@ -77,9 +46,9 @@ class Films:
   def __getitem__(self, index: int) -> Film:
     for candidate in range(index, index + len(self)):
       candidate %= len(self)
-      film = self._get(candidate)
-      if film is not None:
-        return film
+      found = self._get(candidate)
+      if found is not None:
+        return found
     raise ImageError(Path(self.source.names[index]), 'is damaged, and so are all the others')
 
   def _get(self, index: int) -> Film | None:
@@ -90,20 +59,28 @@ class Films:
         self._kept.move_to_end(index)
         return self._kept[index]
     try:
-      film = make(deepen(self.source[index], self.source.bits), self.scale)
-      if self.labels is not None:
-        film = film._replace(teacher=self.labels.read(index, film.lr))
+      made = self._make(index)
     except ImageError as error:
       self._reject(index, error)
       return None
-    self._keep(index, film)
-    return film
+    self._keep(index, made)
+    return made
 
-  def _keep(self, index: int, film: Film) -> None:
+  def _make(self, index: int) -> Film:
+    source = self.source
+    if isinstance(source, Records):
+      made = source.film(index, self.scale)
+    else:
+      made = film.make(deepen(source[index], source.bits), self.scale)
+    if self.labels is None:
+      return made
+    return made._replace(teacher=self.labels.read(index, made.lr))
+
+  def _keep(self, index: int, made: Film) -> None:
     with self._lock:
       if index not in self._kept:
-        self._kept[index] = film
-        self._bytes += _size(film)
+        self._kept[index] = made
+        self._bytes += _size(made)
       while self._bytes > self.capacity and len(self._kept) > 1:
         _, dropped = self._kept.popitem(last=False)
         self._bytes -= _size(dropped)
@@ -116,5 +93,5 @@ class Films:
       print(f'left out of training: {error}', file=sys.stderr, flush=True)
 
 
-def _size(film: Film) -> int:
-  return sum(array.nbytes for array in film if array is not None)
+def _size(made: Film) -> int:
+  return sum(array.nbytes for array in made if array is not None)

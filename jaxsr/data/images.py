@@ -1,4 +1,4 @@
-"""Read and write image files: 8- and 16-bit PNG and TIFF, 8-bit JPEG.
+"""Read and write image files: 8- and 16-bit PNG and TIFF, 8-bit JPEG; read DICOM.
 
 An image in memory is uint8 or uint16 [h, w, c] with c = 1 (gray) or 3 (RGB). RGB that holds only
 gray is gray; an alpha channel is dropped. Nothing is ever converted to another depth in silence.
@@ -7,13 +7,14 @@ gray is gray; an alpha channel is dropped. Nothing is ever converted to another 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt
 from PIL import Image
 
-from jaxsr.errors import UserError
+from jaxsr.data import dicom
+from jaxsr.errors import ImageError, UserError
 from jaxsr.files import atomic
 
 Raw = UInt[np.ndarray, 'h w c']
@@ -26,17 +27,6 @@ _JPEG = ('.jpg', '.jpeg')
 _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOUR = ('RGB', 'RGBA', 'RGBX', 'P')
 _GRAY = ('L', 'LA', 'I', *_SIXTEEN_BIT)
-
-
-class ImageError(UserError):
-  """Names a file that cannot be used, and why."""
-
-  def __init__(self, path: Path, reason: str):
-    super().__init__(f'{path}: {reason}')
-    self.path, self.reason = path, reason
-
-  def __reduce__(self):  # so that it survives the way back from a worker process
-    return type(self), (self.path, self.reason)
 
 
 def find(root: str | Path) -> list[Path]:
@@ -64,8 +54,19 @@ def _walk(root: Path) -> Iterator[Path]:
       continue
     seen.add(real)
     for name in files:
-      if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
-        yield Path(folder, name)
+      if not name.startswith('.') and _is_image(path := Path(folder, name)):
+        yield path
+
+
+def _is_image(path: Path) -> bool:
+  """Tell by a file's suffix; DICOM files often have none."""
+  if path.suffix or not path.is_file():
+    return path.suffix.lower() in (*SUFFIXES, *dicom.SUFFIXES)
+  try:
+    with path.open('rb') as file:
+      return dicom.recognise(file)
+  except OSError:
+    return False
 
 
 def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
@@ -74,10 +75,15 @@ def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
   Finds what headers and the last bytes tell: another format, a truncated file, a bomb. Colour
   where gray is due is found by decoding, and only files that may be colour are decoded.
   """
-  with _open(path) as image:
-    width, height = image.size
-    bits = 16 if image.mode in ('I', *_SIXTEEN_BIT) else 8
-    may_be_colour = image.mode in _COLOUR
+  with _file(path) as file:
+    if dicom.recognise(file):
+      found = dicom.check(file, path)
+      _check_size(path, *found[:2])
+      return found
+    with _open(file, path) as image:
+      width, height = image.size
+      bits = 16 if image.mode in ('I', *_SIXTEEN_BIT) else 8
+      may_be_colour = image.mode in _COLOUR
   if may_be_colour and channels == 1:
     read(path, channels)
   return height, width, bits
@@ -89,7 +95,17 @@ def read(path: Path, channels: int = 1) -> Raw:
   Raises ImageError for a file that is damaged, too large, in colour where gray is due, or of a
   kind that would lose depth (16-bit colour, floats).
   """
-  with _open(path) as image:
+  with _file(path) as file:
+    return decode(file, path, channels)
+
+
+def decode(file: IO[bytes], path: Path, channels: int = 1) -> Raw:
+  """Decode an open file, which `path` is the name of, as `read` does."""
+  if dicom.recognise(file):
+    _check_size(path, *dicom.check(file, path)[:2])
+    file.seek(0)
+    return np.repeat(dicom.read(file, path), channels, axis=2)
+  with _open(file, path) as image:
     try:
       array = _pixels(image)
     except Exception as error:  # Pillow raises OSError, SyntaxError, zlib.error, struct.error, ...
@@ -103,12 +119,21 @@ def read(path: Path, channels: int = 1) -> Raw:
   return np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
 
 
-def _open(path: Path) -> Image.Image:
-  _check_bytes(path)
+def _file(path: Path) -> IO[bytes]:
+  if not path.is_file():
+    raise ImageError(path, 'is no regular file')
   try:
-    image = Image.open(path, formats=FORMATS)
+    return path.open('rb')
+  except OSError as error:
+    raise ImageError(path, f'cannot be read ({error.strerror})') from error
+
+
+def _open(file: IO[bytes], path: Path) -> Image.Image:
+  _check_bytes(file, path)
+  try:
+    image = Image.open(file, formats=FORMATS)
   except Exception as error:
-    kinds = ', '.join(FORMATS)
+    kinds = ', '.join((*FORMATS, 'DICOM'))
     raise ImageError(path, f'is no image of a kind that is read here ({kinds})') from error
   try:
     _check_header(path, image)
@@ -118,16 +143,14 @@ def _open(path: Path) -> Image.Image:
   return image
 
 
-def _check_bytes(path: Path) -> None:
+def _check_bytes(file: IO[bytes], path: Path) -> None:
   """Refuse an empty or truncated file and 16-bit colour, which Pillow would cut to 8 bit."""
-  if not path.is_file():
-    raise ImageError(path, 'is no regular file')
   try:
-    size = path.stat().st_size
-    with path.open('rb') as file:
-      head = file.read(26)
-      file.seek(max(size - 12, 0))
-      tail = file.read()
+    head = file.read(26)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - 12, 0))
+    tail = file.read()
+    file.seek(0)
   except OSError as error:
     raise ImageError(path, f'cannot be read ({error.strerror})') from error
   if size == 0:
@@ -140,10 +163,13 @@ def _check_bytes(path: Path) -> None:
     raise ImageError(path, 'is 16-bit with colour or alpha; save it as 16-bit gray')
 
 
-def _check_header(path: Path, image: Image.Image) -> None:
-  width, height = image.size
+def _check_size(path: Path, height: int, width: int) -> None:
   if width * height > MAX_PIXELS:
     raise ImageError(path, f'has {width}x{height} pixels, more than {MAX_PIXELS}; cut it first')
+
+
+def _check_header(path: Path, image: Image.Image) -> None:
+  _check_size(path, *image.size[::-1])
   if getattr(image, 'n_frames', 1) > 1:
     raise ImageError(path, f'holds {getattr(image, "n_frames", 0)} frames; split it first')
   if image.mode not in (*_GRAY, *_COLOUR, '1'):

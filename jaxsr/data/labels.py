@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import UInt
 
 from jaxsr.data import degradation
-from jaxsr.data.images import ImageError
 from jaxsr.data.sources import Source, deepen
+from jaxsr.errors import ImageError
 from jaxsr.files import atomic
 
 Raw = UInt[np.ndarray, 'h w c']

@@ -9,7 +9,6 @@ and 1 elsewhere; where a crop ends at the image's edge it has no margin there.
 
 import ctypes
 import dataclasses
-import functools
 import signal
 import sys
 from collections.abc import Generator
@@ -19,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from jaxsr.data.films import BLOCK, Film, Films
+from jaxsr.data.films import Films
+from jaxsr.data.resident import Outlines
+from jaxsr.data.windows import Windows
 from jaxsr.losses import Batch
 
 ENDLESS = 2**48  # samples: as good as without end
@@ -30,62 +31,35 @@ Stream = Generator[Raw, None, None]
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-  """Draw an aligned crop of a film, of `patch` low-resolution pixels and a margin around them.
-
-  With probability `by_error` it lies around a pixel drawn by bicubic's squared error, else
-  anywhere. One of the eight flips and quarter turns is applied. Samples are numbered through all
-  epochs; each epoch shows every film once, in an order of its own.
-  """
+  """Cut the crop of a number, in the low resolution, the high one, and its mask."""
 
   films: Films
-  seed: int
-  patch: int
-  margin: int
-  by_error: float
+  windows: Windows
 
   def __call__(self, number: int, rng: np.random.Generator) -> Raw:
-    epoch, place = divmod(number, len(self.films))
-    film = self.films[int(_order(self.seed, epoch, len(self.films))[place])]
-    scale, side = self.films.scale, self.patch + 2 * self.margin
+    film = self.films[self.windows.film(number, len(self.films))]
+    scale, side, margin = self.films.scale, self.windows.side, self.windows.margin
     lengths = film.lr.shape[:2]
-    wanted = self._corner_by_error(film, rng) if rng.random() < self.by_error else None
-    corner = [
-      _place(None if wanted is None else wanted[axis], lengths[axis], side, self.margin, rng)
-      for axis in (0, 1)
-    ]
-    turn = int(rng.integers(8))
-    mask = _mask(corner, lengths, side, self.margin, scale)
+    corner, turn = self.windows.draw(lengths, film.error, rng)
+    mask = _mask(corner, lengths, side, margin, scale)
     large = {'hr': film.hr} | ({} if film.teacher is None else {'teacher': film.teacher})
     start = [scale * c for c in corner]
     cropped = {name: _turn(_window(x, start, scale * side), turn) for name, x in large.items()}
     return {'lr': _turn(_window(film.lr, corner, side), turn), 'mask': _turn(mask, turn)} | cropped
 
-  def _corner_by_error(self, film: Film, rng: np.random.Generator) -> list[int]:
-    """Draw a block by error, then a patch that holds a pixel of it; return the window's corner."""
-    columns = -(-film.lr.shape[1] // BLOCK)
-    block = int(np.searchsorted(film.error, rng.random(), side='right'))
-    block = min(block, film.error.size - 1)
-    pixel = np.array(divmod(block, columns)) * BLOCK + rng.integers(BLOCK, size=2)
-    return (pixel - rng.integers(self.patch, size=2) - self.margin).tolist()
 
+@dataclasses.dataclass(frozen=True)
+class Pointer:
+  """Say where the crop of a number lies, for films that are on the device."""
 
-@functools.lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-  """Shuffle the films of an epoch; grain's own shuffle takes milliseconds where they are few."""
-  return np.random.default_rng((seed, epoch)).permutation(count)
+  outlines: Outlines
+  windows: Windows
 
-
-def _place(
-  wanted: int | None, length: int, side: int, margin: int, rng: np.random.Generator
-) -> int:
-  """Choose where a window starts along one axis.
-
-  The range reaches beyond the image by the margin before it is cut off, or the image's edges
-  would hardly ever be learnt from.
-  """
-  if wanted is None:
-    wanted = int(rng.integers(-margin, length - side + margin + 1))
-  return min(max(int(wanted), 0), length - side)
+  def __call__(self, number: int, rng: np.random.Generator) -> Raw:
+    film = self.windows.film(number, len(self.outlines.errors))
+    corner, turn = self.windows.draw(self.outlines.lengths, self.outlines.errors[film], rng)
+    where = {'film': film, 'corner': corner, 'turn': turn}
+    return {name: np.array(value, np.int32) for name, value in where.items()}
 
 
 def _window(image: np.ndarray, corner: list[int], side: int) -> np.ndarray:
@@ -111,20 +85,20 @@ def _turn(image: np.ndarray, turn: int) -> np.ndarray:
 
 
 def batches(
-  films: Films,
+  films: Films | Outlines,
+  windows: Windows,
   *,
   batch_size: int,
-  patch: int,
-  margin: int,
-  by_error: float,
-  seed: int,
   process: int = 0,
   processes: int = 1,
 ) -> grain.MapDataset:
-  """Describe this process's share of all batches; `[i]` is batch i."""
-  crop = Crop(films, seed, patch, margin, by_error)
-  dataset = grain.MapDataset.range(ENDLESS).seed(seed)
-  dataset = dataset.random_map(crop).batch(batch_size // processes)
+  """Describe this process's share of all batches; `[i]` is batch i.
+
+  Of `Outlines`, a batch says where its crops lie, and the device cuts them.
+  """
+  make = Crop(films, windows) if isinstance(films, Films) else Pointer(films, windows)
+  dataset = grain.MapDataset.range(ENDLESS).seed(windows.seed)
+  dataset = dataset.random_map(make).batch(batch_size // processes)
   return dataset[process::processes] if processes > 1 else dataset
 
 

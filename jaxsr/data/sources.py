@@ -1,4 +1,4 @@
-"""Sources of high-resolution images: the phantom, and folders of files.
+"""Sources of high-resolution images: the phantom, folders of files, and records.
 
 A source has a length, `source[i]` gives image i as uint8 or uint16 [h, w, c] (or raises
 ImageError), `names[i]` says what it is called, `sizes[i]` its height and width and
@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import UInt
 
 from jaxsr import metrics
-from jaxsr.data import images
+from jaxsr.data import dicom, images
 from jaxsr.data.phantom import phantom, phantom_nodules
-from jaxsr.errors import UserError
+from jaxsr.data.records import Records
+from jaxsr.errors import ImageError, UserError
 
 Raw = UInt[np.ndarray, 'h w c']
 
@@ -35,7 +36,7 @@ class Source(Protocol):
   @property
   def bits(self) -> int: ...
   @property
-  def rejected(self) -> Sequence[images.ImageError]: ...
+  def rejected(self) -> Sequence[ImageError]: ...
   def __len__(self) -> int: ...
   def __getitem__(self, index: int) -> Raw: ...
 
@@ -43,7 +44,7 @@ class Source(Protocol):
 class Phantoms:
   """Procedural radiographs number `start` to `start + count` of a seed."""
 
-  rejected: Sequence[images.ImageError] = ()
+  rejected: Sequence[ImageError] = ()
 
   def __init__(self, *, seed: int, start: int, count: int, size: int, bits: int, channels: int = 1):
     try:
@@ -77,14 +78,14 @@ class Folder:
     self.root, self.channels = Path(root), channels
     self.paths: list[Path] = []
     self.sizes: list[tuple[int, int]] = []
-    self.rejected: list[images.ImageError] = []
+    self.rejected: list[ImageError] = []
     depths = {8}
     for path in images.find(root):
       try:
         height, width, bits = images.check(path, channels)
         if min(height, width) < minimum:
-          raise images.ImageError(path, f'is {width}x{height}, smaller than {minimum}, {why}')
-      except images.ImageError as error:
+          raise ImageError(path, f'is {width}x{height}, smaller than {minimum}, {why}')
+      except ImageError as error:
         self.rejected.append(error)
       else:
         self.paths.append(path)
@@ -136,6 +137,7 @@ class Subset:
 
 
 VALIDATION = 1_000_000  # the first number of the phantoms that no run trains on
+NIH = 'nih'  # the name of records of NIH ChestX-ray14, `nih/SPLIT/LABEL`
 
 
 def training(config: Any) -> Source:
@@ -143,22 +145,31 @@ def training(config: Any) -> Source:
   data = config.data
   minimum = (data.patch + 2 * data.margin) * config.scale
   why = 'a crop with its margins: lower config.data.patch or margin'
-  return _source(config, data.train, 0, data.phantom.count, minimum, why)
+  return _source(config, data.train, 'train', minimum, why)
 
 
 def validation(config: Any) -> Source:
   """Make the source that a config validates on; its images can be measured."""
   data = config.data
   minimum, why = metrics.SMALLEST + 2 * config.scale, 'what SSIM needs: give larger films'
-  source = _source(config, data.val, VALIDATION, data.phantom.val_count, minimum, why)
+  source = _source(config, data.val, 'validation', minimum, why)
   wanted = data.val_count
   return Subset(source, wanted) if 0 < wanted < len(source) else source
 
 
-def _source(config: Any, name: str, start: int, count: int, minimum: int, why: str) -> Source:
+def of_records(name: str) -> bool:
+  """Tell whether a source is records: `nih`, `nih/SPLIT` or `nih/SPLIT/LABEL`."""
+  return name.split('/')[0] == NIH
+
+
+def _source(config: Any, name: str, split: str, minimum: int, why: str) -> Source:
+  if of_records(name):
+    wanted = name.partition('/')[2] or split
+    return Records(config.data.records, wanted, channels=config.channels)
   if name != 'phantom':
     return Folder(name, channels=config.channels, minimum=minimum, why=why)
   options = config.data.phantom
+  start, count = (0, options.count) if split == 'train' else (VALIDATION, options.val_count)
   if options.size < minimum:
     raise UserError(f'config.data.phantom.size={options.size} is smaller than {minimum}, {why}')
   return Phantoms(
@@ -178,6 +189,12 @@ def overlap(train: Source, val: Source) -> int:
 
 
 def _identity(path: Path) -> str:
-  """Tell whose film a file is by a name like NIH's 00000013_019.png, else which file it is."""
-  match = re.fullmatch(r'(\d{8})_\d{3}', path.stem)
-  return match[1] if match else str(path.resolve())
+  """Tell whose film a file is: by a name like NIH's 00000013_019.png, or by DICOM.
+
+  Other files are of one film each.
+  """
+  if match := re.fullmatch(r'(\d{8})_\d{3}', path.stem):
+    return match[1]
+  with path.open('rb') as file:
+    is_dicom = dicom.recognise(file)
+  return dicom.patient(path) if is_dicom else str(path.resolve())

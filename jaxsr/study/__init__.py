@@ -25,7 +25,16 @@ from jaxsr.files import make_folder, write_json
 
 UNTAUGHT, TEACHER = 'untaught', 'teacher'
 RESULT, LOG = 'result.json', 'log.txt'
-_HARMLESS = ('data.threads', 'data.workers', 'data.cache_gib', 'log', 'save', 'teacher.cache')
+_HARMLESS = (
+  'data.threads',
+  'data.workers',
+  'data.cache',
+  'data.cache_gib',
+  'data.records',
+  'log',
+  'save',
+  'teacher.cache',
+)
 
 
 class Trial(NamedTuple):

@@ -3,8 +3,7 @@ import pytest
 from PIL import Image
 
 from jaxsr.data import images, sources
-from jaxsr.data.images import ImageError
-from jaxsr.errors import UserError
+from jaxsr.errors import ImageError, UserError
 
 
 def damaged(path, film, kind):

@@ -1,11 +1,20 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr.data import degradation, films, images, pipeline, sources
-from jaxsr.data.images import ImageError
+from jaxsr.data import degradation, film, films, images, pipeline, sources
+from jaxsr.data.windows import Windows
+from jaxsr.errors import ImageError
 
-SETTINGS = {'batch_size': 4, 'patch': 8, 'margin': 3, 'by_error': 0.5, 'seed': 1}
+WINDOWS = Windows(seed=1, patch=8, margin=3, by_error=0.5)
+
+
+def make_batches(films, *, batch_size=4, process=0, processes=1, **changes):
+  windows = dataclasses.replace(WINDOWS, **changes)
+  share = {'process': process, 'processes': processes}
+  return pipeline.batches(films, windows, batch_size=batch_size, **share)
 
 
 @pytest.fixture(scope='module')
@@ -16,7 +25,7 @@ def phantoms():
 
 @pytest.fixture
 def dataset(phantoms):
-  return pipeline.batches(phantoms, **SETTINGS)
+  return make_batches(phantoms)
 
 
 def equal(a, b):
@@ -24,12 +33,12 @@ def equal(a, b):
 
 
 def test_batch_i_is_a_function_of_i(phantoms, dataset):
-  again = pipeline.batches(phantoms, **SETTINGS)
+  again = make_batches(phantoms)
   batches = [dataset[i] for i in range(6)]
   for i in (5, 0, 3):
     assert equal(again[i], batches[i])
   assert not equal(batches[0], batches[3])
-  assert not equal(batches[0], pipeline.batches(phantoms, **SETTINGS | {'seed': 2})[0])
+  assert not equal(batches[0], make_batches(phantoms, seed=2)[0])
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -49,7 +58,7 @@ def test_an_epoch_shows_every_film_once(phantoms):
       return phantoms[index]
 
   spy = Spy(phantoms.source, scale=4, capacity=0)
-  dataset = pipeline.batches(spy, **SETTINGS | {'batch_size': 3})
+  dataset = make_batches(spy, batch_size=3)
   orders = []
   for epoch in range(6):
     seen.clear()
@@ -60,7 +69,7 @@ def test_an_epoch_shows_every_film_once(phantoms):
 
 
 def test_processes_share_the_global_batch(phantoms, dataset):
-  shares = [pipeline.batches(phantoms, **SETTINGS, process=p, processes=2) for p in (0, 1)]
+  shares = [make_batches(phantoms, process=p, processes=2) for p in (0, 1)]
   for i in (0, 5):
     parts = [share[i] for share in shares]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -72,16 +81,14 @@ def test_crops_are_aligned_at_every_turn():
   scale, side = 4, 40
   lr = np.arange(side * side, dtype=np.uint16).reshape(side, side, 1)
   hr = lr.repeat(scale, axis=0).repeat(scale, axis=1)
-  film = films.Film(hr, lr, np.arange(1, 101) / 100)
+  made = film.Film(hr, lr, np.arange(1, 101) / 100)
 
   class One(films.Films):
     def __getitem__(self, index):
-      return film
+      return made
 
   source = sources.Phantoms(seed=0, start=0, count=1, size=128, bits=16)
-  crop = pipeline.Crop(
-    One(source, scale=scale, capacity=0), seed=0, patch=8, margin=3, by_error=0.5
-  )
+  crop = pipeline.Crop(One(source, scale=scale, capacity=0), WINDOWS)
   turns = set()
   for seed in range(200):
     found = crop(0, np.random.default_rng(seed))
@@ -114,7 +121,7 @@ def check_mask(found, side, *, margin, scale):
 
 def test_crops_by_error_lie_where_bicubic_errs(phantoms):
   def mean_error(by_error):
-    dataset = pipeline.batches(phantoms, **SETTINGS | {'by_error': by_error, 'batch_size': 64})
+    dataset = make_batches(phantoms, by_error=by_error, batch_size=64)
     batch = dataset[0]
     up = np.stack([degradation.upscale(lr, 4) for lr in batch['lr']])
     return np.square(batch['hr'].astype(float) - up)[batch['mask'] == 1].mean()
@@ -123,16 +130,15 @@ def test_crops_by_error_lie_where_bicubic_errs(phantoms):
 
 
 def test_edges_are_learnt_from(phantoms):
-  batch = pipeline.batches(phantoms, **SETTINGS | {'by_error': 0.0, 'batch_size': 400})[0]
+  batch = make_batches(phantoms, by_error=0.0, batch_size=400)[0]
   at_edge = batch['mask'][:, 0, :, 0].any(axis=1).mean()
   assert 0.1 < at_edge < 0.3
 
 
 def test_the_crop_is_of_the_protocols_low_resolution(phantoms):
-  film = phantoms[0]
-  crop = pipeline.Crop(phantoms, seed=0, patch=8, margin=0, by_error=0.0)
+  crop = pipeline.Crop(phantoms, Windows(seed=0, patch=8, margin=0, by_error=0.0))
   shown = [crop(n, np.random.default_rng(4)) for n in range(3)]
-  windows = np.lib.stride_tricks.sliding_window_view(film.lr[..., 0], (8, 8)).reshape(-1, 64)
+  windows = np.lib.stride_tricks.sliding_window_view(phantoms[0].lr[..., 0], (8, 8)).reshape(-1, 64)
   lrs = [sample['lr'][..., 0] for sample in shown]
   turned = [np.rot90(m, k) for lr in lrs for m in (lr, lr.T) for k in range(4)]
   assert any((windows == t.ravel()).all(axis=1).any() for t in turned)
@@ -165,12 +171,12 @@ def test_memory_stays_below_its_capacity(phantoms):
 def test_sixteen_bit_films_stay_sixteen_bit():
   source = sources.Phantoms(seed=2, start=0, count=1, size=128, bits=16)
   deep = films.Films(source, scale=4, capacity=2**30)
-  batch = pipeline.batches(deep, **SETTINGS)[0]
+  batch = make_batches(deep)[0]
   assert batch['hr'].dtype == batch['lr'].dtype == np.uint16
   floats = pipeline.normalise({name: jnp.asarray(x) for name, x in batch.items()})
   np.testing.assert_allclose(floats['hr'], batch['hr'] / 65535, atol=1e-7)
 
 
 def test_by_error_covers_flat_films():
-  flat = films.make(np.full((64, 64, 1), 9, np.uint8), 4)
+  flat = film.make(np.full((64, 64, 1), 9, np.uint8), 4)
   np.testing.assert_allclose(np.diff(flat.error), 1 / 16)

@@ -1,0 +1,262 @@
+"""Fetch the archives: resumed, side by side, and believed only by the publisher's MD5.
+
+A file gets its name when its sum is right; until then it is `NAME.part`, which a later call goes
+on with. One whose sum is wrong twice is kept as `NAME.bad` for inspection. MD5 tells damage, not
+malice; nothing in an archive is believed later either.
+"""
+
+import hashlib
+import http.client
+import shutil
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxsr.data.nih import publisher
+from jaxsr.data.nih.publisher import Archive
+from jaxsr.errors import UserError
+from jaxsr.files import atomic
+
+TRIES = 8  # without a new byte in between
+_CHUNK = 1 << 20
+_GONE = (401, 403, 404, 410)
+_GZIP = b'\x1f\x8b'
+
+
+class Patience(NamedTuple):
+  """How long to wait, in seconds: for a byte, and before a second try (doubled each time)."""
+
+  stall: float = 60.0
+  first: float = 1.0
+  longest: float = 60.0
+
+
+class Stopped(Exception):
+  """Says that another thread was told to stop."""
+
+
+class Fetcher:
+  """Fetches archives into a folder; `tell` is called with each number of bytes that came."""
+
+  def __init__(
+    self,
+    output: Path,
+    *,
+    tell: Callable[[int], object] = lambda count: None,
+    patience: Patience | None = None,
+  ):
+    self.output, self._tell, self._patience = output, tell, patience or Patience()
+    self._stop = threading.Event()
+
+  def fetch_all(self, archives: Sequence[Archive], *, jobs: int) -> dict[str, str]:
+    """Fetch side by side; return for each archive that failed what to do about it."""
+    failed = {}
+    with ThreadPoolExecutor(jobs) as pool:
+      running = {pool.submit(self.fetch, archive): archive for archive in archives}
+      try:
+        for future in as_completed(running):
+          if error := future.exception():
+            if not isinstance(error, UserError | OSError):
+              raise error
+            failed[running[future].name] = str(error)
+      except BaseException:
+        self._stop.set()
+        pool.shutdown(cancel_futures=True)
+        raise
+    return failed
+
+  def fetch(self, archive: Archive) -> None:
+    """Fetch one archive, if it is not there; raises UserError where it cannot be had."""
+    path = self.output / archive.name
+    if path.is_file():
+      if md5(path) == archive.md5:
+        self._tell(path.stat().st_size)
+        return
+      path.replace(bad(path))
+    for attempt in (1, 2):
+      found = self._receive(archive, part(path))
+      if found == archive.md5:
+        part(path).replace(path)
+        return
+      if attempt == 2:
+        part(path).replace(bad(path))
+        raise UserError(
+          f'{archive.name}: has MD5 {found}, the publisher says {archive.md5}; it is kept as '
+          f'{path.name}.bad; try again, or {publisher.by_hand(archive.name)}'
+        )
+      self._tell(-part(path).stat().st_size)
+      part(path).unlink()
+
+  def _receive(self, archive: Archive, path: Path) -> str:
+    """Go on until a file is whole; return its MD5."""
+    digest = hashlib.md5(usedforsecurity=False)
+    self._tell(_feed(digest, path))
+    tries, wait = 0, self._patience.first
+    while True:
+      before = path.stat().st_size if path.exists() else 0
+      try:
+        if self._go_on(archive, path, digest):
+          return digest.hexdigest()
+        reason = 'the connection was cut'
+      except _Restart:
+        digest = hashlib.md5(usedforsecurity=False)
+        continue
+      except (OSError, http.client.HTTPException) as error:
+        reason = _reason(error, archive)
+      came = (path.stat().st_size if path.exists() else 0) > before
+      tries, wait = (1, self._patience.first) if came else (tries + 1, wait)
+      if tries >= TRIES:
+        raise UserError(
+          f'{archive.name}: {reason}, {TRIES} times; the same command goes on from '
+          f'{before // 10**6} MB; or {publisher.by_hand(archive.name)}'
+        )
+      if self._stop.wait(wait):
+        raise Stopped
+      wait = min(2 * wait, self._patience.longest)
+
+  def _go_on(self, archive: Archive, path: Path, digest: 'hashlib._Hash') -> bool:
+    """Ask for what is missing and append it; tell whether all of it came."""
+    have = path.stat().st_size if path.exists() else 0
+    request = urllib.request.Request(archive.url, headers={'Accept-Encoding': 'identity'})
+    if have:
+      request.add_header('Range', f'bytes={have}-')
+    try:
+      response = urllib.request.urlopen(request, timeout=self._patience.stall)
+    except urllib.error.HTTPError as error:
+      if error.code == 416 and have:  # nothing is missing, or what is here is not of this file
+        if error.headers.get('Content-Range') == f'bytes */{have}':
+          return True
+        self._restart(path)
+      raise
+    with response:
+      if have and response.status != 206:
+        self._restart(path)
+      return self._append(archive, response, path, digest, have)
+
+  def _append(
+    self,
+    archive: Archive,
+    response: http.client.HTTPResponse,
+    path: Path,
+    digest: 'hashlib._Hash',
+    have: int,
+  ) -> bool:
+    expected = _whole(response, have)
+    came = have
+    with path.open('ab') as file:
+      while chunk := response.read1(_CHUNK):
+        if came == 0 and not chunk.startswith(_GZIP[: len(chunk)]):
+          kind = response.headers.get_content_type()
+          raise UserError(
+            f'{archive.name}: {archive.url} gives no archive but {kind}; the link may have '
+            f'moved: {publisher.by_hand(archive.name)}'
+          )
+        if self._stop.is_set():
+          raise Stopped
+        file.write(chunk)
+        digest.update(chunk)
+        came += len(chunk)
+        self._tell(len(chunk))
+    return came > 0 and expected in (None, came)
+
+  def _restart(self, path: Path) -> None:
+    self._tell(-path.stat().st_size)
+    path.unlink()
+    raise _Restart
+
+
+class _Restart(Exception):
+  """Says that a server does not go on where a file ends."""
+
+
+def _whole(response: http.client.HTTPResponse, have: int) -> int | None:
+  """Tell how long a file is that a response gives the rest of."""
+  if response.status == 206:
+    total = response.headers.get('Content-Range', '').rpartition('/')[2]
+    return int(total) if total.isdigit() else None
+  length = response.headers.get('Content-Length', '')
+  return have + int(length) if length.isdigit() else None
+
+
+def _reason(error: Exception, archive: Archive) -> str:
+  """Describe what went wrong; raises UserError where trying again is of no use."""
+  if isinstance(error, urllib.error.HTTPError):
+    if error.code in _GONE:
+      raise UserError(
+        f'{archive.name}: {archive.url} is not to be had any more ({error.code} {error.reason}): '
+        f'{publisher.by_hand(archive.name)}'
+      ) from error
+    return f'the server says {error.code} {error.reason}'
+  if isinstance(error, TimeoutError):
+    return 'nothing came in time'
+  if isinstance(error, OSError) and error.errno in (28, 122):  # no space, no quota
+    raise error
+  return str(getattr(error, 'reason', error)) or type(error).__name__
+
+
+def _feed(digest: 'hashlib._Hash', path: Path) -> int:
+  """Hash what is there already; return how much it is."""
+  if not path.exists():
+    return 0
+  with path.open('rb') as file:
+    while chunk := file.read(_CHUNK):
+      digest.update(chunk)
+  return path.stat().st_size
+
+
+def part(path: Path) -> Path:
+  """Name the file that an archive is while it comes."""
+  return path.with_name(path.name + '.part')
+
+
+def bad(path: Path) -> Path:
+  """Name the file that an archive with a wrong sum is kept as."""
+  return path.with_name(path.name + '.bad')
+
+
+def md5(path: Path) -> str:
+  """Compute the MD5 of a file, in hexadecimal."""
+  with path.open('rb') as file:
+    found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+  return found.hexdigest()
+
+
+def size(archive: Archive, patience: Patience) -> int | None:
+  """Ask how large an archive is; None where the server does not say."""
+  request = urllib.request.Request(archive.url, method='HEAD')
+  try:
+    with urllib.request.urlopen(request, timeout=patience.stall) as response:
+      length = response.headers.get('Content-Length', '')
+  except (OSError, http.client.HTTPException):
+    return None
+  return int(length) if length.isdigit() else None
+
+
+def check_space(output: Path, archives: Sequence[Archive], sizes: Sequence[int | None]) -> int:
+  """Return how many bytes there will be; raises UserError where the disk has no room for them."""
+  usual = publisher.GIGABYTES * 10**9 // len(publisher.ARCHIVES)
+  whole = [usual if known is None else known for known in sizes]
+  names = [output / archive.name for archive in archives]
+  here = [path for name in names for path in (name, part(name)) if path.is_file()]
+  missing = sum(whole) - sum(path.stat().st_size for path in here)
+  free = shutil.disk_usage(output).free
+  if missing > free:
+    raise UserError(
+      f'{output}: {missing / 1e9:.1f} GB are missing and {free / 1e9:.1f} GB are free; make room, '
+      'or choose another place'
+    )
+  return sum(whole)
+
+
+def take(source: Path, archive: Archive, output: Path) -> None:
+  """Copy an archive that lies on disk; raises UserError where it is damaged."""
+  if md5(source) != archive.md5:
+    raise UserError(
+      f'{source}: has MD5 {md5(source)}, the publisher says {archive.md5}: fetch it again'
+    )
+  with atomic(output / archive.name) as temporary:
+    shutil.copyfile(source, temporary)

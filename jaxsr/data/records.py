@@ -1,0 +1,202 @@
+"""Films in records: a folder that TFDS reads as well, with an index of what is in it.
+
+A record holds an image, its low resolution at one scale, and where bicubic errs, so that a crop
+costs no decoding (`raw`; `zstd` is the same, packed), or the image's file as it is (`png`).
+`index.csv` has a row for each record, in their order, and `facts.json` says how they were made.
+"""
+
+import csv
+import functools
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt
+
+from jaxsr.data import film, images
+from jaxsr.data.film import Film
+from jaxsr.errors import ImageError, UserError, nearest
+from jaxsr.files import write_json, write_text
+
+_PLAIN = 'group_size:1,uncompressed'  # ArrayRecord's options
+FORMS = {'raw': _PLAIN, 'zstd': 'group_size:1,zstd:1', 'png': _PLAIN}
+INDEX, FACTS = 'index.csv', 'facts.json'
+NORMAL = 'normal'  # the label of films without a finding
+EXTRA = "pip install 'jaxsr[nih]'"
+
+
+class Row(NamedTuple):
+  """What the index knows of a record; `findings` are joined by |, `age` is in years."""
+
+  split: str
+  name: str
+  patient: str
+  findings: str
+  age: int
+  sex: str
+  view: str
+  height: int
+  width: int
+
+
+class Facts(NamedTuple):
+  """How records were made, and what was left out of them."""
+
+  form: str
+  scale: int
+  splits: str
+  failed: list[str]
+  strangers: int
+  terms: str
+
+
+def write_index(folder: Path, rows: Iterable[Row]) -> None:
+  """Write the index."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(Row._fields)
+  writer.writerows(rows)
+  write_text(folder / INDEX, text.getvalue())
+
+
+def read_index(folder: Path) -> list[Row]:
+  """Read the index; raises UserError where it is not one."""
+  path = folder / INDEX
+  try:
+    with path.open(newline='', encoding='utf-8') as file:
+      header, *lines = csv.reader(file)
+    if tuple(header) != Row._fields:
+      raise ValueError(f'its columns are {", ".join(header)}')
+    return [_row(line) for line in lines]
+  except (OSError, ValueError, TypeError) as error:
+    raise UserError(f'{path}: is no index of records ({error}); prepare them again') from error
+
+
+def _row(line: list[str]) -> Row:
+  split, name, patient, findings, age, sex, view, height, width = line
+  return Row(split, name, patient, findings, int(age), sex, view, int(height), int(width))
+
+
+def write_facts(folder: Path, facts: Facts) -> None:
+  """Write how records were made."""
+  write_json(folder / FACTS, facts._asdict())
+
+
+def read_facts(folder: Path) -> Facts:
+  """Read how records were made."""
+  return Facts(**json.loads((folder / FACTS).read_text(encoding='utf-8')))
+
+
+def find(root: str | Path) -> Path:
+  """Find the folder of records at or below another; raises UserError where there is none."""
+  root = Path(root)
+  if root.is_dir():
+    for pattern in (INDEX, f'*/*/{INDEX}'):
+      if found := sorted(root.glob(pattern)):
+        return found[-1].parent
+  raise UserError(
+    f'{root}: holds no records; make them: jaxsr data prepare nih DATA --output {root}'
+  )
+
+
+class Records:
+  """The films of a split, or those of them with a finding, as a source.
+
+  `split` is `SPLIT` or `SPLIT/LABEL`, where the label is a finding or `normal`. A record that is
+  damaged raises ImageError. Raises UserError where the split or the label has no films.
+  """
+
+  rejected: Sequence[ImageError] = ()
+  bits = 8
+
+  def __init__(self, root: str | Path, split: str, *, channels: int = 1):
+    self.folder, self.channels = find(root), channels
+    self.scale, self.form = (facts := read_facts(self.folder)).scale, facts.form
+    self.split, _, label = split.partition('/')
+    rows = _of_split(read_index(self.folder), self.split)
+    self.places = _places(rows, label)
+    self.rows = [rows[place] for place in self.places]
+    self.names = [row.name for row in self.rows]
+    self.sizes = [(row.height, row.width) for row in self.rows]
+    self.identities = [row.patient for row in self.rows]
+
+  def __repr__(self) -> str:
+    return f'Records({self.split}, {len(self)})'
+
+  def __len__(self) -> int:
+    return len(self.places)
+
+  def __getstate__(self) -> dict[str, Any]:  # files are opened anew in each process
+    return {name: value for name, value in vars(self).items() if name != '_source'}
+
+  @functools.cached_property
+  def _source(self) -> Any:
+    try:
+      import tensorflow_datasets as tfds
+    except ImportError as error:
+      raise UserError(f'{self.folder}: records are read by TFDS: {EXTRA}') from error
+    return tfds.builder_from_directory(str(self.folder)).as_data_source(self.split)
+
+  def _read(self, index: int) -> Mapping[str, Any]:
+    name = Path(self.names[index])
+    try:
+      found = self._source[self.places[index]]
+    except UserError:
+      raise
+    except Exception as error:  # ArrayRecord and protobuf have kinds of their own
+      raise ImageError(name, f'its record is damaged ({type(error).__name__})') from error
+    if found['name'] != self.names[index].encode():
+      raise ImageError(name, f'its record is that of {found["name"].decode(errors="replace")}')
+    return found
+
+  def __getitem__(self, index: int) -> UInt[np.ndarray, 'h w c']:
+    found = self._read(index)
+    if self.form == 'png':
+      return images.decode(io.BytesIO(found['png']), Path(self.names[index]), self.channels)
+    return self._repeat(found['hr'])
+
+  def film(self, index: int, scale: int) -> Film:
+    """Give a film whole; what is not of the records' scale is made on the way."""
+    if self.form == 'png' or scale != self.scale:
+      return film.make(self[index], scale)
+    found = self._read(index)
+    total = film.accumulate(found['error'])
+    return Film(self._repeat(found['hr']), self._repeat(found['lr']), total)
+
+  def _repeat(self, image: UInt[np.ndarray, 'h w 1']) -> UInt[np.ndarray, 'h w c']:
+    return np.repeat(image, self.channels, axis=2) if self.channels > 1 else image
+
+
+def damaged(folder: Path) -> list[ImageError]:
+  """Read every record; return the errors of those that are damaged."""
+  found = []
+  for split in dict.fromkeys(row.split for row in read_index(folder)):
+    source = Records(folder, split)
+    for index in range(len(source)):
+      try:
+        source[index]
+      except ImageError as error:
+        found.append(error)
+  return found
+
+
+def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
+  found = [row for row in rows if row.split == split]
+  if not found:
+    known = sorted({row.split for row in rows})
+    raise UserError(f'split {split!r} has no films: {nearest(split, known)}')
+  return found
+
+
+def _places(rows: Sequence[Row], label: str) -> list[int]:
+  """Choose the records of a split that have a label, sorted by name."""
+  wanted = label.lower()
+  labels = [tuple(row.findings.lower().split('|')) if row.findings else (NORMAL,) for row in rows]
+  places = [i for i, found in enumerate(labels) if not wanted or wanted in found]
+  if not places:
+    known = {name for found in labels for name in found}
+    raise UserError(f'label {label!r} has no films in this split: {nearest(wanted, known)}')
+  return sorted(places, key=lambda i: rows[i].name)
