@@ -62,6 +62,12 @@ def ssim(a: Images, b: Images) -> Float[Array, ' b']:
   return jnp.asarray(dm_pix.ssim(a, b))
 
 
+def ssim_map(a: Images, b: Images) -> Float[Array, 'b _ _']:
+  """Compute the structural similarity of each window; `[i, j]` is the one from (i, j) on."""
+  found: Any = dm_pix.ssim(a, b, return_map=True)
+  return found.mean(-1)
+
+
 def ms_ssim(a: Images, b: Images) -> Float[Array, ' b']:
   """Compute the multi-scale structural similarity over five octaves (Wang et al., 2003).
 

@@ -1,16 +1,18 @@
 """`jaxsr evaluate`."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxsr import __version__, evaluate, experiment, pictures, predictor
+from jaxsr import __version__, evaluate, experiment, pictures, predictor, regions, strata
 from jaxsr import config as configs
 from jaxsr.commands import report
-from jaxsr.data import sources
+from jaxsr.data import records, sources
+from jaxsr.data.nih import holdings, metadata, publisher
 from jaxsr.errors import ImageError, UserError, brief
-from jaxsr.files import make_folder
+from jaxsr.files import make_folder, write_text
 
 FIGURES = (
   ('PSNR', 'psnr', 3),
@@ -33,7 +35,7 @@ class Evaluate:
   checkpoint: str
   """A run's or package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'."""
   data: Path
-  """A folder of high-resolution images, read recursively, or one image."""
+  """A folder of high-resolution images, read recursively, one image, or a folder of records."""
   output: Path
   """A folder for per_image.csv, summary.json and contact_sheet.png."""
   protocol: Literal['xray', 'luma'] = 'xray'
@@ -46,6 +48,10 @@ class Evaluate:
   """A width that a slimmable network was trained at."""
   depth: float = 1.0
   """A depth that a slimmable network was trained at."""
+  split: str = 'test'
+  """The split of records, SPLIT or SPLIT/FINDING."""
+  tables: Path | None = None
+  """A folder with NIH's Data_Entry_2017*.csv and BBox_List_2017.csv, to break figures down by."""
   features: Literal['mobilenet_v2', 'vgg16', 'vgg19'] | None = None
   """A feature network whose distance between output and truth is measured, too."""
   feature_layer: str | None = None
@@ -62,7 +68,8 @@ class Evaluate:
       self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
     )
     channels = 3 if self.protocol == 'luma' else model.channels
-    source = sources.Folder(self.data, channels=channels)
+    source = self._source(channels)
+    known, boxes = self._known(source)
     make_folder(self.output)
     if uneven := sources.uneven(source, model.scale):
       print(
@@ -72,7 +79,7 @@ class Evaluate:
     evaluator = evaluate.Evaluator(
       model.network, source, scale=model.scale, protocol=self.protocol, gaze=gaze
     )
-    rows, indices, failed = self._measure(model, evaluator, source)
+    rows, indices, failed, inside = self._measure(model, evaluator, source, known, boxes)
     summary = evaluate.summarise(rows) | {
       'failed': [str(error) for error in failed],
       'network': model.name,
@@ -85,6 +92,12 @@ class Evaluate:
       'depth': self.depth,
       'version': __version__,
     }
+    if broken := strata.summarise(rows, known):
+      summary['strata'] = broken
+      write_text(self.output / 'strata.csv', evaluate.to_csv(strata.lines(broken)))
+    if inside:
+      summary['regions'] = regions.summarise(inside)
+      write_text(self.output / 'regions.csv', evaluate.to_csv(inside))
     examples = [
       evaluator.measure(model.variables, indices[i])[1]._replace(
         title=evaluate.caption(rank, rows[i])
@@ -102,20 +115,49 @@ class Evaluate:
     options.update(weights=self.feature_weights, layer=self.feature_layer or options.layer)
     return experiment.load_lens(self.features, options, 'float32')
 
+  def _source(self, channels: int) -> sources.Source:
+    if records.holds(self.data):
+      return records.Records(self.data, self.split, channels=channels)
+    return sources.Folder(self.data, channels=channels)
+
+  def _known(
+    self, source: sources.Source
+  ) -> tuple[dict[str, records.Row], Mapping[str, list[metadata.Box]]]:
+    """Read what is known of the images, and of places in them."""
+    known = {row.name: row for row in source.rows} if isinstance(source, records.Records) else {}
+    if self.tables is None:
+      return known, {}
+    tables = holdings.tables(self.tables)
+    if entries := next((tables[n] for n in publisher.ENTRIES if n in tables), None):
+      known = {name: metadata.row(x) for name, x in metadata.read_entries(entries).items()}
+    boxes = metadata.read_boxes(tables[publisher.BOXES]) if publisher.BOXES in tables else []
+    if not known and not boxes:
+      raise UserError(f'--tables {self.tables}: has neither {publisher.ENTRIES[0]} nor boxes')
+    return known, regions.by_image(boxes)
+
   def _measure(
-    self, model: predictor.Predictor, evaluator: evaluate.Evaluator, source: sources.Folder
-  ) -> tuple[list[evaluate.Row], list[int], list[ImageError]]:
-    rows, indices, failed = [], [], list(source.rejected)
+    self,
+    model: predictor.Predictor,
+    evaluator: evaluate.Evaluator,
+    source: sources.Source,
+    known: Mapping[str, records.Row],
+    boxes: Mapping[str, list[metadata.Box]],
+  ) -> tuple[list[evaluate.Row], list[int], list[ImageError], list[evaluate.Row]]:
+    rows, indices, failed, inside = [], [], list(source.rejected), []
     results = evaluator.measure_all(model.variables)
     for i, result in enumerate(report.progress(results, len(source), 'evaluate')):
       if isinstance(result, ImageError):
         failed.append(result)
       else:
-        rows.append(result[0])
+        row, example = result
+        rows.append(row)
         indices.append(i)
+        name = Path(row['file']).name
+        if here := boxes.get(name):
+          inside += regions.measure(example, here)
     if not rows:
       raise UserError(f'{self.data}: no image can be measured; {failed[0]}')
-    return rows, indices, failed
+    return rows, indices, failed, inside
 
 
 def _print_summary(summary: evaluate.Row) -> None:
@@ -132,5 +174,25 @@ def _print_summary(summary: evaluate.Row) -> None:
     ours, bicubic = summary[name], summary[f'bicubic_{name}']
     number = f'{{:.{digits}f}}'.format
     print(line(label, number(ours), number(bicubic), f'{ours - bicubic:+.{digits}f}'))
+  for kind, values in summary.get('strata', {}).items():
+    _print_strata(kind, values)
+  if 'regions' in summary:
+    _print_strata('inside boxes', summary['regions'])
   if summary['images_below_bicubic'] and summary['network'] != 'bicubic':
     print(f'worse than bicubic on {summary["images_below_bicubic"]} of {summary["n"]} images')
+
+
+def _print_strata(kind: str, values: Mapping[str, Any]) -> None:
+  """Print figures by stratum, each with its 95 % interval."""
+  print(f'{kind:19s} {"n":>5s} {"patients":>8s}  {"PSNR":22s} {"gain":20s} SSIM')
+  figures = (('psnr', 2), ('psnr_gain', 2), ('ssim', 4))
+  for value, found in values.items():
+    shown = [_with_interval(found, *figure) for figure in figures]
+    counts = f'{found["n"]:5d} {found["patients"]:8d}'
+    print(f'  {value:17s} {counts}  {shown[0]:22s} {shown[1]:20s} {shown[2]}')
+
+
+def _with_interval(found: Mapping[str, Any], name: str, digits: int) -> str:
+  ends = found[f'{name}_interval']
+  text = f'{found[name]:.{digits}f}'
+  return text if ends is None else f'{text} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]'

@@ -1,5 +1,6 @@
 """`jaxsr upscale`."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +11,13 @@ from PIL import Image
 from jaxsr import predictor
 from jaxsr.commands import report
 from jaxsr.data import images
-from jaxsr.errors import ImageError, UserError
+from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import make_folder
 
 
 @dataclass(frozen=True)
 class Upscale:
-  """Enlarge images; names, folders, bit depth and value range stay."""
+  """Enlarge images; names, folders, bit depth and value range stay. DICOM becomes PNG."""
 
   input: Annotated[Path, tyro.conf.Positional]
   """An image, or a folder that is read recursively."""
@@ -40,6 +41,8 @@ class Upscale:
     paths = images.find(self.input)
     self._check_output()
     targets = [self._target(path) for path in paths]
+    if twice := [str(t) for t, count in Counter(targets).items() if count > 1]:
+      raise UserError(f'two images would be written to {brief(twice)}: rename one of each')
     model = predictor.load(
       self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
     )
@@ -58,11 +61,9 @@ class Upscale:
 
   def _target(self, path: Path) -> Path:
     if self.input.is_dir():
-      return self.output / path.relative_to(self.input)
-    if path.suffix.lower() not in images.SUFFIXES:
-      raise UserError(f'{path}: ends in none of {", ".join(images.SUFFIXES)}')
+      return self.output / images.written_as(path.relative_to(self.input))
     is_file = self.output.suffix.lower() in images.SUFFIXES and not self.output.is_dir()
-    return self.output if is_file else self.output / path.name
+    return self.output if is_file else self.output / images.written_as(Path(path.name))
 
   def _check_output(self) -> None:
     """Keep originals from being overwritten, and results from being taken for originals."""

@@ -10,9 +10,10 @@ tell whose film it is. Errors name the file and never an element's value.
 """
 
 import hashlib
+import io
 import warnings
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt
@@ -24,7 +25,7 @@ _MAGIC_AT, _MAGIC = 128, b'DICM'
 _GRAY = ('MONOCHROME1', 'MONOCHROME2')
 
 
-def recognise(file: IO[bytes]) -> bool:
+def recognise(file: io.BufferedIOBase) -> bool:
   """Tell a DICOM file by its preamble; leaves the position where it was."""
   place = file.tell()
   file.seek(_MAGIC_AT)
@@ -33,7 +34,7 @@ def recognise(file: IO[bytes]) -> bool:
   return found
 
 
-def check(file: IO[bytes], path: Path) -> tuple[int, int, int]:
+def check(file: io.BufferedIOBase, path: Path) -> tuple[int, int, int]:
   """Check a header; return height, width and bits a pixel, 8 or 16.
 
   Raises ImageError for colour, several frames, what no plug-in here can decode, and no image.
@@ -43,7 +44,7 @@ def check(file: IO[bytes], path: Path) -> tuple[int, int, int]:
   return int(dataset.Rows), int(dataset.Columns), 8 if dataset.BitsStored <= 8 else 16
 
 
-def read(file: IO[bytes], path: Path) -> UInt[np.ndarray, 'h w 1']:
+def read(file: io.BufferedIOBase, path: Path) -> UInt[np.ndarray, 'h w 1']:
   """Decode a file; raises ImageError as `check` does, and where the pixels are damaged."""
   dataset = _header(file, path, stop=False)
   _decodable(dataset, path)
@@ -71,7 +72,7 @@ def _pydicom(path: Path) -> Any:
   return pydicom
 
 
-def _header(file: IO[bytes], path: Path, *, stop: bool) -> Any:
+def _header(file: io.BufferedIOBase, path: Path, *, stop: bool) -> Any:
   """Read the elements, and refuse what is no single gray frame."""
   pydicom = _pydicom(path)
   try:

@@ -4,10 +4,11 @@ An image in memory is uint8 or uint16 [h, w, c] with c = 1 (gray) or 3 (RGB). RG
 gray is gray; an alpha channel is dropped. Nothing is ever converted to another depth in silence.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt
@@ -99,7 +100,7 @@ def read(path: Path, channels: int = 1) -> Raw:
     return decode(file, path, channels)
 
 
-def decode(file: IO[bytes], path: Path, channels: int = 1) -> Raw:
+def decode(file: io.BufferedIOBase, path: Path, channels: int = 1) -> Raw:
   """Decode an open file, which `path` is the name of, as `read` does."""
   if dicom.recognise(file):
     _check_size(path, *dicom.check(file, path)[:2])
@@ -119,7 +120,7 @@ def decode(file: IO[bytes], path: Path, channels: int = 1) -> Raw:
   return np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
 
 
-def _file(path: Path) -> IO[bytes]:
+def _file(path: Path) -> io.BufferedIOBase:
   if not path.is_file():
     raise ImageError(path, 'is no regular file')
   try:
@@ -128,7 +129,7 @@ def _file(path: Path) -> IO[bytes]:
     raise ImageError(path, f'cannot be read ({error.strerror})') from error
 
 
-def _open(file: IO[bytes], path: Path) -> Image.Image:
+def _open(file: io.BufferedIOBase, path: Path) -> Image.Image:
   _check_bytes(file, path)
   try:
     image = Image.open(file, formats=FORMATS)
@@ -143,7 +144,7 @@ def _open(file: IO[bytes], path: Path) -> Image.Image:
   return image
 
 
-def _check_bytes(file: IO[bytes], path: Path) -> None:
+def _check_bytes(file: io.BufferedIOBase, path: Path) -> None:
   """Refuse an empty or truncated file and 16-bit colour, which Pillow would cut to 8 bit."""
   try:
     head = file.read(26)
@@ -189,6 +190,18 @@ def _pixels(image: Image.Image) -> Raw:
   else:
     array = np.asarray(image.convert('L'))
   return array[..., None] if array.ndim == 2 else array
+
+
+def written_as(path: Path) -> Path:
+  """Name the file that an image is written to which was read from one of this name.
+
+  DICOM, which is only read, becomes PNG. Raises UserError for a suffix of no image.
+  """
+  if path.suffix.lower() in SUFFIXES:
+    return path
+  if not path.suffix or path.suffix.lower() in dicom.SUFFIXES:
+    return path.with_suffix('.png')
+  raise UserError(f'{path}: ends in none of {", ".join((*SUFFIXES, *dicom.SUFFIXES))}')
 
 
 def check_target(path: Path, array: Raw) -> None:

@@ -90,16 +90,22 @@ def read_facts(folder: Path) -> Facts:
   return Facts(**json.loads((folder / FACTS).read_text(encoding='utf-8')))
 
 
+def holds(root: Path) -> bool:
+  """Tell whether there are records at or below a folder."""
+  return bool(_folders(root))
+
+
 def find(root: str | Path) -> Path:
   """Find the folder of records at or below another; raises UserError where there is none."""
-  root = Path(root)
-  if root.is_dir():
-    for pattern in (INDEX, f'*/*/{INDEX}'):
-      if found := sorted(root.glob(pattern)):
-        return found[-1].parent
-  raise UserError(
-    f'{root}: holds no records; make them: jaxsr data prepare nih DATA --output {root}'
-  )
+  if found := _folders(Path(root)):
+    return found[-1]
+  how = f'jaxsr data prepare nih DATA --output {root}'
+  raise UserError(f'{root}: holds no records; make them: {how}')
+
+
+def _folders(root: Path) -> list[Path]:
+  patterns = (INDEX, f'*/*/{INDEX}')  # TFDS's folders are named by data set and version
+  return [path.parent for pattern in patterns for path in sorted(root.glob(pattern))]
 
 
 class Records:
@@ -138,7 +144,8 @@ class Records:
       import tensorflow_datasets as tfds
     except ImportError as error:
       raise UserError(f'{self.folder}: records are read by TFDS: {EXTRA}') from error
-    return tfds.builder_from_directory(str(self.folder)).as_data_source(self.split)
+    builder: Any = tfds.builder_from_directory(str(self.folder))
+    return builder.as_data_source(self.split)
 
   def _read(self, index: int) -> Mapping[str, Any]:
     name = Path(self.names[index])

@@ -37,8 +37,6 @@ from jaxsr.data.records import Facts, Row
 from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import write_json
 
-SIDE = 1024
-
 
 class Plan(NamedTuple):
   """What is written from a copy: everything that a worker must know.
@@ -116,7 +114,7 @@ def write_part(part: Part, plan: Plan) -> str:
         failed.append(str(error))
         continue
       shards.write(split, serialize(example))
-      rows.append(_row(split, entry))
+      rows.append(metadata.row(entry, split))
   write_json(done, {'rows': rows, 'failed': failed, 'strangers': strangers})
   return done.name
 
@@ -127,9 +125,11 @@ def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, A
   if content is None:
     raise ImageError(path, f'is larger than {holdings.MAX_IMAGE >> 20} MiB')
   hr = images.decode(io.BytesIO(content), path)
-  if hr.shape != (SIDE, SIDE, 1) or hr.dtype != np.uint8:
+  if hr.shape != (publisher.SIDE, publisher.SIDE, 1) or hr.dtype != np.uint8:
     height, width, _ = hr.shape
-    raise ImageError(path, f'is {width}x{height} {hr.dtype}, not {SIDE}x{SIDE} uint8')
+    raise ImageError(
+      path, f'is {width}x{height} {hr.dtype}, not {publisher.SIDE}x{publisher.SIDE} uint8'
+    )
   if plan.form == 'png':
     image: dict[str, Any] = {'png': content}
   else:
@@ -145,13 +145,6 @@ def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, A
     'original_size': np.array((entry.width, entry.height), np.int32),
     'original_spacing': np.array(entry.spacing, np.float32),
   }
-
-
-def _row(split: str, entry: Entry) -> Row:
-  findings = '|'.join(entry.findings)
-  return Row(
-    split, entry.name, entry.patient, findings, entry.age, entry.sex, entry.view, SIDE, SIDE
-  )
 
 
 class _Shards:

@@ -21,7 +21,7 @@ MAX_IMAGE = 32 << 20  # bytes; the largest published one has less than one milli
 MAX_ENTRIES = 200_000  # of an archive; a whole copy in one holds 112,120
 MAX_HEADER = 1 << 20  # bytes of a name or an extended header
 _TAR = ('.tar.gz', '.tgz', '.tar')
-_METADATA = (*publisher.ENTRIES, *publisher.LISTS.values(), publisher.BOXES)
+_TABLES = (*publisher.ENTRIES, *publisher.LISTS.values(), publisher.BOXES)
 
 
 class Part(NamedTuple):
@@ -54,7 +54,6 @@ def find(root: Path) -> Holdings:
     raise UserError(f'{root}: no such folder')
   images: dict[str, str] = {}
   archives: list[Path] = []
-  tables: dict[str, Path] = {}
   for folder, folders, files in os.walk(root, followlinks=True):
     folders[:] = sorted(name for name in folders if not name.startswith('.'))
     for name in sorted(files):
@@ -63,8 +62,6 @@ def find(root: Path) -> Holdings:
         images.setdefault(name, str(path.relative_to(root)))
       elif name.endswith((*_TAR, '.zip')):
         archives.append(path)
-      elif name.removesuffix('.gz') in _METADATA:
-        tables.setdefault(name.removesuffix('.gz'), path)
   if not images and not archives:
     raise UserError(
       f'{root}: holds neither images like 00000001_000.png nor archives; jaxsr data download nih '
@@ -74,7 +71,14 @@ def find(root: Path) -> Holdings:
   groups = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
   parts = [Part(0, str(root), tuple(images[n] for n in group)) for group in groups]
   parts += [Part(0, str(path), skip=known) for path in sorted(archives)]
-  return Holdings(root, tuple(p._replace(number=i) for i, p in enumerate(parts)), tables)
+  return Holdings(root, tuple(p._replace(number=i) for i, p in enumerate(parts)), tables(root))
+
+
+def tables(root: Path) -> dict[str, Path]:
+  """Find the publisher's tables in a folder and those directly below it, packed or not."""
+  near = [path for pattern in ('*', '*/*') for path in sorted(root.glob(pattern))]
+  named = [(path.name.removesuffix('.gz'), path) for path in near if path.is_file()]
+  return {name: path for name, path in reversed(named) if name in _TABLES}
 
 
 def read(part: Part) -> Iterator[tuple[str, bytes | None]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxsr.data.nih import publisher
+from jaxsr.data.records import Row
 from jaxsr.errors import UserError
 
 _FIRST = 'Image Index'  # the first column of both tables
@@ -83,6 +84,13 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
   for row in reader:
     if row:
       yield reader.line_num, row
+
+
+def row(entry: Entry, split: str = '') -> Row:
+  """Write an entry as the row of an index of records."""
+  findings, side = '|'.join(entry.findings), publisher.SIDE
+  of_patient = (entry.patient, findings, entry.age, entry.sex, entry.view)
+  return Row(split, entry.name, *of_patient, side, side)
 
 
 def read_text(path: Path) -> str:

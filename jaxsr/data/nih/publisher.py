@@ -9,6 +9,7 @@ TERMS = (
   f'{HOME}, cite Wang et al., ChestX-ray8, CVPR 2017, and acknowledge the NIH Clinical Center'
 )
 IMAGES, PATIENTS = 112_120, 30_805
+SIDE = 1024  # pixels of an image
 GIGABYTES = 42  # of all archives together
 NAME = re.compile(r'(\d{8})_(\d{3})\.png')
 ENTRIES = ('Data_Entry_2017_v2020.csv', 'Data_Entry_2017.csv')  # the first is the newer one
