@@ -51,6 +51,7 @@ class Facts(NamedTuple):
   failed: list[str]
   strangers: int
   terms: str
+  digest: str  # of the settings and of what was there
 
 
 def write_index(folder: Path, rows: Iterable[Row]) -> None:
@@ -148,11 +149,9 @@ class Records:
     return builder.as_data_source(self.split)
 
   def _read(self, index: int) -> Mapping[str, Any]:
-    name = Path(self.names[index])
+    name, source = Path(self.names[index]), self._source
     try:
-      found = self._source[self.places[index]]
-    except UserError:
-      raise
+      found = source[self.places[index]]
     except Exception as error:  # ArrayRecord and protobuf have kinds of their own
       raise ImageError(name, f'its record is damaged ({type(error).__name__})') from error
     if found['name'] != self.names[index].encode():

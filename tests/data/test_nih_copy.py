@@ -1,13 +1,14 @@
 """Copies as they lie, hostile archives, the tables beside them, and patients dealt out."""
 
 import gzip
-import io
 import os
 import tarfile
 import zipfile
 from collections import Counter
 
 import pytest
+from nih_files import ENTRY as GOOD
+from nih_files import table, tar
 
 from jaxsr import cli
 from jaxsr.data.nih import holdings, metadata, publisher, splits
@@ -15,15 +16,6 @@ from jaxsr.data.nih.splits import Rule
 from jaxsr.errors import UserError
 
 NAMES = [f'{patient:08d}_{i:03d}.png' for patient in (1, 2, 3) for i in (0, 1)]
-
-
-def tar(path, members, mode='w:gz'):
-  """Write an archive of (name or TarInfo, content)."""
-  with tarfile.open(path, mode) as archive:
-    for name, content in members:
-      info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
-      info.size = len(content)
-      archive.addfile(info, io.BytesIO(content))
 
 
 def special(name, kind, link=''):
@@ -173,16 +165,6 @@ def test_the_real_boxes_are_read_whole(shared, entries):
   assert len(boxes) == 984
   assert {box.finding for box in boxes} <= set(publisher.FINDINGS)
   assert all(box.name in entries for box in boxes)
-
-
-def table(*rows):
-  head = (
-    'Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position'
-  )
-  return '\n'.join([f'{head},OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]', *rows])
-
-
-GOOD = '00000001_000.png,No Finding,0,1,58,M,PA,2682,2749,0.143,0.143'
 
 
 def test_the_older_table_is_read_as_well(tmp_path):

@@ -92,11 +92,16 @@ def _tables(plan: Plan) -> tuple[dict[str, Entry], dict[str, str]]:
   return entries, splits.deal(entries, plan.lists, plan.rule)
 
 
-def write_part(part: Part, plan: Plan) -> str:
-  """Write a unit, if it is not there yet; return the name of its JSON."""
-  done = _done(plan, part)
-  if done.exists():
-    return done.name
+def write_part(part: Part, plan: Plan) -> None:
+  """Write a unit, if it is not there yet; what keeps it from that is written beside it."""
+  try:
+    if not _done(plan, part).exists():
+      _write(part, plan)
+  except (UserError, OSError) as error:  # Beam would wrap it
+    _error(plan, part).write_text(str(error), encoding='utf-8')
+
+
+def _write(part: Part, plan: Plan) -> None:
   entries, dealt = _tables(plan)
   rows, failed, strangers = [], [], []
   serialize = features(plan.form).serialize_example
@@ -115,8 +120,7 @@ def write_part(part: Part, plan: Plan) -> str:
         continue
       shards.write(split, serialize(example))
       rows.append(metadata.row(entry, split))
-  write_json(done, {'rows': rows, 'failed': failed, 'strangers': strangers})
-  return done.name
+  write_json(_done(plan, part), {'rows': rows, 'failed': failed, 'strangers': strangers})
 
 
 def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, Any]:
@@ -176,8 +180,16 @@ def _shard(plan: Plan, part: Part, split: str) -> Path:
   return Path(plan.folder, f'{part.number:05d}-{split}.array_record')
 
 
+def _digest(plan: Plan) -> str:
+  return plan.folder.rpartition('-')[2]
+
+
 def _done(plan: Plan, part: Part) -> Path:
   return Path(plan.folder, f'{part.number:05d}.json')
+
+
+def _error(plan: Plan, part: Part) -> Path:
+  return Path(plan.folder, f'{part.number:05d}.error')
 
 
 def features(form: str) -> tfds.features.FeaturesDict:
@@ -226,7 +238,7 @@ class NihChestXray14(FileReaderBuilder):
       raise UserError('records are made from a copy: jaxsr data prepare nih DATA --output RECORDS')
     plan, folder = self._plan, Path(self._plan.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob('*.part'):
+    for left in (*folder.glob('*.part'), *folder.glob('*.error')):
       left.unlink()
     options = download_config.beam_options or PipelineOptions([])
     with beam.Pipeline(runner=download_config.beam_runner, options=options) as pipeline:
@@ -234,6 +246,11 @@ class NihChestXray14(FileReaderBuilder):
         pipeline
         | beam.Create(list(self._parts), reshuffle=True)
         | 'Write' >> beam.Map(write_part, plan)
+      )
+    if errors := [path.read_text(encoding='utf-8') for path in sorted(folder.glob('*.error'))]:
+      raise UserError(
+        f'{errors[0]}; {len(self._parts) - len(errors)} of {len(self._parts)} units '
+        'are finished, and the same command goes on with them'
       )
     self._finish(plan, Path(self.data_dir))
 
@@ -287,6 +304,7 @@ def _facts(plan: Plan, units: Sequence[dict[str, Any]]) -> Facts:
     failed=[error for unit in units for error in unit['failed']],
     strangers=sum(len(unit['strangers']) for unit in units),
     terms=publisher.TERMS,
+    digest=_digest(plan),
   )
 
 
@@ -296,17 +314,20 @@ def prepare(
   """Write the records of a plan below `output`; return their folder.
 
   `runner` and `flags` are Beam's. Raises UserError where the plan cannot be carried out; what is
-  finished then is kept, and gone on with.
+  finished then is kept, and gone on with; records that are there already are left alone.
   """
   for left in output.glob('nih_chest_xray14/incomplete.*'):  # of a run that was killed
     shutil.rmtree(left)
   builder = NihChestXray14(plan=plan, parts=parts, data_dir=output)
-  if Path(builder.data_dir).exists():
-    raise UserError(f'{builder.data_dir}: holds records already; choose another --output')
+  if (folder := Path(builder.data_dir)).exists():
+    if records.read_facts(folder).digest != _digest(plan):
+      raise UserError(f'{folder}: holds other records; choose another --output')
+    shutil.rmtree(plan.folder, ignore_errors=True)
+    return folder
   config = tfds.download.DownloadConfig(
     beam_runner=runner, beam_options=PipelineOptions(list(flags), save_main_session=False)
   )
   with contextlib.redirect_stdout(io.StringIO()):  # TFDS tells of sizes that it does not know
     builder.download_and_prepare(download_dir=plan.folder, download_config=config)
   shutil.rmtree(plan.folder)
-  return Path(builder.data_dir)
+  return folder

@@ -30,7 +30,7 @@ class Part(NamedTuple):
   number: int
   path: str
   files: tuple[str, ...] = ()
-  skip: frozenset[str] = frozenset()
+  skip: tuple[str, ...] = ()
 
   @property
   def title(self) -> str:
@@ -67,10 +67,10 @@ def find(root: Path) -> Holdings:
       f'{root}: holds neither images like 00000001_000.png nor archives; jaxsr data download nih '
       'fetches them'
     )
-  known, names = frozenset(images), sorted(images)
+  names = sorted(images)
   groups = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
   parts = [Part(0, str(root), tuple(images[n] for n in group)) for group in groups]
-  parts += [Part(0, str(path), skip=known) for path in sorted(archives)]
+  parts += [Part(0, str(path), skip=tuple(names)) for path in sorted(archives)]
   return Holdings(root, tuple(p._replace(number=i) for i, p in enumerate(parts)), tables(root))
 
 

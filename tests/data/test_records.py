@@ -1,0 +1,298 @@
+"""NIH's images to records and back: the builder, the source, and what trains on it."""
+
+import io
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from nih_files import ENTRY, table, tar
+from PIL import Image
+
+pytest.importorskip('apache_beam', reason="records need pip install 'jaxsr[nih]'")
+pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jaxsr[nih]'")
+
+from jaxsr import cli
+from jaxsr.data import film, pipeline, records, sources
+from jaxsr.data.films import Films
+from jaxsr.data.records import Records
+from jaxsr.data.windows import Windows
+from jaxsr.errors import ImageError, UserError
+
+PATIENTS = 8
+BAD = {  # what is wrong with an image, and what is said of it
+  '00000009_000.png': 'is in colour',
+  '00000009_001.png': 'is truncated',
+  '00000009_002.png': 'is 512x1024 uint8, not 1024x1024 uint8',
+  '00000009_003.png': 'is 1024x1024 uint16',
+  '00000009_004.png': 'cannot be decoded',
+}
+
+
+def png(array):
+  file = io.BytesIO()
+  Image.fromarray(array).save(file, 'PNG', compress_level=1)
+  return file.getvalue()
+
+
+def draw(seed):
+  """Draw a film with hard edges, uint8 [1024, 1024]."""
+  rng = np.random.default_rng(seed)
+  small = rng.integers(40, 200, (16, 16)).astype(np.uint8)
+  image = np.asarray(Image.fromarray(small).resize((1024, 1024), Image.Resampling.BICUBIC)).copy()
+  image[100:300, 200 + seed : 230] = 255
+  return image
+
+
+def write_table(folder, names):
+  rows = []
+  for name in names:
+    patient = int(name[:8])
+    finding = 'Pneumonia|Mass' if patient % 2 else 'No Finding'
+    row = ENTRY.replace('00000001_000.png', name).replace(',1,', f',{patient},')
+    rows.append(row.replace('No Finding', finding))
+  (folder / 'Data_Entry_2017_v2020.csv').write_text(table(*rows))
+
+
+@pytest.fixture(scope='module')
+def copy(tmp_path_factory):
+  """Lay two archives and a folder out: sixteen sound images, one of them RGBA, and bad ones."""
+  folder = tmp_path_factory.mktemp('copy')
+  names = [f'{patient:08d}_{i:03d}.png' for patient in range(1, PATIENTS + 1) for i in (0, 1)]
+  files = {name: png(draw(i)) for i, name in enumerate(names)}
+  gray = draw(0)
+  files[names[0]] = png(np.stack([gray] * 3 + [np.full_like(gray, 255)], axis=-1))
+  colour = np.stack([gray, gray, 255 - gray], axis=-1)
+  broken = bytearray(png(draw(1)))
+  broken[len(broken) // 2] ^= 0xFF
+  contents = (png(colour), png(gray)[:5000], png(gray[:, :512]), png(gray.astype(np.uint16)))
+  files |= dict(zip(BAD, (*contents, bytes(broken)), strict=True))
+  files['00000099_000.png'] = png(gray)  # of no table
+  everything = sorted(files)
+  for i in range(2):
+    some = everything[i:12:2]
+    tar(folder / f'images_{i + 1:03d}.tar.gz', [(f'images/{n}', files[n]) for n in some])
+  for name in everything[12:]:
+    (folder / name).write_bytes(files[name])
+  write_table(folder, everything[:-1])
+  for kind in ('train_val', 'test'):
+    some = [n for n in (*names, *BAD) if (n < '00000003') == (kind == 'test')]
+    (folder / f'{kind}_list.txt').write_text('\n'.join(some))
+  return folder
+
+
+def run(*arguments):
+  with pytest.raises(SystemExit) as exit:
+    cli.main(['data', *map(str, arguments)])
+  return exit.value.code
+
+
+def prepare(copy, output, *arguments):
+  return run('prepare', 'nih', copy, '--output', output, '--validation', 0.3, *arguments)
+
+
+@pytest.fixture(scope='module')
+def prepared(copy, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records')
+  assert prepare(copy, folder, '--workers', 1) == 1  # some images are damaged
+  return folder
+
+
+def read_all(folder):
+  """Read every record: its name, split and pixels."""
+  rows = records.read_index(records.find(folder))
+  found = {}
+  for split in sorted({row.split for row in rows}):
+    source = Records(folder, split)
+    found |= {(split, name): source[i].tobytes() for i, name in enumerate(source.names)}
+  return found
+
+
+def test_records_are_the_images_and_damaged_ones_are_named(prepared, capsys):
+  found = read_all(prepared)
+  names = [f'{patient:08d}_{i:03d}.png' for patient in range(1, PATIENTS + 1) for i in (0, 1)]
+  assert sorted(name for _, name in found) == names
+  for i, name in enumerate(names):
+    (split,) = [s for s, n in found if n == name]
+    assert found[split, name] == draw(0 if i == 0 else i).tobytes()
+    assert (split == 'test') == (name < '00000003')
+  facts = records.read_facts(records.find(prepared))
+  assert sorted(error.partition(':')[0] for error in facts.failed) == sorted(BAD)
+  for error in facts.failed:
+    name, _, reason = error.partition(': ')
+    assert BAD[name] in reason
+  assert facts.strangers == 1
+  assert run('inspect', prepared, '--read') == 0
+  out = capsys.readouterr().out
+  assert '16 films' in out and '5 images are damaged' in out and "publisher's test_list" in out
+
+
+def test_patients_are_in_one_split(prepared):
+  rows = records.read_index(records.find(prepared))
+  splits = {row.patient: {r.split for r in rows if r.patient == row.patient} for row in rows}
+  assert all(len(found) == 1 for found in splits.values())
+  assert {split for found in splits.values() for split in found} == {'train', 'validation', 'test'}
+
+
+@pytest.mark.parametrize('scale', [4, 2])
+def test_a_film_is_what_a_folder_gives(prepared, scale):
+  source = Records(prepared, 'train')
+  for i in (0, len(source) - 1):
+    mine, theirs = source.film(i, scale), film.make(source[i], scale)
+    for a, b in zip(mine, theirs, strict=True):
+      np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize('form', ['zstd', 'png'])
+def test_every_form_holds_the_same(copy, prepared, tmp_path, form):
+  assert prepare(copy, tmp_path, '--workers', 1, '--form', form) == 1
+  assert read_all(tmp_path) == read_all(prepared)
+  mine, theirs = Records(tmp_path, 'train').film(1, 4), Records(prepared, 'train').film(1, 4)
+  np.testing.assert_array_equal(mine.lr, theirs.lr)
+
+
+def test_tfds_reads_them(prepared):
+  import tensorflow_datasets as tfds
+
+  builder = tfds.builder_from_directory(str(records.find(prepared)))
+  source = builder.as_data_source('test')
+  found = source[0]
+  assert found['hr'].shape == (1024, 1024, 1) and found['lr'].shape == (256, 256, 1)
+  names = builder.info.features['findings'].feature.names
+  assert [names[i] for i in found['findings']] == ['Pneumonia', 'Mass']
+  assert 'tensorflow' not in sys.modules
+
+
+def test_labels_choose(copy, prepared, tmp_path):
+  rows = records.read_index(records.find(prepared))
+  for label, wanted in (('pneumonia', 1), ('Mass', 1), ('normal', 0)):
+    found = Records(prepared, f'train/{label}').rows
+    of_train = sorted((r for r in rows if r.split == 'train'), key=lambda r: r.name)
+    assert found == [r for r in of_train if int(r.patient) % 2 == wanted]
+  with pytest.raises(UserError, match="'gout' has no films.*mass, normal, pneumonia"):
+    Records(prepared, 'train/gout')
+  with pytest.raises(
+    UserError, match="split 'val' has no films: there are: test, train, validation"
+  ):
+    Records(prepared, 'val')
+  assert prepare(copy, tmp_path, '--workers', 1, '--labels', 'No Finding') == 0
+  assert {int(r.patient) % 2 for r in records.read_index(records.find(tmp_path))} == {0}
+
+
+def test_a_damaged_archive_is_named_and_what_is_finished_is_kept(copy, prepared, tmp_path, capsys):
+  lame, output = tmp_path / 'copy', tmp_path / 'records'
+  shutil.copytree(copy, lame)
+  archive = lame / 'images_002.tar.gz'
+  whole = archive.read_bytes()
+  archive.write_bytes(whole[:-3000])
+  assert prepare(lame, output, '--workers', 1) == 2
+  error = capsys.readouterr().err
+  assert 'images_002.tar.gz: is damaged' in error and '2 of 3 units are finished' in error
+  assert not list(output.glob('nih_chest_xray14/*'))
+  (kept,) = output.glob('.unfinished-*')
+  done = {path.stat().st_ino for path in kept.glob('*.array_record')}
+  (kept / '00002-train.array_record.part').write_bytes(b'of a run that was killed')
+  archive.write_bytes(whole)
+  assert prepare(lame, output, '--workers', 1) == 1
+  assert read_all(output) == read_all(prepared)
+  assert done < {path.stat().st_ino for path in output.glob('*/*/*.array_record-*')}
+  assert [path.name for path in sorted(output.iterdir())] == ['lock', 'nih_chest_xray14']
+  assert prepare(lame, output) == 1  # they are there, and it says so again
+  assert '16 films' in capsys.readouterr().out
+  assert prepare(lame, output, '--seed', 1) == 2
+  assert 'holds other records' in capsys.readouterr().err
+
+
+def test_an_image_in_two_archives_is_refused(copy, tmp_path, capsys):
+  double = tmp_path / 'copy'
+  shutil.copytree(copy, double)
+  shutil.copy(double / 'images_002.tar.gz', double / 'images_003.tar.gz')
+  assert prepare(double, tmp_path / 'records', '--workers', 1) == 2
+  assert 'two archives hold 00000001_001.png' in capsys.readouterr().err
+
+
+def test_without_the_tables_it_says_what_is_missing(copy, tmp_path, capsys):
+  bare = tmp_path / 'copy'
+  bare.mkdir()
+  shutil.copy(copy / 'images_001.tar.gz', bare)
+  assert prepare(bare, tmp_path / 'records') == 2
+  assert 'fetch Data_Entry_2017_v2020.csv by hand' in capsys.readouterr().err
+  shutil.copy(copy / 'Data_Entry_2017_v2020.csv', bare)
+  assert prepare(bare, tmp_path / 'records', '--workers', 1) in (0, 1)
+  assert 'NOT the published split' in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_named_and_left_out(prepared, tmp_path, capsys):
+  shutil.copytree(prepared, tmp_path / 'records')
+  shard = max(tmp_path.glob('records/*/*/*-train.array_record-*'), key=lambda p: p.stat().st_size)
+  raw = bytearray(shard.read_bytes())
+  raw[len(raw) // 3] ^= 1
+  shard.write_bytes(raw)
+  source = Records(tmp_path / 'records', 'train')
+  broken = []
+  for i in range(len(source)):
+    try:
+      source[i]
+    except ImageError as error:
+      broken.append((source.names[i], str(error)))
+  assert len(broken) == 1 and f'{broken[0][0]}: its record is damaged' in broken[0][1]
+  assert run('inspect', tmp_path / 'records', '--read') == 1
+  films = Films(source, scale=4, capacity=0)
+  capsys.readouterr()
+  for i in range(len(films)):
+    films[i]
+  assert capsys.readouterr().err == f'left out of training: {broken[0][1]}\n'
+
+
+def test_a_source_travels_to_other_processes(prepared):
+  source = Records(prepared, 'test')
+  source[0]
+  again = pickle.loads(pickle.dumps(source))
+  np.testing.assert_array_equal(again[1], source[1])
+
+
+def test_batches_of_records_are_those_of_a_folder(copy, prepared, tmp_path):
+  source = Records(prepared, 'train')
+  for i, name in enumerate(source.names):
+    Image.fromarray(source[i][..., 0]).save(tmp_path / name)
+  windows = Windows(seed=1, patch=8, margin=3, by_error=0.5)
+  both = [
+    pipeline.batches(Films(s, scale=4, capacity=0), windows, batch_size=4)
+    for s in (source, sources.Folder(tmp_path))
+  ]
+  for i in (0, 3):
+    for name in both[0][i]:
+      np.testing.assert_array_equal(both[0][i][name], both[1][i][name])
+
+
+def command(copy, output, workers):
+  arguments = ['data', 'prepare', 'nih', copy, '--output', output, '--validation', 0.3]
+  return [sys.executable, '-m', 'jaxsr.cli', *map(str, [*arguments, '--workers', workers])]
+
+
+@pytest.mark.slow
+def test_two_workers_write_what_one_does(copy, prepared, tmp_path):
+  assert subprocess.run(command(copy, tmp_path, 2), timeout=300).returncode == 1
+  assert read_all(tmp_path) == read_all(prepared)
+  assert records.read_index(records.find(tmp_path)) == records.read_index(records.find(prepared))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on(copy, prepared, tmp_path, monkeypatch):
+  """Killed after every half second, with everything it has started, until it ends by itself."""
+  for kill in range(40):
+    process = subprocess.Popen(command(copy, tmp_path, 1), start_new_session=True)
+    try:
+      process.wait(timeout=2.0 + 0.5 * kill)
+      break
+    except subprocess.TimeoutExpired:
+      os.killpg(process.pid, signal.SIGKILL)
+      process.wait()
+  assert kill > 0 and process.returncode == 1
+  assert read_all(tmp_path) == read_all(prepared)
+  left = [path.name for path in tmp_path.iterdir()]
+  assert sorted(left) == ['lock', 'nih_chest_xray14']
