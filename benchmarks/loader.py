@@ -39,10 +39,13 @@ def main(
   _measure('steady state', batches * batch_size, lambda: [next(stream) for _ in range(batches)])
   stream.close()
   if against_torch:
-    _torch(source.paths, side=side, scale=scale, batch_size=batch_size)
+    plain_torch(source.paths, side=side, scale=scale, batch_size=batch_size)
 
 
-def _torch(paths: list[Path], *, side: int, scale: int, batch_size: int, batches: int = 20) -> None:
+def plain_torch(
+  paths: list[Path], *, side: int, scale: int, batch_size: int, batches: int = 20
+) -> None:
+  """Measure PyTorch's DataLoader with the usual data set."""
   from torch.utils.data import DataLoader, Dataset  # the extra 'benchmarks'
 
   class Plain(Dataset):

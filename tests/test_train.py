@@ -217,9 +217,12 @@ def free_port():
     return probe.getsockname()[1]
 
 
-def test_two_hosts_end_where_one_does(finished, tmp_path):
+@pytest.mark.parametrize('cache', ['host', pytest.param('device', marks=pytest.mark.slow)])
+def test_two_hosts_end_where_one_does(finished, tmp_path, cache):
   """Two processes on the loopback, each with half of every batch."""
   config, folder = finished
+  config = configs.copy(config)
+  config.data.cache = cache
   command = [
     sys.executable,
     str(ROOT / 'tests' / 'two_hosts.py'),

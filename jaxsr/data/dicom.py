@@ -20,12 +20,13 @@ from jaxtyping import Int, UInt
 
 from jaxsr.errors import ImageError
 
+File = io.BufferedReader | io.BytesIO
 SUFFIXES = ('.dcm', '.dicom')
 _MAGIC_AT, _MAGIC = 128, b'DICM'
 _GRAY = ('MONOCHROME1', 'MONOCHROME2')
 
 
-def recognise(file: io.BufferedIOBase) -> bool:
+def recognise(file: File) -> bool:
   """Tell a DICOM file by its preamble; leaves the position where it was."""
   place = file.tell()
   file.seek(_MAGIC_AT)
@@ -34,7 +35,7 @@ def recognise(file: io.BufferedIOBase) -> bool:
   return found
 
 
-def check(file: io.BufferedIOBase, path: Path) -> tuple[int, int, int]:
+def check(file: File, path: Path) -> tuple[int, int, int]:
   """Check a header; return height, width and bits a pixel, 8 or 16.
 
   Raises ImageError for colour, several frames, what no plug-in here can decode, and no image.
@@ -44,7 +45,7 @@ def check(file: io.BufferedIOBase, path: Path) -> tuple[int, int, int]:
   return int(dataset.Rows), int(dataset.Columns), 8 if dataset.BitsStored <= 8 else 16
 
 
-def read(file: io.BufferedIOBase, path: Path) -> UInt[np.ndarray, 'h w 1']:
+def read(file: File, path: Path) -> UInt[np.ndarray, 'h w 1']:
   """Decode a file; raises ImageError as `check` does, and where the pixels are damaged."""
   dataset = _header(file, path, stop=False)
   _decodable(dataset, path)
@@ -72,7 +73,7 @@ def _pydicom(path: Path) -> Any:
   return pydicom
 
 
-def _header(file: io.BufferedIOBase, path: Path, *, stop: bool) -> Any:
+def _header(file: File, path: Path, *, stop: bool) -> Any:
   """Read the elements, and refuse what is no single gray frame."""
   pydicom = _pydicom(path)
   try:

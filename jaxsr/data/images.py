@@ -4,7 +4,6 @@ An image in memory is uint8 or uint16 [h, w, c] with c = 1 (gray) or 3 (RGB). RG
 gray is gray; an alpha channel is dropped. Nothing is ever converted to another depth in silence.
 """
 
-import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from jaxtyping import UInt
 from PIL import Image
 
 from jaxsr.data import dicom
+from jaxsr.data.dicom import File
 from jaxsr.errors import ImageError, UserError
 from jaxsr.files import atomic
 
@@ -100,7 +100,7 @@ def read(path: Path, channels: int = 1) -> Raw:
     return decode(file, path, channels)
 
 
-def decode(file: io.BufferedIOBase, path: Path, channels: int = 1) -> Raw:
+def decode(file: File, path: Path, channels: int = 1) -> Raw:
   """Decode an open file, which `path` is the name of, as `read` does."""
   if dicom.recognise(file):
     _check_size(path, *dicom.check(file, path)[:2])
@@ -120,7 +120,7 @@ def decode(file: io.BufferedIOBase, path: Path, channels: int = 1) -> Raw:
   return np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
 
 
-def _file(path: Path) -> io.BufferedIOBase:
+def _file(path: Path) -> File:
   if not path.is_file():
     raise ImageError(path, 'is no regular file')
   try:
@@ -129,7 +129,7 @@ def _file(path: Path) -> io.BufferedIOBase:
     raise ImageError(path, f'cannot be read ({error.strerror})') from error
 
 
-def _open(file: io.BufferedIOBase, path: Path) -> Image.Image:
+def _open(file: File, path: Path) -> Image.Image:
   _check_bytes(file, path)
   try:
     image = Image.open(file, formats=FORMATS)
@@ -144,7 +144,7 @@ def _open(file: io.BufferedIOBase, path: Path) -> Image.Image:
   return image
 
 
-def _check_bytes(file: io.BufferedIOBase, path: Path) -> None:
+def _check_bytes(file: File, path: Path) -> None:
   """Refuse an empty or truncated file and 16-bit colour, which Pillow would cut to 8 bit."""
   try:
     head = file.read(26)

@@ -17,12 +17,15 @@ pytest.importorskip('apache_beam', reason="records need pip install 'jaxsr[nih]'
 pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jaxsr[nih]'")
 
 from jaxsr import cli
+from jaxsr import config as configs
 from jaxsr.data import film, pipeline, records, sources
 from jaxsr.data.films import Films
 from jaxsr.data.records import Records
 from jaxsr.data.windows import Windows
 from jaxsr.errors import ImageError, UserError
+from jaxsr.train import train
 
+ROOT = Path(__file__).parents[2]
 PATIENTS = 8
 BAD = {  # what is wrong with an image, and what is said of it
   '00000009_000.png': 'is in colour',
@@ -267,6 +270,41 @@ def test_batches_of_records_are_those_of_a_folder(copy, prepared, tmp_path):
   for i in (0, 3):
     for name in both[0][i]:
       np.testing.assert_array_equal(both[0][i][name], both[1][i][name])
+
+
+def test_evaluate_breaks_figures_down(prepared, tmp_path, capsys):
+  arguments = ['--checkpoint', 'bicubic', '--data', prepared, '--split', 'test']
+  with pytest.raises(SystemExit) as exit:
+    cli.main(['evaluate', *map(str, arguments), '--output', str(tmp_path)])
+  assert exit.value.code == 0
+  summary = json.loads((tmp_path / 'summary.json').read_text())
+  assert summary['strata']['finding'].keys() == {'Mass', 'No Finding', 'Pneumonia'}
+  assert summary['strata']['all']['all']['n'] == summary['n'] == 4
+  assert 'No Finding' in capsys.readouterr().out
+  assert (tmp_path / 'strata.csv').read_text().count('\n') == 1 + 7
+
+
+def test_a_short_flag_stands_for_two():
+  flags = ['--config.data=nih', '--config.steps=3', '--config.data.records=DIR']
+  config = configs.override(configs.base(), flags)
+  assert (config.data.train, config.data.val, config.data.records) == ('nih', 'nih', 'DIR')
+
+
+def test_records_must_be_named(tmp_path):
+  config = configs.override(configs.load('configs/quickstart.py:smoke'), ['--config.data=nih/test'])
+  with pytest.raises(UserError, match='config.data.train=nih/test needs config.data.records'):
+    train(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_training_streams_records(prepared, tmp_path):
+  flags = ['--config=configs/quickstart.py:smoke', '--config.data=nih', f'--workdir={tmp_path}']
+  flags += [f'--config.data.records={prepared}', '--config.data.cache=none', '--config.steps=4']
+  found = subprocess.run(
+    [sys.executable, 'main.py', *flags], capture_output=True, text=True, timeout=300, cwd=ROOT
+  )
+  assert found.returncode == 0, found.stderr
+  assert '8 images to train on, 2 to validate' in found.stdout
 
 
 def command(copy, output, workers):

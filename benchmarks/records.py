@@ -1,0 +1,139 @@
+"""What records should hold: python -m benchmarks.records --data COPY [--against-torch].
+
+COPY is what `jaxsr data prepare` takes: images of NIH ChestX-ray14 with their table. Each form of
+records is prepared in a temporary folder (images a second), and read as training reads it: one
+crop of 256x256 high-resolution pixels with its low resolution from each film, in random order.
+Crops a second are by the wall clock, and by the processor time of the whole process. `cold` is the
+first time, after the system was told to drop the files from its memory.
+
+Beside the product's forms stands `tiles`: films in 64 pieces of 128x128 pixels, of which a crop
+reads nine, with the low resolution of the crop made from it while reading; where bicubic errs is
+not known then. `--against-torch` measures PyTorch's DataLoader on the PNG files.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tyro
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from benchmarks.loader import plain_torch
+from jaxsr.data import degradation, pipeline, records
+from jaxsr.data.films import Films
+from jaxsr.data.nih import builder, holdings
+from jaxsr.data.nih.splits import Rule
+from jaxsr.data.records import Records
+from jaxsr.data.resident import Outlines
+from jaxsr.data.windows import Windows
+
+WINDOWS = Windows(seed=0, patch=48, margin=8, by_error=0.5)
+SCALE, TILE, GRID = 4, 128, 8
+
+
+def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool = False) -> None:
+  """Measure every form."""
+  found = holdings.find(data)
+  side = SCALE * WINDOWS.side
+  with tempfile.TemporaryDirectory() as temporary:
+    for form in records.FORMS:
+      output = Path(temporary, form)
+      output.mkdir()
+      plan = builder.make_plan(found, output, rule=Rule(validation=0, test=0), form=form)
+      start = time.perf_counter()
+      folder = builder.prepare(plan, found.parts, output, runner='DirectRunner', flags=[])
+      seconds = time.perf_counter() - start
+      source = Records(folder, 'train')
+      size = sum(path.stat().st_size for path in folder.glob('*array_record*')) / len(source)
+      print(f'{form}: {len(source) / seconds:.0f} images/s prepared, {size / 1e6:.2f} MB each')
+      few = crops if form != 'png' else crops // 10
+      _forget(folder)
+      _measure(f'  {form}, no cache, cold', few // 4, _stream(source, 0, threads))
+      _measure(f'  {form}, no cache', few, _stream(source, 0, threads))
+      if form == 'raw':
+        films = Films(source, scale=SCALE, capacity=2**35)
+        errors = np.stack([films[i].error for i in range(len(films))])
+        _measure('  any, on the host', crops, _batches(films, threads))
+        pointers = _batches(Outlines((256, 256), errors), threads)
+        _measure('  any, on the device: its pointers', crops, pointers)
+        _tiles(source, Path(temporary, 'tiles'), crops, side)
+    if against_torch:
+      paths = sorted(Path(data).rglob('*.png'))
+      plain_torch(paths, side=side, scale=SCALE, batch_size=16)
+
+
+def _stream(source: Records, capacity: int, threads: int) -> Callable[[int], object]:
+  return _batches(Films(source, scale=SCALE, capacity=capacity), threads)
+
+
+def _batches(films: Films | Outlines, threads: int) -> Callable[[int], object]:
+  dataset = pipeline.batches(films, WINDOWS, batch_size=16)
+
+  def take(count: int) -> None:
+    stream = pipeline.iterate(dataset, start=0, threads=threads, workers=0)
+    for _ in range(count // 16):
+      next(stream)
+    stream.close()
+
+  return take
+
+
+def _tiles(source: Records, path: Path, crops: int, side: int) -> None:
+  """Write films as tiles, and read crops of them."""
+  writer = ArrayRecordWriter(str(path), 'group_size:1,uncompressed')
+  for i in range(len(source)):
+    film = source[i]
+    for row in range(GRID):
+      for column in range(GRID):
+        place = np.s_[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+        writer.write(film[place].tobytes())
+  writer.close()
+  reader, rng = ArrayRecordDataSource(str(path)), np.random.default_rng(0)
+
+  def take(count: int) -> None:
+    for _ in range(count):
+      film, corner = (
+        rng.integers(len(source)),
+        rng.integers(0, 1024 - side, size=2) // SCALE * SCALE,
+      )
+      first, last = corner // TILE, (corner + side - 1) // TILE
+      places = [
+        int(film * GRID**2 + row * GRID + column)
+        for row in range(first[0], last[0] + 1)
+        for column in range(first[1], last[1] + 1)
+      ]
+      shape = (*(last - first + 1), TILE, TILE)
+      pieces = np.stack([np.frombuffer(x, np.uint8) for x in reader.__getitems__(places)])
+      whole = pieces.reshape(shape).transpose(0, 2, 1, 3).reshape(shape[0] * TILE, -1, 1)
+      top, left = corner - first * TILE
+      degradation.downscale(
+        np.ascontiguousarray(whole[top : top + side, left : left + side]), SCALE
+      )
+
+  _forget(path.parent)
+  _measure('  tiles, no cache, cold', crops // 4, take)
+  _measure('  tiles, no cache', crops, take)
+
+
+def _forget(folder: Path) -> None:
+  """Ask the system to drop a folder's files from its memory."""
+  for path in folder.rglob('*'):
+    if path.is_file():
+      with path.open('rb') as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _measure(name: str, count: int, take: Callable[[int], object]) -> None:
+  wall, processor = time.perf_counter(), time.process_time()
+  take(count)
+  wall, processor = time.perf_counter() - wall, time.process_time() - processor
+  print(f'{name:40s} {count / wall:8.0f}/s {count / processor:8.0f}/s a core', flush=True)
+
+
+if __name__ == '__main__':
+  tyro.cli(main)

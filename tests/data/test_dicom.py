@@ -1,0 +1,267 @@
+"""DICOM files made here, of every kind of gray, and real ones, against plain NumPy."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr[dicom]'")
+
+import pydicom
+from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.encoders.base import get_encoder
+
+from jaxsr.data import images, sources
+from jaxsr.errors import ImageError
+
+KINDS = ('MONOCHROME1', 'MONOCHROME2')
+IMPLICIT, EXPLICIT = uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian
+CANARY = 'QXCANARYZ7'
+NUMBER = '1234567890'  # as long as the canary, which takes its place where numbers are due
+TOLD = ('PatientName', 'PatientID', 'InstitutionName', 'AccessionNumber', 'ImageComments')
+PERSONAL = dict.fromkeys(TOLD, CANARY)
+
+
+def build(stored, *, bits=12, signed=False, kind='MONOCHROME2', **elements):
+  """Make a data set of stored values, integers [h, w] or [h, w, 3]; None drops an element."""
+  ds = Dataset()
+  ds.file_meta = FileMetaDataset()
+  ds.file_meta.TransferSyntaxUID = EXPLICIT
+  ds.SOPClassUID, ds.SOPInstanceUID = uid.DigitalXRayImageStorageForPresentation, '1.2.3'
+  ds.Rows, ds.Columns, ds.SamplesPerPixel = (*stored.shape, 1)[:3]
+  ds.PhotometricInterpretation, ds.PixelRepresentation = kind, int(signed)
+  ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8 if bits <= 8 else 16, bits, bits - 1
+  ds.PixelData = stored.astype(f'<u{ds.BitsAllocated // 8}').tobytes()
+  for name, value in elements.items():
+    delattr(ds, name) if value is None else setattr(ds, name, value)
+  return ds
+
+
+def save(path, ds, syntax=None):
+  ds.file_meta.TransferSyntaxUID = syntax or ds.file_meta.TransferSyntaxUID
+  ds.save_as(path, enforce_file_format=True)
+  return path
+
+
+def ramp(bits=12, signed=False, count=256):
+  """Give stored values from end to end of their range, [16, count / 16]."""
+  low = -(2 ** (bits - 1)) if signed else 0
+  return np.linspace(low, low + 2**bits - 1, count).round().astype(np.int64).reshape(16, -1)
+
+
+def expected(stored, *, bits, signed=False, inverted=False):
+  """Spread stored values over the whole range of uint8 or uint16, by real numbers."""
+  part = (stored + (2.0 ** (bits - 1) if signed else 0.0)) / (2.0**bits - 1)
+  dtype = np.uint8 if bits <= 8 else np.uint16
+  return np.rint((1 - part if inverted else part) * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize('slope', [1, -10])
+@pytest.mark.parametrize('bits', [8, 10, 12, 15, 16])
+@pytest.mark.parametrize('signed', [False, True])
+@pytest.mark.parametrize('kind', KINDS)
+def test_each_stored_value_has_its_level_over_the_whole_range(tmp_path, kind, signed, bits, slope):
+  stored = ramp(bits, signed, count=2**bits)
+  ds = build(stored, bits=bits, signed=signed, kind=kind, RescaleSlope=slope, RescaleIntercept=7)
+  path = save(tmp_path / 'film.dcm', ds, IMPLICIT if signed else EXPLICIT)
+  found, inverted = images.read(path), (kind == 'MONOCHROME1') != (slope < 0)
+  wanted = expected(stored, bits=bits, signed=signed, inverted=inverted)
+  assert found.dtype == wanted.dtype
+  np.testing.assert_array_equal(found[..., 0], wanted)
+  assert len(np.unique(found)) == 2**bits
+  assert (found.min(), found.max()) == (0, np.iinfo(found.dtype).max)
+  assert images.check(path) == (*stored.shape, 8 * found.itemsize)
+  np.testing.assert_array_equal(images.read(path, channels=3), np.repeat(found, 3, axis=2))
+
+
+@pytest.mark.parametrize('signed', [False, True])
+def test_bits_above_those_stored_may_hold_anything(tmp_path, rng, signed):
+  stored = ramp(12, signed)
+  dirty = stored & 0xFFF | rng.integers(1, 16, stored.shape) << 12
+  one, two = (build(values, signed=signed) for values in (stored, dirty))
+  found = images.read(save(tmp_path / 'dirty.dcm', two))
+  np.testing.assert_array_equal(found, images.read(save(tmp_path / 'clean.dcm', one)))
+
+
+@pytest.mark.parametrize('syntax', [IMPLICIT, EXPLICIT])
+@pytest.mark.parametrize('count', [1, 11])
+@pytest.mark.parametrize('signed', [False, True])
+@pytest.mark.parametrize('kind', KINDS)
+def test_padding_is_black_and_nothing_else_changes(tmp_path, kind, signed, count, syntax):
+  stored = np.arange(1000, 1064).reshape(8, 8) - 2048 * signed
+  first, last = (int(stored.flat[i]) for i in (20, 19 + count))
+  ds = build(stored, signed=signed, kind=kind, PixelPaddingValue=first)
+  if count > 1:
+    ds.PixelPaddingRangeLimit = last
+  wanted = expected(stored, bits=12, signed=signed, inverted=kind == 'MONOCHROME1')
+  wanted[(stored >= first) & (stored <= last)] = 0
+  found = images.read(save(tmp_path / 'film.dcm', ds, syntax))
+  np.testing.assert_array_equal(found[..., 0], wanted)
+  assert (found == 0).sum() == count
+
+
+def look_up(table, *, first, depth):
+  item = Dataset()
+  item.LUTDescriptor, item.ModalityLUTType = [len(table), first, depth], 'US'
+  item.LUTData = table.astype('<u2').tobytes()
+  return {'ModalityLUTSequence': [item]}
+
+
+@pytest.mark.parametrize('signed', [False, True])
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_modality_table_takes_the_place_of_the_slope(tmp_path, rng, kind, signed):
+  stored, table = ramp(8, signed), rng.permutation(65536)[:100]
+  first = -50 if signed else 20
+  elements = look_up(table, first=first, depth=16) | {'RescaleSlope': -1, 'RescaleIntercept': 0}
+  ds = build(stored, signed=signed, kind=kind, **elements)
+  values = table[np.clip(stored - first, 0, 99)]
+  found = images.read(save(tmp_path / 'film.dcm', ds))
+  np.testing.assert_array_equal(found[..., 0], 65535 - values if kind == 'MONOCHROME1' else values)
+
+
+@pytest.mark.parametrize('bits, depth', [(8, 8), (8, 16), (12, 8), (12, 16)])
+def test_headers_tell_the_depth_of_the_pixels(tmp_path, bits, depth):
+  elements = look_up(np.arange(64) << (depth - 8), first=0, depth=depth)
+  path = save(tmp_path / 'film.dcm', build(ramp(6), bits=bits, **elements))
+  assert images.check(path)[2] == 8 * images.read(path).itemsize
+
+
+@pytest.mark.parametrize('syntax', ['RLELossless', 'JPEG2000Lossless', 'JPEGLSLossless'])
+def test_lossless_compression_changes_nothing(tmp_path, rng, syntax):
+  stored, syntax = rng.integers(0, 4096, (64, 64)), getattr(uid, syntax)
+  if not get_encoder(syntax).is_available:
+    pytest.skip(f'nothing here encodes {syntax.name}')
+  (ds := build(stored)).compress(syntax)
+  found = images.read(save(tmp_path / 'film.dcm', ds))
+  np.testing.assert_array_equal(found[..., 0], expected(stored, bits=12))
+
+
+REFUSED = {  # elements, and what is said
+  'frames': ({'NumberOfFrames': 3}, 'holds 3 frames'),
+  'rgb': ({'kind': 'RGB', 'PlanarConfiguration': 0}, r'is in colour \(3 samples\)'),
+  'palette': ({'kind': 'PALETTE COLOR'}, 'is in colour'),
+  'other kind': ({'kind': CANARY}, 'give MONOCHROME1 or MONOCHROME2'),
+  'no image': ({'Rows': None, 'Columns': None}, 'without an image'),
+  'no pixels': ({'PixelData': None}, 'cannot be decoded'),
+  'high bit': ({'HighBit': 15}, '12 bits up to bit 15'),
+  'huge': ({'Rows': 65535, 'Columns': 65535}, '65535x65535 pixels, more than'),
+  'video': ({'syntax': uid.MPEG2MPML}, 'which nothing here undoes'),
+  'damaged': ({'syntax': uid.JPEG2000Lossless}, 'cannot be decoded'),
+  'word for frames': ({'NumberOfFrames': NUMBER}, 'no DICOM file that can be read'),
+  'word for slope': ({'RescaleSlope': NUMBER}, 'cannot be decoded'),
+  'no syntax': ({}, 'film.dcm: '),
+  'other syntax': ({}, 'film.dcm: '),
+}
+
+
+def spoil(path, kind):
+  """Write a file that is refused for one reason; its text is full of the canary."""
+  elements = PERSONAL | REFUSED[kind][0]
+  syntax = elements.pop('syntax', EXPLICIT)
+  ds = build(np.zeros((8, 8, 3)) if kind == 'rgb' else ramp(), **elements)
+  ds.private_block(0x11, CANARY, create=True).add_new(1, 'LO', CANARY)
+  if syntax != EXPLICIT:
+    ds.PixelData = encapsulate([CANARY.encode() * 20])
+    ds['PixelData'].VR, ds['PixelData'].is_undefined_length = 'OB', True
+  content = save(path, ds, syntax).read_bytes().replace(NUMBER.encode(), CANARY.encode())
+  if kind == 'no syntax':
+    content = content.replace(b'\x02\x00\x10\x00UI', b'\x02\x00\x99\x00UI')  # an unknown element
+  elif kind == 'other syntax':
+    content = content.replace(f'{EXPLICIT}\0'.encode(), f'1.2.840.{CANARY}\0\0'.encode())
+  path.write_bytes(content)
+
+
+@pytest.mark.parametrize('kind', REFUSED)
+def test_a_refusal_is_a_line_without_the_patient(tmp_path, kind, capfd, caplog, recwarn):
+  path = tmp_path / 'film.dcm'
+  spoil(path, kind)
+  save(tmp_path / 'good.dcm', build(ramp(), **PERSONAL))
+  tracemalloc.start()
+  with pytest.raises(ImageError, match=REFUSED[kind][1]) as caught:
+    images.read(path)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 2**24  # bytes; the huge one would take gigabytes
+  assert str(caught.value).startswith(f'{path}: ')
+  assert '\n' not in str(caught.value)
+  source = sources.Folder(tmp_path)
+  assert 'good.dcm' in source.names
+  told = [str(caught.value), *capfd.readouterr(), caplog.text, vars(source)]
+  told += [caught.value.__cause__, *(w.message for w in recwarn)]
+  assert CANARY in path.read_bytes().decode('latin1')
+  assert CANARY not in ' '.join(map(str, told))
+
+
+def test_files_that_are_cut_anywhere_and_random_bytes_are_refused(tmp_path, rng):
+  whole = save(tmp_path / 'film.dcm', build(ramp(count=64))).read_bytes()
+  cut = [whole[:length] for length in (*range(132, len(whole), 7), len(whole) - 1)]
+  for content in cut + [whole[:132] + rng.bytes(rng.integers(2000)) for _ in range(100)]:
+    (tmp_path / 'film.dcm').write_bytes(content)
+    with pytest.raises(ImageError):
+      images.read(tmp_path / 'film.dcm')
+
+
+def test_a_missing_plug_in_is_named(tmp_path, monkeypatch):
+  decoder = get_decoder(uid.JPEG2000Lossless)
+  missing = {'one': ('first>=2', 'second>=3'), 'two': ('third>=4',)}
+  monkeypatch.setattr(decoder, '_available', {})
+  monkeypatch.setattr(decoder, '_unavailable', missing)
+  spoil(tmp_path / 'film.dcm', 'damaged')
+  for what in (images.check, images.read):
+    with pytest.raises(ImageError, match=r'first>=2 and second>=3.*third>=4.*jaxsr\[dicom\]'):
+      what(tmp_path / 'film.dcm')
+
+
+def test_films_of_a_patient_share_an_identity_that_hides_whose(tmp_path):
+  whose = {'a': 'Smith7', 'b.dcm': 'Smith7', 'c.DCM': 'Jones3', 'd': None, 'e': ''}
+  for name, patient in whose.items():
+    save(tmp_path / name, build(ramp(), **{} if patient is None else {'PatientID': patient}))
+  (tmp_path / 'README').write_text('no image')
+  source = sources.Folder(tmp_path)
+  assert source.names == list(whose)
+  assert source.identities[0] == source.identities[1]
+  assert len(set(source.identities)) == 4
+  assert 'Smith7' not in str(vars(source))
+
+
+def test_an_identifier_that_is_too_long_is_taken_in_silence(tmp_path):
+  long = pydicom.DataElement('PatientID', 'LO', CANARY * 10, validation_mode=0)
+  (ds := build(ramp())).add(long)
+  assert sources.Folder(save(tmp_path / 'film.dcm', ds)).names == ['film.dcm']
+
+
+REAL = {  # height, width, bits
+  'nih_chest.dcm': (1024, 1024, 8),
+  'rsna_chest.dcm': (1024, 1024, 8),
+  'txv_Fake_MONOHR1.dcm': (1024, 1024, 8),
+  'RG1_JLSN.dcm': (1955, 1841, 16),
+  'RG3_J2KR.dcm': (1760, 1760, 16),
+}
+
+
+@pytest.fixture(scope='module')
+def real(shared):
+  if not (shared / 'dicom').is_dir():
+    pytest.skip(f'{shared / "dicom"} is absent (real DICOM files)')
+  return shared / 'dicom'
+
+
+@pytest.mark.parametrize('name', REAL)
+def test_real_files_equal_pydicom(real, name):
+  found, ds = images.read(real / name), pydicom.dcmread(real / name)
+  inverted = ds.PhotometricInterpretation == 'MONOCHROME1'
+  wanted = expected(ds.pixel_array.astype(int), bits=ds.BitsStored, inverted=inverted)
+  np.testing.assert_array_equal(found[..., 0], wanted)
+  assert images.check(real / name) == REAL[name] == (*found.shape[:2], 8 * found.itemsize)
+  grid = expected(np.arange(2**ds.BitsStored), bits=ds.BitsStored)
+  assert np.isin(found, grid).all()
+
+
+def test_a_film_is_the_same_as_png_and_the_inverse_of_the_other_monochrome(real, shared):
+  png = images.read(shared / 'nih' / 'train' / '00000002_000.png')
+  found, one, two = (images.read(real / name) for name in list(REAL)[:3])
+  np.testing.assert_array_equal(found, png)
+  np.testing.assert_array_equal(one, 255 - two)
