@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -59,16 +60,15 @@ def test_figures_in_a_box_are_those_of_the_crop(example, kind):
   assert (row['file'], row['finding'], row['patient']) == (NAME, 'Mass', '00000013')
 
 
-@pytest.mark.parametrize('channels', [1, 3])
-def test_the_map_over_a_box_averages_to_the_ssim_of_the_crop(rng, channels):
-  a = rng.uniform(0, 1, (2, 40, 50, channels))
+def test_the_map_over_a_box_averages_to_the_ssim_of_the_crop(rng):
+  a = rng.uniform(0, 1, (2, 40, 50, 3))
   b = np.clip(a + rng.normal(0, 0.1, a.shape), 0, 1)
   a, b = (jnp.asarray(x, jnp.float32) for x in (a, b))
-  found = metrics.ssim_map(a, b)
+  found, ssim = jax.jit(metrics.ssim_map)(a, b), jax.jit(metrics.ssim)
   assert found.shape == (2, 30, 40)
-  for top, bottom, left, right in ((0, 40, 0, 50), (7, 18, 9, 20), (5, 40, 20, 45)):
-    windows = found[:, top : bottom - 10, left : right - 10]
-    wanted = metrics.ssim(a[:, top:bottom, left:right], b[:, top:bottom, left:right])
+  for top, bottom, left, right in ((0, 40, 0, 50), (5, 35, 20, 45)):
+    wanted = ssim(a[:, top:bottom, left:right], b[:, top:bottom, left:right])
+    windows = np.asarray(found)[:, top : bottom - 10, left : right - 10]
     np.testing.assert_allclose(windows.mean((1, 2)), wanted, rtol=0, atol=1e-5)
 
 
