@@ -97,7 +97,7 @@ def test_an_interval_equals_a_plain_loop_over_drawn_patients(rng):
   values, whose = sample(rng, patients=25)
   films = {patient: values[np.array(whose) == patient] for patient in sorted(set(whose))}
   means = []
-  for _ in range(5_000):
+  for _ in range(2_000):
     drawn = rng.choice(list(films), len(films))
     means.append(np.concatenate([films[patient] for patient in drawn]).mean())
   # A quantile of n normal draws has the error sqrt(p (1 - p) / n) / density.

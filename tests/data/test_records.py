@@ -1,6 +1,7 @@
 """NIH's images to records and back: the builder, the source, and what trains on it."""
 
 import io
+import json
 import os
 import pickle
 import shutil
