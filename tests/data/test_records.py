@@ -212,6 +212,13 @@ def test_a_damaged_archive_is_named_and_what_is_finished_is_kept(copy, prepared,
   assert 'holds other records' in capsys.readouterr().err
 
 
+def test_a_full_disk_is_seen_first(copy, tmp_path, monkeypatch, capsys):
+  usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
+  monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+  assert prepare(copy, tmp_path, '--workers', 1) == 2
+  assert 'GB, and 0.0 are free' in capsys.readouterr().err
+
+
 def test_an_image_in_two_archives_is_refused(copy, tmp_path, capsys):
   double = tmp_path / 'copy'
   shutil.copytree(copy, double)

@@ -1,6 +1,6 @@
 """Write NIH ChestX-ray14 as records: a TFDS builder whose work is a Beam pipeline.
 
-Each unit of a copy (an archive, or a thousand images of a folder) becomes one file of ArrayRecord
+Each unit of a copy (an archive, or some images of a folder) becomes one file of ArrayRecord
 for each split, and a small JSON that says what is in them. A unit is done when its JSON is there,
 so that a run which was killed goes on; the files get their final names when all units are done.
 What is written depends on the copy and the settings alone, not on runners and workers.
@@ -36,6 +36,9 @@ from jaxsr.data.nih.splits import Rule
 from jaxsr.data.records import Facts, Row
 from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import write_json
+
+
+MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # of a record; a PNG file has as many as `png`
 
 
 class Plan(NamedTuple):
@@ -308,6 +311,19 @@ def _facts(plan: Plan, units: Sequence[dict[str, Any]]) -> Facts:
   )
 
 
+def check_room(plan: Plan, parts: Sequence[Part], output: Path) -> None:
+  """Raise UserError where the disk has no room for the units that are missing."""
+  missing = [part for part in parts if not _done(plan, part).exists()]
+  packed = [Path(part.path).stat().st_size / 1e6 for part in missing if not part.files]
+  images = sum(len(part.files) for part in missing) + sum(packed) / MEGABYTES['png']
+  needed, free = images * MEGABYTES[plan.form] / 1e3, shutil.disk_usage(output).free / 1e9
+  if needed > free:
+    raise UserError(
+      f'{output}: the records take about {needed:.1f} GB, and {free:.1f} are free; make room, '
+      'choose another --output, or --form png'
+    )
+
+
 def prepare(
   plan: Plan, parts: Sequence[Part], output: Path, *, runner: str, flags: Sequence[str]
 ) -> Path:
@@ -324,6 +340,7 @@ def prepare(
       raise UserError(f'{folder}: holds other records; choose another --output')
     shutil.rmtree(plan.folder, ignore_errors=True)
     return folder
+  check_room(plan, parts, output)
   config = tfds.download.DownloadConfig(
     beam_runner=runner, beam_options=PipelineOptions(list(flags), save_main_session=False)
   )
