@@ -37,7 +37,6 @@ from jaxsr.data.records import Facts, Row
 from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import write_json
 
-
 MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # of a record; a PNG file has as many as `png`
 
 
