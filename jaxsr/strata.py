@@ -40,7 +40,7 @@ def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, Row]) -> dict[
 
 
 def _strata(entry: Row) -> list[tuple[str, str]]:
-  low, high = next(band for band in BANDS if entry.age <= band[1])
+  low, high = next((band for band in BANDS if entry.age <= band[1]), BANDS[-1])
   age = f'{low}-{high}' if high < BANDS[-1][1] else f'{low}+'
   found = entry.findings.split('|') if entry.findings else [NO_FINDING]
   single = [('all', 'all'), ('view', entry.view), ('sex', entry.sex), ('age', age)]

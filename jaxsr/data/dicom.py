@@ -11,7 +11,10 @@ tell whose film it is. Errors name the file and never an element's value.
 
 import hashlib
 import io
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,29 +43,43 @@ def check(file: File, path: Path) -> tuple[int, int, int]:
 
   Raises ImageError for colour, several frames, what no plug-in here can decode, and no image.
   """
-  dataset = _header(file, path, stop=True)
-  _decodable(dataset, path)
-  return int(dataset.Rows), int(dataset.Columns), 8 if dataset.BitsStored <= 8 else 16
+  with _silent():
+    dataset = _header(file, path, stop=True)
+    _decodable(dataset, path)
+    return int(dataset.Rows), int(dataset.Columns), 8 if _depth(dataset) <= 8 else 16
 
 
 def read(file: File, path: Path) -> UInt[np.ndarray, 'h w 1']:
   """Decode a file; raises ImageError as `check` does, and where the pixels are damaged."""
-  dataset = _header(file, path, stop=False)
-  _decodable(dataset, path)
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # they quote elements
+  with _silent():
+    dataset = _header(file, path, stop=False)
+    _decodable(dataset, path)
+    try:
       return _levels(dataset)[..., None]
-  except Exception as error:  # pydicom and its plug-ins raise many kinds
-    raise ImageError(path, f'cannot be decoded ({type(error).__name__})') from None
+    except Exception as error:  # pydicom and its plug-ins raise many kinds
+      raise ImageError(path, f'cannot be decoded ({type(error).__name__})') from None
 
 
 def patient(path: Path) -> str:
   """Tell whose film it is, by a hash; without an identifier a film is of its own."""
-  with path.open('rb') as file:
+  with path.open('rb') as file, _silent():
     dataset = _header(file, path, stop=True)
-  found = str(dataset.get('PatientID', '')) or str(path.resolve())
+    found = str(dataset.get('PatientID', '')) or str(path.resolve())
   return hashlib.sha256(found.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+  """Keep pydicom's warnings and log, which quote elements, from being shown."""
+  log = logging.getLogger('pydicom')
+  level = log.level
+  log.setLevel(logging.CRITICAL + 1)
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    log.setLevel(level)
 
 
 def _pydicom(path: Path) -> Any:
@@ -77,21 +94,21 @@ def _header(file: File, path: Path, *, stop: bool) -> Any:
   """Read the elements, and refuse what is no single gray frame."""
   pydicom = _pydicom(path)
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      dataset = pydicom.dcmread(file, stop_before_pixels=stop)
-      kind = str(dataset.get('PhotometricInterpretation', ''))
-      samples = int(dataset.get('SamplesPerPixel', 1))
-      frames = int(dataset.get('NumberOfFrames', 1) or 1)
-      height, width = int(dataset.get('Rows', 0)), int(dataset.get('Columns', 0))
-      stored = int(dataset.get('BitsStored', 0))
-      high = int(dataset.get('HighBit', stored - 1))
+    dataset = pydicom.dcmread(file, stop_before_pixels=stop)
+    kind = str(dataset.get('PhotometricInterpretation', ''))
+    samples = int(dataset.get('SamplesPerPixel', 1))
+    frames = int(dataset.get('NumberOfFrames', 1) or 1)
+    height, width = int(dataset.get('Rows', 0)), int(dataset.get('Columns', 0))
+    stored = int(dataset.get('BitsStored', 0))
+    high = int(dataset.get('HighBit', stored - 1))
+    _depth(dataset)
   except Exception as error:
     raise ImageError(path, f'is no DICOM file that can be read ({type(error).__name__})') from None
-  if not height or not width or not kind:
+  if not height or not width or not kind or not stored:
     raise ImageError(path, 'is DICOM without an image')
   if samples != 1 or kind not in _GRAY:
-    raise ImageError(path, f'is in colour ({samples} samples); give {" or ".join(_GRAY)}')
+    what = f'is in colour ({samples} samples)' if samples != 1 else 'is in colour, or no known gray'
+    raise ImageError(path, f'{what}; give {" or ".join(_GRAY)}')
   if frames != 1:
     raise ImageError(path, f'holds {frames} frames; split it first')
   if not 0 < stored <= 16 or high != stored - 1:
@@ -104,8 +121,12 @@ def _decodable(dataset: Any, path: Path) -> None:
   from pydicom.pixels.decoders.base import get_decoder
   from pydicom.uid import UID
 
-  syntax = UID(getattr(dataset.file_meta, 'TransferSyntaxUID', ''))
-  if not syntax.is_compressed:
+  try:
+    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+    compressed = syntax.is_compressed
+  except (AttributeError, TypeError, ValueError):
+    raise ImageError(path, 'does not say by a known transfer syntax how it is written') from None
+  if not compressed:
     return
   try:
     decoder = get_decoder(syntax)
@@ -113,8 +134,15 @@ def _decodable(dataset: Any, path: Path) -> None:
     raise ImageError(path, f'is compressed as {syntax.name}, which nothing here undoes') from None
   if not decoder.is_available:
     missing = '; or '.join(decoder.missing_dependencies)
-    needs = f"{missing}; pip install 'jaxsr[dicom]' brings one of them"
+    needs = f"{missing} (pip install 'jaxsr[dicom]' brings those for JPEG-LS and JPEG 2000)"
     raise ImageError(path, f'is compressed as {syntax.name}, which {needs}')
+
+
+def _depth(dataset: Any) -> int:
+  """Tell how many bits a pixel has: those that are stored, or those of the look-up table."""
+  if dataset.get('ModalityLUTSequence'):
+    return int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
+  return int(dataset.get('BitsStored', 0))
 
 
 def _levels(dataset: Any) -> UInt[np.ndarray, 'h w']:
@@ -126,7 +154,7 @@ def _levels(dataset: Any) -> UInt[np.ndarray, 'h w']:
   if dataset.get('ModalityLUTSequence'):
     from pydicom.pixels.processing import apply_modality_lut
 
-    bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
+    bits = _depth(dataset)
     values, top = apply_modality_lut(stored, dataset).astype(np.int64), 2**bits - 1
   elif float(dataset.get('RescaleSlope', 1) or 1) < 0:
     values = top - values

@@ -60,14 +60,18 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-  """Tell by a file's suffix; DICOM files often have none."""
-  if path.suffix or not path.is_file():
+  """Tell by a file's suffix; DICOM files often have none, or a number of their identifier."""
+  if _has_suffix(path) or not path.is_file():
     return path.suffix.lower() in (*SUFFIXES, *dicom.SUFFIXES)
   try:
     with path.open('rb') as file:
       return dicom.recognise(file)
   except OSError:
     return False
+
+
+def _has_suffix(path: Path) -> bool:
+  return bool(path.suffix) and not path.suffix[1:].isdigit()
 
 
 def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
@@ -199,7 +203,9 @@ def written_as(path: Path) -> Path:
   """
   if path.suffix.lower() in SUFFIXES:
     return path
-  if not path.suffix or path.suffix.lower() in dicom.SUFFIXES:
+  if not _has_suffix(path):
+    return path.with_name(f'{path.name}.png')
+  if path.suffix.lower() in dicom.SUFFIXES:
     return path.with_suffix('.png')
   raise UserError(f'{path}: ends in none of {", ".join((*SUFFIXES, *dicom.SUFFIXES))}')
 
