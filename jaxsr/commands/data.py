@@ -144,7 +144,7 @@ class Prepare:
   workers: int = 0
   """Processes of the DirectRunner; by default one for each core."""
   beam: tuple[str, ...] = ()
-  """Further options of Beam, as --beam --flink_master=HOST:PORT --environment_type=LOOPBACK."""
+  """Further options of Beam, as --beam flink_master=HOST:PORT environment_type=LOOPBACK."""
   debug: bool = False
   """Show where an error was raised."""
 
@@ -169,13 +169,14 @@ class Prepare:
     return report.SOME_FAILED if facts.failed else 0
 
   def _flags(self, parts: int) -> list[str]:
+    own = [f'--{option}' for option in self.beam]
     if self.runner != 'DirectRunner':
-      return list(self.beam)
+      return own
     workers = min(self.workers or len(os.sched_getaffinity(0)), parts)
     mode = 'multi_processing' if workers > 1 else 'in_memory'
     quiet = '--default_sdk_harness_log_level=ERROR'
     running = [f'--direct_num_workers={workers}', f'--direct_running_mode={mode}', quiet]
-    return [*running, *self.beam]
+    return [*running, *own]
 
 
 def _builder() -> ModuleType:

@@ -219,6 +219,11 @@ def test_a_full_disk_is_seen_first(copy, tmp_path, monkeypatch, capsys):
   assert 'GB, and 0.0 are free' in capsys.readouterr().err
 
 
+def test_what_beam_does_not_know_is_a_line(copy, tmp_path, capsys):
+  assert prepare(copy, tmp_path, '--runner', 'NoRunner') == 2
+  assert '--runner NoRunner: Unexpected pipeline runner' in capsys.readouterr().err
+
+
 def test_an_image_in_two_archives_is_refused(copy, tmp_path, capsys):
   double = tmp_path / 'copy'
   shutil.copytree(copy, double)

@@ -34,7 +34,7 @@ from jaxsr.data.nih.holdings import Holdings, Part
 from jaxsr.data.nih.metadata import Entry
 from jaxsr.data.nih.splits import Rule
 from jaxsr.data.records import Facts, Row
-from jaxsr.errors import ImageError, UserError, brief
+from jaxsr.errors import ImageError, UserError, brief, flat
 from jaxsr.files import write_json
 
 MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # of a record; a PNG file has as many as `png`
@@ -343,7 +343,12 @@ def prepare(
   config = tfds.download.DownloadConfig(
     beam_runner=runner, beam_options=PipelineOptions(list(flags), save_main_session=False)
   )
-  with contextlib.redirect_stdout(io.StringIO()):  # TFDS tells of sizes that it does not know
-    builder.download_and_prepare(download_dir=plan.folder, download_config=config)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS tells of sizes that it does not know
+      builder.download_and_prepare(download_dir=plan.folder, download_config=config)
+  except (UserError, OSError):
+    raise
+  except Exception as error:  # of Beam's runners, which raise what they like
+    raise UserError(f'--runner {runner}: {flat(error)[:300]}; --debug shows where') from error
   shutil.rmtree(plan.folder)
   return folder
