@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from runs import four_steps
 
-from jaxsr import cli, config, predictor
+from jaxsr import __version__, cli, config, predictor
 from jaxsr.data import degradation, images
 from jaxsr.data.phantom import phantom
 from jaxsr.train import train
@@ -113,6 +113,45 @@ def test_upscale_takes_a_file_to_a_file_or_a_folder(run, folder, tmp_path):
   np.testing.assert_array_equal(
     images.read(tmp_path / 'new' / 'a.png'), images.read(tmp_path / 'sr.tif')
   )
+
+
+def test_upscale_takes_patterns_and_several_names(folder, tmp_path, capsys):
+  options = ('--checkpoint', 'bicubic', '--output', tmp_path / 'out')
+  assert jaxsr('upscale', folder / '[ab].png', folder / 'deeper', *options) == 0
+  names = {path.name for path in images.find(folder)}
+  assert {path.name for path in images.find(tmp_path / 'out')} <= names
+  assert {'a.png', 'b.png'} <= {path.name for path in (tmp_path / 'out').iterdir()}
+  capsys.readouterr()
+  for wrong, reason in (
+    ((folder / '*.none',), 'matches no file'),
+    ((folder / 'a.png', folder / 'a.png'), 'two images would be written to'),
+  ):
+    assert jaxsr('upscale', *wrong, *options) == 2
+    assert reason in capsys.readouterr().err
+  assert jaxsr('upscale', folder, *options[:2], '--output', tmp_path / 'sr.png') == 2
+  assert 'give a folder for several images' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif', '.jpg'])
+def test_what_is_done_is_kept_and_says_where_it_comes_from(run, folder, tmp_path, capsys, suffix):
+  target = tmp_path / f'sr{suffix}'
+  command = ('upscale', folder / 'a.png', '--checkpoint', run, '--output', target)
+
+  def again(*options):
+    capsys.readouterr()
+    assert jaxsr(*command, *options) == 0
+    return capsys.readouterr().out
+
+  assert 'wrote 1 of 1' in again()
+  note = images.read_note(target)
+  assert f'jaxsr {__version__}; srcnn x4; weights ' in note and 'not for diagnosis' in note
+  assert 'wrote 0 of 1' in again() and 'wrote 1 of 1' in again('--overwrite')
+  images.write(folder / 'a.png', 255 - images.read(folder / 'a.png'))
+  assert 'wrote 1 of 1' in again()
+  assert images.read_note(target) != note
+  target.write_bytes(target.read_bytes()[:-100])
+  assert 'wrote 1 of 1' in again()
+  images.read(target)
 
 
 def test_one_bad_image_is_named_and_the_exit_code_says_so(run, folder, tmp_path, capsys):

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import TiffImageFile
 
 from jaxsr.data import dicom
 from jaxsr.data.dicom import File
@@ -25,6 +27,7 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')
 MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors have 16 million
 Image.MAX_IMAGE_PIXELS = None  # ours is checked instead, before anything is decoded
 _JPEG = ('.jpg', '.jpeg')
+_TIFF_DESCRIPTION = 270
 _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOUR = ('RGB', 'RGBA', 'RGBX', 'P')
 _GRAY = ('L', 'LA', 'I', *_SIXTEEN_BIT)
@@ -218,17 +221,41 @@ def check_target(path: Path, array: Raw) -> None:
     raise ImageError(path, '16-bit colour cannot be written; use a network of 1 channel')
 
 
-def write(path: Path, array: Raw, **options: Any) -> None:
+def write(path: Path, array: Raw, note: str = '') -> None:
   """Write an image whole or not at all; the suffix chooses the format.
 
-  Raises ImageError as `check_target` does.
+  `note` is written into the file as its comment. Raises ImageError as `check_target` does.
   """
   check_target(path, array)
-  if path.suffix.lower() in _JPEG:
-    options = {'quality': 95, **options}
   image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+  kind = Image.registered_extensions()[path.suffix.lower()]
   with atomic(path) as temporary:
-    image.save(temporary, format=Image.registered_extensions()[path.suffix.lower()], **options)
+    image.save(temporary, format=kind, **_options(kind, note))
+
+
+def _options(kind: str, note: str) -> dict[str, Any]:
+  """Give Pillow's options for a format with a comment."""
+  if kind == 'JPEG':
+    return {'quality': 95} | ({'comment': note} if note else {})
+  if not note:
+    return {}
+  if kind == 'TIFF':
+    return {'tiffinfo': {_TIFF_DESCRIPTION: note}}
+  text = PngInfo()
+  text.add_text('Comment', note)
+  return {'pnginfo': text}
+
+
+def read_note(path: Path) -> str:
+  """Read the comment that `write` put into a file; '' where there is none."""
+  try:
+    with Image.open(path, formats=FORMATS) as image:
+      found = image.info.get('Comment') or image.info.get('comment') or b''
+      if isinstance(image, TiffImageFile):
+        found = image.tag_v2.get(_TIFF_DESCRIPTION, '')
+  except Exception:  # a file that is no image has none
+    return ''
+  return found.decode(errors='replace') if isinstance(found, bytes) else str(found)
 
 
 def _one_line(error: Exception) -> str:

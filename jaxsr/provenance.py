@@ -1,0 +1,49 @@
+"""Where an enlarged image comes from, written into its file and read back."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxsr import __version__, manifest, package
+from jaxsr.data import images, labels
+from jaxsr.errors import ImageError
+from jaxsr.predictor import Predictor
+
+
+class Provenance(NamedTuple):
+  """What made an image: a network with its weights, and of which file."""
+
+  network: str
+  scale: int
+  weights: str  # the start of their SHA-256; '' where there are none
+  source: str  # the start of the file's SHA-256
+
+  def __str__(self) -> str:
+    weights = f'weights {self.weights}; ' if self.weights else ''
+    return (
+      f'jaxsr {__version__}; {self.network} x{self.scale}; {weights}source {self.source}; '
+      'for research, not for diagnosis'
+    )
+
+
+def of(predictor: Predictor) -> Provenance:
+  """Describe what a network will make; `source` is still missing."""
+  weights = ''
+  if predictor.parameters:
+    weights = labels.digest([package.to_tensors(predictor.variables)], predictor.network)
+  return Provenance(predictor.name, predictor.scale, weights, '')
+
+
+def is_done(target: Path, wanted: Provenance) -> bool:
+  """Tell whether a file is already what would be written to it."""
+  if not target.is_file() or images.read_note(target) != str(wanted):
+    return False
+  try:
+    images.read(target, channels=3)
+  except ImageError:
+    return False
+  return True
+
+
+def digest(path: Path) -> str:
+  """Hash a file."""
+  return manifest.digest(path)[:16]
