@@ -84,11 +84,21 @@ class Download:
     return failed
 
   def _tables(self) -> None:
-    """Say which tables are to be fetched by hand: the publisher gives no lasting links to them."""
-    names = (publisher.ENTRIES[0], *publisher.LISTS.values(), publisher.BOXES)
-    for name in names:
-      if not any(self.output.glob(f'{name}*')):
-        print(f'{name} is missing: {publisher.by_hand("it")}')
+    """Take the tables from the folder or mirror; the publisher gives no lasting links to them."""
+    for name in publisher.TABLES:
+      target, problem = self.output / name, 'is missing'
+      if target.exists():
+        continue
+      try:
+        if self.from_dir and (here := holdings.tables(self.from_dir).get(name)):
+          download.take_table(here.read_bytes(), target)
+        elif self.mirror:
+          url = f'{self.mirror.rstrip("/")}/{name}'
+          download.fetch_table(url, target, download.Patience())
+      except UserError as error:
+        problem = f'could not be had ({error})'
+      if not target.exists():
+        print(f'{name} {problem}: {publisher.by_hand("it")}')
 
 
 @dataclass(frozen=True)

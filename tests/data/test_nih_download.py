@@ -48,10 +48,13 @@ class Server:
 
   def answer(self, handler):
     name = handler.path[1:]
+    if name not in self.files:
+      handler.send_error(404)
+      return
     body, start = self.files[name], 0
     wanted = handler.headers.get('Range')
     self.asked.append((name, wanted))
-    fault = self.faults[name].pop(0) if self.faults[name] else ''
+    fault = self.faults[name].pop(0) if self.faults.get(name) else ''
     if fault in ('404', '500', '403'):
       handler.send_error(int(fault))
       return
@@ -208,15 +211,22 @@ def test_the_command_fetches_from_a_mirror_and_copies_from_a_folder(
   server, tmp_path, monkeypatch, capsys
 ):
   monkeypatch.setattr(publisher, 'ARCHIVES', tuple(server.archives()))
+  server.files['test_list.txt'] = b'00000001_000.png\n'
+  server.files['BBox_List_2017.csv'] = b'<html>sign in</html>'
   data, copy = tmp_path / 'data', tmp_path / 'copy'
   assert run('download', 'nih', '--output', data, '--mirror', server.url) == 0
   out = capsys.readouterr().out
-  assert '12 of 12 archives' in out and 'test_list.txt is missing' in out
+  assert '12 of 12 archives' in out
+  assert (data / 'test_list.txt').read_text() == '00000001_000.png\n'
+  assert 'train_val_list.txt could not be had (train_val_list.txt: cannot be fetched' in out
+  assert 'BBox_List_2017.csv could not be had' in out and publisher.HOME in out
+  assert sorted(p.name for p in data.iterdir() if p.suffix != '.gz') == ['lock', 'test_list.txt']
   (data / publisher.ARCHIVES[5].name).write_bytes(b'damaged')
   (data / publisher.ARCHIVES[6].name).unlink()
   assert run('download', 'nih', '--output', copy, '--from-dir', data) == 1
   captured = capsys.readouterr()
   assert '10 of 12 archives' in captured.out
+  assert (copy / 'test_list.txt').exists()
   assert (
     'images_006.tar.gz: has MD5' in captured.err and 'images_007.tar.gz: no such' in captured.err
   )

@@ -16,13 +16,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr.data.nih import publisher
+from jaxsr.data.nih import metadata, publisher
 from jaxsr.data.nih.publisher import Archive
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, flat
 from jaxsr.files import atomic
 
 TRIES = 8  # without a new byte in between
 _CHUNK = 1 << 20
+_LARGEST_TABLE = 64 << 20
 _GONE = (401, 403, 404, 410)
 _GZIP = b'\x1f\x8b'
 
@@ -250,6 +251,23 @@ def check_space(output: Path, archives: Sequence[Archive], sizes: Sequence[int |
       'or choose another place'
     )
   return sum(whole)
+
+
+def fetch_table(url: str, path: Path, patience: Patience) -> None:
+  """Fetch a table, which is small and has no sum; raises UserError where it is none."""
+  try:
+    with urllib.request.urlopen(url, timeout=patience.stall) as response:
+      content = response.read(_LARGEST_TABLE)
+  except (OSError, http.client.HTTPException) as error:
+    raise UserError(f'{path.name}: cannot be fetched ({flat(error)})') from error
+  take_table(content, path)
+
+
+def take_table(content: bytes, path: Path) -> None:
+  """Write a table if it can be read as one; raises UserError otherwise."""
+  with atomic(path) as temporary:
+    temporary.write_bytes(content)
+    metadata.check(temporary, path.name)
 
 
 def take(source: Path, archive: Archive, output: Path) -> None:

@@ -86,6 +86,16 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
       yield reader.line_num, row
 
 
+def check(path: Path, name: str) -> None:
+  """Raise UserError where a file is not the table that `name` says."""
+  if name in publisher.ENTRIES:
+    read_entries(path)
+  elif name == publisher.BOXES:
+    read_boxes(path)
+  elif not read_list(path):
+    raise UserError(f'{path}: names no image')
+
+
 def row(entry: Entry, split: str = '') -> Row:
   """Write an entry as the row of an index of records."""
   findings, side = '|'.join(entry.findings), publisher.SIDE

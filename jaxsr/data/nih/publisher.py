@@ -63,6 +63,8 @@ ARCHIVES = tuple(
   for number, (md5, key) in enumerate(_PUBLISHED, 1)
 )
 
+TABLES = (ENTRIES[0], *LISTS.values(), BOXES)
+
 
 def by_hand(name: str) -> str:
   """Say how to fetch a file without this program."""
