@@ -132,6 +132,7 @@ def _batches(
     films,
     Windows(config.seed, data.patch, data.margin, data.by_error),
     batch_size=config.batch_size,
+    edges=data.edges,
     process=jax.process_index(),
     processes=jax.process_count(),
   )

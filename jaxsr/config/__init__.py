@@ -91,6 +91,7 @@ def base() -> Config:
     patch=48,  # low-resolution pixels of a crop that the loss sees
     margin=8,  # low-resolution pixels around them that only the network sees
     by_error=0.5,  # share of the crops that are drawn by bicubic's squared error
+    edges=0.0,  # share of the crops that film edges or letters are drawn on, at sub-pixel places
     threads=2,  # that prepare batches ahead
     workers=0,  # processes that do; for folders larger than `cache_gib`
     cache='host',  # where films are kept: 'none', 'host' up to `cache_gib`, or on the 'device'

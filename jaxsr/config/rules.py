@@ -20,6 +20,7 @@ LEAST = {
   'data.phantom.count data.phantom.val_count': 1,
   'data.patch': 4,
   'seed devices data.margin data.workers data.val_count data.by_error data.cache_gib': 0,
+  'data.edges': 0,
   'data.phantom.seed pretrain.steps adversarial.noise adversarial.noise_steps adversarial.r1': 0,
   'adversarial.generator_every adversarial.discriminator_every adversarial.alarm.evaluations': 1,
   'discriminator.features discriminator.hidden teacher.points': 1,
@@ -43,7 +44,8 @@ def check(config: Config) -> None:
     rate = get(config, section).learning_rate
     _rule(0 < rate < float('inf'), f'{section}.learning_rate', rate, 'is not positive')
   data, steps = config.data, config.pretrain.steps
-  _rule(data.by_error <= 1, 'data.by_error', data.by_error, 'is more than 1')
+  for name in ('by_error', 'edges'):
+    _rule(data[name] <= 1, f'data.{name}', data[name], 'is more than 1')
   _rule(config.channels in (1, 3), 'channels', config.channels, 'is neither 1 nor 3')
   _rule(steps < config.steps, 'pretrain.steps', steps, f'leaves none of {config.steps} to the rest')
   _check_data(config)
@@ -61,6 +63,11 @@ def _check_data(config: Config) -> None:
     data.workers,
     'have nothing to do where config.data.cache=device: give 0',
   )
+  drawn = data.edges and (data.cache == 'device' or config.teacher.cache)
+  why = 'needs crops that the host cuts: no config.data.cache=device, no config.teacher.cache'
+  _rule(not drawn, 'data.edges', data.edges, why)
+  if data.edges:
+    _rule(data.margin >= 2, 'data.margin', data.margin, 'is less than the 2 that edges need')
   for name in ('train', 'val'):
     if of_records(data[name]) and not data.records:
       raise UserError(

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from jaxsr.data import degradation, edges
 from jaxsr.data.films import Films
 from jaxsr.data.resident import Outlines
 from jaxsr.data.windows import Windows
@@ -35,6 +36,7 @@ class Crop:
 
   films: Films
   windows: Windows
+  edges: float = 0.0  # the share of crops that edges are drawn on
 
   def __call__(self, number: int, rng: np.random.Generator) -> Raw:
     film = self.films[self.windows.film(number, len(self.films))]
@@ -44,8 +46,12 @@ class Crop:
     mask = _mask(corner, lengths, side, margin, scale)
     large = {'hr': film.hr} | ({} if film.teacher is None else {'teacher': film.teacher})
     start = [scale * c for c in corner]
-    cropped = {name: _turn(_window(x, start, scale * side), turn) for name, x in large.items()}
-    return {'lr': _turn(_window(film.lr, corner, side), turn), 'mask': _turn(mask, turn)} | cropped
+    cropped = {name: _window(x, start, scale * side) for name, x in large.items()}
+    lr = _window(film.lr, corner, side)
+    if self.edges and rng.random() < self.edges:
+      cropped['hr'] = edges.draw(cropped['hr'], rng)
+      lr = degradation.downscale(cropped['hr'], scale)
+    return {name: _turn(x, turn) for name, x in {'lr': lr, 'mask': mask, **cropped}.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +95,16 @@ def batches(
   windows: Windows,
   *,
   batch_size: int,
+  edges: float = 0.0,
   process: int = 0,
   processes: int = 1,
 ) -> grain.MapDataset:
   """Describe this process's share of all batches; `[i]` is batch i.
 
-  Of `Outlines`, a batch says where its crops lie, and the device cuts them.
+  `edges` is the share of crops that hard edges are drawn on. Of `Outlines`, a batch says where its
+  crops lie, and the device cuts them.
   """
-  make = Crop(films, windows) if isinstance(films, Films) else Pointer(films, windows)
+  make = Crop(films, windows, edges) if isinstance(films, Films) else Pointer(films, windows)
   dataset = grain.MapDataset.range(ENDLESS).seed(windows.seed)
   dataset = dataset.random_map(make).batch(batch_size // processes)
   return dataset[process::processes] if processes > 1 else dataset
