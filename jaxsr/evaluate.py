@@ -36,6 +36,7 @@ class Evaluator:
 
   Bicubic's own figures are computed once for each image and kept. One program is compiled for
   each image size. With `gaze`, a feature network and its variables, what it sees is compared, too.
+  `ensemble` is that of `make_predict`.
   """
 
   def __init__(
@@ -46,12 +47,13 @@ class Evaluator:
     scale: int,
     protocol: str = 'xray',
     gaze: tuple[Lens, Any] | None = None,
+    ensemble: bool = False,
   ):
     self.source, self.scale = source, scale
     self._protocol, self._gaze = protocol, gaze
     self._prepare = preparation(protocol, getattr(network, 'channels', 1))
     self._interpolates = isinstance(network, Bicubic)
-    self._predict = jax.jit(_make_predict(network))
+    self._predict = jax.jit(_make_predict(network, ensemble=ensemble))
     self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
     self._see = jax.jit(gaze[0].see) if gaze else None
     self._bicubic: dict[int, Row] = {}
@@ -105,9 +107,9 @@ class Evaluator:
         yield error
 
 
-def _make_predict(network: nn.Module) -> Callable[..., jax.Array]:
+def _make_predict(network: nn.Module, *, ensemble: bool) -> Callable[..., jax.Array]:
   """Build the prediction of whole images, rounded to their levels."""
-  predict = make_predict(network)
+  predict = make_predict(network, ensemble=ensemble)
   return lambda variables, lr, levels: metrics.quantise(predict(variables, lr), levels)
 
 

@@ -167,9 +167,14 @@ def _number(checkpoints: Checkpoints, step: str) -> int | None:
   return int(step)
 
 
-def make_upscale(predictor: Predictor) -> Callable[[UInt[np.ndarray, 'h w c']], Any]:
-  """Build the function that enlarges a uint8 or uint16 image [h, w, c] and keeps its kind."""
-  predict = make_predict(predictor.network)
+def make_upscale(
+  predictor: Predictor, *, ensemble: bool = False
+) -> Callable[[UInt[np.ndarray, 'h w c']], Any]:
+  """Build the function that enlarges a uint8 or uint16 image [h, w, c] and keeps its kind.
+
+  `ensemble` is that of `make_predict`.
+  """
+  predict = make_predict(predictor.network, ensemble=ensemble)
 
   @jax.jit
   def enlarge(variables: Any, lr: jax.Array, levels: jax.Array) -> jax.Array:

@@ -25,12 +25,13 @@ class Provenance(NamedTuple):
     )
 
 
-def of(predictor: Predictor) -> Provenance:
+def of(predictor: Predictor, *, ensemble: bool = False) -> Provenance:
   """Describe what a network will make; `source` is still missing."""
   weights = ''
   if predictor.parameters:
     weights = labels.digest([package.to_tensors(predictor.variables)], predictor.network)
-  return Provenance(predictor.name, predictor.scale, weights, '')
+  name = f'{predictor.name}, self-ensemble' if ensemble else predictor.name
+  return Provenance(name, predictor.scale, weights, '')
 
 
 def is_done(target: Path, wanted: Provenance) -> bool:

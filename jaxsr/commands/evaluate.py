@@ -48,6 +48,8 @@ class Evaluate:
   """A width that a slimmable network was trained at."""
   depth: float = 1.0
   """A depth that a slimmable network was trained at."""
+  ensemble: bool = False
+  """Average over the eight flips and turns of each image: better, at eight times the cost."""
   split: str = 'test'
   """The split of records, SPLIT or SPLIT/FINDING."""
   tables: Path | None = None
@@ -77,7 +79,12 @@ class Evaluate:
         file=sys.stderr,
       )
     evaluator = evaluate.Evaluator(
-      model.network, source, scale=model.scale, protocol=self.protocol, gaze=gaze
+      model.network,
+      source,
+      scale=model.scale,
+      protocol=self.protocol,
+      gaze=gaze,
+      ensemble=self.ensemble,
     )
     rows, indices, failed, inside = self._measure(model, evaluator, source, known, boxes)
     summary = evaluate.summarise(rows) | {
@@ -90,6 +97,7 @@ class Evaluate:
       'checkpoint_step': model.step,
       'width': self.width,
       'depth': self.depth,
+      'ensemble': self.ensemble,
       'version': __version__,
     }
     if broken := strata.summarise(rows, known):

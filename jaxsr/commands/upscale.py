@@ -38,6 +38,8 @@ class Upscale:
   """A width that a slimmable network was trained at."""
   depth: float = 1.0
   """A depth that a slimmable network was trained at."""
+  ensemble: bool = False
+  """Average over the eight flips and turns of each image: better, at eight times the cost."""
   overwrite: bool = False
   """Make again what is there already."""
   debug: bool = False
@@ -51,7 +53,8 @@ class Upscale:
     model = predictor.load(
       self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
     )
-    enlarge, made_by = predictor.make_upscale(model), provenance.of(model)
+    enlarge = predictor.make_upscale(model, ensemble=self.ensemble)
+    made_by = provenance.of(model, ensemble=self.ensemble)
     failed, kept = [], 0
     for path, target in report.progress(pairs, len(pairs), 'upscale'):
       try:
