@@ -6,7 +6,8 @@ python main.py --config=configs/distill.py --workdir=runs/student \
     --config.init_from=runs/teacher --config.teacher.checkpoint=runs/teacher \
     --config.teacher.cache=runs/labels --config.data.train=DIR --config.data.val=DIR
 
-What this is worth on real films, beside the same student untaught, is not measured yet.
+On 300 films of NIH ChestX-ray14, after 9,000 steps under a teacher of 6,000: 0.13 dB below the
+teacher, 0.22 dB above itself untaught (three seeds, docs/compression.md).
 """
 
 from jaxsr.config import Config, base, finish, network
