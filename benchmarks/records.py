@@ -23,7 +23,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from benchmarks.loader import plain_torch
-from jaxsr.data import degradation, pipeline, records
+from jaxsr.data import degradation, images, pipeline, records
 from jaxsr.data.films import Films
 from jaxsr.data.nih import builder, holdings
 from jaxsr.data.nih.splits import Rule
@@ -62,8 +62,7 @@ def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool =
         _measure('  any, on the device: its pointers', crops, pointers)
         _tiles(source, Path(temporary, 'tiles'), crops, side)
     if against_torch:
-      paths = sorted(Path(data).rglob('*.png'))
-      plain_torch(paths, side=side, scale=SCALE, batch_size=16)
+      plain_torch(images.find(data), side=side, scale=SCALE, batch_size=16)
 
 
 def _stream(source: Records, capacity: int, threads: int) -> Callable[[int], object]:

@@ -40,7 +40,8 @@ def map_error(
   squares = np.square(errors, dtype=square)
   columns = np.arange(0, hr.shape[1], BLOCK * scale)
   rows = np.arange(0, hr.shape[0], BLOCK * scale)
-  blocks = np.add.reduceat(np.add.reduceat(squares.sum(axis=2), columns, axis=1), rows, axis=0)
+  plane = squares[..., 0] if squares.shape[2] == 1 else squares.sum(axis=2)
+  blocks = np.add.reduceat(np.add.reduceat(plane, columns, axis=1), rows, axis=0)
   return blocks.ravel().astype(np.float32)
 
 

@@ -84,7 +84,7 @@ def with_cache(config, cache):
   return config
 
 
-@pytest.mark.parametrize('cache', ['none', 'device'])
+@pytest.mark.parametrize('cache', [pytest.param('none', marks=pytest.mark.slow), 'device'])
 def test_a_run_ends_where_it_does_without(tiny_config, on_host, tmp_path, cache):
   config = with_cache(tiny_config, cache)
   assert train(config, tmp_path) == 0

@@ -96,6 +96,7 @@ def test_gradient_at_the_generator_equals_finite_differences(tiny, raw, teacher,
   assert min(abs(slope / norm - 1) for slope in found) < 0.02, (found, norm)
 
 
+@pytest.mark.slow  # each term is tested by itself as well
 def test_all_terms_together_move_the_generator(tiny, raw, teacher):
   options = {f'loss.{name}': 1.0 for name in TERMS}
   built = assemble(tiny, None, options, teacher)
