@@ -179,6 +179,20 @@ def test_a_server_that_never_answers_is_given_up(server, fetcher):
     fetcher.fetch(archive)
 
 
+def test_a_server_that_always_begins_again_and_cuts_is_given_up(server, fetcher):
+  archive = server.archives()[1]
+  real = server.answer
+
+  def answer(handler):
+    del handler.headers['Range']
+    server.faults[archive.name] = ['cut']
+    real(handler)
+
+  server.answer = answer
+  with pytest.raises(UserError, match='begins again each time, 8 times'):
+    fetcher.fetch(archive)
+
+
 def test_what_is_told_adds_up(server, tmp_path):
   told = []
   archives = server.archives()[:3]

@@ -5,6 +5,7 @@ on with. One whose sum is wrong twice is kept as `NAME.bad` for inspection. MD5 
 malice; nothing in an archive is believed later either.
 """
 
+import errno
 import hashlib
 import http.client
 import shutil
@@ -96,7 +97,7 @@ class Fetcher:
     """Go on until a file is whole; return its MD5."""
     digest = hashlib.md5(usedforsecurity=False)
     self._tell(_feed(digest, path))
-    tries, wait = 0, self._patience.first
+    tries, restarts, wait = 0, 0, self._patience.first
     while True:
       before = path.stat().st_size if path.exists() else 0
       try:
@@ -105,12 +106,13 @@ class Fetcher:
         reason = 'the connection was cut'
       except _Restart:
         digest = hashlib.md5(usedforsecurity=False)
-        continue
+        restarts += 1
+        reason, before = 'the server begins again each time', 0
       except (OSError, http.client.HTTPException) as error:
         reason = _reason(error, archive)
       came = (path.stat().st_size if path.exists() else 0) > before
       tries, wait = (1, self._patience.first) if came else (tries + 1, wait)
-      if tries >= TRIES:
+      if max(tries, restarts) >= TRIES:
         raise UserError(
           f'{archive.name}: {reason}, {TRIES} times; the same command goes on from '
           f'{before // 10**6} MB; or {publisher.by_hand(archive.name)}'
@@ -194,7 +196,7 @@ def _reason(error: Exception, archive: Archive) -> str:
     return f'the server says {error.code} {error.reason}'
   if isinstance(error, TimeoutError):
     return 'nothing came in time'
-  if isinstance(error, OSError) and error.errno in (28, 122):  # no space, no quota
+  if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
     raise error
   return str(getattr(error, 'reason', error)) or type(error).__name__
 
