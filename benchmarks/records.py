@@ -25,7 +25,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from benchmarks.loader import plain_torch
 from jaxsr.data import degradation, images, pipeline, records
 from jaxsr.data.films import Films
-from jaxsr.data.nih import builder, holdings
+from jaxsr.data.nih import builder, holdings, units
 from jaxsr.data.nih.splits import Rule
 from jaxsr.data.records import Records
 from jaxsr.data.resident import Outlines
@@ -43,7 +43,7 @@ def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool =
     for form in records.FORMS:
       output = Path(temporary, form)
       output.mkdir()
-      plan = builder.make_plan(found, output, rule=Rule(validation=0, test=0), form=form)
+      plan = units.make_plan(found, output, rule=Rule(validation=0, test=0), form=form)
       start = time.perf_counter()
       folder = builder.prepare(plan, found.parts, output, runner='DirectRunner', flags=[])
       seconds = time.perf_counter() - start

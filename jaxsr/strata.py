@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxsr.data.nih import publisher
 from jaxsr.data.records import Row
 
 RESAMPLES, SEED = 2_000, 0
 FIGURES = ('psnr', 'ssim')
 BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 200))  # years, both ends in them
-NO_FINDING = 'No Finding'
 
 
 def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, Row]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, Row]) -> dict[
 def _strata(entry: Row) -> list[tuple[str, str]]:
   low, high = next((band for band in BANDS if entry.age <= band[1]), BANDS[-1])
   age = f'{low}-{high}' if high < BANDS[-1][1] else f'{low}+'
-  found = entry.findings.split('|') if entry.findings else [NO_FINDING]
+  found = entry.findings.split('|') if entry.findings else [publisher.NORMAL]
   single = [('all', 'all'), ('view', entry.view), ('sex', entry.sex), ('age', age)]
   return single + [('finding', finding) for finding in found]
 

@@ -74,24 +74,22 @@ class Download:
     assert self.from_dir is not None
     failed = {}
     for archive in report.progress(publisher.ARCHIVES, len(publisher.ARCHIVES), 'copy'):
-      source = self.from_dir / archive.name
       try:
-        if not source.is_file():
-          raise UserError(f'{source}: no such file; {publisher.by_hand(archive.name)}')
-        download.take(source, archive, self.output)
+        download.take(self.from_dir / archive.name, archive, self.output)
       except UserError as error:
         failed[archive.name] = str(error)
     return failed
 
   def _tables(self) -> None:
     """Take the tables from the folder or mirror; the publisher gives no lasting links to them."""
+    there = holdings.tables(self.from_dir) if self.from_dir else {}
     for name in publisher.TABLES:
       target, problem = self.output / name, 'is missing'
       if target.exists():
         continue
       try:
-        if self.from_dir and (here := holdings.tables(self.from_dir).get(name)):
-          download.take_table(here.read_bytes(), target)
+        if name in there:
+          download.take_table(there[name].read_bytes(), target)
         elif self.mirror:
           url = f'{self.mirror.rstrip("/")}/{name}'
           download.fetch_table(url, target, download.Patience())
@@ -160,11 +158,11 @@ class Prepare:
 
   def run(self) -> int:
     """Prepare and print; return the exit code."""
-    builder = _builder()
+    builder, units = _builder()
     found = holdings.find(self.data)
     make_folder(self.output)
     rule = splits.Rule(self.seed, self.validation, self.test)
-    plan = builder.make_plan(
+    plan = units.make_plan(
       found, self.output, rule=rule, labels=self.labels, form=self.form, scale=self.scale
     )
     if plan.lists is None:
@@ -189,16 +187,16 @@ class Prepare:
     return [*running, *own]
 
 
-def _builder() -> ModuleType:
+def _builder() -> tuple[ModuleType, ModuleType]:
   """Import what writes records; Beam's remarks about clouds are of no interest here."""
   logging.disable(logging.WARNING)
   try:
-    from jaxsr.data.nih import builder
+    from jaxsr.data.nih import builder, units
   except ImportError as error:
     raise UserError(f'{error.name} is missing: {records.EXTRA}') from error
   finally:
     logging.disable(logging.NOTSET)
-  return builder
+  return builder, units
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def _check_data(config: Config) -> None:
     if of_records(data[name]) and not data.records:
       raise UserError(
         f'config.data.{name}={data[name]} needs config.data.records, a folder that '
-        'jaxsr data prepare made'
+        'jaxsr data prepare made; a folder that is named so is ./nih'
       )
 
 

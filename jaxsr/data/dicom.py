@@ -12,6 +12,7 @@ tell whose film it is. Errors name the file and never an element's value.
 import hashlib
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ File = io.BufferedReader | io.BytesIO
 SUFFIXES = ('.dcm', '.dicom')
 _MAGIC_AT, _MAGIC = 128, b'DICM'
 _GRAY = ('MONOCHROME1', 'MONOCHROME2')
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def recognise(file: File) -> bool:
@@ -70,16 +72,20 @@ def patient(path: Path) -> str:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-  """Keep pydicom's warnings and log, which quote elements, from being shown."""
+  """Keep pydicom's warnings and log, which quote elements, from being shown.
+
+  Filters are the process's, so one thread at a time reads DICOM: another that is done would let
+  the first one speak.
+  """
   log = logging.getLogger('pydicom')
-  level = log.level
-  log.setLevel(logging.CRITICAL + 1)
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
+  with _ONE_AT_A_TIME, warnings.catch_warnings():
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter('ignore')
+    try:
       yield
-  finally:
-    log.setLevel(level)
+    finally:
+      log.setLevel(level)
 
 
 def _pydicom(path: Path) -> Any:

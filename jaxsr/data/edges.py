@@ -50,7 +50,7 @@ def _letters(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Cover, f
 
 
 def _distance(shape: tuple[int, ...], rng: np.random.Generator) -> Cover:
-  """Measure each pixel's distance, in pixels, from a line through the middle of the crop."""
+  """Measure each pixel's distance, in pixels, from a line through the inner part of the crop."""
   angle = rng.integers(4) * np.pi / 2 + rng.choice((0.0, 1.0)) * rng.normal(0.0, np.pi / 90)
   height, width = shape
   rows = np.arange(height)[:, None] + 0.5 - height * rng.uniform(0.2, 0.8)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import film, images
+from jaxsr.data import degradation, film, images
 from jaxsr.data.film import Film
 from jaxsr.errors import ImageError, UserError, flat, nearest
 from jaxsr.files import write_json, write_text
@@ -175,7 +175,8 @@ class Records:
       return film.make(self[index], scale)
     found = self._read(index)
     total = film.accumulate(found['error'])
-    return Film(self._repeat(found['hr']), self._repeat(found['lr']), total)
+    hr = degradation.cut(found['hr'], scale)
+    return Film(self._repeat(hr), self._repeat(found['lr']), total)
 
   def _repeat(self, image: UInt[np.ndarray, 'h w 1']) -> UInt[np.ndarray, 'h w c']:
     return np.repeat(image, self.channels, axis=2) if self.channels > 1 else image

@@ -1,6 +1,8 @@
 """DICOM files made here, of every kind of gray, and real ones, against plain NumPy."""
 
+import logging
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -231,6 +233,22 @@ def test_an_identifier_that_is_too_long_is_taken_in_silence(tmp_path):
   long = pydicom.DataElement('PatientID', 'LO', CANARY * 10, validation_mode=0)
   (ds := build(ramp())).add(long)
   assert sources.Folder(save(tmp_path / 'film.dcm', ds)).names == ['film.dcm']
+
+
+def test_threads_do_not_let_one_another_speak(tmp_path, recwarn, caplog):
+  """What silences pydicom belongs to the process, and each thread that is done takes it away."""
+  path = tmp_path / 'film.dcm'
+  spoil(path, 'word for frames')
+  level = logging.getLogger('pydicom').level
+
+  def refused(number):
+    with pytest.raises(ImageError):
+      images.check(path)
+
+  with ThreadPoolExecutor(8) as pool:
+    list(pool.map(refused, range(200)))
+  assert not recwarn.list and CANARY not in caplog.text
+  assert logging.getLogger('pydicom').level == level
 
 
 REAL = {  # height, width, bits

@@ -244,3 +244,6 @@ def test_the_command_fetches_from_a_mirror_and_copies_from_a_folder(
   assert (
     'images_006.tar.gz: has MD5' in captured.err and 'images_007.tar.gz: no such' in captured.err
   )
+  there = {path.name: path.stat().st_ino for path in copy.iterdir()}
+  assert run('download', 'nih', '--output', copy, '--from-dir', data) == 1
+  assert {path.name: path.stat().st_ino for path in copy.iterdir()} == there

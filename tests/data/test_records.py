@@ -152,6 +152,35 @@ def test_a_film_is_what_a_folder_gives(prepared, scale):
       np.testing.assert_array_equal(a, b)
 
 
+def test_a_scale_that_does_not_divide_the_film_cuts_it(copy, tmp_path):
+  assert prepare(copy, tmp_path, '--workers', 1, '--scale', 3) == 1
+  source = Records(tmp_path, 'train')
+  for a, b in zip(source.film(0, 3), film.make(source[0], 3), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+  'options, reason',
+  [
+    (('--scale', 5), '--scale 5: choose one of 2, 3, 4, 8'),
+    (('--test', 0.8), '--validation 0.3 and --test 0.8 must not be negative, and must be less'),
+    (('--labels', 'Gout'), "--labels 'Gout' is unknown"),
+  ],
+)
+def test_what_cannot_be_prepared_is_a_line(copy, tmp_path, capsys, options, reason):
+  assert prepare(copy, tmp_path, *options) == 2
+  assert reason in capsys.readouterr().err
+
+
+def test_file_systems_without_links_get_copies(copy, prepared, tmp_path, monkeypatch):
+  def refuses(*names):
+    raise OSError(95, 'Operation not supported')
+
+  monkeypatch.setattr(os, 'link', refuses)
+  assert prepare(copy, tmp_path, '--workers', 1) == 1
+  assert read_all(tmp_path) == read_all(prepared)
+
+
 @pytest.mark.parametrize('form', ['zstd', 'png'])
 def test_every_form_holds_the_same(copy, prepared, tmp_path, form):
   assert prepare(copy, tmp_path, '--workers', 1, '--form', form) == 1

@@ -2,5 +2,6 @@
 
 `publisher.py` is what the NIH Clinical Center says of it, `download.py` fetches the archives,
 `holdings.py` reads a copy on disk as it lies, `metadata.py` the tables beside the images,
-`splits.py` deals patients out, and `builder.py` writes records.
+`splits.py` deals patients out, `units.py` writes the records of a part of a copy, and `builder.py`
+makes the data set of all parts.
 """

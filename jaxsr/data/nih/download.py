@@ -273,10 +273,16 @@ def take_table(content: bytes, path: Path) -> None:
 
 
 def take(source: Path, archive: Archive, output: Path) -> None:
-  """Copy an archive that lies on disk; raises UserError where it is damaged."""
-  if md5(source) != archive.md5:
-    raise UserError(
-      f'{source}: has MD5 {md5(source)}, the publisher says {archive.md5}: fetch it again'
-    )
-  with atomic(output / archive.name) as temporary:
+  """Copy an archive that lies on disk, if it is not there; raises UserError where it is damaged."""
+  target = output / archive.name
+  if target.is_file() and md5(target) == archive.md5:
+    return
+  if not source.is_file():
+    raise UserError(f'{source}: no such file; {publisher.by_hand(archive.name)}')
+  found, size, free = md5(source), source.stat().st_size, shutil.disk_usage(output).free
+  if found != archive.md5:
+    raise UserError(f'{source}: has MD5 {found}, the publisher says {archive.md5}: fetch it again')
+  if size > free:
+    raise UserError(f'{output}: {source.name} has {size / 1e9:.1f} GB, {free / 1e9:.1f} are free')
+  with atomic(target) as temporary:
     shutil.copyfile(source, temporary)

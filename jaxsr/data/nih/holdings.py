@@ -52,6 +52,7 @@ def find(root: Path) -> Holdings:
   """Look through a folder; raises UserError where it holds no images."""
   if not root.is_dir():
     raise UserError(f'{root}: no such folder')
+  root = root.resolve()  # workers may stand elsewhere
   images: dict[str, str] = {}
   archives: list[Path] = []
   for folder, folders, files in os.walk(root, followlinks=True):

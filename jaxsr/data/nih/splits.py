@@ -39,6 +39,13 @@ class Rule(NamedTuple):
     )
 
 
+def check(rule: Rule) -> None:
+  """Raise UserError where shares are none, or leave nobody to train on."""
+  if rule.validation < 0 or rule.test < 0 or rule.validation + rule.test >= 1:
+    shares = f'--validation {rule.validation} and --test {rule.test}'
+    raise UserError(f'{shares} must not be negative, and must be less than 1 together')
+
+
 def patient(name: str) -> str:
   """Tell whose film an image is by its name."""
   return name[:8]

@@ -1,0 +1,225 @@
+"""The units of work that records are made in: what one is, and how it is written.
+
+Each unit of a copy (an archive, or some images of a folder) becomes one file of ArrayRecord for
+each split, and a small JSON that says what is in them. A unit is done when its JSON is there.
+Every image is decoded and checked once; one that is damaged is left out, and named.
+"""
+
+import functools
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from jaxsr import models
+from jaxsr.data import degradation, film, images, records
+from jaxsr.data.nih import holdings, metadata, publisher, splits
+from jaxsr.data.nih.holdings import Holdings, Part
+from jaxsr.data.nih.metadata import Entry
+from jaxsr.data.nih.splits import Rule
+from jaxsr.errors import ImageError, UserError
+from jaxsr.files import write_json
+
+MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # of a record; a PNG file has as many as `png`
+
+
+class Plan(NamedTuple):
+  """What is written from a copy: everything that a worker must know.
+
+  `labels` are findings, or `No Finding`; where there are any, other images are left out.
+  """
+
+  root: str
+  tables: tuple[tuple[str, str], ...]
+  folder: str  # where finished units are kept
+  rule: Rule
+  labels: tuple[str, ...]
+  form: str
+  scale: int
+
+  @property
+  def lists(self) -> dict[str, list[str]] | None:
+    """Read the publisher's lists of names; None where they are not all here."""
+    tables = dict(self.tables)
+    if not all(name in tables for name in publisher.LISTS.values()):
+      return None
+    return {kind: metadata.read_list(Path(tables[n])) for kind, n in publisher.LISTS.items()}
+
+
+def make_plan(
+  found: Holdings,
+  output: Path,
+  *,
+  rule: Rule,
+  labels: Sequence[str] = (),
+  form: str = 'raw',
+  scale: int = 4,
+) -> Plan:
+  """Lay out what is written; raises UserError where the table of findings is missing."""
+  splits.check(rule)
+  tables = tuple((name, str(path)) for name, path in sorted(found.tables.items()))
+  if not any(name in found.tables for name in publisher.ENTRIES):
+    raise UserError(f'{found.root}: {publisher.by_hand(publisher.ENTRIES[0])}')
+  known = (publisher.NORMAL, *publisher.FINDINGS)
+  for label in labels:
+    if label not in known:
+      raise UserError(f'--labels {label!r} is unknown: there are {", ".join(known)}')
+  if scale not in models.SCALES:
+    raise UserError(f'--scale {scale}: choose one of {", ".join(map(str, models.SCALES))}')
+  plan = Plan(str(found.root), tables, '', rule, tuple(labels), form, scale)
+  described = repr((plan, found.parts, [os.path.getsize(path) for _, path in tables]))
+  name = hashlib.sha256(described.encode()).hexdigest()[:12]
+  return plan._replace(folder=str(output.resolve() / f'.unfinished-{name}'))
+
+
+@functools.lru_cache(maxsize=1)
+def _tables(plan: Plan) -> tuple[dict[str, Entry], dict[str, str]]:
+  """Read what is known of the images, and deal them out; once in each process."""
+  tables = dict(plan.tables)
+  entries = metadata.read_entries(Path(next(tables[n] for n in publisher.ENTRIES if n in tables)))
+  return entries, splits.deal(entries, plan.lists, plan.rule)
+
+
+def write_part(part: Part, plan: Plan) -> None:
+  """Write a unit, if it is not there yet; what keeps it from that is written beside it."""
+  try:
+    if not done(plan, part).exists():
+      _write(part, plan)
+  except (UserError, OSError) as error:  # Beam would wrap it
+    trouble(plan, part).write_text(str(error), encoding='utf-8')
+
+
+def _write(part: Part, plan: Plan) -> None:
+  entries, dealt = _tables(plan)
+  rows, failed, strangers = [], [], []
+  serialize = features(plan.form).serialize_example
+  with _Shards(plan, part) as shards:
+    for name, content in holdings.read(part):
+      entry, split = entries.get(name), dealt.get(name)
+      if entry is None or split is None:
+        strangers.append(name)
+        continue
+      if plan.labels and not set(entry.findings or (publisher.NORMAL,)) & set(plan.labels):
+        continue
+      try:
+        example = make_example(entry, content, plan)
+      except ImageError as error:
+        failed.append(str(error))
+        continue
+      shards.write(split, serialize(example))
+      rows.append(metadata.row(entry, split))
+  write_json(done(plan, part), {'rows': rows, 'failed': failed, 'strangers': strangers})
+
+
+def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, Any]:
+  """Check an image and turn it into a record; raises ImageError where it is of no use."""
+  path = Path(entry.name)
+  if content is None:
+    raise ImageError(path, f'is larger than {holdings.MAX_IMAGE >> 20} MiB')
+  hr = images.decode(io.BytesIO(content), path)
+  if hr.shape != (publisher.SIDE, publisher.SIDE, 1) or hr.dtype != np.uint8:
+    height, width, _ = hr.shape
+    raise ImageError(
+      path, f'is {width}x{height} {hr.dtype}, not {publisher.SIDE}x{publisher.SIDE} uint8'
+    )
+  if plan.form == 'png':
+    image: dict[str, Any] = {'png': content}
+  else:
+    cut = degradation.cut(hr, plan.scale)
+    lr = degradation.downscale(cut, plan.scale)
+    image = {'hr': hr, 'lr': lr, 'error': film.map_error(cut, lr)}
+  return image | {
+    'name': entry.name,
+    'patient': entry.patient,
+    'findings': entry.findings,
+    'age': entry.age,
+    'sex': entry.sex,
+    'view': entry.view,
+    'original_size': np.array((entry.width, entry.height), np.int32),
+    'original_spacing': np.array(entry.spacing, np.float32),
+  }
+
+
+class _Shards:
+  """Writes a unit's records by split; the files have their names only if all went well."""
+
+  def __init__(self, plan: Plan, part: Part):
+    self._plan, self._part = plan, part
+    self._writers: dict[str, ArrayRecordWriter] = {}
+
+  def __enter__(self) -> '_Shards':
+    return self
+
+  def write(self, split: str, record: bytes) -> None:
+    """Append a record to its split's file."""
+    if split not in self._writers:
+      path = f'{shard(self._plan, self._part, split)}.part'
+      self._writers[split] = ArrayRecordWriter(path, records.FORMS[self._plan.form])
+    self._writers[split].write(record)
+
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    for split, writer in self._writers.items():
+      writer.close()
+      path = shard(self._plan, self._part, split)
+      part = Path(f'{path}.part')
+      part.replace(path) if kind is None else part.unlink()
+
+
+def shard(plan: Plan, part: Part, split: str) -> Path:
+  """Name a unit's file of records of a split."""
+  return Path(plan.folder, f'{part.number:05d}-{split}.array_record')
+
+
+def digest(plan: Plan) -> str:
+  """Give what tells a plan and its copy from others."""
+  return plan.folder.rpartition('-')[2]
+
+
+def done(plan: Plan, part: Part) -> Path:
+  """Name the JSON of a unit, which is there when it is done."""
+  return Path(plan.folder, f'{part.number:05d}.json')
+
+
+def trouble(plan: Plan, part: Part) -> Path:
+  """Name the file that says why a unit could not be written."""
+  return Path(plan.folder, f'{part.number:05d}.error')
+
+
+def features(form: str) -> tfds.features.FeaturesDict:
+  """Describe a record."""
+  tensor = functools.partial(tfds.features.Tensor, encoding='bytes')
+  plane = tensor(shape=(None, None, 1), dtype=np.uint8)
+  raw = {'hr': plane, 'lr': plane, 'error': tensor(shape=(None,), dtype=np.float32)}
+  return tfds.features.FeaturesDict(
+    ({'png': tfds.features.Text()} if form == 'png' else raw)
+    | {
+      'name': tfds.features.Text(),
+      'patient': tfds.features.Text(),
+      'findings': tfds.features.Sequence(tfds.features.ClassLabel(names=publisher.FINDINGS)),
+      'age': np.int32,
+      'sex': tfds.features.ClassLabel(names=['F', 'M']),
+      'view': tfds.features.ClassLabel(names=['AP', 'PA']),
+      'original_size': tfds.features.Tensor(shape=(2,), dtype=np.int32),
+      'original_spacing': tfds.features.Tensor(shape=(2,), dtype=np.float32),
+    }
+  )
+
+
+def check_room(plan: Plan, parts: Sequence[Part], output: Path) -> None:
+  """Raise UserError where the disk has no room for the units that are missing."""
+  missing = [part for part in parts if not done(plan, part).exists()]
+  packed = [Path(part.path).stat().st_size / 1e6 for part in missing if not part.files]
+  images = sum(len(part.files) for part in missing) + sum(packed) / MEGABYTES['png']
+  needed, free = images * MEGABYTES[plan.form] / 1e3, shutil.disk_usage(output).free / 1e9
+  if needed > free:
+    raise UserError(
+      f'{output}: the records take about {needed:.1f} GB, and {free:.1f} are free; make room, '
+      'choose another --output, or --form png'
+    )
