@@ -16,11 +16,11 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
-from runs import four_steps
 
 from jaxsr import config as configs
 from jaxsr.data import images
 from jaxsr.data.phantom import phantom
+from runs import four_steps
 
 flags.FLAGS.mark_as_parsed()
 ROOT = Path(__file__).resolve().parents[1]

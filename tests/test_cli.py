@@ -4,12 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
-from runs import four_steps
 
 from jaxsr import __version__, cli, config, predictor
 from jaxsr.data import degradation, images
 from jaxsr.data.phantom import phantom
 from jaxsr.train import train
+from runs import four_steps
 
 PER_IMAGE = (
   'file psnr ssim bicubic_psnr bicubic_ssim psnr_centre ssim_centre bicubic_psnr_centre '

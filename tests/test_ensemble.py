@@ -3,11 +3,11 @@ import json
 import jax
 import numpy as np
 import pytest
-from runs import variables_of
 
 from jaxsr import cli, models
 from jaxsr.data import images
 from jaxsr.step import make_predict
+from runs import variables_of
 
 
 @pytest.fixture(scope='module')

@@ -4,9 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import final, rows, run, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_train import stop_at
 
 from jaxsr import adversary, preemption, sharding, workdir
 from jaxsr import config as configs
@@ -16,6 +14,8 @@ from jaxsr.experiment import assemble
 from jaxsr.features import weights
 from jaxsr.losses import adversarial
 from jaxsr.train import Collapsed, train
+from runs import final, rows, run, same
+from test_train import stop_at
 
 
 @pytest.fixture

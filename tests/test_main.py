@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import rows
 
 from jaxsr.data import images
+from runs import rows
 
 ROOT = Path(__file__).resolve().parents[1]
 GANS = ['srgan', 'swift_srgan']

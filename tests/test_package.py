@@ -6,12 +6,12 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import pack
 from safetensors import safe_open
 
 from jaxsr import cli, package, predictor
 from jaxsr.errors import UserError
 from jaxsr.train import train
+from runs import pack
 
 MODEL = {'name': 'edsr', 'features': 8, 'blocks': 2, 'upsampler': 'direct'}
 
@@ -25,9 +25,8 @@ def command(*arguments):
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   """Train a network with BatchNorm for four steps."""
-  from runs import four_steps
-
   from jaxsr import config as configs
+  from runs import four_steps
 
   config = four_steps(configs.base())
   config.model = configs.network('srresnet', features=8, blocks=1, bicubic_skip=True)

@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import run
 
 from jaxsr import ops, sharding
 from jaxsr.data import pipeline
@@ -12,6 +11,7 @@ from jaxsr.losses import TERMS
 from jaxsr.objective import make_plan
 from jaxsr.optimizer import make_optimizer
 from jaxsr.step import average
+from runs import run
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from runs import final, four_steps, rows, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
@@ -19,6 +18,7 @@ from jaxsr import train as train_module
 from jaxsr.config import changes
 from jaxsr.errors import UserError
 from jaxsr.train import Diverged, train
+from runs import final, four_steps, rows, same
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = (

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import variables_of
 
 from jaxsr import models
+from runs import variables_of
 
 FOLDED = {
   'span': {'features': 12, 'blocks': 2},

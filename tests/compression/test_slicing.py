@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from runs import variables_of
 
 from jaxsr import models
 from jaxsr.compression import slicing
 from jaxsr.errors import UserError
+from runs import variables_of
 
 LARGE = {
   'edsr': {'features': 16, 'blocks': 4},

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import pack, run, variables_of
 
 from jaxsr import config as configs
 from jaxsr import models, predictor, sharding
 from jaxsr.compression import slimmable
 from jaxsr.errors import UserError
 from jaxsr.experiment import assemble
+from runs import pack, run, variables_of
 
 MODEL = {'name': 'edsr', 'features': 32, 'blocks': 4, 'upsampler': 'direct'}
 SIZES = {'widths': [0.25, 0.5, 1.0], 'depths': [0.5, 1.0]}

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 import pytest
-from models.small import FREE, KEY, TRAINABLE, build, quick, shapes
 
 from jaxsr import costs, models, ops
 from jaxsr.models.layers import Deconvolution
 from jaxsr.models.swift_srgan import SeparableConv
+from models.small import FREE, KEY, TRAINABLE, build, quick, shapes
 
 SMALL_RDN = {'blocks': 5, 'layers': 3, 'features': 32, 'growth': 32}
 PIXELS = costs.SIDE**2

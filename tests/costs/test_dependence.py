@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from models.small import FREE, TRAINABLE, build, draw, quick
 
 from jaxsr import costs, models, ops
 from jaxsr.costs import dependence
 from jaxsr.costs.program import trace
+from models.small import FREE, TRAINABLE, build, draw, quick
 
 NHWC = ('NHWC', 'HWIO', 'NHWC')
 SHAPE = (1, 6, 7, 2)

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from models.small import build, shapes
 
 from jaxsr.costs import memory
 from jaxsr.costs.program import trace
+from models.small import build, shapes
 
 SIDE = 16
 NHWC = ('NHWC', 'HWIO', 'NHWC')

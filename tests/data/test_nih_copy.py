@@ -7,13 +7,13 @@ import zipfile
 from collections import Counter
 
 import pytest
-from nih_files import ENTRY as GOOD
-from nih_files import table, tar
 
 from jaxsr import cli
 from jaxsr.data.nih import holdings, metadata, publisher, splits
 from jaxsr.data.nih.splits import Rule
 from jaxsr.errors import UserError
+from nih_files import ENTRY as GOOD
+from nih_files import table, tar
 
 NAMES = [f'{patient:08d}_{i:03d}.png' for patient in (1, 2, 3) for i in (0, 1)]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nih_files import ENTRY, table, tar
 from PIL import Image
+
+from nih_files import ENTRY, table, tar
 
 pytest.importorskip('apache_beam', reason="records need pip install 'jaxsr[nih]'")
 pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jaxsr[nih]'")

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from runs import final, four_steps, rows
 
 from jaxsr import config as configs
 from jaxsr import sharding
@@ -16,6 +15,7 @@ from jaxsr.data.films import Films
 from jaxsr.data.windows import Windows
 from jaxsr.errors import UserError
 from jaxsr.train import train
+from runs import final, four_steps, rows
 
 WINDOWS = Windows(seed=3, patch=8, margin=3, by_error=0.5)
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from runs import pack
 
 from jaxsr import experiment, metrics, sharding, step
 from jaxsr.data import pipeline
 from jaxsr.features import weights
 from jaxsr.losses import ADVERSARIAL, TERMS
 from jaxsr.losses.adversarial import FORMS
+from runs import pack
 
 CASES = [(name, {}) for name in TERMS if name != ADVERSARIAL]
 CASES += [(ADVERSARIAL, {'adversarial.form': form}) for form in FORMS]

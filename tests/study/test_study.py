@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import pack
 
 from jaxsr import config as configs
 from jaxsr import study
 from jaxsr.errors import UserError
 from jaxsr.study import page, table
+from runs import pack
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
