@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jaxsr.compression.slimmable import Size
 from jaxsr.learner import Learner
 from jaxsr.losses import DISTILL, SLIMMABLE, Batch, Pair
+from jaxsr.models.layers import Conv
 
 Low = Float[Array, 'b h w c']
 High = Float[Array, 'b sh sw c']
@@ -49,7 +50,7 @@ class Adapters(nn.Module):
   @nn.compact
   def __call__(self, trunk: Trunk, *, train: bool) -> tuple[jax.Array, ...]:
     return tuple(
-      nn.Conv(width, (1, 1), name=f'teacher_{t}_point_{p}')(x)
+      Conv(width, (1, 1), name=f'teacher_{t}_point_{p}')(x)
       for t, widths in enumerate(self.widths)
       for p, (x, width) in enumerate(zip(trunk, widths, strict=True))
     )

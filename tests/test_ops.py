@@ -6,6 +6,7 @@ from PIL import Image
 
 from jaxsr import ops
 from jaxsr.data import degradation
+from jaxsr.ops import convolution, winograd
 
 
 def test_pixel_shuffle_has_tensorflow_order(rng):
@@ -48,25 +49,91 @@ def test_deconvolution_has_the_same_gradient_by_either_way(rng, size, factor, pa
   x = jnp.asarray(rng.normal(size=(2, 5, 4, 3)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(size, size, 2, 3)), jnp.float32)
   y, pull = jax.vjp(lambda x, k: ops.deconvolve(x, k, factor, padding), x, kernel)
-  same, expected = jax.vjp(lambda x, k: ops._by_dilation(x, k, factor, padding), x, kernel)
+  same, expected = jax.vjp(lambda x, k: convolution._by_dilation(x, k, factor, padding), x, kernel)
   np.testing.assert_array_equal(y, same)
   g = jnp.asarray(rng.normal(size=y.shape), jnp.float32)
   close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4)
   jax.tree.map(close, pull(g), expected(g))
 
 
+def pulled(function, x, kernel, strides, padding, **options):
+  """Give what a convolution makes, and its gradients."""
+  options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC')} | options
+  y, pull = jax.vjp(lambda x, k: function(x, k, strides, padding, **options), x, kernel)
+  return y, pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+
+def agrees(x, kernel, strides, padding, tolerance=1e-5, **options):
+  """Compare a convolution with XLA's own."""
+  found = pulled(ops.convolve, x, kernel, strides, padding, **options)
+  expected = pulled(jax.lax.conv_general_dilated, x, kernel, strides, padding, **options)
+  close = lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
+  jax.tree.map(close, found, expected)
+
+
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('size', [1, 3, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('image', [(2, 9, 12, 3), (1, 10, 9, 2)])
-def test_depthwise_is_a_convolution_with_a_group_for_each_channel(rng, stride, size, image):
+def test_a_group_for_each_channel(rng, stride, size, image):
   x = jnp.asarray(rng.normal(size=image), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(size, size, 1, image[-1])), jnp.float32)
-  strides, padding = (stride, stride), [(size // 2, size // 2)] * 2
-  options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC'), 'feature_group_count': image[-1]}
+  padding = [(size // 2, size // 2)] * 2
+  agrees(x, kernel, (stride, stride), padding, feature_group_count=image[-1])
 
-  def pulled(function):
-    y, pull = jax.vjp(lambda x, k: function(x, k, strides, padding, **options), x, kernel)
-    return y, pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
-  close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4)
-  jax.tree.map(close, pulled(ops.depthwise), pulled(jax.lax.conv_general_dilated))
+@pytest.mark.parametrize(
+  ('size', 'inputs', 'outputs', 'way'),
+  [
+    (1, 5, 7, '_mix'),
+    (3, 32, 40, 'convolve'),
+    (3, 40, 32, 'convolve'),
+    (3, 27, 3, '_project'),
+    (5, 25, 1, '_project'),
+    (3, 8, 3, None),
+    (3, 5, 32, None),
+    (5, 32, 32, None),
+  ],
+)
+@pytest.mark.parametrize('padding', ['SAME', 'VALID', ((2, 1), (0, 2))])
+@pytest.mark.parametrize('image', [(2, 16, 13), (1, 9, 23)])
+def test_each_way_to_convolve_is_a_convolution(rng, size, inputs, outputs, way, padding, image):
+  with jax.enable_x64(True):
+    x = jnp.asarray(rng.normal(size=(*image, inputs)))
+    kernel = jnp.asarray(rng.normal(size=(size, size, inputs, outputs)))
+    chosen = convolution._way(x, kernel, (1, 1), 1)
+    assert (chosen and chosen.__name__) == way
+    agrees(x, kernel, (1, 1), padding, tolerance=1e-12)
+
+
+def test_tiles_computed_in_chunks_are_the_same(rng, monkeypatch):
+  x = jnp.asarray(rng.normal(size=(2, 30, 17, 32)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)
+  whole = pulled(ops.convolve, x, kernel, (1, 1), 'SAME')
+  monkeypatch.setattr(winograd, '_CHUNK', 2 * 5 * 36 * 64 * 3)  # three rows of tiles; there are 8
+  assert winograd._chunked(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 32)[2] == 3
+  chunked = pulled(ops.convolve, x, kernel, (1, 1), 'SAME')
+  close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+  jax.tree.map(close, chunked, whole)
+
+
+def test_tiles_in_float32_lose_little(rng):
+  x = jnp.asarray(rng.random((1, 48, 48, 64)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, 64, 64)), jnp.float32)
+  agrees(x, kernel, (1, 1), 'SAME', tolerance=2e-5)
+
+
+@pytest.mark.parametrize(
+  'options', [{'rhs_dilation': (2, 2)}, {'lhs_dilation': (2, 2)}, {'feature_group_count': 2}]
+)
+def test_what_has_no_way_of_its_own_is_left_to_xla(rng, options):
+  groups = options.get('feature_group_count', 1)
+  x = jnp.asarray(rng.normal(size=(1, 12, 12, 32 * groups)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)
+  agrees(x, kernel, (1, 1), [(2, 2), (2, 2)], tolerance=1e-6, **options)
+
+
+def test_strides_and_bfloat16_are_left_to_xla(rng):
+  x = jnp.asarray(rng.normal(size=(1, 16, 16, 32)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)
+  agrees(x, kernel, (2, 2), 'SAME', tolerance=1e-6)
+  assert convolution._way(x.astype(jnp.bfloat16), kernel, (1, 1), 1) is None

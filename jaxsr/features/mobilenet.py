@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr import ops
+from jaxsr.models.layers import Conv
 
 STEM, HEAD = 32, 1280
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
@@ -85,8 +85,7 @@ class Unit(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b y x f']:
-    own = {'feature_group_count': x.shape[-1], 'conv_general_dilated': ops.depthwise}
-    x = nn.Conv(
+    x = Conv(
       self.features,
       (self.kernel, self.kernel),
       strides=self.stride,
@@ -94,7 +93,7 @@ class Unit(nn.Module):
       use_bias=False,
       dtype=self.dtype,
       name='conv',
-      **(own if self.depthwise else {}),
+      feature_group_count=x.shape[-1] if self.depthwise else 1,
     )(x)
     norm = nn.BatchNorm(
       use_running_average=True, epsilon=self.epsilon, dtype=self.dtype, name='norm'

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxsr.models.layers import Conv
+
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = {'vgg16': (2, 2, 3, 3, 3), 'vgg19': (2, 2, 4, 4, 4)}
 
@@ -29,7 +31,7 @@ class VGG(nn.Module):
     for block, depth in enumerate(self.depths, 1):
       for i in range(1, depth + 1):
         name = f'conv{block}_{i}'
-        x = nn.Conv(WIDTHS[block - 1], (3, 3), padding=1, dtype=self.dtype, name=name)(x)
+        x = Conv(WIDTHS[block - 1], (3, 3), padding=1, dtype=self.dtype, name=name)(x)
         if name == self.layer:
           return nn.relu(x) if self.activated else x
         x = nn.relu(x)

@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr.models.layers import batch_norm
+from jaxsr.models.layers import Conv, batch_norm
 from jaxsr.models.swift_srgan import SeparableConv
 
 CELLS = 6
@@ -76,7 +76,7 @@ class Discriminator(nn.Module):
     biased = i == 0 or self.norm != 'batch'
     if self.separable:
       return SeparableConv(width, 3, stride, use_bias=biased, dtype=self.dtype, name=name)
-    return nn.Conv(width, (3, 3), strides=stride, padding=1, dtype=self.dtype, name=name)
+    return Conv(width, (3, 3), strides=stride, padding=1, dtype=self.dtype, name=name)
 
   def _apply(self, layer: nn.Module, x: Array, train: bool) -> Array:
     if self.norm == 'spectral':

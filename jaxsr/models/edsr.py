@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Upsampler, he_normal
+from jaxsr.models.layers import Conv, Upsampler, he_normal
 
 
 class ResidualBlock(nn.Module):
@@ -21,8 +21,8 @@ class ResidualBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    y = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='conv_0')(x)
-    y = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='conv_1')(nn.relu(y))
+    y = Conv(self.features, (3, 3), dtype=self.dtype, name='conv_0')(x)
+    y = Conv(self.features, (3, 3), dtype=self.dtype, name='conv_1')(nn.relu(y))
     return x + self.residual_scaling * y
 
 
@@ -55,21 +55,21 @@ class EDSR(nn.Module):
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     mean = jnp.asarray(self.mean if self.channels == 3 else 0.0)
     x = (lr - mean) * self.image_range
-    shallow = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='head')(x)
+    shallow = Conv(self.features, (3, 3), dtype=self.dtype, name='head')(x)
     x = shallow
     for i in range(self.blocks):
       x = ResidualBlock(self.features, self.residual_scaling, self.dtype, name=f'block_{i}')(x)
       self.sow('features', 'trunk', x)
-    x = shallow + nn.Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
+    x = shallow + Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
     image = self._image(x) / self.image_range
     return image + (ops.upsample(lr, self.scale) if self.bicubic_skip else mean)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
     if self.upsampler == 'direct':
-      x = nn.Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
+      x = Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
       return ops.pixel_shuffle(x, self.scale)
     if self.upsampler != 'shuffle':
       raise ValueError(f"upsampler {self.upsampler!r} is not one of 'shuffle', 'direct'")
     x = Upsampler(self.scale, self.features, self.dtype, name='upsampler')(x)
-    return nn.Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)
+    return Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)

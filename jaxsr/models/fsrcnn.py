@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Deconvolution, PReLU, he_normal
+from jaxsr.models.layers import Conv, Deconvolution, PReLU, he_normal
 
 
 class FSRCNN(nn.Module):
@@ -44,7 +44,7 @@ class FSRCNN(nn.Module):
     return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
 
   def _conv(self, x: Float[Array, 'b h w c'], features: int, size: int, name: str) -> Array:
-    x = nn.Conv(features, (size, size), dtype=self.dtype, kernel_init=he_normal, name=name)(x)
+    x = Conv(features, (size, size), dtype=self.dtype, kernel_init=he_normal, name=name)(x)
     return PReLU(name=f'{name}_slope')(x)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:

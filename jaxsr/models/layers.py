@@ -16,6 +16,8 @@ torch_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')  # for ReLU (He et al., 2015)
 
 
+Conv = partial(nn.Conv, conv_general_dilated=ops.convolve)
+
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB; what networks for natural images subtract
 
 # PyTorch's constants (its momentum of 0.1 is 0.9 here). In training its running variance takes up
@@ -52,7 +54,7 @@ class Upsampler(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b sh sw c']:
     for i, factor in enumerate(shuffle_stages(self.scale)):
-      x = nn.Conv(self.features * factor**2, (3, 3), dtype=self.dtype, name=f'conv_{i}')(x)
+      x = Conv(self.features * factor**2, (3, 3), dtype=self.dtype, name=f'conv_{i}')(x)
       x = ops.pixel_shuffle(x, factor)
     return x
 

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import DIV2K_MEAN, Upsampler, he_normal, torch_uniform
+from jaxsr.models.layers import DIV2K_MEAN, Conv, Upsampler, he_normal, torch_uniform
 
 
 class ChannelAttention(nn.Module):
@@ -24,10 +24,8 @@ class ChannelAttention(nn.Module):
     features = x.shape[-1]
     reduced = max(1, features // self.reduction)
     y = jnp.mean(x, axis=(1, 2), keepdims=True)
-    y = nn.Conv(reduced, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='down')(y)
-    y = nn.Conv(features, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='up')(
-      nn.relu(y)
-    )
+    y = Conv(reduced, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='down')(y)
+    y = Conv(features, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='up')(nn.relu(y))
     return x * nn.sigmoid(y)
 
 
@@ -41,7 +39,7 @@ class RCAB(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
+    conv = partial(Conv, dtype=self.dtype, kernel_init=torch_uniform)
     y = conv(self.features, (3, 3), name='conv_0')(x)
     y = conv(self.features, (3, 3), name='conv_1')(nn.relu(y))
     if self.attention:
@@ -65,7 +63,7 @@ class ResidualGroup(nn.Module):
     y = x
     for i in range(self.blocks):
       y = block(self.features, self.reduction, self.attention, self.dtype, name=f'block_{i}')(y)
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
+    conv = partial(Conv, dtype=self.dtype, kernel_init=torch_uniform)
     return x + conv(self.features, (3, 3), name='conv')(y)
 
 
@@ -100,7 +98,7 @@ class RCAN(nn.Module):
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     mean = jnp.asarray(self.mean if self.channels == 3 else 0.0)
     x = (lr - mean) * self.image_range
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
+    conv = partial(Conv, dtype=self.dtype, kernel_init=torch_uniform)
     shallow = conv(self.features, (3, 3), name='head')(x)
     x = shallow
     for i in range(self.groups):
@@ -109,7 +107,7 @@ class RCAN(nn.Module):
     x = shallow + conv(self.features, (3, 3), name='body')(x)
     x = Upsampler(self.scale, self.features, self.dtype, name='upsampler')(x)
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
-    image = nn.Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x) / self.image_range
+    image = Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x) / self.image_range
     return image + (ops.upsample(lr, self.scale) if self.bicubic_skip else mean)
 
   def _group(self, i: int) -> ResidualGroup:

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Upsampler, he_normal, torch_uniform
+from jaxsr.models.layers import Conv, Upsampler, he_normal, torch_uniform
 
 
 class ResidualDenseBlock(nn.Module):
@@ -23,11 +23,11 @@ class ResidualDenseBlock(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
     seen = x
     for i in range(self.layers):
-      y = nn.Conv(
-        self.growth, (3, 3), dtype=self.dtype, kernel_init=torch_uniform, name=f'conv_{i}'
-      )(seen)
+      y = Conv(self.growth, (3, 3), dtype=self.dtype, kernel_init=torch_uniform, name=f'conv_{i}')(
+        seen
+      )
       seen = jnp.concatenate([seen, nn.relu(y)], axis=-1)
-    return x + nn.Conv(
+    return x + Conv(
       self.features, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='fusion'
     )(seen)
 
@@ -57,12 +57,12 @@ class RDN(nn.Module):
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
-    shallow = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='head_0')(lr)
-    x = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='head_1')(shallow)
+    shallow = Conv(self.features, (3, 3), dtype=self.dtype, name='head_0')(lr)
+    x = Conv(self.features, (3, 3), dtype=self.dtype, name='head_1')(shallow)
     x = shallow + self._fuse(self._blocks(x))
     x = Upsampler(self.scale, self.features, self.dtype, name='upsampler')(x)
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
-    image = nn.Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)
+    image = Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)
     return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
 
   def _blocks(self, x: Float[Array, 'b h w f']) -> list[Float[Array, 'b h w f']]:
@@ -76,5 +76,5 @@ class RDN(nn.Module):
 
   def _fuse(self, outputs: list[Float[Array, 'b h w f']]) -> Float[Array, 'b h w f']:
     x = jnp.concatenate(outputs, axis=-1)
-    x = nn.Conv(self.features, (1, 1), dtype=self.dtype, name='fusion_0')(x)
-    return nn.Conv(self.features, (3, 3), dtype=self.dtype, name='fusion_1')(x)
+    x = Conv(self.features, (1, 1), dtype=self.dtype, name='fusion_0')(x)
+    return Conv(self.features, (3, 3), dtype=self.dtype, name='fusion_1')(x)

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import he_normal, torch_uniform
+from jaxsr.models.layers import Conv, he_normal, torch_uniform
 
 
 class ESA(nn.Module):
@@ -24,7 +24,7 @@ class ESA(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
+    conv = partial(Conv, dtype=self.dtype, kernel_init=torch_uniform)
     near = conv(self.attention, (1, 1), name='down')(x)
     border = [(0, max(0, 3 - n)) for n in near.shape[1:3]]  # a kernel's worth of pixels, at least
     far = conv(self.attention, (3, 3), 2, padding=border, name='stride')(near)
@@ -46,7 +46,7 @@ class RLFB(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
+    conv = partial(Conv, dtype=self.dtype, kernel_init=torch_uniform)
     y = x
     for i, width in enumerate((self.middle, self.middle, self.features)):
       y = nn.leaky_relu(conv(width, (3, 3), name=f'conv_{i}')(y), 0.05)
@@ -80,7 +80,7 @@ class RLFN(nn.Module):
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     fields = (self.features, self.middle or self.features, self.attention, self.dtype)
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=torch_uniform)
+    conv = partial(Conv, dtype=self.dtype, kernel_init=torch_uniform)
     shallow = conv(self.features, (3, 3), name='head')(lr * self.image_range)
     x = shallow
     for i in range(self.blocks):
@@ -92,5 +92,5 @@ class RLFN(nn.Module):
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
-    x = nn.Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
+    x = Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
     return ops.pixel_shuffle(x, self.scale)

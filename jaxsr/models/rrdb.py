@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import he_normal, shuffle_stages
+from jaxsr.models.layers import Conv, he_normal, shuffle_stages
 
 _small = nn.initializers.variance_scaling(0.02, 'fan_in', 'normal')  # a tenth of He's, as authors
 
@@ -28,7 +28,7 @@ class DenseBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_small)
+    conv = partial(Conv, dtype=self.dtype, kernel_init=_small)
     seen = [x]
     for i in range(4):
       y = conv(self.growth, (3, 3), name=f'conv_{i}')(jnp.concatenate(seen, -1))
@@ -82,20 +82,20 @@ class RRDBNet(nn.Module):
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     block = nn.remat(RRDB) if self.remat else RRDB
     fields = (self.features, self.growth, self.residual_scaling, self.dtype)
-    shallow = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='head')(lr)
+    shallow = Conv(self.features, (3, 3), dtype=self.dtype, name='head')(lr)
     x = shallow
     for i in range(self.blocks):
       x = block(*fields, name=f'block_{i}')(x)
       self.sow('features', 'trunk', x)
-    x = shallow + nn.Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
+    x = shallow + Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
     image = self._image(x)
     return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
-    conv = partial(nn.Conv, dtype=self.dtype, kernel_init=he_normal)
+    conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal)
     for i, factor in enumerate(shuffle_stages(self.scale)):
       x = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
       x = _leaky(conv(self.features, (3, 3), name=f'up_{i}')(x))
     x = _leaky(conv(self.features, (3, 3), name='detail')(x))
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
-    return nn.Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)
+    return Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import DIV2K_MEAN, he_normal, torch_uniform
+from jaxsr.models.layers import DIV2K_MEAN, Conv, he_normal, torch_uniform
 
 
 class Conv3XC(nn.Module):
@@ -25,7 +25,7 @@ class Conv3XC(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w d']:
-    conv = partial(nn.Conv, padding='VALID', dtype=self.dtype, kernel_init=torch_uniform)
+    conv = partial(Conv, padding='VALID', dtype=self.dtype, kernel_init=torch_uniform)
     y = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     y = conv(2 * x.shape[-1], (1, 1), name='expand')(y)
     y = conv(2 * self.features, (3, 3), name='conv')(y)
@@ -53,7 +53,7 @@ def _fold_one(params: Mapping[str, Any]) -> dict[str, Array]:
 
 def _conv(features: int, folded: bool, dtype: DTypeLike, name: str) -> nn.Module:
   if folded:
-    return nn.Conv(features, (3, 3), dtype=dtype, kernel_init=torch_uniform, name=name)
+    return Conv(features, (3, 3), dtype=dtype, kernel_init=torch_uniform, name=name)
   return Conv3XC(features, dtype, name=name)
 
 
@@ -114,7 +114,7 @@ class SPAN(nn.Module):
       self.sow('features', 'trunk', x)
     x = _conv(self.features, self.folded, self.dtype, 'body')(x)
     x = jnp.concatenate([shallow, x, first, inner], axis=-1)
-    x = nn.Conv(self.features, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='join')(x)
+    x = Conv(self.features, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='join')(x)
     image = self._image(x)
     if self.bicubic_skip:
       return ops.upsample(lr, self.scale) + image / self.image_range
@@ -122,5 +122,5 @@ class SPAN(nn.Module):
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
-    x = nn.Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
+    x = Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
     return ops.pixel_shuffle(x, self.scale)

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
+from jaxsr.models.layers import Conv
 
 _PADDINGS = {'replicate': 'edge', 'zeros': 'constant'}
 
@@ -44,7 +45,7 @@ class SRCNN(nn.Module):
       border = kernel // 2
       around = ((0, 0), (border, border), (border, border), (0, 0))
       x = jnp.pad(x, around, mode=_PADDINGS[self.padding])
-      x = nn.Conv(
+      x = Conv(
         width,
         (kernel, kernel),
         padding='VALID',

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Deconvolution, he_normal, shuffle_stages
+from jaxsr.models.layers import Conv, Deconvolution, he_normal, shuffle_stages
 
 VARIANTS = ('all', 'prelu', 'dense')
 
@@ -36,9 +36,7 @@ class DenseBlock(nn.Module):
     act = activation(self.variant, 'prelu')
     found, joined, seen = [], x, x
     for i in range(self.layers):
-      y = nn.Conv(self.growth, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}')(
-        seen
-      )
+      y = Conv(self.growth, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}')(seen)
       found.append(act(y))
       # Activated once more where joined, as by the authors of 'prelu': for a ReLU, nothing.
       joined = act(jnp.concatenate(found, axis=-1)) if i else found[0]
@@ -75,7 +73,7 @@ class SRDenseNet(nn.Module):
     if self.variant not in VARIANTS:
       raise ValueError(f'variant {self.variant!r} is not one of {", ".join(map(repr, VARIANTS))}')
     width = self.growth * self.layers
-    x = nn.Conv(width, (3, 3), dtype=self.dtype, kernel_init=he_normal, name='head')(lr)
+    x = Conv(width, (3, 3), dtype=self.dtype, kernel_init=he_normal, name='head')(lr)
     x = activation(self.variant, 'prelu')(x)
     for i in range(self.blocks):
       x = DenseBlock(self.growth, self.layers, self.variant, self.dtype, name=f'block_{i}')(x)
@@ -85,7 +83,7 @@ class SRDenseNet(nn.Module):
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     bias = self.variant != 'prelu'
-    squeeze = nn.Conv(
+    squeeze = Conv(
       self.bottleneck,
       (1, 1),
       use_bias=bias,
@@ -101,4 +99,4 @@ class SRDenseNet(nn.Module):
       )(x)
       x = activation(self.variant, f'prelu_{i}')(x)
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
-    return nn.Conv(self.channels, (3, 3), use_bias=bias, kernel_init=init, name='tail')(x)
+    return Conv(self.channels, (3, 3), use_bias=bias, kernel_init=init, name='tail')(x)

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import batch_norm, fold_norm, he_normal, shuffle_stages
+from jaxsr.models.layers import Conv, batch_norm, fold_norm, he_normal, shuffle_stages
 
 prelu = partial(nn.PReLU, negative_slope_init=0.25)
 
@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b h w c']:
-    conv = partial(nn.Conv, self.features, (3, 3), dtype=self.dtype)
+    conv = partial(Conv, self.features, (3, 3), dtype=self.dtype)
     norm = partial(_norm, folded=self.folded, train=train, dtype=self.dtype)
     y = norm(name='norm_0')(conv(name='conv_0')(x))
     y = prelu(name='prelu')(y)
@@ -79,22 +79,22 @@ class SRResNet(nn.Module):
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     x = (lr - jnp.asarray(self.mean)) / jnp.asarray(self.deviation) if self.channels == 3 else lr
-    x = nn.Conv(self.features, (9, 9), dtype=self.dtype, name='head')(x)
+    x = Conv(self.features, (9, 9), dtype=self.dtype, name='head')(x)
     shallow = x = prelu(name='prelu')(x)
     for i in range(self.blocks):
       x = ResidualBlock(self.features, self.folded, self.dtype, name=f'block_{i}')(x, train=train)
       self.sow('features', 'trunk', x)
-    x = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
+    x = Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
     x = shallow + _norm(folded=self.folded, train=train, dtype=self.dtype, name='norm')(x)
     x = self._enlarge(x)
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
-    image = nn.Conv(self.channels, (9, 9), kernel_init=init, name='tail')(x)
+    image = Conv(self.channels, (9, 9), kernel_init=init, name='tail')(x)
     image = (jnp.tanh(image) + 1) / 2 if self.tanh else image
     return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
 
   def _enlarge(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw f']:
     for i, factor in enumerate(shuffle_stages(self.scale)):
       width = self.features * factor**2
-      x = nn.Conv(width, (3, 3), dtype=self.dtype, name=f'upsampler_{i}')(x)
+      x = Conv(width, (3, 3), dtype=self.dtype, name=f'upsampler_{i}')(x)
       x = prelu(name=f'prelu_{i}')(ops.pixel_shuffle(x, factor))
     return x

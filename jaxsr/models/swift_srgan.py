@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import PReLU, batch_norm, fold_norm, shuffle_stages
+from jaxsr.models.layers import Conv, PReLU, batch_norm, fold_norm, shuffle_stages
 
 _slope = nn.initializers.constant(0.25)
 
@@ -30,18 +30,17 @@ class SeparableConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b hs ws d']:
-    x = nn.Conv(
+    x = Conv(
       x.shape[-1],
       (self.kernel, self.kernel),
       strides=self.stride,
       padding=self.kernel // 2,
       feature_group_count=x.shape[-1],
-      conv_general_dilated=ops.depthwise,
       use_bias=self.use_bias,
       dtype=self.dtype,
       name='depthwise',
     )(x)
-    return nn.Conv(
+    return Conv(
       self.features,
       (1, 1),
       use_bias=self.use_bias,

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jaxsr import ops
-from jaxsr.models.layers import DIV2K_MEAN, Upsampler, he_normal
+from jaxsr.models.layers import DIV2K_MEAN, Conv, Upsampler, he_normal
 
 _small = nn.initializers.truncated_normal(0.02)
 _norm = partial(nn.LayerNorm, epsilon=1e-5)
@@ -132,7 +132,7 @@ class SwinGroup(nn.Module):
       shift = self.window // 2 if i % 2 else 0
       fields = (self.features, self.heads, self.window, shift, self.mlp_ratio, self.dtype)
       y = block(*fields, name=f'block_{i}')(y)
-    return x + nn.Conv(self.features, (3, 3), dtype=self.dtype, name='conv')(y)
+    return x + Conv(self.features, (3, 3), dtype=self.dtype, name='conv')(y)
 
 
 class SwinIR(nn.Module):
@@ -172,9 +172,9 @@ class SwinIR(nn.Module):
     mean = jnp.asarray(self.mean if self.channels == 3 else 0.0)
     border = [(0, 0), (0, -h % self.window), (0, -w % self.window), (0, 0)]
     x = jnp.pad(lr, border, mode='reflect') - mean
-    shallow = nn.Conv(self.features, (3, 3), dtype=self.dtype, name='head')(x)
+    shallow = Conv(self.features, (3, 3), dtype=self.dtype, name='head')(x)
     x = self._trunk(shallow)
-    x = shallow + nn.Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
+    x = shallow + Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
     image = self._image(x)[:, : h * self.scale, : w * self.scale]
     return image + (ops.upsample(lr, self.scale) if self.bicubic_skip else mean)
 
@@ -192,11 +192,11 @@ class SwinIR(nn.Module):
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     init = nn.initializers.zeros if self.bicubic_skip else he_normal
     if self.upsampler == 'direct':
-      x = nn.Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
+      x = Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
       return ops.pixel_shuffle(x, self.scale)
     if self.upsampler != 'shuffle':
       raise ValueError(f"upsampler {self.upsampler!r} is not one of 'shuffle', 'direct'")
-    x = nn.Conv(self.tail_features, (3, 3), dtype=self.dtype, name='before_upsampler')(x)
+    x = Conv(self.tail_features, (3, 3), dtype=self.dtype, name='before_upsampler')(x)
     x = nn.leaky_relu(x, 0.01)
     x = Upsampler(self.scale, self.tail_features, self.dtype, name='upsampler')(x)
-    return nn.Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)
+    return Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import he_normal
+from jaxsr.models.layers import Conv, he_normal
 
 
 class VDSR(nn.Module):
@@ -33,11 +33,9 @@ class VDSR(nn.Module):
     bicubic = ops.upsample(lr, self.scale, edges=self.edges)
     x = bicubic.astype(self.dtype)
     for i in range(self.blocks - 1):
-      x = nn.Conv(self.features, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}')(
-        x
-      )
+      x = Conv(self.features, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}')(x)
       x = nn.relu(x)
       self.sow('features', 'trunk', x)
     last = f'conv_{self.blocks - 1}'
-    x = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name=last)(x)
+    x = Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name=last)(x)
     return bicubic + x

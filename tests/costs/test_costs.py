@@ -14,7 +14,7 @@ from models.small import FREE, KEY, TRAINABLE, build, quick, shapes
 SMALL_RDN = {'blocks': 5, 'layers': 3, 'features': 32, 'growth': 32}
 PIXELS = costs.SIDE**2
 REMAT = [name for name in TRAINABLE if 'remat' in models.fields(name)]
-DEPTHWISE = nn.Conv(3, (9, 9), padding=4, feature_group_count=3, conv_general_dilated=ops.depthwise)
+DEPTHWISE = nn.Conv(3, (9, 9), padding=4, feature_group_count=3, conv_general_dilated=ops.convolve)
 
 
 class Around(nn.Module):

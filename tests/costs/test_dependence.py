@@ -129,7 +129,7 @@ def test_depth_widens_and_width_does_not(name):
   [
     (nn.Conv(2, (1, 5)), 2),
     (nn.Conv(2, (1, 3), kernel_dilation=(1, 6)), 6),
-    (nn.Conv(1, (3, 7), padding=((1, 1), (3, 3)), conv_general_dilated=ops.depthwise), 3),
+    (nn.Conv(1, (3, 7), padding=((1, 1), (3, 3)), conv_general_dilated=ops.convolve), 3),
     (nn.remat(nn.Conv)(2, (1, 9)), 4),
     (lambda x: jnp.roll(x, 5, axis=2), 5),
     (lambda x: nn.max_pool(x, (1, 5), padding='SAME'), 2),
@@ -197,7 +197,7 @@ def convolve(*shape, strides=(1, 1), padding='SAME', **options):
     convolve(3, 3, 2, 1, padding=((-1, 2), (2, -2))),
     convolve(4, 3, 2, 2, lhs_dilation=(2, 2), padding=((-2, 3), (3, -1)), strides=(1, 2)),
     lambda x: ops.deconvolve(x, jnp.ones((3, 3, 1, 2)), 2, 1),
-    lambda x: ops.depthwise(x, jnp.ones((3, 3, 1, 2)), (2, 2), [(1, 1)] * 2,
+    lambda x: ops.convolve(x, jnp.ones((3, 3, 1, 2)), (2, 2), [(1, 1)] * 2,
       dimension_numbers=NHWC, feature_group_count=2),
     lambda x: ops.upsample(x, 3),
     lambda x: ops.upsample(x, 2, method='lanczos3', edges='mirror'),

@@ -6,6 +6,7 @@ import pytest
 
 from jaxsr.costs import memory
 from jaxsr.costs.program import trace
+from jaxsr.ops import convolution
 from models.small import build, shapes
 
 SIDE = 16
@@ -87,7 +88,8 @@ def network_peak(network, side):
     ('vdsr', {'features': 32}, 1.1),
   ],
 )
-def test_peak_is_near_what_xla_takes(name, options, factor):
+def test_peak_is_near_what_xla_takes(name, options, factor, monkeypatch):
+  monkeypatch.setattr(convolution, '_way', lambda *_: None)  # as an accelerator computes it
   found, apply, variables, image = network_peak(build(name, options, scale=4), 32)
   compiled = jax.jit(apply).lower(variables, image).compile()
   taken = compiled.memory_analysis().temp_size_in_bytes

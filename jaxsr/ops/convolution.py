@@ -1,76 +1,100 @@
-"""Array operations that networks share.
+"""Convolutions, computed as suits where they run.
 
-Images are NHWC. `pixel_shuffle` has TensorFlow's channel order (row, column, channel), not
-PyTorch's (channel, row, column): weights that come from PyTorch are permuted on import.
+XLA's own are fast on accelerators. On CPUs some are not, and their gradients less: what is done
+there in their place was chosen by measurement, `python -m benchmarks.convolutions`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-INTERPOLATION = 'interpolation'  # the scope in which costs find what is interpolated
-EDGES = ('cut', 'mirror')
+from jaxsr.ops import winograd
+from jaxsr.ops.images import pixel_shuffle
+from jaxsr.ops.winograd import Pads
+
 _NHWC = ('NHWC', 'HWIO', 'NHWC')
-_SUPPORT = 3  # pixels on each side that the widest kernel reaches
+FEW = 4  # outputs, up to which a convolution is a projection and sums of shifts
 
 
-def resize(
-  x: Float[Array, 'b h w c'], height: int, width: int, *, method: str, antialias: bool = True
-) -> Float[Array, 'b y x c']:
-  """Interpolate images: 'linear', 'cubic' (Keys, a = -0.5) or 'lanczos3'.
-
-  Kernels are cut off and renormalised at the border, as in Pillow; the result is not clipped.
-  """
-  with jax.named_scope(INTERPOLATION):
-    shape = (x.shape[0], height, width, x.shape[-1])
-    return jax.image.resize(x, shape, method=method, antialias=antialias)
-
-
-def upsample(
-  x: Float[Array, 'b h w c'], scale: int, *, method: str = 'cubic', edges: str = 'cut'
-) -> Float[Array, 'b sh sw c']:
-  """Enlarge images by an integer factor; see `resize`.
-
-  `edges` says what a kernel sees beyond the border: 'cut' nothing, as in Pillow, or 'mirror' the
-  image mirrored, as in MATLAB's `imresize`.
-  """
-  if edges not in EDGES:
-    raise ValueError(f'edges {edges!r} is not one of {", ".join(map(repr, EDGES))}')
-  border = _SUPPORT if edges == 'mirror' else 0
-  if border:
-    x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode='symmetric')
-  x = resize(x, x.shape[1] * scale, x.shape[2] * scale, method=method)
-  cut = border * scale
-  return x[:, cut : x.shape[1] - cut, cut : x.shape[2] - cut]
-
-
-def pixel_shuffle(x: Float[Array, 'b h w ssc'], scale: int) -> Float[Array, 'b sh sw c']:
-  """Move channels to space: sub-pixel convolution's last step (Shi et al., CVPR 2016)."""
-  return jnp.asarray(dm_pix.depth_to_space(x, scale))
-
-
-def depthwise(
+def convolve(
   x: Float[Array, 'b h w c'],
-  kernel: Float[Array, 'k l 1 c'],
+  kernel: Float[Array, 'k l d e'],
   strides: Sequence[int],
-  padding: Sequence[tuple[int, int]],
+  padding: str | Pads,
+  *,
+  feature_group_count: int = 1,
+  lhs_dilation: Sequence[int] | None = None,
+  rhs_dilation: Sequence[int] | None = None,
   **options: Any,
-) -> Float[Array, 'b y x c']:
-  """Convolve each channel by itself: `nn.Conv`'s `conv_general_dilated`, for one group a channel.
+) -> Float[Array, 'b y x e']:
+  """Convolve as `lax.conv_general_dilated` does, under whose name `nn.Conv` calls this.
 
-  Where it runs on a CPU, as shifted multiply-adds: XLA's own takes 103 ms there for 3x3 on
-  1x256x256x64 (shifted: 5.8), 401 for 9x9 (15.3).
+  On a CPU one of 1x1 is a matrix product; one of 3x3 goes by Winograd's tiles; one with few outputs
+  projects first and then sums what is shifted; and one with a group for each channel is shifted
+  multiply-adds: each where that is faster.
   """
-  own = partial(lax.conv_general_dilated, window_strides=strides, padding=padding, **options)
-  shifted = lambda x, kernel: _by_shifts(x, kernel, strides, padding)  # noqa: E731
-  return jnp.asarray(lax.platform_dependent(x, kernel, cpu=shifted, default=own))
+  own = partial(
+    lax.conv_general_dilated,
+    window_strides=strides,
+    padding=padding,
+    feature_group_count=feature_group_count,
+    lhs_dilation=lhs_dilation,
+    rhs_dilation=rhs_dilation,
+    **options,
+  )
+  dilated = any(set(dilation or (1,)) != {1} for dilation in (lhs_dilation, rhs_dilation))
+  way = None if dilated else _way(x, kernel, strides, feature_group_count)
+  if way is None:
+    return jnp.asarray(own(x, kernel))
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+  ours = lambda x, kernel: way(x, kernel, tuple(padding))  # noqa: E731
+  return jnp.asarray(lax.platform_dependent(x, kernel, cpu=ours, default=own))
+
+
+def _way(
+  x: Array, kernel: Array, strides: Sequence[int], groups: int
+) -> Callable[[Array, Array, Pads], Array] | None:
+  """Choose how a CPU convolves; None where XLA's own is best."""
+  height, width, inputs, outputs = kernel.shape
+  if groups == outputs > 1 and inputs == 1:
+    return lambda x, kernel, pads: _by_shifts(x, kernel, tuple(strides), pads)
+  if groups > 1 or set(strides) != {1} or x.dtype == jnp.bfloat16:
+    return None
+  if (height, width) == (1, 1):
+    return _mix
+  if outputs <= FEW and inputs >= height * width * outputs:
+    return _project
+  if (height, width) == (3, 3) and winograd.pays(x.shape, inputs, outputs):
+    return winograd.convolve
+  return None
+
+
+def _pad(x: Array, pads: Pads) -> Array:
+  return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+
+def _mix(x: Array, kernel: Array, pads: Pads) -> Array:
+  return jnp.einsum('bhwc,cd->bhwd', _pad(x, pads), kernel[0, 0])
+
+
+def _project(x: Array, kernel: Array, pads: Pads) -> Array:
+  """Multiply every pixel by the whole kernel, then sum what meets in a pixel."""
+  x = _pad(x, pads)
+  height, width, inputs, outputs = kernel.shape
+  rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
+  taps = jnp.einsum('bhwc,cn->bhwn', x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
+  taps = taps.reshape(*x.shape[:3], height, width, outputs)
+  return sum(
+    (taps[:, i : i + rows, j : j + columns, i, j] for i, j in np.ndindex(height, width)),
+    jnp.zeros((), x.dtype),
+  )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

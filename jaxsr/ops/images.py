@@ -1,0 +1,49 @@
+"""Resampling and pixel shuffle.
+
+`pixel_shuffle` has TensorFlow's channel order (row, column, channel), not PyTorch's (channel, row,
+column): weights that come from PyTorch are permuted on import.
+"""
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+INTERPOLATION = 'interpolation'  # the scope in which costs find what is interpolated
+EDGES = ('cut', 'mirror')
+_SUPPORT = 3  # pixels on each side that the widest kernel reaches
+
+
+def resize(
+  x: Float[Array, 'b h w c'], height: int, width: int, *, method: str, antialias: bool = True
+) -> Float[Array, 'b y x c']:
+  """Interpolate images: 'linear', 'cubic' (Keys, a = -0.5) or 'lanczos3'.
+
+  Kernels are cut off and renormalised at the border, as in Pillow; the result is not clipped.
+  """
+  with jax.named_scope(INTERPOLATION):
+    shape = (x.shape[0], height, width, x.shape[-1])
+    return jax.image.resize(x, shape, method=method, antialias=antialias)
+
+
+def upsample(
+  x: Float[Array, 'b h w c'], scale: int, *, method: str = 'cubic', edges: str = 'cut'
+) -> Float[Array, 'b sh sw c']:
+  """Enlarge images by an integer factor; see `resize`.
+
+  `edges` says what a kernel sees beyond the border: 'cut' nothing, as in Pillow, or 'mirror' the
+  image mirrored, as in MATLAB's `imresize`.
+  """
+  if edges not in EDGES:
+    raise ValueError(f'edges {edges!r} is not one of {", ".join(map(repr, EDGES))}')
+  border = _SUPPORT if edges == 'mirror' else 0
+  if border:
+    x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode='symmetric')
+  x = resize(x, x.shape[1] * scale, x.shape[2] * scale, method=method)
+  cut = border * scale
+  return x[:, cut : x.shape[1] - cut, cut : x.shape[2] - cut]
+
+
+def pixel_shuffle(x: Float[Array, 'b h w ssc'], scale: int) -> Float[Array, 'b sh sw c']:
+  """Move channels to space: sub-pixel convolution's last step (Shi et al., CVPR 2016)."""
+  return jnp.asarray(dm_pix.depth_to_space(x, scale))
