@@ -1,51 +1,61 @@
-"""How fast the loader is: python -m benchmarks.loader --data DIR [--against-torch].
+"""How fast the loader is: python -m benchmarks.loader --data DIR.
 
 Prints decoded films a second, then aligned crops a second in steady state, by the wall clock and a
-core (by the processor time of the whole process). `--against-torch` measures PyTorch's DataLoader
-on the same folder beside it: the usual dataset that opens, crops and shrinks a film for each item.
+core (by the processor time of the whole process). Beside PyTorch's DataLoader, with the usual data
+set that opens, crops and shrinks a film for each item: python -m benchmarks --mode load --data DIR.
 """
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 from PIL import Image
 
+from benchmarks.pairs import Ratios, alternate
 from jaxsr.data import films, pipeline, sources
 from jaxsr.data.windows import Windows
 
+SCALE, PATCH, MARGIN = 4, 24, 12
+SIDE = SCALE * (PATCH + 2 * MARGIN)
 
-def main(
-  data: Path,
-  scale: int = 4,
-  patch: int = 24,
-  margin: int = 12,
-  batch_size: int = 16,
-  batches: int = 400,
-  threads: int = 1,
-  against_torch: bool = False,
-) -> None:
-  """Measure on a folder of films; the default crop is of 192x192 high-resolution pixels."""
-  side = scale * (patch + 2 * margin)
-  source = sources.Folder(data, minimum=side)
-  kept = films.Films(source, scale=scale, capacity=8 * 2**30)
-  print(f'{len(source)} films; crops of {side} pixels; {threads} threads')
-  _measure('decode and degrade', len(source), lambda: [kept[i] for i in range(len(kept))])
-  dataset = pipeline.batches(kept, Windows(0, patch, margin, 0.5), batch_size=batch_size)
-  stream = pipeline.iterate(dataset, start=0, threads=threads, workers=0)
+
+def main(data: Path, batch_size: int = 16, batches: int = 400, threads: int = 1) -> None:
+  """Measure on a folder of films; crops are of 192x192 high-resolution pixels."""
+  kept, stream = _open(data, batch_size, threads)
+  print(f'{len(kept)} films; crops of {SIDE} pixels; {threads} threads')
+  _measure('decode and degrade', len(kept), lambda: [kept[i] for i in range(len(kept))])
   _measure('steady state', batches * batch_size, lambda: [next(stream) for _ in range(batches)])
   stream.close()
-  if against_torch:
-    plain_torch(source.paths, side=side, scale=scale, batch_size=batch_size)
 
 
-def plain_torch(
-  paths: list[Path], *, side: int, scale: int, batch_size: int, batches: int = 20
-) -> None:
-  """Measure PyTorch's DataLoader with the usual data set."""
+def _open(data: Path, batch_size: int, threads: int) -> tuple[films.Films, pipeline.Stream]:
+  source = sources.Folder(data, minimum=SIDE)
+  kept = films.Films(source, scale=SCALE, capacity=8 * 2**30)
+  dataset = pipeline.batches(kept, Windows(0, PATCH, MARGIN, 0.5), batch_size=batch_size)
+  return kept, pipeline.iterate(dataset, start=0, threads=threads, workers=0)
+
+
+def beside_torch(data: Path, pairs: int, batch_size: int = 16) -> Ratios:
+  """Time a crop of ours in steady state and one of PyTorch's in turn: seconds a crop."""
+  kept, stream = _open(data, batch_size, 1)
+  for i in range(len(kept)):
+    kept[i]  # decoded once, as a run does in its first epoch
+  theirs = _endless(sources.Folder(data, minimum=SIDE).paths, batch_size)
+  many, few = 100, 2
+  run_ours = lambda: [next(stream) for _ in range(many)]  # noqa: E731
+  run_theirs = lambda: [next(theirs) for _ in range(few)]  # noqa: E731
+  found = alternate(run_ours, run_theirs, pairs)
+  stream.close()
+  by_crop = lambda seconds, n: [s / (n * batch_size) for s in seconds]  # noqa: E731
+  return Ratios(by_crop(found.ours, many), by_crop(found.theirs, few))
+
+
+def _endless(paths: list[Path], batch_size: int) -> Iterator[Any]:
+  """Yield batches of PyTorch's DataLoader with the usual data set."""
   from torch.utils.data import DataLoader, Dataset  # the extra 'benchmarks'
 
   class Plain(Dataset):
@@ -54,14 +64,15 @@ def plain_torch(
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
       film = Image.open(paths[index]).convert('L')
-      left, top = (random.randrange(length - side + 1) for length in film.size)
-      hr = film.crop((left, top, left + side, top + side))
-      lr = hr.resize((side // scale, side // scale), Image.Resampling.BICUBIC)
+      left, top = (random.randrange(length - SIDE + 1) for length in film.size)
+      hr = film.crop((left, top, left + SIDE, top + SIDE))
+      lr = hr.resize((SIDE // SCALE, SIDE // SCALE), Image.Resampling.BICUBIC)
       return np.asarray(lr), np.asarray(hr)
 
-  loader = iter(DataLoader(Plain(), batch_size=batch_size, shuffle=True))
-  most = min(batches, len(paths) // batch_size)
-  _measure('PyTorch DataLoader', most * batch_size, lambda: [next(loader) for _ in range(most)])
+  while True:
+    yield from DataLoader(
+      Plain(), batch_size=batch_size, shuffle=True, drop_last=len(paths) >= batch_size
+    )
 
 
 def _measure(name: str, count: int, work: Callable[[], object]) -> None:

@@ -20,6 +20,8 @@ from jaxsr.ops.winograd import Pads
 
 _NHWC = ('NHWC', 'HWIO', 'NHWC')
 FEW = 4  # outputs, up to which a convolution is a projection and sums of shifts
+_LARGE = 5  # the side of a depthwise kernel from which it has ways of its own
+_CHUNKS = 4  # in which it is computed
 
 
 def convolve(
@@ -98,35 +100,47 @@ def _project(x: Array, kernel: Array, pads: Pads) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _by_shifts(
-  x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]]
-) -> Array:
-  shifted = _shifts(x, kernel.shape, strides, padding)
-  return jnp.asarray(sum(part * kernel[i, j, 0] for (i, j), part in shifted))
+def _by_shifts(x: Array, kernel: Array, strides: Sequence[int], padding: Pads) -> Array:
+  x = _pad(x, padding)
+  if kernel.shape[0] < _LARGE or tuple(strides) != (1, 1):
+    return _sum_shifts(x, kernel, strides)
+  # In a loop, since XLA computes a long sum again in each fusion that reads it.
+  height, width = x.shape[1] - kernel.shape[0] + 1, x.shape[2] - kernel.shape[1] + 1
+  rows = -(-height // _CHUNKS)
+  y = jnp.zeros((x.shape[0], rows * _CHUNKS, width, x.shape[3]), x.dtype)
+  x = _pad(x, ((0, rows * _CHUNKS - height), (0, 0)))
+
+  def compute(i: Array, y: Array) -> Array:
+    part = lax.dynamic_slice_in_dim(x, i * rows, rows + kernel.shape[0] - 1, 1)
+    return lax.dynamic_update_slice_in_dim(y, _sum_shifts(part, kernel, strides), i * rows, 1)
+
+  return lax.fori_loop(0, _CHUNKS, compute, y)[:, :height]
+
+
+def _sum_shifts(x: Array, kernel: Array, strides: Sequence[int]) -> Array:
+  return jnp.asarray(sum(part * kernel[i, j, 0] for (i, j), part in _shifts(x, kernel, strides)))
 
 
 def _shifts(
-  x: Array, kernel: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]
+  x: Array, kernel: Array, strides: Sequence[int]
 ) -> Iterator[tuple[tuple[int, int], Array]]:
-  """Cut out, for each place in the kernel, the pixels that it meets."""
-  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-  height, width = ((n - k) // s + 1 for n, k, s in zip(x.shape[1:3], kernel, strides, strict=False))
-  for i, j in np.ndindex(*kernel[:2]):
+  """Cut out, for each place in the kernel, the pixels of padded images that it meets."""
+  lengths = zip(x.shape[1:3], kernel.shape, strides, strict=False)
+  height, width = ((n - k) // s + 1 for n, k, s in lengths)
+  for i, j in np.ndindex(*kernel.shape[:2]):
     yield (i, j), x[:, i :: strides[0], j :: strides[1]][:, :height, :width]
 
 
 def _by_shifts_forward(
-  x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]]
-) -> tuple:
+  x: Array, kernel: Array, strides: Sequence[int], padding: Pads
+) -> tuple[Array, tuple[Array, Array]]:
   return _by_shifts(x, kernel, strides, padding), (x, kernel)
 
 
 def _by_shifts_backward(
-  strides: Sequence[int], padding: Sequence[tuple[int, int]], saved: tuple, gradient: Array
-) -> tuple:
+  strides: Sequence[int], padding: Pads, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
   x, kernel = saved
-  shifted = _shifts(x, kernel.shape, strides, padding)
-  of_kernel = jnp.stack([(part * gradient).sum((0, 1, 2)) for _, part in shifted])
   spread = lax.pad(
     gradient,
     jnp.zeros((), gradient.dtype),
@@ -137,10 +151,49 @@ def _by_shifts_backward(
     for k, n, m, (low, _) in zip(kernel.shape, x.shape[1:], spread.shape[1:], padding, strict=False)
   ]
   of_x = _by_shifts(spread, kernel[::-1, ::-1], (1, 1), around)
-  return of_x, of_kernel.reshape(kernel.shape)
+  x = _pad(x, padding)
+  if kernel.shape[0] >= _LARGE and tuple(strides) == (1, 1):
+    return of_x, _correlate(x, gradient, kernel.shape)
+  of_kernel = [(part * gradient).sum((0, 1, 2)) for _, part in _shifts(x, kernel, strides)]
+  return of_x, jnp.stack(of_kernel).reshape(kernel.shape)
 
 
 _by_shifts.defvjp(_by_shifts_forward, _by_shifts_backward)
+
+
+def _correlate(x: Array, gradient: Array, shape: Sequence[int]) -> Array:
+  """Give the gradient of a large depthwise kernel, by products of tiles with what surrounds them.
+
+  A product over all tiles says how each pixel of a tile goes with each of its surroundings; a place
+  in the kernel is the sum of those pairs that lie so far apart. XLA's sums, one for each place,
+  read both images as often.
+  """
+  size = max(shape[:2])
+  side = 3 * (size - 1) // 2  # of a tile: 12 for 9x9, found best there
+  batch, height, width, channels = gradient.shape
+  down, across = -(-height // side), -(-width // side)
+  x = _tiles(x, side, down + 1, across + 1)
+  x = jnp.concatenate([x[:, :, :, :, :down], x[:, : shape[0] - 1, :, :, 1:]], 1)
+  x = jnp.concatenate([x[..., :across], x[:, :, : shape[1] - 1, ..., 1:]], 2)
+  gradient = _tiles(gradient, side, down, across)
+  pairs = jnp.einsum(
+    'cat,cbt->cab',
+    x.reshape(channels, -1, batch * down * across),
+    gradient.reshape(channels, side**2, -1),
+  ).reshape(channels, side + shape[0] - 1, side + shape[1] - 1, side, side)
+  rows = [sum(pairs[:, a + i, :, a] for a in range(side)) for i in range(shape[0])]
+  rows = jnp.stack(rows)  # [k, c, columns, side]
+  columns = [sum(rows[:, :, a + j, a] for a in range(side)) for j in range(shape[1])]
+  return jnp.stack(columns, 1)[:, :, None]
+
+
+def _tiles(x: Array, side: int, down: int, across: int) -> Array:
+  """Fill images up, or cut them, to tiles: [channel, row, column, image, tile, tile]."""
+  batch, height, width, channels = x.shape
+  missing = (down * side - height, across * side - width)
+  x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((0, n, 0) for n in missing), (0, 0, 0)))
+  x = x.reshape(batch, down, side, across, side, channels)
+  return x.transpose(5, 2, 4, 0, 1, 3)
 
 
 def deconvolve(

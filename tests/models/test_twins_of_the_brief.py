@@ -4,57 +4,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import (
+from twins import F, agree, close, tn, torch
+
+from benchmarks.twins import (
+  RDN,
   STAGES,
-  F,
-  Upsampler,
-  agree,
-  close,
+  DiscriminatorTwin,
+  NormalisedBlock,
+  NormalisedTwin,
+  RDNBlock,
+  Separable,
   conv,
   from_torch,
   numbered,
-  shuffled,
-  tn,
   to_torch,
-  torch,
   weights,
 )
-
 from jaxsr import models
 from jaxsr.models import discriminator, layers, rdn, srdensenet, srresnet, swift_srgan
-
-
-class RDNBlock(tn.Module):
-  def __init__(self, features, layers, growth):
-    super().__init__()
-    widths = (features + i * growth for i in range(layers))
-    self.convs = numbered(self, 'conv', (conv(width, growth) for width in widths))
-    self.fusion = conv(features + layers * growth, features, 1)
-
-  def forward(self, x):
-    y = x
-    for layer in self.convs:
-      y = torch.cat([y, F.relu(layer(y))], 1)
-    return x + self.fusion(y)
-
-
-class RDN(tn.Module):
-  def __init__(self, scale, channels, features, blocks, layers, growth):
-    super().__init__()
-    self.head_0, self.head_1 = conv(channels, features), conv(features, features)
-    parts = (RDNBlock(features, layers, growth) for _ in range(blocks))
-    self.blocks = numbered(self, 'block', parts)
-    self.fusion_0, self.fusion_1 = conv(features * blocks, features, 1), conv(features, features)
-    self.upsampler, self.tail = Upsampler(scale, features), conv(features, channels)
-
-  def forward(self, x):
-    shallow = self.head_0(x)
-    y, outputs = self.head_1(shallow), []
-    for block in self.blocks:
-      y = block(y)
-      outputs.append(y)
-    y = self.fusion_1(self.fusion_0(torch.cat(outputs, 1))) + shallow
-    return self.tail(self.upsampler(y))
 
 
 def test_rdn_block(rng):
@@ -145,67 +112,12 @@ def test_srdensenet(variant, scale, rng):
   agree(rng, network, SRDenseNetTwin(scale, **options), (1, 8, 7, 1), train=False)
 
 
-class Separable(tn.Module):
-  def __init__(self, inputs, outputs, kernel=3, *, stride=1, bias=True):
-    super().__init__()
-    self.depthwise = conv(inputs, inputs, kernel, groups=inputs, stride=stride, bias=bias)
-    self.pointwise = conv(inputs, outputs, 1, bias=bias)
-
-  def forward(self, x):
-    return self.pointwise(self.depthwise(x))
-
-
 @pytest.mark.parametrize(
   ('kernel', 'stride', 'bias'), [(3, 1, True), (3, 2, False), (5, 2, True), (9, 1, True)]
 )
 def test_separable_convolution(kernel, stride, bias, rng):
   layer = swift_srgan.SeparableConv(7, kernel, stride, bias)
   agree(rng, layer, Separable(5, 7, kernel, stride=stride, bias=bias), (2, 8, 9, 5))
-
-
-class NormalisedBlock(tn.Module):
-  """The residual block of SRResNet, or with separable convolutions Swift-SRGAN's."""
-
-  def __init__(self, features, layer, slopes, **options):
-    super().__init__()
-    if layer is Separable:
-      self.unused_slope = tn.Parameter(torch.zeros(features))
-    self.conv_0, self.conv_1 = (layer(features, features, **options) for _ in range(2))
-    self.norm_0, self.norm_1 = (tn.BatchNorm2d(features) for _ in range(2))
-    self.prelu = tn.PReLU(slopes)
-
-  def forward(self, x):
-    y = self.prelu(self.norm_0(self.conv_0(x)))
-    return x + self.norm_1(self.conv_1(y))
-
-
-class NormalisedTwin(tn.Module):
-  """SRResNet or Swift-SRGAN."""
-
-  def __init__(self, scale, channels, features, blocks, *, swift):
-    super().__init__()
-    layer, slopes = (Separable, features) if swift else (conv, 1)
-    before_norm = {'bias': False} if swift else {}
-    self.factors, self.swift = STAGES[scale], swift
-    self.head, self.prelu = layer(channels, features, 9), tn.PReLU(slopes)
-    parts = (NormalisedBlock(features, layer, slopes, **before_norm) for _ in range(blocks))
-    self.blocks = numbered(self, 'block', parts)
-    self.body = layer(features, features, **before_norm)
-    self.norm = tn.BatchNorm2d(features)
-    if swift:
-      self.unused_slope = tn.Parameter(torch.zeros(features))
-    parts = (shuffled(features, features, s, layer) for s in self.factors)
-    self.upsamplers = numbered(self, 'upsampler', parts)
-    self.acts = numbered(self, 'prelu', (tn.PReLU(slopes) for _ in self.factors))
-    self.tail = layer(features, channels, 9)
-
-  def forward(self, x):
-    shallow = self.prelu(self.head(x))
-    x = shallow + self.norm(self.body(tn.Sequential(*self.blocks)(shallow)))
-    for factor, layer, act in zip(self.factors, self.upsamplers, self.acts, strict=True):
-      x = act(F.pixel_shuffle(layer(x), factor))
-    x = self.tail(x)
-    return (torch.tanh(x) + 1) / 2 if self.swift else x
 
 
 def averages_agree(twin, ours, before, *, count):
@@ -247,27 +159,6 @@ def test_normalised_networks(name, scale, train, rng):
   network = models.build(name, {'features': 4, 'blocks': 2}, scale=scale, channels=3)
   twin = NormalisedTwin(scale, 3, 4, 2, swift=name == 'swift_srgan')
   agree(rng, network, twin, (2, 9, 8, 3), train=train)
-
-
-class DiscriminatorTwin(tn.Module):
-  def __init__(self, channels, features, hidden, *, swift):
-    super().__init__()
-    widths = [features * 2 ** (i // 2) for i in range(8)]
-    parts = []
-    for i, (a, b) in enumerate(zip([channels, *widths], widths, strict=False)):
-      options = {'bias': i == 0} if swift else {}
-      parts.append((Separable if swift else conv)(a, b, 3, stride=1 + i % 2, **options))
-    self.convs = numbered(self, 'conv', parts)
-    self.norms = [tn.Identity(), *(tn.BatchNorm2d(width) for width in widths[1:])]
-    numbered(self, 'norm', self.norms)
-    self.dense_0, self.dense_1 = tn.Linear(widths[-1] * 36, hidden), tn.Linear(hidden, 1)
-    self.dense_0.grid = (6, 6, widths[-1])
-
-  def forward(self, x):
-    for layer, norm in zip(self.convs, self.norms, strict=True):
-      x = F.leaky_relu(norm(layer(x)), 0.2)
-    x = F.adaptive_avg_pool2d(x, 6).flatten(1)
-    return self.dense_1(F.leaky_relu(self.dense_0(x), 0.2))
 
 
 @pytest.mark.parametrize('separable', [False, True])

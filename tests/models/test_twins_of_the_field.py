@@ -1,12 +1,28 @@
 """FSRCNN, RCAN, RRDB, SwinIR, SPAN and RLFN beside PyTorch twins with the same random weights."""
 
-from itertools import pairwise, product
+from functools import partial
+from itertools import pairwise
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import MEAN, F, Upsampler, agree, conv, numbered, shuffled, tn, to_torch, torch
+from twins import F, agree, tn, torch
 
+from benchmarks.twins import (
+  MEAN,
+  SPAB,
+  SPAN,
+  Conv3XC,
+  SwinBlock,
+  SwinGroup,
+  SwinIR,
+  Upsampler,
+  WindowAttention,
+  conv,
+  numbered,
+  shuffled,
+  to_torch,
+)
 from jaxsr import models
 from jaxsr.models import rcan, rlfn, rrdb, span, swinir
 
@@ -156,48 +172,9 @@ def test_fsrcnn_and_its_deconvolution(scale, rng):
   agree(rng, network, FSRCNN(scale, *options.values()), (2, 5, 6, 1), train=False)
 
 
-class Conv3XC(tn.Module):
-  def __init__(self, a, b):
-    super().__init__()
-    self.expand, self.project, self.skip = conv(a, 2 * a, 1), conv(2 * b, b, 1), conv(a, b, 1)
-    self.conv = conv(2 * a, 2 * b, padding=0)
-
-  def forward(self, x):
-    return self.project(self.conv(self.expand(F.pad(x, (1, 1, 1, 1))))) + self.skip(x)
-
-
-class SPAB(tn.Module):
-  def __init__(self, features, layer=Conv3XC):
-    super().__init__()
-    numbered(self, 'conv', (layer(features, features) for _ in range(3)))
-
-  def forward(self, x):
-    first = F.silu(self.conv_0(x))
-    y = self.conv_2(F.silu(self.conv_1(first)))
-    return (x + y) * (torch.sigmoid(y) - 0.5), first
-
-
 class Joined(SPAB):
   def forward(self, x):
     return torch.cat(super().forward(x), 1)
-
-
-class SPAN(tn.Module):
-  def __init__(self, scale, features, blocks, image_range, layer):
-    super().__init__()
-    self.scale, self.range = scale, image_range
-    self.head, self.body = layer(3, features), layer(features, features)
-    self.blocks = numbered(self, 'block', (SPAB(features, layer) for _ in range(blocks)))
-    self.join, self.tail = conv(4 * features, features, 1), shuffled(features, 3, scale)
-
-  def forward(self, x):
-    shallow = x = self.head((x - MEAN) * self.range)
-    outputs = []
-    for block in self.blocks:
-      x, inner = block(x)
-      outputs.append(x)
-    x = self.join(torch.cat([shallow, self.body(x), outputs[0], inner], 1))
-    return F.pixel_shuffle(self.tail(x), self.scale)
 
 
 def test_conv3xc(rng):
@@ -277,7 +254,7 @@ def test_rlfn(rng):
   agree(rng, network, RLFN(2, *options.values()), (1, 17, 22, 1), train=False)
 
 
-class SwinBlock(tn.Module):
+class SlowSwinBlock(tn.Module):
   """Find by hand, for each pixel, whom it attends to: slow, and without roll or mask."""
 
   def __init__(self, features, heads, window, shift):
@@ -311,90 +288,30 @@ class SwinBlock(tn.Module):
     return self.attention.project((weights @ v).transpose(1, 2).reshape(b, h, w, c))
 
 
-class WindowAttention(tn.Module):
-  def __init__(self, features, heads, window, mask):
-    super().__init__()
-    self.heads, self.window, self.mask = heads, window, to_torch(mask)
-    self.qkv, self.project = tn.Linear(features, 3 * features), tn.Linear(features, features)
-    self.position_bias = tn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-
-  def forward(self, x):
-    at = list(product(range(self.window), repeat=2))
-    row = [[self.row(a[0] - b[0], a[1] - b[1]) for b in at] for a in at]
-    bias = self.position_bias[torch.tensor(row)].permute(2, 0, 1)
-    bias = bias + self.mask.repeat(len(x) // len(self.mask), 1, 1)[:, None]
-    q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-    x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    return self.project(x.transpose(1, 2).flatten(2))
-
-  def row(self, down, right):
-    return (down + self.window - 1) * (2 * self.window - 1) + right + self.window - 1
-
-
-class SwinGroup(tn.Module):
-  def __init__(self, features, depth, heads, window):
-    super().__init__()
-    shifts = [window // 2 if i % 2 else 0 for i in range(depth)]
-    parts = (SwinBlock(features, heads, window, shift) for shift in shifts)
-    self.blocks = numbered(self, 'block', parts)
-    self.conv = conv(features, features)
-
-  def forward(self, x):
-    return x + self.conv(tn.Sequential(*self.blocks)(x))
-
-
-class SwinIR(tn.Module):
-  def __init__(self, scale, features, depths, heads, window, tail, direct):
-    super().__init__()
-    self.scale, self.window, self.direct = scale, window, direct
-    self.head, self.body = conv(3, features), conv(features, features)
-    self.head_norm, self.norm = tn.LayerNorm(features), tn.LayerNorm(features)
-    parts = (SwinGroup(features, depth, heads, window) for depth in depths)
-    self.groups = numbered(self, 'group', parts)
-    if direct:
-      self.tail = shuffled(features, 3, scale)
-    else:
-      self.before_upsampler, self.tail = conv(features, tail), conv(tail, 3)
-      self.upsampler = Upsampler(scale, tail)
-
-  def forward(self, image):
-    h, w = image.shape[2:]
-    x = F.pad(image, (0, -w % self.window, 0, -h % self.window), mode='reflect') - MEAN
-    shallow = self.head(x)
-    x = tn.Sequential(*self.groups)(self.norm_of(self.head_norm, shallow))
-    x = shallow + self.body(self.norm_of(self.norm, x))
-    return (self.image(x) + MEAN)[:, :, : h * self.scale, : w * self.scale]
-
-  def norm_of(self, norm, x):
-    return norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-  def image(self, x):
-    if self.direct:
-      return F.pixel_shuffle(self.tail(x), self.scale)
-    return self.tail(self.upsampler(F.leaky_relu(self.before_upsampler(x), 0.01)))
-
-
 def test_window_attention(rng):
   mask = swinir.shift_mask(8, 4, 4, 2)
   attention = swinir.WindowAttention(8, 2, 4, jnp.float32)
-  agree(rng, attention, WindowAttention(8, 2, 4, mask), (4, 16, 8), mask=mask)
+  twin = WindowAttention(8, 2, 4)
+  twin.forward = partial(twin.forward, mask=to_torch(mask))
+  agree(rng, attention, twin, (4, 16, 8), mask=mask)
 
 
 @pytest.mark.parametrize('shift', [0, 2])
 @pytest.mark.parametrize('size', [(8, 12), (4, 4)])
 def test_swin_block(shift, size, rng):
   block = swinir.SwinBlock(8, 2, 4, shift, 2.0, jnp.float32)
-  agree(rng, block, SwinBlock(8, 2, 4, shift), (2, *size, 8))
+  for twin in (SlowSwinBlock, SwinBlock):
+    agree(rng, block, twin(8, 2, 4, shift), (2, *size, 8))
 
 
 def test_swin_group(rng):
   group = swinir.SwinGroup(8, 2, 2, 4, 2.0, False, jnp.float32)
-  agree(rng, group, SwinGroup(8, 2, 2, 4), (1, 8, 12, 8))
+  agree(rng, group, SwinGroup(8, 2, 2, 4, SlowSwinBlock), (1, 8, 12, 8))
 
 
 @pytest.mark.parametrize('upsampler', ['shuffle', 'direct'])
 def test_swinir(upsampler, rng):
   options = {'features': 8, 'depths': (2, 1), 'heads': 2, 'window': 4, 'tail_features': 6}
   network = models.build('swinir', options | {'upsampler': upsampler}, scale=2, channels=3)
-  twin = SwinIR(2, *options.values(), upsampler == 'direct')
+  twin = SwinIR(2, *options.values(), upsampler == 'direct', SwinBlock)
   agree(rng, network, twin, (1, 6, 9, 3), train=False)

@@ -1,0 +1,151 @@
+"""Our networks beside PyTorch's: python -m benchmarks --network edsr --mode train --pairs 5.
+
+`train` is a step, `infer` the enlargement of 256x256 to 1024x1024, `load` crops of a folder of
+films (`--data`), `start` what a fresh process takes to its first step, with its peak memory. Ratios
+are our time over PyTorch's: below 1 we are faster. Both sides have the same weights; a comparison
+whose sides do not compute the same ends with an error.
+"""
+
+import json as text
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from benchmarks.cases import CASES
+from benchmarks.pairs import Ratios, alternate
+
+Mode = Literal['train', 'infer', 'load', 'start']
+
+
+def main(
+  network: tuple[str, ...] = ('edsr',),
+  mode: Mode = 'train',
+  pairs: int = 5,
+  json: Path | None = None,
+  batch: int = 0,
+  precision: Literal['float32', 'bfloat16'] = 'float32',
+  eager: bool = False,
+  data: Path | None = None,
+  side: Literal['', 'ours', 'theirs'] = '',
+) -> None:
+  """Measure networks (`all`: each) in a mode, print a table, and write it to a JSON file.
+
+  PyTorch runs compiled, and as it comes with `--eager`. `--batch 0` is each network's own for
+  training, and 1 for inference. `--side` runs one alone, which is what `start` does.
+  """
+  names = tuple(CASES) if network == ('all',) else network
+  unknown = set(names) - set(CASES)
+  if unknown:
+    sys.exit(f'--network {" ".join(sorted(unknown))}: choose of {", ".join(CASES)}, all')
+  if side:
+    return _alone(names[0], side, batch, precision, not eager)
+  if mode == 'load' and data is None:
+    sys.exit('--mode load: give a folder of films with --data')
+  rows = []
+  for name in ('',) if mode == 'load' else names:
+    found = _load(data, pairs) if data else _measure(name, mode, pairs, batch, precision, eager)
+    rows.append({'network': name, 'mode': mode} | found)
+    print(_line(rows[-1]), flush=True)
+  if json:
+    result = {'machine': _machine(), 'precision': precision, 'eager': eager, 'results': rows}
+    json.parent.mkdir(parents=True, exist_ok=True)
+    json.write_text(text.dumps(result, indent=2) + '\n')
+
+
+def _measure(
+  name: str, mode: Mode, count: int, batch: int, precision: str, eager: bool
+) -> dict[str, Any]:
+  if mode == 'start':
+    return _start(name, count, batch, precision, eager)
+  from benchmarks import ours, theirs  # here, so that a process of one side has only that side
+
+  own, variables = getattr(ours, mode)(name, batch, precision)
+  other = getattr(theirs, mode)(name, batch, precision, variables, compiled=not eager)
+  difference = _same(name, own.outcome, other.outcome, precision)
+  row = alternate(own.run, other.run, count).row()
+  return row | {
+    'difference': difference,
+    'compile_seconds': own.compiled_in,
+    'compile_seconds_pytorch': other.compiled_in,
+    'program_mib': own.bytes / 2**20,
+    'gflops': own.flops / 1e9,
+  }
+
+
+def _same(name: str, ours: dict[str, Any], theirs: dict[str, Any], precision: str) -> float:
+  """Give the largest difference of what both sides computed, in parts of the largest value."""
+  tolerance = 1e-3 if precision == 'float32' else 0.1
+  worst = 0.0
+  for key, value in ours.items():
+    a, b = np.asarray(value, np.float64), np.asarray(theirs[key], np.float64)
+    worst = max(worst, float(np.abs(a - b).max() / np.abs(b).max()))
+  if worst > tolerance:
+    sys.exit(f'{name}: the sides differ by {worst:.2g} of the largest value: they do not compare')
+  return worst
+
+
+def _start(name: str, count: int, batch: int, precision: str, eager: bool) -> dict[str, Any]:
+  """Time fresh processes from their start to the end of their first step, without any cache."""
+  found: dict[str, list[dict[str, float]]] = {'ours': [], 'theirs': []}
+  for _ in range(count):
+    for side, results in found.items():
+      arguments = ['--network', name, '--batch', str(batch), '--precision', precision]
+      arguments += ['--side', side, *(['--eager'] if eager else [])]
+      command = [sys.executable, '-m', 'benchmarks', *arguments]
+      begun = time.perf_counter()
+      done = subprocess.run(command, check=True, capture_output=True, text=True)
+      seconds = time.perf_counter() - begun
+      results.append(text.loads(done.stdout.splitlines()[-1]) | {'seconds': seconds})
+  seconds = [[one['seconds'] for one in found[side]] for side in ('ours', 'theirs')]
+  peaks = {f'peak_mib_{side}': max(one['peak_mib'] for one in found[side]) for side in found}
+  return Ratios(*seconds).row() | peaks
+
+
+def _alone(name: str, side: str, batch: int, precision: str, compiled: bool) -> None:
+  if side == 'ours':
+    from benchmarks import ours
+
+    ours.train(name, batch, precision)
+  else:
+    from benchmarks import theirs
+
+    theirs.train(name, batch, precision, None, compiled=compiled)
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+  print(text.dumps({'peak_mib': peak}))
+
+
+def _line(row: dict[str, Any]) -> str:
+  spread = f'{row["ratio_median"]:.2f} ({row["ratio_min"]:.2f} to {row["ratio_max"]:.2f})'
+  times = f'{row["seconds"]:.3f} s, PyTorch {row["seconds_pytorch"]:.3f} s'
+  return f'{row["network"]:12s} {row["mode"]:6s} ratio {spread}; {times}'
+
+
+def _load(data: Path, count: int) -> dict[str, Any]:
+  from benchmarks import loader
+
+  return loader.beside_torch(data, count).row()
+
+
+def _machine() -> dict[str, Any]:
+  import jax
+
+  return {
+    'device': jax.devices()[0].device_kind,
+    'processor': platform.processor() or platform.machine(),
+    'cores': len(os.sched_getaffinity(0)),
+    'python': platform.python_version(),
+    **{name: version(name) for name in ('jax', 'flax', 'torch')},
+  }
+
+
+if __name__ == '__main__':
+  tyro.cli(main)

@@ -1,0 +1,57 @@
+"""What is compared: networks, their sizes and batches, and what a side of a comparison is."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SCALE = 4
+LEARNING_RATE = 1e-4
+ADVERSARIAL = 1e-3  # its weight beside the absolute error
+FOLDED = ('span',)  # for inference, as they are shipped
+
+
+class Case(NamedTuple):
+  """A network: its options, and its training batch of low-resolution crops."""
+
+  options: dict[str, Any]
+  batch: int
+  patch: int
+  network: str = ''  # where it is not the case's name
+  adversarial: bool = False
+
+
+CASES = {
+  'edsr': Case({'blocks': 8}, 8, 48),
+  'rdn': Case({'blocks': 4, 'layers': 4, 'growth': 32}, 8, 32),
+  'srresnet': Case({}, 8, 24),
+  'srgan': Case({}, 8, 24, network='srresnet', adversarial=True),
+  'swift_srgan': Case({}, 8, 24),
+  'span': Case({}, 8, 48),
+  'vdsr': Case({}, 8, 12),
+  'swinir': Case({'features': 60, 'depths': (6, 6, 6, 6), 'upsampler': 'direct'}, 4, 32),
+}
+
+
+class Side(NamedTuple):
+  """One side, ready: `run` does the work once and waits for it."""
+
+  run: Callable[[], Any]
+  outcome: dict[str, Any]  # what must be the same on both sides
+  compiled_in: float  # seconds
+  bytes: int = 0  # that the program takes, as XLA says
+  flops: float = 0.0  # of one run, as XLA counts
+
+
+def make_batch(case: Case, batch: int) -> dict[str, np.ndarray]:
+  """Draw a batch of 8-bit crops; 0 is the case's own size."""
+  rng = np.random.default_rng(0)
+  n, side = batch or case.batch, case.patch
+  hr = rng.integers(0, 256, (n, SCALE * side, SCALE * side, 1), np.uint8)
+  lr = rng.integers(0, 256, (n, side, side, 1), np.uint8)
+  return {'lr': lr, 'hr': hr, 'mask': np.ones_like(hr)}
+
+
+def make_images(batch: int) -> np.ndarray:
+  """Draw images of 256x256; 0 is one."""
+  return np.random.default_rng(0).random((batch or 1, 256, 256, 1), dtype=np.float32)

@@ -1,0 +1,85 @@
+"""Our side of a comparison: the train step that `main.py` runs, and the prediction.
+
+The step has everything that a run adds: integers made floats, clipped gradients, the moving
+average, the check that all is finite, the row of scalars.
+"""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.cases import (
+  ADVERSARIAL,
+  CASES,
+  FOLDED,
+  LEARNING_RATE,
+  Side,
+  make_batch,
+  make_images,
+)
+from jaxsr import config as configs
+from jaxsr import experiment, sharding
+from jaxsr.config import Config
+from jaxsr.models import span
+from jaxsr.step import make_predict
+
+
+def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
+  """Build a training step; return it and the variables that it begins with."""
+  config = _config(name, precision)
+  case = CASES[name]
+  config.batch_size = batch or case.batch
+  config.optimizer.update(learning_rate=LEARNING_RATE, warmup=0)
+  config.loss.update(l1=1.0, adversarial=ADVERSARIAL if case.adversarial else 0.0)
+  config.data.update(patch=case.patch, margin=0)
+  mesh = sharding.make_mesh()
+  built = experiment.assemble(config, mesh)
+  state, data = built.init(), sharding.put(make_batch(case, batch), mesh)
+  trained = (state.generator, state.discriminator)
+  variables = jax.device_get([one.variables if one else None for one in trained])
+  begun = time.perf_counter()
+  program = built.compiled(built.plan.at(0)).lower(state, data, built.frozen).compile()
+  seconds = time.perf_counter() - begun
+  state, scalars = program(state, data, built.frozen)
+  outcome = {'loss': float(scalars['term/l1']), 'grad_norm': float(scalars['grad_norm'])}
+
+  def run() -> None:
+    nonlocal state
+    state, scalars = program(state, data, built.frozen)
+    jax.block_until_ready(scalars['loss'])
+
+  return Side(run, outcome, seconds, *_costs(program)), variables
+
+
+def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
+  """Build the enlargement of images of 256x256; return it and its variables."""
+  network: Any = configs.build_network(_config(name, precision))
+  make = lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False)  # noqa: E731
+  variables = {k: v for k, v in jax.jit(make)().items() if k != 'features'}
+  if name in FOLDED:
+    network, variables = network.clone(folded=True), {'params': span.fold(variables['params'])}
+  begun = time.perf_counter()
+  image = jax.device_put(make_images(batch))
+  program = jax.jit(make_predict(network)).lower(variables, image).compile()
+  seconds = time.perf_counter() - begun
+  run = lambda: jax.block_until_ready(program(variables, image))  # noqa: E731
+  return Side(run, {'image': np.asarray(run())}, seconds, *_costs(program)), [
+    jax.device_get(variables)
+  ]
+
+
+def _config(name: str, precision: str) -> Config:
+  case = CASES[name]
+  config = configs.base()
+  config.model = configs.network(case.network or name, **case.options)
+  config.precision = precision
+  return configs.finish(config, None)
+
+
+def _costs(program: Any) -> tuple[int, float]:
+  memory = program.memory_analysis()
+  taken = memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
+  return taken, (program.cost_analysis() or {}).get('flops', 0.0)

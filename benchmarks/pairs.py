@@ -1,0 +1,37 @@
+"""Two sides timed in turn, so that a machine whose speed drifts drifts for both."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Ratios(NamedTuple):
+  """Our time over theirs, pair by pair, and the seconds of both."""
+
+  ours: list[float]
+  theirs: list[float]
+
+  def row(self) -> dict[str, float]:
+    """Describe them."""
+    ratios = [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
+    return {
+      'ratio_median': statistics.median(ratios),
+      'ratio_min': min(ratios),
+      'ratio_max': max(ratios),
+      'seconds': statistics.median(self.ours),
+      'seconds_pytorch': statistics.median(self.theirs),
+    }
+
+
+def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int) -> Ratios:
+  """Run both once for nothing, then in turn; who goes first changes from pair to pair."""
+  ours(), theirs()
+  found = Ratios([], [])
+  for i in range(pairs):
+    both = [(ours, found.ours), (theirs, found.theirs)]
+    for run, seconds in both if i % 2 == 0 else reversed(both):
+      begun = time.perf_counter()
+      run()
+      seconds.append(time.perf_counter() - begun)
+  return found

@@ -1,0 +1,126 @@
+"""PyTorch's side of a comparison: the usual loop, at its best.
+
+Loss, backward pass, clipped gradients, fused AdamW; channels last; compiled unless told not to.
+JAX is not imported here, so that a process of this side alone has none of its costs.
+"""
+
+import functools
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from benchmarks import twins
+from benchmarks.cases import (
+  ADVERSARIAL,
+  CASES,
+  FOLDED,
+  LEARNING_RATE,
+  SCALE,
+  Side,
+  make_batch,
+  make_images,
+)
+
+DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def train(name: str, batch: int, precision: str, variables: Any, *, compiled: bool) -> Side:
+  """Build a training step that begins with our variables, or with its own where there are none."""
+  case = CASES[name]
+  generator = _placed(_twin(name, (case.patch, case.patch)), variables and variables[0]).train()
+  optimise = functools.partial(torch.optim.AdamW, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
+  wrap = functools.partial(torch.compile, disable=not compiled)
+  optimiser, apply = optimise(generator.parameters()), wrap(generator)
+  judge = judging = judged = None
+  if case.adversarial:
+    made = twins.DiscriminatorTwin(1, 64, 1024, swift=False)
+    judge = _placed(made, variables and variables[1]).train()
+    judging, judged = optimise(judge.parameters()), wrap(judge)
+  raw = make_batch(case, batch)
+  lr, hr = _image(raw['lr']), _image(raw['hr'])
+  bce = F.binary_cross_entropy_with_logits
+
+  def run() -> tuple[float, float]:
+    x, y = lr.float() / 255, hr.float() / 255
+    with _autocast(precision):
+      made = apply(x)
+      loss = pixels = F.l1_loss(made.float(), y)
+      if judge is not None and judging is not None and judged is not None:
+        real, fake = judged(y), judged(made.detach())
+        of_judge = bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))
+        judging.zero_grad(set_to_none=True)
+        of_judge.backward()
+        torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
+        judging.step()
+        judge.requires_grad_(False)
+        fooled = judged(made)
+        loss = loss + ADVERSARIAL * bce(fooled, torch.ones_like(fooled))
+        judge.requires_grad_(True)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(generator.parameters(), 1.0)
+    optimiser.step()
+    _wait()
+    return float(pixels), float(norm)
+
+  begun = time.perf_counter()
+  pixels, norm = run()
+  return Side(run, {'loss': pixels, 'grad_norm': norm}, time.perf_counter() - begun)
+
+
+def infer(name: str, batch: int, precision: str, variables: Any, *, compiled: bool) -> Side:
+  """Build the enlargement of images of 256x256."""
+  twin = _placed(_twin(name, (256, 256), folded=name in FOLDED), variables and variables[0]).eval()
+  apply: Any = torch.compile(twin, disable=not compiled)
+  x = _image(make_images(batch))
+
+  @torch.inference_mode()
+  def run() -> torch.Tensor:
+    with _autocast(precision):
+      y = apply(x)
+    _wait()
+    return y
+
+  begun = time.perf_counter()
+  image = np.moveaxis(run().float().cpu().numpy(), 1, -1)
+  return Side(run, {'image': image}, time.perf_counter() - begun)
+
+
+def _twin(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn.Module:
+  """Build the twin of a case for low-resolution images of a size."""
+  options = CASES[name].options
+  if name == 'edsr':
+    return twins.EDSR(twins.by_shuffles(SCALE, features=64), features=64, **options)
+  if name == 'rdn':
+    return twins.RDN(SCALE, 1, features=64, **options)
+  if name == 'span':
+    return twins.SPAN(SCALE, 48, 6, 255.0, twins.conv if folded else twins.Conv3XC, channels=1)
+  if name == 'vdsr':
+    return twins.VDSR(twins.Cubic(size, SCALE), 1, 64, 20)
+  if name == 'swinir':
+    fields = (options['features'], options['depths'], 6, 8, 64, True)
+    return twins.SwinIR(SCALE, *fields, twins.SwinBlock, channels=1)
+  return twins.NormalisedTwin(SCALE, 1, 64, 16, swift=name == 'swift_srgan')
+
+
+def _placed(twin: torch.nn.Module, variables: Any) -> Any:
+  if variables:
+    twins.load(twin, variables)
+  return twin.float().to(DEVICE, memory_format=torch.channels_last)
+
+
+def _image(x: np.ndarray) -> torch.Tensor:
+  image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1))).to(DEVICE)
+  return image.contiguous(memory_format=torch.channels_last)
+
+
+def _wait() -> None:
+  if DEVICE.type == 'cuda':
+    torch.cuda.synchronize()
+
+
+def _autocast(precision: str) -> Any:
+  return torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == 'bfloat16')
