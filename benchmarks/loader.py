@@ -44,7 +44,7 @@ def beside_torch(data: Path, pairs: int, batch_size: int = 16) -> Ratios:
   kept, stream = _open(data, batch_size, 1)
   for i in range(len(kept)):
     kept[i]  # decoded once, as a run does in its first epoch
-  theirs = _endless(sources.Folder(data, minimum=SIDE).paths, batch_size)
+  theirs = torch_batches(sources.Folder(data, minimum=SIDE).paths, side=SIDE, batch_size=batch_size)
   many, few = 100, 2
   run_ours = lambda: [next(stream) for _ in range(many)]  # noqa: E731
   run_theirs = lambda: [next(theirs) for _ in range(few)]  # noqa: E731
@@ -54,8 +54,8 @@ def beside_torch(data: Path, pairs: int, batch_size: int = 16) -> Ratios:
   return Ratios(by_crop(found.ours, many), by_crop(found.theirs, few))
 
 
-def _endless(paths: list[Path], batch_size: int) -> Iterator[Any]:
-  """Yield batches of PyTorch's DataLoader with the usual data set."""
+def torch_batches(paths: list[Path], *, side: int, batch_size: int) -> Iterator[Any]:
+  """Yield batches of PyTorch's DataLoader with the usual data set, without end."""
   from torch.utils.data import DataLoader, Dataset  # the extra 'benchmarks'
 
   class Plain(Dataset):
@@ -64,9 +64,9 @@ def _endless(paths: list[Path], batch_size: int) -> Iterator[Any]:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
       film = Image.open(paths[index]).convert('L')
-      left, top = (random.randrange(length - SIDE + 1) for length in film.size)
-      hr = film.crop((left, top, left + SIDE, top + SIDE))
-      lr = hr.resize((SIDE // SCALE, SIDE // SCALE), Image.Resampling.BICUBIC)
+      left, top = (random.randrange(length - side + 1) for length in film.size)
+      hr = film.crop((left, top, left + side, top + side))
+      lr = hr.resize((side // SCALE, side // SCALE), Image.Resampling.BICUBIC)
       return np.asarray(lr), np.asarray(hr)
 
   while True:

@@ -22,7 +22,7 @@ import tyro
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from benchmarks.loader import plain_torch
+from benchmarks.loader import torch_batches
 from jaxsr.data import degradation, images, pipeline, records
 from jaxsr.data.films import Films
 from jaxsr.data.nih import builder, holdings, units
@@ -62,7 +62,8 @@ def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool =
         _measure('  any, on the device: its pointers', crops, pointers)
         _tiles(source, Path(temporary, 'tiles'), crops, side)
     if against_torch:
-      plain_torch(images.find(data), side=side, scale=SCALE, batch_size=16)
+      batches = torch_batches(images.find(data), side=side, batch_size=16)
+      _measure('PyTorch DataLoader', 20 * 16, lambda _: [next(batches) for _ in range(20)])
 
 
 def _stream(source: Records, capacity: int, threads: int) -> Callable[[int], object]:

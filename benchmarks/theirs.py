@@ -109,7 +109,7 @@ def _twin(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn
 def _placed(twin: torch.nn.Module, variables: Any) -> Any:
   if variables:
     twins.load(twin, variables)
-  return twin.float().to(DEVICE, memory_format=torch.channels_last)
+  return twin.float().to(DEVICE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _image(x: np.ndarray) -> torch.Tensor:

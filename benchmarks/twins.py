@@ -4,6 +4,8 @@ A twin's children are named as Flax names its own, so that weights go over by th
 are NCHW.
 """
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+
 from collections.abc import Mapping
 from itertools import product
 

@@ -137,3 +137,22 @@ def test_strides_and_bfloat16_are_left_to_xla(rng):
   kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)
   agrees(x, kernel, (2, 2), 'SAME', tolerance=1e-6)
   assert convolution._way(x.astype(jnp.bfloat16), kernel, (1, 1), 1) is None
+
+
+@pytest.mark.parametrize(('size', 'groups'), [(3, 1), (5, 32)])
+def test_second_derivatives_are_a_convolutions(rng, size, groups):
+  """R1 differentiates a gradient."""
+  with jax.enable_x64(True):
+    x = jnp.asarray(rng.normal(size=(1, 11, 12, 32)))
+    kernel = jnp.asarray(rng.normal(size=(size, size, 32 // groups, 32)))
+    options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC'), 'feature_group_count': groups}
+
+    def penalty(function, kernel):
+      made = lambda x: jnp.sin(function(x, kernel, (1, 1), 'SAME', **options)).sum()
+      return (jax.grad(made)(x) ** 2).sum()
+
+    found, expected = (
+      jax.grad(lambda k, f=f: penalty(f, k))(kernel)
+      for f in (ops.convolve, jax.lax.conv_general_dilated)
+    )
+  np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())

@@ -74,7 +74,7 @@ def _way(
   if outputs <= FEW and inputs >= height * width * outputs:
     return _project
   if (height, width) == (3, 3) and winograd.pays(x.shape, inputs, outputs):
-    return winograd.convolve
+    return winograd.convolve  # type: ignore[return-value]
   return None
 
 
@@ -150,7 +150,7 @@ def _by_shifts_backward(
     (k - 1 - low, n - m + low)
     for k, n, m, (low, _) in zip(kernel.shape, x.shape[1:], spread.shape[1:], padding, strict=False)
   ]
-  of_x = _by_shifts(spread, kernel[::-1, ::-1], (1, 1), around)
+  of_x = jnp.asarray(_by_shifts(spread, kernel[::-1, ::-1], (1, 1), around))
   x = _pad(x, padding)
   if kernel.shape[0] >= _LARGE and tuple(strides) == (1, 1):
     return of_x, _correlate(x, gradient, kernel.shape)

@@ -71,7 +71,7 @@ def _gradients(padding: Pads, saved: tuple[Array, Array], pull: Array) -> tuple[
   x, kernel = saved
   around = [(2 - low, 2 - high) for low, high in padding]
   of_x = convolve(pull, kernel[::-1, ::-1].swapaxes(2, 3), around)
-  return of_x, _of_kernel(x, pull, padding)
+  return jnp.asarray(of_x), _of_kernel(x, pull, padding)
 
 
 convolve.defvjp(_with_saved, _gradients)

@@ -1,0 +1,68 @@
+"""What would make a run slow, counted rather than timed."""
+
+import jax
+import pytest
+
+from jaxsr import config as configs
+from jaxsr import costs, experiment, sharding, train
+from jaxsr.ops import convolution
+from runs import four_steps
+
+COMPILED = '/jax/core/compile/backend_compile_duration'
+
+
+@pytest.fixture
+def compilations():
+  """Count what XLA compiles from here on."""
+  found = []
+
+  def listen(event, duration, **_):
+    if event == COMPILED:
+      found.append(duration)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield found
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def programs_of(config, folder, compilations):
+  before = len(compilations)
+  assert train.train(config, folder) == 0
+  return len(compilations) - before
+
+
+def test_more_steps_compile_no_more_programs(tmp_path, compilations):
+  counts = []
+  for steps in (4, 8):
+    config = four_steps(configs.load('configs/quickstart.py'))
+    config.steps = config.eval = config.save = steps
+    programs_of(config, tmp_path / f'first_{steps}', compilations)  # what JAX caches in the process
+    counts.append(programs_of(config, tmp_path / f'{steps}', compilations))
+  assert 0 < counts[0] == counts[1]
+
+
+def test_the_host_waits_for_scalars_only_when_it_logs(tmp_path, monkeypatch):
+  fetched = []
+  get = jax.device_get
+  monkeypatch.setattr(train.jax, 'device_get', lambda x: fetched.append(x) or get(x))
+  config = four_steps(configs.load('configs/quickstart.py'))
+  config.steps = config.eval = config.save = 8
+  config.log = 4
+  assert train.train(config, tmp_path / 'run') == 0
+  rows = [x for x in fetched if isinstance(x, list) and isinstance(x[0], dict)]
+  assert [len(x) for x in rows] == [4, 4]
+
+
+@pytest.mark.parametrize('upsampler', ['shuffle', 'direct'])
+def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
+  """As XLA counts its own convolutions on a CPU; one more pass forward would make it four."""
+  monkeypatch.setattr(convolution, '_way', lambda *_: None)
+  config = configs.base()
+  config.model = configs.network('edsr', features=16, blocks=4, upsampler=upsampler)
+  config.loss.l1, config.batch_size, config.data.patch, config.data.margin = 1.0, 2, 24, 0
+  built = experiment.assemble(config, sharding.make_mesh(1))
+  sides = {'lr': 24, 'hr': 96, 'mask': 96}
+  batch = {k: jax.ShapeDtypeStruct((2, n, n, 1), 'uint8') for k, n in sides.items()}
+  program = built.compiled(built.plan.at(0)).lower(built.shapes, batch, built.frozen).compile()
+  forward = 2 * costs.measure(built.network).macs * 2 * 24**2 / 256**2
+  assert 2.7 < program.cost_analysis()['flops'] / forward < 3.3
