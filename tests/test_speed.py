@@ -49,7 +49,7 @@ def test_the_host_waits_for_scalars_only_when_it_logs(tmp_path, monkeypatch):
   config.steps = config.eval = config.save = 8
   config.log = 4
   assert train.train(config, tmp_path / 'run') == 0
-  rows = [x for x in fetched if isinstance(x, list) and isinstance(x[0], dict)]
+  rows = [x for x in fetched if isinstance(x, list) and x and isinstance(x[0], dict)]
   assert [len(x) for x in rows] == [4, 4]
 
 
