@@ -168,6 +168,7 @@ def two_stages(config):
   return config
 
 
+@pytest.mark.slow
 def test_two_stages_resume_to_the_bit_in_either(gan, tmp_path):
   config = two_stages(gan)
   assert train(config, tmp_path / 'whole') == 0
@@ -227,6 +228,7 @@ def collapsing(config):
   return config
 
 
+@pytest.mark.slow
 def test_a_collapse_is_told_lowers_the_weight_and_resumes_so(gan, tmp_path, capsys):
   collapsing(gan).adversarial.alarm.action = 'lower'
   gan.steps = 12

@@ -14,6 +14,7 @@ def bicubic(folder, *, scale, name, channels):
   return summarise([row for row, _ in evaluator.measure_all({})])
 
 
+@pytest.mark.slow
 def test_bicubic_on_real_films_gives_the_protocols_figures(shared):
   found = bicubic(shared / 'nih' / 'val', scale=4, name='xray', channels=1)
   assert found['n'] == 40
