@@ -22,6 +22,7 @@ import tyro
 
 from benchmarks.cases import CASES
 from benchmarks.pairs import Ratios, alternate
+from jaxsr.errors import UserError
 
 Mode = Literal['train', 'infer', 'load', 'start']
 
@@ -50,9 +51,14 @@ def main(
     return _alone(names[0], side, batch, precision, not eager)
   if mode == 'load' and data is None:
     sys.exit('--mode load: give a folder of films with --data')
+  if mode == 'load':
+    names = ('',)
+  elif mode == 'infer':  # a GAN's generator stands there by itself
+    names = tuple(name for name in names if not CASES[name].adversarial)
   rows = []
-  for name in ('',) if mode == 'load' else names:
-    found = _load(data, pairs) if data else _measure(name, mode, pairs, batch, precision, eager)
+  for name in names:
+    measured = _load(data, pairs) if data and mode == 'load' else None
+    found = measured or _measure(name, mode, pairs, batch, precision, eager)
     rows.append({'network': name, 'mode': mode} | found)
     print(_line(rows[-1]), flush=True)
   if json:
@@ -132,7 +138,10 @@ def _line(row: dict[str, Any]) -> str:
 def _load(data: Path, count: int) -> dict[str, Any]:
   from benchmarks import loader
 
-  return loader.beside_torch(data, count).row()
+  try:
+    return loader.beside_torch(data, count).row()
+  except UserError as error:
+    sys.exit(f'error: {error}')
 
 
 def _machine() -> dict[str, Any]:

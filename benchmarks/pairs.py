@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 
 class Ratios(NamedTuple):
-  """Our time over theirs, pair by pair, and the seconds of both."""
+  """The seconds of both sides, pair by pair."""
 
   ours: list[float]
   theirs: list[float]
 
   def row(self) -> dict[str, float]:
-    """Describe them."""
+    """Describe them, and our time over theirs."""
     ratios = [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
     return {
       'ratio_median': statistics.median(ratios),

@@ -113,6 +113,26 @@ def test_each_way_to_convolve_is_a_convolution(rng, size, inputs, outputs, way, 
     agrees(x, kernel, (1, 1), padding, tolerance=1e-12)
 
 
+@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='for CPUs only')
+@pytest.mark.parametrize(
+  ('size', 'inputs', 'outputs', 'groups'),
+  [(1, 5, 7, 1), (3, 32, 32, 1), (3, 27, 3, 1), (3, 1, 6, 6), (9, 1, 6, 6)],
+)
+def test_a_cpu_goes_its_own_way(size, inputs, outputs, groups):
+  specs = (1, 16, 16, inputs * groups), (size, size, inputs, outputs)
+
+  def run(x, kernel, convolve):
+    options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC'), 'feature_group_count': groups}
+    return jax.grad(lambda *a: convolve(*a, (1, 1), 'SAME', **options).sum(), (0, 1))(x, kernel)
+
+  def compiled(convolve):
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in specs]
+    return quick(lambda x, k: run(x, k, convolve)).lower(*arguments).compile().as_text()
+
+  assert ' convolution(' not in compiled(ops.convolve)
+  assert ' convolution(' in compiled(jax.lax.conv_general_dilated)
+
+
 def test_tiles_computed_in_chunks_are_the_same(rng, monkeypatch):
   x = jnp.asarray(rng.normal(size=(2, 30, 17, 32)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)

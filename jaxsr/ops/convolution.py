@@ -1,10 +1,10 @@
 """Convolutions, computed as suits where they run.
 
 XLA's own are fast on accelerators. On CPUs some are not, and their gradients less: what is done
-there in their place was chosen by measurement, `python -m benchmarks.convolutions`.
+there in their place was chosen by measurement: `python -m benchmarks.convolutions`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,16 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr.ops import winograd
-from jaxsr.ops.images import pixel_shuffle
-from jaxsr.ops.winograd import Pads
+from jaxsr.ops import depthwise, winograd
+from jaxsr.ops.images import Pads, pad, pixel_shuffle
 
 _NHWC = ('NHWC', 'HWIO', 'NHWC')
 FEW = 4  # outputs, up to which a convolution is a projection and sums of shifts
-_LARGE = 5  # the side of a depthwise kernel from which it has ways of its own
-_CHUNKS = 4  # in which it is computed
 
 
 def convolve(
@@ -33,6 +31,7 @@ def convolve(
   feature_group_count: int = 1,
   lhs_dilation: Sequence[int] | None = None,
   rhs_dilation: Sequence[int] | None = None,
+  preferred_element_type: DTypeLike | None = None,
   **options: Any,
 ) -> Float[Array, 'b y x e']:
   """Convolve as `lax.conv_general_dilated` does, under whose name `nn.Conv` calls this.
@@ -48,10 +47,12 @@ def convolve(
     feature_group_count=feature_group_count,
     lhs_dilation=lhs_dilation,
     rhs_dilation=rhs_dilation,
+    preferred_element_type=preferred_element_type,
     **options,
   )
   dilated = any(set(dilation or (1,)) != {1} for dilation in (lhs_dilation, rhs_dilation))
-  way = None if dilated else _way(x, kernel, strides, feature_group_count)
+  special = dilated or preferred_element_type is not None
+  way = None if special else _way(x, kernel, strides, feature_group_count)
   if way is None:
     return jnp.asarray(own(x, kernel))
   if isinstance(padding, str):
@@ -66,8 +67,8 @@ def _way(
   """Choose how a CPU convolves; None where XLA's own is best."""
   height, width, inputs, outputs = kernel.shape
   if groups == outputs > 1 and inputs == 1:
-    return lambda x, kernel, pads: _by_shifts(x, kernel, tuple(strides), pads)
-  if groups > 1 or set(strides) != {1} or x.dtype == jnp.bfloat16:
+    return lambda x, kernel, pads: jnp.asarray(depthwise.convolve(x, kernel, tuple(strides), pads))
+  if groups > 1 or set(strides) != {1} or x.dtype not in (jnp.float32, jnp.float64):
     return None
   if (height, width) == (1, 1):
     return _mix
@@ -78,122 +79,21 @@ def _way(
   return None
 
 
-def _pad(x: Array, pads: Pads) -> Array:
-  return jnp.pad(x, ((0, 0), *pads, (0, 0)))
-
-
 def _mix(x: Array, kernel: Array, pads: Pads) -> Array:
-  return jnp.einsum('bhwc,cd->bhwd', _pad(x, pads), kernel[0, 0])
+  return jnp.einsum('bhwc,cd->bhwd', pad(x, pads), kernel[0, 0])
 
 
 def _project(x: Array, kernel: Array, pads: Pads) -> Array:
   """Multiply every pixel by the whole kernel, then sum what meets in a pixel."""
-  x = _pad(x, pads)
   height, width, inputs, outputs = kernel.shape
-  rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
   taps = jnp.einsum('bhwc,cn->bhwn', x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
-  taps = taps.reshape(*x.shape[:3], height, width, outputs)
+  taps = pad(taps, pads)  # fewer numbers than the image's
+  rows, columns = taps.shape[1] - height + 1, taps.shape[2] - width + 1
+  taps = taps.reshape(*taps.shape[:3], height, width, outputs)
   return sum(
     (taps[:, i : i + rows, j : j + columns, i, j] for i, j in np.ndindex(height, width)),
     jnp.zeros((), x.dtype),
   )
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _by_shifts(x: Array, kernel: Array, strides: Sequence[int], padding: Pads) -> Array:
-  x = _pad(x, padding)
-  if kernel.shape[0] < _LARGE or tuple(strides) != (1, 1):
-    return _sum_shifts(x, kernel, strides)
-  # In a loop, since XLA computes a long sum again in each fusion that reads it.
-  height, width = x.shape[1] - kernel.shape[0] + 1, x.shape[2] - kernel.shape[1] + 1
-  rows = -(-height // _CHUNKS)
-  y = jnp.zeros((x.shape[0], rows * _CHUNKS, width, x.shape[3]), x.dtype)
-  x = _pad(x, ((0, rows * _CHUNKS - height), (0, 0)))
-
-  def compute(i: Array, y: Array) -> Array:
-    part = lax.dynamic_slice_in_dim(x, i * rows, rows + kernel.shape[0] - 1, 1)
-    return lax.dynamic_update_slice_in_dim(y, _sum_shifts(part, kernel, strides), i * rows, 1)
-
-  return lax.fori_loop(0, _CHUNKS, compute, y)[:, :height]
-
-
-def _sum_shifts(x: Array, kernel: Array, strides: Sequence[int]) -> Array:
-  return jnp.asarray(sum(part * kernel[i, j, 0] for (i, j), part in _shifts(x, kernel, strides)))
-
-
-def _shifts(
-  x: Array, kernel: Array, strides: Sequence[int]
-) -> Iterator[tuple[tuple[int, int], Array]]:
-  """Cut out, for each place in the kernel, the pixels of padded images that it meets."""
-  lengths = zip(x.shape[1:3], kernel.shape, strides, strict=False)
-  height, width = ((n - k) // s + 1 for n, k, s in lengths)
-  for i, j in np.ndindex(*kernel.shape[:2]):
-    yield (i, j), x[:, i :: strides[0], j :: strides[1]][:, :height, :width]
-
-
-def _by_shifts_forward(
-  x: Array, kernel: Array, strides: Sequence[int], padding: Pads
-) -> tuple[Array, tuple[Array, Array]]:
-  return _by_shifts(x, kernel, strides, padding), (x, kernel)
-
-
-def _by_shifts_backward(
-  strides: Sequence[int], padding: Pads, saved: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array]:
-  x, kernel = saved
-  spread = lax.pad(
-    gradient,
-    jnp.zeros((), gradient.dtype),
-    [(0, 0, 0), *((0, 0, s - 1) for s in strides), (0, 0, 0)],
-  )
-  around = [
-    (k - 1 - low, n - m + low)
-    for k, n, m, (low, _) in zip(kernel.shape, x.shape[1:], spread.shape[1:], padding, strict=False)
-  ]
-  of_x = jnp.asarray(_by_shifts(spread, kernel[::-1, ::-1], (1, 1), around))
-  x = _pad(x, padding)
-  if kernel.shape[0] >= _LARGE and tuple(strides) == (1, 1):
-    return of_x, _correlate(x, gradient, kernel.shape)
-  of_kernel = [(part * gradient).sum((0, 1, 2)) for _, part in _shifts(x, kernel, strides)]
-  return of_x, jnp.stack(of_kernel).reshape(kernel.shape)
-
-
-_by_shifts.defvjp(_by_shifts_forward, _by_shifts_backward)
-
-
-def _correlate(x: Array, gradient: Array, shape: Sequence[int]) -> Array:
-  """Give the gradient of a large depthwise kernel, by products of tiles with what surrounds them.
-
-  A product over all tiles says how each pixel of a tile goes with each of its surroundings; a place
-  in the kernel is the sum of those pairs that lie so far apart. XLA's sums, one for each place,
-  read both images as often.
-  """
-  size = max(shape[:2])
-  side = 3 * (size - 1) // 2  # of a tile: 12 for 9x9, found best there
-  batch, height, width, channels = gradient.shape
-  down, across = -(-height // side), -(-width // side)
-  x = _tiles(x, side, down + 1, across + 1)
-  x = jnp.concatenate([x[:, :, :, :, :down], x[:, : shape[0] - 1, :, :, 1:]], 1)
-  x = jnp.concatenate([x[..., :across], x[:, :, : shape[1] - 1, ..., 1:]], 2)
-  gradient = _tiles(gradient, side, down, across)
-  pairs = jnp.einsum(
-    'cat,cbt->cab',
-    x.reshape(channels, -1, batch * down * across),
-    gradient.reshape(channels, side**2, -1),
-  ).reshape(channels, side + shape[0] - 1, side + shape[1] - 1, side, side)
-  rows = [sum(pairs[:, a + i, :, a] for a in range(side)) for i in range(shape[0])]
-  rows = jnp.stack(rows)  # [k, c, columns, side]
-  columns = [sum(rows[:, :, a + j, a] for a in range(side)) for j in range(shape[1])]
-  return jnp.stack(columns, 1)[:, :, None]
-
-
-def _tiles(x: Array, side: int, down: int, across: int) -> Array:
-  """Fill images up, or cut them, to tiles: [channel, row, column, image, tile, tile]."""
-  batch, height, width, channels = x.shape
-  missing = (down * side - height, across * side - width)
-  x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((0, n, 0) for n in missing), (0, 0, 0)))
-  x = x.reshape(batch, down, side, across, side, channels)
-  return x.transpose(5, 2, 4, 0, 1, 3)
 
 
 def deconvolve(

@@ -4,10 +4,15 @@
 column): weights that come from PyTorch are permuted on import.
 """
 
+from collections.abc import Sequence
+
 import dm_pix
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
+
+Pads = Sequence[tuple[int, int]]  # rows before and after, columns before and after
 
 INTERPOLATION = 'interpolation'  # the scope in which costs find what is interpolated
 EDGES = ('cut', 'mirror')
@@ -42,6 +47,12 @@ def upsample(
   x = resize(x, x.shape[1] * scale, x.shape[2] * scale, method=method)
   cut = border * scale
   return x[:, cut : x.shape[1] - cut, cut : x.shape[2] - cut]
+
+
+def pad(x: Float[Array, 'b h w c'], padding: Pads) -> Float[Array, 'b y x c']:
+  """Put zeros around images; a negative padding cuts."""
+  pads = ((0, 0, 0), *((*one, 0) for one in padding), (0, 0, 0))
+  return jnp.asarray(lax.pad(x, jnp.zeros((), x.dtype), pads))
 
 
 def pixel_shuffle(x: Float[Array, 'b h w ssc'], scale: int) -> Float[Array, 'b sh sw c']:

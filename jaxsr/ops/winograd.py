@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-Pads = Sequence[tuple[int, int]]
+from jaxsr.ops.images import Pads, pad
 
 TILE = 4  # pixels that come out, a side
 _REACH = TILE + 2  # pixels that go in
@@ -48,7 +48,8 @@ def convolve(
   x: Float[Array, 'b h w c'], kernel: Float[Array, '3 3 c d'], padding: Pads
 ) -> Float[Array, 'b y x d']:
   """Convolve by 3x3 with stride 1, images padded by zeros."""
-  x, size = _padded(x, padding)
+  x = pad(x, padding)
+  height, width = x.shape[1] - 2, x.shape[2] - 2
   x, rows, chunks = _chunked(x, kernel.shape[-1])
   at = jnp.asarray(_KERNEL, kernel.dtype)
   kernel = jnp.einsum('ai,bj,ijcd->abcd', at, at, kernel)
@@ -59,8 +60,7 @@ def convolve(
     return lax.dynamic_update_slice_in_dim(y, _back(products), i * rows, 1)
 
   y = jnp.zeros((x.shape[0], rows * chunks, x.shape[2] - 2, kernel.shape[-1]), x.dtype)
-  y = compute(jnp.array(0), y) if chunks == 1 else lax.fori_loop(0, chunks, compute, y)
-  return y[:, : size[0], : size[1]]
+  return lax.fori_loop(0, chunks, compute, y)[:, :height, :width]
 
 
 def _with_saved(x: Array, kernel: Array, padding: Pads) -> tuple[Array, tuple[Array, Array]]:
@@ -79,10 +79,9 @@ convolve.defvjp(_with_saved, _gradients)
 
 def _of_kernel(x: Array, pull: Array, padding: Pads) -> Array:
   """Sum, among what is transformed, what each tile says of the kernel."""
-  x, size = _padded(x, padding)
-  x, rows, chunks = _chunked(x, pull.shape[-1])
-  missing = (rows * chunks - size[0], x.shape[2] - 2 - size[1])
-  pull = jnp.pad(pull, ((0, 0), *((0, n) for n in missing), (0, 0)))
+  x, rows, chunks = _chunked(pad(x, padding), pull.shape[-1])
+  missing = (rows * chunks - pull.shape[1], x.shape[2] - 2 - pull.shape[2])
+  pull = pad(pull, [(0, n) for n in missing])
 
   def add(i: Array, total: Array) -> Array:
     seen = _forward(lax.dynamic_slice_in_dim(x, i * rows, rows + 2, 1))
@@ -90,7 +89,7 @@ def _of_kernel(x: Array, pull: Array, padding: Pads) -> Array:
     return total + jnp.einsum('atc,atd->acd', _flat(seen), _flat(pulled))
 
   total = jnp.zeros((_REACH**2, x.shape[-1], pull.shape[-1]), x.dtype)
-  total = add(jnp.array(0), total) if chunks == 1 else lax.fori_loop(0, chunks, add, total)
+  total = lax.fori_loop(0, chunks, add, total)
   at = jnp.asarray(_KERNEL, x.dtype)
   return jnp.einsum('ai,bj,abcd->ijcd', at, at, total.reshape(_REACH, _REACH, *total.shape[1:]))
 
@@ -98,12 +97,6 @@ def _of_kernel(x: Array, pull: Array, padding: Pads) -> Array:
 def _flat(tiles: Array) -> Array:
   """Put tiles in a row: [36, tiles, c]; XLA has no fast product over several dimensions."""
   return tiles.reshape(_REACH**2, -1, tiles.shape[-1])
-
-
-def _padded(x: Array, padding: Pads) -> tuple[Array, tuple[int, int]]:
-  """Pad images, and say how large is what comes out; a negative padding cuts."""
-  x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)))
-  return x, (x.shape[1] - 2, x.shape[2] - 2)
 
 
 def _chunked(x: Array, outputs: int) -> tuple[Array, int, int]:
@@ -114,7 +107,7 @@ def _chunked(x: Array, outputs: int) -> tuple[Array, int, int]:
   tiles = -(-down // min(chunks, down))  # a column, in a chunk
   chunks = -(-down // tiles)
   missing = (tiles * chunks * TILE + 2 - height, across * TILE + 2 - width)
-  return jnp.pad(x, ((0, 0), *((0, n) for n in missing), (0, 0))), tiles * TILE, chunks
+  return pad(x, [(0, n) for n in missing]), tiles * TILE, chunks
 
 
 def _forward(x: Array) -> Array:

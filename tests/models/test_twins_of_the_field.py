@@ -254,24 +254,8 @@ def test_rlfn(rng):
   agree(rng, network, RLFN(2, *options.values()), (1, 17, 22, 1), train=False)
 
 
-class SlowSwinBlock(tn.Module):
+class SlowSwinBlock(SwinBlock):
   """Find by hand, for each pixel, whom it attends to: slow, and without roll or mask."""
-
-  def __init__(self, features, heads, window, shift):
-    super().__init__()
-    self.heads, self.window, self.shift = heads, window, shift
-    self.norm_0, self.norm_1 = tn.LayerNorm(features), tn.LayerNorm(features)
-    self.attention = tn.Module()
-    self.attention.qkv = tn.Linear(features, 3 * features)
-    self.attention.project = tn.Linear(features, features)
-    self.attention.position_bias = tn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-    self.mlp_0, self.mlp_1 = tn.Linear(features, 2 * features), tn.Linear(2 * features, features)
-
-  def forward(self, x):
-    x = x.permute(0, 2, 3, 1)
-    x = x + self.attend(self.norm_0(x))
-    x = x + self.mlp_1(F.gelu(self.mlp_0(self.norm_1(x))))
-    return x.permute(0, 3, 1, 2)
 
   def attend(self, x):
     b, h, w, c = x.shape
@@ -281,8 +265,10 @@ class SlowSwinBlock(tn.Module):
     same = (window[0][:, None] == window[0]) & (window[1][:, None] == window[1])
     down, right = ((at[:, None] - at).clamp(1 - self.window, self.window - 1) for at in (y, x_))
     row = (down + self.window - 1) * (2 * self.window - 1) + right + self.window - 1
-    q, k, v = self.attention.qkv(x).reshape(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-    scores = q @ k.transpose(-1, -2) / np.sqrt(c // self.heads)
+    q, k, v = (
+      self.attention.qkv(x).reshape(b, h * w, 3, self.attention.heads, -1).permute(2, 0, 3, 1, 4)
+    )
+    scores = q @ k.transpose(-1, -2) / np.sqrt(c // self.attention.heads)
     scores = scores + self.attention.position_bias[row].permute(2, 0, 1)
     weights = scores.masked_fill(~same, float('-inf')).softmax(-1)
     return self.attention.project((weights @ v).transpose(1, 2).reshape(b, h, w, c))
