@@ -11,23 +11,19 @@ Runs resume and finished parts are kept: the same command goes on after a stop. 
 """
 
 import json
-import statistics
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import tyro
 
+from benchmarks.compare import measure_latency
 from jaxsr import costs, evaluate, models, predictor
 from jaxsr.config import Config
 from jaxsr.data import sources
 from jaxsr.files import make_folder, write_json, write_text
 from jaxsr.predictor import Predictor
-from jaxsr.step import make_predict
 from jaxsr.train import train
 
 TRAINABLE = tuple(name for name in models.MODELS if name not in models.PARAMETER_FREE)
@@ -59,7 +55,7 @@ def main(
       sys.exit(f'{name} was stopped; run the same command to go on')
     _once(folder / 'quality.json', lambda name=name: _quality(_load(output, name), source))
   for name in networks if latency else ():
-    _once(output / name / 'latency.json', lambda name=name: _latency(_load(output, name)))
+    _once(output / name / 'latency.json', lambda name=name: measure_latency(_load(output, name)))
   table = _table(output, networks)
   write_text(output / 'table.md', table)
   print(table)
@@ -99,19 +95,6 @@ def _quality(model: Predictor, source: sources.Source) -> dict[str, Any]:
   evaluator = evaluate.Evaluator(model.network, source, scale=SCALE)
   results = [evaluator.measure(model.variables, i)[0] for i in range(len(source))]
   return evaluate.summarise(results)
-
-
-def _latency(model: Predictor, runs: int = 5, enough: float = 10.0) -> dict[str, Any]:
-  """Time one gray film from 256x256 to 1024x1024, compiled: the median of a few runs."""
-  lr = np.random.default_rng(0).random((1, 256, 256, 1), dtype=np.float32)
-  predict = jax.jit(make_predict(model.network)).lower(model.variables, lr).compile()
-  seconds: list[float] = []
-  while len(seconds) < runs and sum(seconds) < enough:
-    begun = time.perf_counter()
-    jax.block_until_ready(predict(model.variables, lr))
-    seconds.append(time.perf_counter() - begun)
-  device = f'{jax.devices()[0].device_kind}, {jax.__version__}'
-  return {'median': statistics.median(seconds), 'seconds': seconds, 'device': device}
 
 
 def _table(output: Path, networks: tuple[str, ...]) -> str:

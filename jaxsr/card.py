@@ -47,7 +47,7 @@ Network: {options}.
 
 ## Figures
 
-{_figures(metrics)}
+{_figures(metrics, model.scale)}
 
 {_LIMITS}
 ## Files
@@ -63,17 +63,17 @@ def _training(origin: dict[str, Any]) -> str:
   versions = origin.get('environment', {})
   names = ', '.join(f'{k} {versions[k]}' for k in ('jaxsr', 'jax', 'flax') if k in versions)
   return (
-    f'Trained on `{origin["train"]}`, validated on `{origin["val"]}`: '
+    f'Trained on `{origin["train"]}`: '
     f'{terms or "imported weights"}, step {origin["step"]} of {origin["steps"]}, batches of '
     f'{origin["batch_size"]}, seed {origin["seed"]}. {names}.'
   )
 
 
-def _figures(metrics: dict[str, Any]) -> str:
+def _figures(metrics: dict[str, Any], scale: int) -> str:
   if 'psnr' not in metrics:
     return 'None were measured.'
   lines = [
-    f'On {metrics["of"]}, protocol xray (8 bits, 4 pixels cropped, mean over films):',
+    f'On {metrics["of"]}, protocol xray (8 bits, {scale} pixels cropped, mean over films):',
     '',
     '| | PSNR | SSIM | PSNR, centre |',
     '|---|---|---|---|',

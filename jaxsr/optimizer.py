@@ -1,4 +1,4 @@
-"""AdamW with clipped gradients; a linear warm-up and a cosine to zero for each stage of a run."""
+"""Clipped gradients; a linear warm-up and a cosine to zero for each stage of a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,24 +7,53 @@ import jax
 import optax
 
 Stage = tuple[float, int]  # its highest learning rate, and its updates
+NAMES = ('adamw', 'muon')
+RMS = 0.2  # of an update by AdamW, so that one learning rate suits both
 
 
 def make_optimizer(
   stages: Sequence[Stage],
   *,
+  name: str,
   warmup: int,
   b1: float,
   b2: float,
   weight_decay: float,
   clip_norm: float,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """Build the optimiser and its learning rate by the number of updates."""
+  """Build the optimiser and its learning rate by the number of updates.
+
+  AdamW (Loshchilov & Hutter, ICLR 2019), or Muon (Jordan et al., 2024) for the kernels that mix
+  channels, with AdamW for the rest, both with Nesterov's momentum.
+  """
   schedules = [_cosine(rate, warmup, updates) for rate, updates in stages]
   boundaries = [sum(n for _, n in stages[: i + 1]) for i in range(len(stages) - 1)]
   schedule = optax.join_schedules(schedules, boundaries) if boundaries else schedules[0]
   clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-  adamw = optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay)
-  return optax.chain(clip, adamw), schedule
+  if name == 'adamw':
+    tx = optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay)
+  else:
+    tx = optax.contrib.muon(
+      schedule,
+      adam_b1=b1,
+      adam_b2=b2,
+      weight_decay=weight_decay,
+      adam_weight_decay=weight_decay,
+      muon_weight_dimension_numbers=_matrices,
+      consistent_rms=RMS,
+    )
+  return optax.chain(clip, tx), schedule
+
+
+def _matrices(params: Any) -> Any:
+  """Say which kernels are matrices to Muon: inputs by outputs, with more than one of each."""
+
+  def numbers(x: Any) -> Any:
+    if x.ndim < 2 or min(x.shape[-2:]) == 1:
+      return None  # a bias or a scale; one channel in (the first, a depthwise one) or one out
+    return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
+
+  return jax.tree.map(numbers, params)
 
 
 def _cosine(rate: float, warmup: int, updates: int) -> optax.Schedule:

@@ -16,6 +16,7 @@ from jaxsr.errors import UserError
 from jaxsr.files import new_folder, write_json, write_text
 from jaxsr.manifest import digest
 
+DEFAULT, DEFAULT_SCALE = 'edsr_x{scale}', 4
 WEIGHTS, CONFIG, METRICS, CARD = 'model.safetensors', 'config.json', 'metrics.json', 'README.md'
 
 
@@ -31,17 +32,30 @@ class Package(NamedTuple):
 
 
 def find(name: str) -> Path | None:
-  """Find a package by its folder, or by its name below `checkpoints/` here or in the project."""
-  project = Path(__file__).resolve().parents[1]
-  places = [Path(name), Path('checkpoints') / name, project / 'checkpoints' / name]
+  """Find a package by its folder, or by its name where packages lie."""
+  places = [Path(name), *(folder / name for folder in _folders())]
   return next((path for path in places if (path / WEIGHTS).is_file()), None)
 
 
 def known() -> list[str]:
-  """List the packages below `checkpoints/`."""
-  project = Path(__file__).resolve().parents[1]
-  folders = {Path('checkpoints').resolve(), project / 'checkpoints'}
-  return sorted({path.parent.name for folder in folders for path in folder.glob(f'*/{WEIGHTS}')})
+  """List the packages that have names."""
+  found = (folder.glob(f'*/{WEIGHTS}') for folder in _folders())
+  return sorted({path.parent.name for paths in found for path in paths})
+
+
+def default(scale: int | None) -> str:
+  """Name the package that enlarges where none is named; raises UserError."""
+  name = DEFAULT.format(scale=DEFAULT_SCALE if scale is None else scale)
+  if find(name) is None:
+    names = ', '.join(known()) or 'none'
+    raise UserError(f'--scale {scale}: give --checkpoint; weights that come along: {names}')
+  return name
+
+
+def _folders() -> tuple[Path, ...]:
+  """List where packages lie: in `checkpoints/` here, in the project, or as it was installed."""
+  inside = Path(__file__).resolve().parent
+  return Path('checkpoints').resolve(), inside.parent / 'checkpoints', inside / 'checkpoints'
 
 
 def write(

@@ -17,8 +17,6 @@ from jaxsr.errors import UserError
 from jaxsr.metrics import quantise
 from jaxsr.step import make_predict
 
-DEFAULT_SCALE = 4
-
 
 class Predictor(NamedTuple):
   """A network with its variables; `step` is None where nothing was trained."""
@@ -51,7 +49,7 @@ class Stored(NamedTuple):
 
 
 def load(
-  checkpoint: str,
+  checkpoint: str | None,
   *,
   scale: int | None = None,
   step: str = 'latest',
@@ -61,14 +59,16 @@ def load(
 ) -> Predictor:
   """Load the averaged parameters of a run or package, or an interpolation by its name.
 
+  None is the package that comes along for `scale`.
   What only training needs is folded away, unless `fold` is off. `step` is 'latest', 'best' (by the
   run's own validation) or a number. `width` and `depth` choose a size of a slimmable network.
   Raises UserError.
   """
+  checkpoint = package.default(scale) if checkpoint is None else checkpoint
   if checkpoint in models.PARAMETER_FREE:
     if (width, depth) != (1.0, 1.0):
       raise UserError(f'{checkpoint} has neither width nor depth')
-    chosen = DEFAULT_SCALE if scale is None else scale
+    chosen = package.DEFAULT_SCALE if scale is None else scale
     network = models.build(checkpoint, scale=chosen)
     return Predictor(checkpoint, network, {}, chosen, 1, None)
   stored = find(checkpoint)

@@ -45,6 +45,11 @@ def is_done(target: Path, wanted: Provenance) -> bool:
   return True
 
 
+def is_ours(path: Path) -> bool:
+  """Tell whether an image was made here."""
+  return images.read_note(path).startswith('jaxsr ')
+
+
 def digest(path: Path) -> str:
   """Hash a file."""
   return manifest.digest(path)[:16]

@@ -132,6 +132,20 @@ def test_upscale_takes_patterns_and_several_names(folder, tmp_path, capsys):
   assert 'give a folder for several images' in capsys.readouterr().err
 
 
+def test_without_an_output_results_lie_beside_their_films(folder, capsys, monkeypatch):
+  monkeypatch.chdir(folder)
+  names = {path.name for path in folder.iterdir()}
+  for _ in range(2):  # the second time the pattern finds what the first one made
+    assert jaxsr('upscale', '*.*', 'deeper', '--checkpoint', 'bicubic') == 0
+  made = {path.name for path in folder.iterdir()} - names
+  assert made == {'a_x4.png', 'b_x4.png', 'd_x4.tif', 'deeper_x4'}
+  assert (folder / 'deeper_x4' / 'c.png').exists()
+  assert 'wrote 0 of 4 images to NAME_x4; 4 were there' in capsys.readouterr().out
+  shutil.copy('a.png', 'b_x4.png')
+  assert jaxsr('upscale', 'b.png', '--checkpoint', 'bicubic') == 2
+  assert 'b_x4.png: is there and not made by jaxsr' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('suffix', ['.png', '.tif', '.jpg'])
 def test_what_is_done_is_kept_and_says_where_it_comes_from(run, folder, tmp_path, capsys, suffix):
   target = tmp_path / f'sr{suffix}'

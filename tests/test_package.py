@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import safe_open
 
-from jaxsr import cli, package, predictor
+from jaxsr import cli, manifest, package, predictor
+from jaxsr.data import images
 from jaxsr.errors import UserError
 from jaxsr.train import train
 from runs import pack
@@ -69,7 +75,7 @@ def test_eight_bits_are_a_fourth_and_their_cost_is_measured(run, tmp_path, folde
 def test_without_films_the_figures_are_the_validations(run, tmp_path):
   assert command('package', run, '--output', tmp_path / 'a') == 0
   metrics = json.loads((tmp_path / 'a' / 'metrics.json').read_text())
-  assert metrics['of'] == 'the validation of its run' and metrics['step'] == 4
+  assert metrics['of'].startswith('the validation of its run, ') and metrics['step'] == 4
 
 
 def test_packages_are_found_by_name(tmp_path, monkeypatch, folder):
@@ -83,6 +89,19 @@ def test_packages_are_found_by_name(tmp_path, monkeypatch, folder):
     predictor.load('yours')
   with pytest.raises(UserError, match='which has one step only'):
     predictor.load('mine', step='best')
+
+
+def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch, folder, capsys):
+  monkeypatch.setattr(package, '_folders', lambda: (tmp_path / 'checkpoints',))
+  pack(tmp_path / 'checkpoints' / 'edsr_x4', MODEL)
+  shutil.copy(folder / 'a.png', tmp_path / 'film.png')
+  assert command('upscale', tmp_path / 'film.png') == 0
+  assert images.read(tmp_path / 'film_x4.png').shape == (512, 512, 1)
+  assert 'edsr x4' in images.read_note(tmp_path / 'film_x4.png')
+  assert command('evaluate', '--data', folder / 'a.png', '--output', tmp_path / 'eval') == 0
+  capsys.readouterr()
+  assert command('upscale', tmp_path / 'film.png', '--scale', 3) == 2
+  assert 'weights that come along: edsr_x4' in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(run, tmp_path, capsys):

@@ -77,10 +77,11 @@ def test_the_same_command_again_says_that_it_is_finished(finished, capsys):
   assert (folder / 'metrics.csv').read_bytes() == before
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_resume_is_exact_to_the_bit(finished, tmp_path, workers, capsys):
+@pytest.mark.parametrize(('workers', 'optimizer'), [(0, 'muon'), (1, 'adamw')])
+def test_resume_is_exact_to_the_bit(finished, tmp_path, workers, optimizer, capsys):
   config = finished[0].copy_and_resolve_references()
   config.steps, config.eval, config.save = 30, 10, 10
+  config.optimizer.name = optimizer
   assert train(config, tmp_path / 'whole') == 0
   config.data.workers = workers
   assert stop_at(config, tmp_path / 'halves', step=10) == preemption.EXIT

@@ -32,16 +32,17 @@ FIGURES = (
 class Evaluate:
   """Measure a network on whole images, bicubic beside it."""
 
-  checkpoint: str
-  """A run's or package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'."""
   data: Path
   """A folder of high-resolution images, read recursively, one image, or a folder of records."""
   output: Path
   """A folder for per_image.csv, summary.json and contact_sheet.png."""
+  checkpoint: str | None = None
+  """A run's or package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'; by
+  default the package that comes along for the scale."""
   protocol: Literal['xray', 'luma'] = 'xray'
   """How images become pairs: chest X-rays, or the luma of natural images."""
   scale: int | None = None
-  """The scale of an interpolation (default 4); a run knows its own."""
+  """2, 3, 4 or 8 (default 4); a run or package knows its own."""
   step: str = 'latest'
   """The checkpoint of the run: 'latest', 'best' or a step."""
   width: float = 1.0

@@ -59,7 +59,7 @@ class PackageCommand:
       config |= {'model': models.describe(model.network)}
       config |= {'slimmable': dict(stored.config['slimmable'])}
     origin = self._origin(stored, model)
-    metrics = self._metrics(model)
+    metrics = self._metrics(model, origin)
     text = card.write(self.output.name, model, config, origin, metrics, int8=self.int8)
     made = Package(config, origin)
     package.write(self.output, model.variables, made, metrics=metrics, card=text, int8=self.int8)
@@ -77,11 +77,11 @@ class PackageCommand:
     origin |= {key: config[key] for key in ('seed', 'steps', 'batch_size')}
     return origin | ({'environment': saved['environment']} if saved else {})
 
-  def _metrics(self, model: predictor.Predictor) -> dict[str, Any]:
+  def _metrics(self, model: predictor.Predictor, origin: dict[str, Any]) -> dict[str, Any]:
     """Measure, or take over the last validation."""
     if self.data is None:
       found = workdir.last_row(Path(self.checkpoint), step=model.step)
-      return {'of': 'the validation of its run', **found} if found else {}
+      return {'of': f'the validation of its run, {origin["val"]}', **found} if found else {}
     source = sources.Folder(self.data, channels=model.channels)
     measure = lambda variables: evaluate.measure(  # noqa: E731
       model.network, variables, source, scale=model.scale

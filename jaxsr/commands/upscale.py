@@ -26,12 +26,13 @@ class Upscale:
 
   inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
   """Images, folders that are read recursively, or patterns as 'films/*.png'."""
-  checkpoint: str
-  """A run's or package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'."""
-  output: Path
-  """The file to write for one image (or a folder), else a folder."""
+  checkpoint: str | None = None
+  """A run's or package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'; by
+  default the package that comes along for the scale."""
+  output: Path | None = None
+  """The file to write for one image (or a folder), else a folder; without, NAME_x4 beside each."""
   scale: int | None = None
-  """The scale of an interpolation (default 4); a run knows its own."""
+  """2, 3, 4 or 8 (default 4); a run or package knows its own."""
   step: str = 'latest'
   """The checkpoint of the run: 'latest', 'best' or a step."""
   width: float = 1.0
@@ -47,12 +48,12 @@ class Upscale:
 
   def run(self) -> int:
     """Enlarge and write; return the exit code."""
-    pairs = list(self._pairs())
-    if twice := [str(t) for t, count in Counter(t for _, t in pairs).items() if count > 1]:
-      raise UserError(f'two images would be written to {brief(twice)}: rename one of each')
     model = predictor.load(
       self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
     )
+    pairs = list(self._pairs(model.scale))
+    if twice := [str(t) for t, count in Counter(t for _, t in pairs).items() if count > 1]:
+      raise UserError(f'two images would be written to {brief(twice)}: rename one of each')
     enlarge = predictor.make_upscale(model, ensemble=self.ensemble)
     made_by = provenance.of(model, ensemble=self.ensemble)
     failed, kept = [], 0
@@ -70,39 +71,60 @@ class Upscale:
         failed.append(error)
     there = f'; {kept} were there' if kept else ''
     written = len(pairs) - len(failed) - kept
-    print(f'wrote {written} of {len(pairs)} images to {self.output}{there}')
+    place = self.output or (pairs[0][1] if len(pairs) == 1 else f'NAME_x{model.scale}')
+    print(f'wrote {written} of {len(pairs)} images to {place}{there}')
     return report.failures(failed, 'failed')
 
-  def _pairs(self) -> Iterator[tuple[Path, Path]]:
+  def _pairs(self, scale: int) -> Iterator[tuple[Path, Path]]:
     """List the images with the files that become of them."""
     inputs = [path for pattern in self.inputs for path in _expand(pattern)]
     if not inputs:
-      raise UserError('no image is named: jaxsr upscale IN.png --checkpoint RUN --output OUT.png')
-    alone = len(inputs) == 1 and not inputs[0].is_dir()
-    for given in inputs:
-      self._check_output(given, alone=alone)
+      raise UserError('no image is named: jaxsr upscale IN.png')
+    for given, place in self._places(inputs, scale):
       for path in images.find(given):
-        name = path.relative_to(given) if given.is_dir() else Path(path.name)
-        yield path, self._target(name, alone=alone)
+        yield path, place / images.written_as(path.relative_to(given)) if given.is_dir() else place
 
-  def _target(self, name: Path, *, alone: bool) -> Path:
+  def _places(self, inputs: list[Path], scale: int) -> list[tuple[Path, Path]]:
+    """Say for each input which file or folder becomes of it."""
+    if self.output is None:
+      places = [_beside(given, scale) for given in inputs]
+      made = {place.resolve() for place in places}  # a pattern finds what is there from before
+      found = zip(inputs, places, strict=True)
+      return [(given, place) for given, place in found if given.resolve() not in made]
+    alone = len(inputs) == 1 and not inputs[0].is_dir()
     is_file = self.output.suffix.lower() in images.SUFFIXES and not self.output.is_dir()
-    written = images.written_as(name)
-    return self.output if alone and is_file else self.output / written
+    places = []
+    for given in inputs:
+      place = self.output
+      if not given.is_dir() and not (alone and is_file):
+        place = self.output / images.written_as(Path(given.name))
+      _check_output(self.output, given, place, alone=alone)
+      places.append((given, place))
+    return places
 
-  def _check_output(self, given: Path, *, alone: bool) -> None:
-    """Keep originals from being overwritten, and results from being taken for originals."""
-    source, output = given.resolve(), self.output.resolve()
-    inside = output.is_relative_to(source) or source.is_relative_to(output)
-    overwrites = given.is_file() and self._target(Path(given.name), alone=alone).resolve() == source
-    if overwrites or (given.is_dir() and inside):
-      raise UserError(f'--output {self.output}: could overwrite {given}; choose another place')
-    suffix = self.output.suffix.lower()
-    is_image = suffix in Image.registered_extensions()
-    if alone and is_image and suffix not in images.SUFFIXES:
-      raise UserError(f'--output {self.output}: write one of {", ".join(images.SUFFIXES)}')
-    if not alone and is_image and not self.output.is_dir():
-      raise UserError(f'--output {self.output}: is a file; give a folder for several images')
+
+def _beside(given: Path, scale: int) -> Path:
+  """Name what becomes of an input where no output is named; raises UserError if it is another's."""
+  given = given if given.name else given.resolve()  # '.' and '..' have no name
+  written = given if given.is_dir() else images.written_as(given)
+  place = written.with_name(f'{written.stem}_x{scale}{written.suffix}')
+  if place.is_file() and not provenance.is_ours(place):
+    raise UserError(f'{place}: is there and not made by jaxsr; give --output')
+  return place
+
+
+def _check_output(output: Path, given: Path, place: Path, *, alone: bool) -> None:
+  """Keep originals from being overwritten, and results from being taken for originals."""
+  source = given.resolve()
+  inside = output.resolve().is_relative_to(source) or source.is_relative_to(output.resolve())
+  if inside if given.is_dir() else place.resolve() == source:
+    raise UserError(f'--output {output}: could overwrite {given}; choose another place')
+  suffix = output.suffix.lower()
+  is_image = suffix in Image.registered_extensions()
+  if alone and is_image and suffix not in images.SUFFIXES:
+    raise UserError(f'--output {output}: write one of {", ".join(images.SUFFIXES)}')
+  if not alone and is_image and not output.is_dir():
+    raise UserError(f'--output {output}: is a file; give a folder for several images')
 
 
 def _expand(pattern: Path) -> list[Path]:

@@ -103,6 +103,7 @@ def base() -> Config:
 
 def _optimizer(*, learning_rate: float, warmup: int) -> dict[str, Any]:
   return dict(
+    name='adamw',  # or muon
     learning_rate=learning_rate,
     warmup=warmup,  # steps
     b1=0.9,

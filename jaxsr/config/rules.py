@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from jaxsr import adversary, features
+from jaxsr import adversary, features, optimizer
 from jaxsr.config import Config, build_network, make_plan
 from jaxsr.data.sources import of_records
 from jaxsr.errors import UserError, nearest
@@ -43,6 +43,8 @@ def check(config: Config) -> None:
   for section in (*_OPTIMIZERS, 'pretrain'):
     rate = get(config, section).learning_rate
     _rule(0 < rate < float('inf'), f'{section}.learning_rate', rate, 'is not positive')
+  for section in _OPTIMIZERS:
+    _choice(optimizer.NAMES, f'{section}.name', get(config, section).name)
   data, steps = config.data, config.pretrain.steps
   for name in ('by_error', 'edges'):
     _rule(data[name] <= 1, f'data.{name}', data[name], 'is more than 1')

@@ -2,7 +2,8 @@
 
 Each unit of a copy (an archive, or some images of a folder) becomes one file of ArrayRecord for
 each split, and a small JSON that says what is in them. A unit is done when its JSON is there.
-Every image is decoded and checked once; one that is damaged is left out, and named.
+Every image is checked once, and decoded where its record needs that; one that is damaged is left
+out, and named.
 """
 
 import functools
@@ -19,7 +20,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from jaxsr import models
-from jaxsr.data import degradation, film, images, records
+from jaxsr.data import degradation, film, images, png, records
 from jaxsr.data.nih import holdings, metadata, publisher, splits
 from jaxsr.data.nih.holdings import Holdings, Part
 from jaxsr.data.nih.metadata import Entry
@@ -123,18 +124,11 @@ def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, A
   path = Path(entry.name)
   if content is None:
     raise ImageError(path, f'is larger than {holdings.MAX_IMAGE >> 20} MiB')
-  hr = images.decode(io.BytesIO(content), path)
-  if hr.shape != (publisher.SIDE, publisher.SIDE, 1) or hr.dtype != np.uint8:
-    height, width, _ = hr.shape
-    raise ImageError(
-      path, f'is {width}x{height} {hr.dtype}, not {publisher.SIDE}x{publisher.SIDE} uint8'
-    )
-  if plan.form == 'png':
+  side = publisher.SIDE
+  if plan.form == 'png' and png.check(content, most=side**2) == (side, side):
     image: dict[str, Any] = {'png': content}
   else:
-    cut = degradation.cut(hr, plan.scale)
-    lr = degradation.downscale(cut, plan.scale)
-    image = {'hr': hr, 'lr': lr, 'error': film.map_error(cut, lr)}
+    image = _decode(content, path, plan)
   return image | {
     'name': entry.name,
     'patient': entry.patient,
@@ -145,6 +139,21 @@ def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, A
     'original_size': np.array((entry.width, entry.height), np.int32),
     'original_spacing': np.array(entry.spacing, np.float32),
   }
+
+
+def _decode(content: bytes, path: Path, plan: Plan) -> dict[str, Any]:
+  """Decode an image and make of it what a record holds."""
+  hr = images.decode(io.BytesIO(content), path)
+  if hr.shape != (publisher.SIDE, publisher.SIDE, 1) or hr.dtype != np.uint8:
+    height, width, _ = hr.shape
+    raise ImageError(
+      path, f'is {width}x{height} {hr.dtype}, not {publisher.SIDE}x{publisher.SIDE} uint8'
+    )
+  if plan.form == 'png':
+    return {'png': content}
+  cut = degradation.cut(hr, plan.scale)
+  lr = degradation.downscale(cut, plan.scale)
+  return {'hr': hr, 'lr': lr, 'error': film.map_error(cut, lr)}
 
 
 class _Shards:

@@ -1,34 +1,43 @@
-"""GANs beside what they started from: a table, a strip of crops, and the curves of a run.
+"""Networks side by side on the same films: a table, crops, and the curves of a GAN.
 
-python -m benchmarks.gan --data NIH/val --output runs/gan --feature-weights FILE \\
+python -m benchmarks.compare --data NIH/val --output runs/srgan_page --feature-weights FILE \\
     --runs bicubic=bicubic 'pixel stage=runs/srgan@20000' 'SRGAN=runs/srgan' --curves runs/srgan
 
-A run is `LABEL=CHECKPOINT` or `LABEL=CHECKPOINT@STEP`. Crops are those of the film that is the
-median of the last run by PSNR, at the place where bicubic errs most.
+A run is `LABEL=CHECKPOINT` or `LABEL=CHECKPOINT@STEP`; a checkpoint is what `jaxsr evaluate` takes.
+Crops are those of the median and of the worst film of the last run by PSNR, at the place where
+bicubic errs most. `--latency` takes the time of one film as well; let the machine be idle then.
 """
 
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tyro
 from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
-from jaxsr import evaluate, experiment, pictures, predictor
+from jaxsr import costs, evaluate, experiment, pictures, predictor
 from jaxsr.data import images, sources
 from jaxsr.files import make_folder, write_json, write_text
+from jaxsr.step import make_predict
 
 COLUMNS = {
-  'psnr': ('PSNR', 3),
-  'ssim': ('SSIM', 4),
-  'psnr_centre': ('PSNR, centre', 3),
-  'ms_ssim': ('MS-SSIM', 4),
-  'high_frequency': ('high frequencies', 3),
-  'feature_distance': ('feature distance', 4),
-  'consistency': ('LR consistency', 2),
-  'images_below_bicubic': ('below bicubic', 0),
+  'parameters': ('Parameters', ',d'),
+  'gmacs': ('GMACs', '.1f'),
+  'seconds': ('Seconds a film', '.2f'),
+  'psnr': ('PSNR', '.3f'),
+  'ssim': ('SSIM', '.4f'),
+  'psnr_centre': ('PSNR, centre', '.3f'),
+  'ssim_centre': ('SSIM, centre', '.4f'),
+  'ms_ssim': ('MS-SSIM', '.4f'),
+  'high_frequency': ('High frequencies', '.3f'),
+  'feature_distance': ('Feature distance', '.4f'),
+  'consistency': ('LR consistency', '.2f'),
+  'images_below_bicubic': ('Below bicubic', 'd'),
 }
 SIDE = 160  # pixels of the high resolution in a crop
 
@@ -41,6 +50,7 @@ def main(
   features: str = 'mobilenet_v2',
   layer: str = 'block_5',
   films: int = 0,
+  latency: bool = False,
   curves: tuple[Path, ...] = (),
 ) -> None:
   """Measure each run on the films of a folder (0: all) and draw what came out."""
@@ -52,14 +62,21 @@ def main(
   for run in runs:
     label, _, place = run.partition('=')
     checkpoint, _, step = place.partition('@')
-    found[label] = _measure(predictor.load(checkpoint, step=step or 'latest'), data, films, gaze)
-    print(label, {k: round(found[label][0][k], 4) for k in COLUMNS}, flush=True)
+    model = predictor.load(checkpoint, step=step or 'latest')
+    found[label] = _measure(model, data, films, gaze)
+    found[label][0].update(_costs(model, latency=latency))
+    print(label, found[label][0], flush=True)
   write_json(output / 'summary.json', {label: summary for label, (summary, _, _) in found.items()})
   write_text(output / 'table.md', _table(found))
   _, rows, _ = list(found.values())[-1]
-  median = evaluate.ranks(rows)['median']
-  examples = {label: make(median) for label, (_, _, make) in found.items()}
-  images.write(output / 'crops.png', _strip(examples))
+  ranks = evaluate.ranks(rows)
+  strips = []
+  for rank in ('median', 'worst'):
+    examples = {label: make(ranks[rank]) for label, (_, _, make) in found.items()}
+    name = rows[ranks[rank]]['file']
+    psnr = {label: found[label][1][ranks[rank]]['psnr'] for label in found}
+    strips.append(_strip(examples, f'{rank} film, {name}', psnr))
+  images.write(output / 'crops.png', np.concatenate(strips))
   for folder in curves:
     _draw(folder, output / f'{folder.name}.png')
 
@@ -72,30 +89,56 @@ def _measure(model: predictor.Predictor, data: Path, films: int, gaze: Any) -> t
   return evaluate.summarise(rows), rows, lambda i: evaluator.measure(model.variables, i)[1]
 
 
+def _costs(model: predictor.Predictor, *, latency: bool) -> dict[str, Any]:
+  cost = costs.measure(model.network)
+  timed = {'seconds': measure_latency(model)['median']} if latency else {}
+  return {'parameters': model.parameters, 'gmacs': cost.macs / 1e9, **timed}
+
+
+def measure_latency(
+  model: predictor.Predictor, runs: int = 5, enough: float = 10.0
+) -> dict[str, Any]:
+  """Time one film that becomes 1024x1024, compiled: the median of a few runs."""
+  side = costs.SIDE // model.scale
+  lr = np.random.default_rng(0).random((1, side, side, model.channels), dtype=np.float32)
+  predict = jax.jit(make_predict(model.network)).lower(model.variables, lr).compile()
+  jax.block_until_ready(predict(model.variables, lr))
+  seconds: list[float] = []
+  while len(seconds) < runs and sum(seconds) < enough:
+    begun = time.perf_counter()
+    jax.block_until_ready(predict(model.variables, lr))
+    seconds.append(time.perf_counter() - begun)
+  device = f'{jax.devices()[0].device_kind}, {jax.__version__}'
+  return {'median': statistics.median(seconds), 'seconds': seconds, 'device': device}
+
+
 def _table(found: dict[str, tuple]) -> str:
-  heads = ['', *(title for title, _ in COLUMNS.values())]
+  columns = {k: v for k, v in COLUMNS.items() if any(k in row for row, _, _ in found.values())}
+  heads = ['', *(title for title, _ in columns.values())]
   lines = [f'| {" | ".join(heads)} |', f'|{" --- |" * len(heads)}']
   for label, (summary, _, _) in found.items():
-    cells = [f'{summary[name]:.{digits}f}' for name, (_, digits) in COLUMNS.items()]
+    cells = [format(summary[name], form) for name, (_, form) in columns.items()]
     lines.append(f'| {" | ".join([label, *cells])} |')
   return '\n'.join(lines) + '\n'
 
 
-def _strip(examples: dict[str, pictures.Example]) -> np.ndarray:
+def _strip(examples: dict[str, pictures.Example], title: str, psnr: dict[str, float]) -> np.ndarray:
   """Lay one crop of each run side by side, the true film first, enlarged twice."""
   first = next(iter(examples.values()))
   row, column, side = pictures.detail(first)
   middle = [start + (side - SIDE) // 2 for start in (row, column)]
   window = np.s_[middle[0] : middle[0] + SIDE, middle[1] : middle[1] + SIDE]
   cells = {'HR': first.hr, 'bicubic': first.bicubic}
-  cells |= {label: example.sr for label, example in examples.items() if label != 'bicubic'}
-  gap, line, large = 6, 22, 2 * SIDE
+  cells |= {label: example.sr for label, example in examples.items()}
+  gap, line, large = 6, 44, 2 * SIDE
   sheet = Image.new('RGB', (len(cells) * (large + gap) + gap, large + line + gap), 'white')
   draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
   for i, (label, image) in enumerate(cells.items()):
     crop = np.rint(np.clip(image[window].mean(axis=2), 0, 1) * 255).astype(np.uint8)
     left = gap + i * (large + gap)
-    draw.text((left, 2), label, fill='black', font=font)
+    draw.text((left, 2), title if i == 0 else '', fill='black', font=font)
+    told = f'{label}, {psnr[label]:.2f} dB' if label in psnr else label
+    draw.text((left, 22), told, fill='black', font=font)
     resized = Image.fromarray(crop).resize((large, large), Image.Resampling.NEAREST)
     sheet.paste(resized.convert('RGB'), (left, line))
   return np.asarray(sheet)
