@@ -1,9 +1,10 @@
 """Our networks beside PyTorch's: python -m benchmarks --network edsr --mode train --pairs 5.
 
 `train` is a step, `infer` the enlargement of 256x256 to 1024x1024, `load` crops of a folder of
-films (`--data`), `start` what a fresh process takes to its first step, with its peak memory. Ratios
-are our time over PyTorch's: below 1 we are faster. Both sides have the same weights; a comparison
-whose sides do not compute the same ends with an error.
+films (`--data`), `epoch` both together on such a folder, in seconds an image, `start` what a fresh
+process takes to its first step, with its peak memory. Ratios are our time over PyTorch's: below 1
+we are faster. Both sides have the same weights; a comparison whose sides do not compute the same
+ends with an error.
 """
 
 import json as text
@@ -24,7 +25,7 @@ from benchmarks.cases import CASES
 from benchmarks.pairs import Ratios, alternate
 from jaxsr.errors import UserError
 
-Mode = Literal['train', 'infer', 'load', 'start']
+Mode = Literal['train', 'infer', 'load', 'epoch', 'start']
 
 
 def main(
@@ -49,16 +50,18 @@ def main(
     sys.exit(f'--network {" ".join(sorted(unknown))}: choose of {", ".join(CASES)}, all')
   if side:
     return _alone(names[0], side, batch, precision, not eager)
-  if mode == 'load' and data is None:
-    sys.exit('--mode load: give a folder of films with --data')
+  if mode in ('load', 'epoch') and data is None:
+    sys.exit(f'--mode {mode}: give a folder of films with --data')
   if mode == 'load':
     names = ('',)
   elif mode == 'infer':  # a GAN's generator stands there by itself
     names = tuple(name for name in names if not CASES[name].adversarial)
   rows = []
   for name in names:
-    measured = _load(data, pairs) if data and mode == 'load' else None
-    found = measured or _measure(name, mode, pairs, batch, precision, eager)
+    if data and mode in ('load', 'epoch'):
+      found = _with_films(name, mode, data, pairs, batch, precision, eager)
+    else:
+      found = _measure(name, mode, pairs, batch, precision, eager)
     rows.append({'network': name, 'mode': mode} | found)
     print(_line(rows[-1]), flush=True)
   if json:
@@ -131,15 +134,19 @@ def _alone(name: str, side: str, batch: int, precision: str, compiled: bool) -> 
 
 def _line(row: dict[str, Any]) -> str:
   spread = f'{row["ratio_median"]:.2f} ({row["ratio_min"]:.2f} to {row["ratio_max"]:.2f})'
-  times = f'{row["seconds"]:.3f} s, PyTorch {row["seconds_pytorch"]:.3f} s'
+  times = f'{row["seconds"]:.3g} s, PyTorch {row["seconds_pytorch"]:.3g} s'
   return f'{row["network"]:12s} {row["mode"]:6s} ratio {spread}; {times}'
 
 
-def _load(data: Path, count: int) -> dict[str, Any]:
-  from benchmarks import loader
+def _with_films(
+  name: str, mode: Mode, data: Path, count: int, batch: int, precision: str, eager: bool
+) -> dict[str, Any]:
+  from benchmarks import epoch, loader
 
   try:
-    return loader.beside_torch(data, count).row()
+    if mode == 'load':
+      return loader.beside_torch(data, count).row()
+    return epoch.beside_torch(name, data, count, batch, precision, compiled=not eager).row()
   except UserError as error:
     sys.exit(f'error: {error}')
 

@@ -36,7 +36,7 @@ CASES = {
 class Side(NamedTuple):
   """One side, ready: `run` does the work once and waits for it."""
 
-  run: Callable[[], Any]
+  run: Callable[..., Any]  # a training step takes another batch, too
   outcome: dict[str, Any]  # what must be the same on both sides
   compiled_in: float  # seconds
   bytes: int = 0  # that the program takes, as XLA says

@@ -9,6 +9,7 @@ bicubic errs most. `--latency` takes the time of one film as well; let the machi
 """
 
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,14 @@ def main(
   features: str = 'mobilenet_v2',
   layer: str = 'block_5',
   films: int = 0,
+  scale: int = 4,
+  show: tuple[str, ...] = (),
   latency: bool = False,
   curves: tuple[Path, ...] = (),
 ) -> None:
-  """Measure each run on the films of a folder (0: all) and draw what came out."""
+  """Measure each run on the films of a folder (0: all) and draw those to `show` (none: all)."""
+  if unknown := sorted(set(show) - {run.partition('=')[0] for run in runs}):
+    sys.exit(f'--show {unknown[0]}: is the label of no run')
   make_folder(output)
   options = configs.base().content[features]
   options.update(weights=str(feature_weights), layer=layer)
@@ -62,7 +67,7 @@ def main(
   for run in runs:
     label, _, place = run.partition('=')
     checkpoint, _, step = place.partition('@')
-    model = predictor.load(checkpoint, step=step or 'latest')
+    model = predictor.load(checkpoint, scale=scale, step=step or 'latest')
     found[label] = _measure(model, data, films, gaze)
     found[label][0].update(_costs(model, latency=latency))
     print(label, found[label][0], flush=True)
@@ -72,9 +77,9 @@ def main(
   ranks = evaluate.ranks(rows)
   strips = []
   for rank in ('median', 'worst'):
-    examples = {label: make(ranks[rank]) for label, (_, _, make) in found.items()}
+    examples = {label: found[label][2](ranks[rank]) for label in show or found}
     name = rows[ranks[rank]]['file']
-    psnr = {label: found[label][1][ranks[rank]]['psnr'] for label in found}
+    psnr = {label: found[label][1][ranks[rank]]['psnr'] for label in examples}
     strips.append(_strip(examples, f'{rank} film, {name}', psnr))
   images.write(output / 'crops.png', np.concatenate(strips))
   for folder in curves:

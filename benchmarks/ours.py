@@ -46,9 +46,9 @@ def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   state, scalars = program(state, data, built.frozen)
   outcome = {'loss': float(scalars['term/l1']), 'grad_norm': float(scalars['grad_norm'])}
 
-  def run() -> None:
+  def run(batch: Any = data) -> None:
     nonlocal state
-    state, scalars = program(state, data, built.frozen)
+    state, scalars = program(state, batch, built.frozen)
     jax.block_until_ready(scalars['loss'])
 
   return Side(run, outcome, seconds, *_costs(program)), variables

@@ -40,11 +40,11 @@ def train(name: str, batch: int, precision: str, variables: Any, *, compiled: bo
     judge = _placed(made, variables and variables[1]).train()
     judging, judged = optimise(judge.parameters()), wrap(judge)
   raw = make_batch(case, batch)
-  lr, hr = _image(raw['lr']), _image(raw['hr'])
+  crops = _image(raw['lr']), _image(raw['hr'])
   bce = F.binary_cross_entropy_with_logits
 
-  def run() -> tuple[float, float]:
-    x, y = lr.float() / 255, hr.float() / 255
+  def run(batch: tuple[torch.Tensor, torch.Tensor] = crops) -> tuple[float, float]:
+    x, y = (image.float() / 255 for image in batch)
     with _autocast(precision):
       made = apply(x)
       loss = pixels = F.l1_loss(made.float(), y)
@@ -113,8 +113,14 @@ def _placed(twin: torch.nn.Module, variables: Any) -> Any:
 
 
 def _image(x: np.ndarray) -> torch.Tensor:
-  image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1))).to(DEVICE)
-  return image.contiguous(memory_format=torch.channels_last)
+  return to_device(torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1))))
+
+
+def to_device(image: torch.Tensor) -> torch.Tensor:
+  """Place images [n, c, h, w] where the network is, as it wants them."""
+  if DEVICE.type == 'cuda':
+    image = image.pin_memory()
+  return image.to(DEVICE, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
 
 def _wait() -> None:

@@ -15,7 +15,8 @@ from runs import rows
 
 ROOT = Path(__file__).resolve().parents[1]
 GANS = ['srgan', 'swift_srgan']
-CONFIGS = sorted({path.stem for path in (ROOT / 'configs').glob('*.py')} - set(GANS))
+GOES_ON = 'edsr_gan'  # from a network that is trained
+CONFIGS = sorted({path.stem for path in (ROOT / 'configs').glob('*.py')} - {*GANS, GOES_ON})
 LONG = [
   'compress',
   'edsr',
@@ -77,6 +78,17 @@ def test_every_config_learns_something(name, tmp_path):
   below = [max(0.0, float(row['bicubic_psnr']) - float(row['psnr'])) for row in (first, last)]
   assert float(last['psnr']) > float(first['psnr'])
   assert below[1] <= below[0]
+
+
+@pytest.mark.slow
+def test_a_gan_goes_on_from_a_trained_network(tmp_path):
+  flags = teach(tmp_path / 'trained')[:1]
+  options = (f'--config=configs/{GOES_ON}.py:smoke', f'--workdir={tmp_path / "gan"}', *flags)
+  code, out, err, _ = main(*options)
+  assert code == 0, err
+  assert 'starts from' in out and 'finished at step 40' in out and 'Warning' not in err
+  first, *_, last = rows(tmp_path / 'gan')
+  assert float(last['psnr']) > float(first['psnr']) - 0.1
 
 
 @pytest.mark.slow

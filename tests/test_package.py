@@ -2,18 +2,14 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import safe_open
 
-from jaxsr import cli, manifest, package, predictor
+from jaxsr import cli, package, predictor
 from jaxsr.data import images
 from jaxsr.errors import UserError
 from jaxsr.train import train

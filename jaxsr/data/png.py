@@ -62,6 +62,6 @@ def _inflate(parts: list[bytes], length: int) -> bytes | None:
   decompressor = inflater.decompressobj()
   try:
     rows = decompressor.decompress(b''.join(parts), length + 1)
-  except inflater.error:
+  except Exception:  # zlib's or isal's own
     return None
   return rows if decompressor.eof and len(rows) == length else None
