@@ -96,15 +96,19 @@ def _step(*, batch: int, patch: int, runs: int, devices: int = 1) -> dict[str, A
     losses.append(float(scalars['loss']))
 
   seconds = _time(run, runs)
-  memory = program.memory_analysis()
   return {
     'batch': batch,
     'patch': patch,
     'ms a step': 1e3 * seconds,
     'images/s': batch / seconds,
-    'MiB': memory.temp_size_in_bytes / 2**20,
+    'MiB': _temporaries(program),
     'loss': losses[-1],
   }
+
+
+def _temporaries(program: Any) -> float:
+  memory = program.memory_analysis()
+  return memory.temp_size_in_bytes / 2**20 if memory else 0.0
 
 
 def _dispatch(steps: int, runs: int, batch: int = 8, patch: int = 24) -> dict[str, Any]:
@@ -150,7 +154,7 @@ def _memory(side: int, runs: int) -> dict[str, Any]:
   variables = {'params': variables['params']}
   program = jax.jit(make_predict(network)).lower(variables, image).compile()
   seconds = _time(lambda: jax.block_until_ready(program(variables, image)), min(runs, 3))
-  taken = program.memory_analysis().temp_size_in_bytes / 2**20
+  taken = _temporaries(program)
   return {'side': side, 'seconds': seconds, 'MiB': taken, 'MiB a megapixel': taken / side**2 * 1e6}
 
 

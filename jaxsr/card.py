@@ -62,9 +62,11 @@ def _training(origin: dict[str, Any]) -> str:
   terms = ' + '.join(f'{weight:g} {name}' for name, weight in origin['loss'].items())
   versions = origin.get('environment', {})
   names = ', '.join(f'{k} {versions[k]}' for k in ('jaxsr', 'jax', 'flax') if k in versions)
+  optimizer = origin.get('optimizer', {})
+  by = f' by {optimizer["name"]} at {optimizer["learning_rate"]:g}' if 'name' in optimizer else ''
   return (
     f'Trained on `{origin["train"]}`: '
-    f'{terms or "imported weights"}, step {origin["step"]} of {origin["steps"]}, batches of '
+    f'{terms or "imported weights"}{by}, step {origin["step"]} of {origin["steps"]}, batches of '
     f'{origin["batch_size"]}, seed {origin["seed"]}. {names}.'
   )
 

@@ -41,7 +41,7 @@ def run(tmp_path_factory):
 def test_a_package_gives_the_image_of_its_run(run, tmp_path, folder, capsys):
   output = tmp_path / 'shipped'
   assert command('package', run, '--output', output, '--data', folder) == 0
-  assert 'dB on films' in capsys.readouterr().out
+  assert '/films, ' in capsys.readouterr().out
   ours, theirs = predictor.load(str(run)), predictor.load(str(output))
   assert theirs.step == ours.step and theirs.network == ours.network
   lr = jnp.asarray(np.random.default_rng(0).random((1, 16, 16, 1), dtype=np.float32))

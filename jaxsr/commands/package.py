@@ -72,9 +72,10 @@ class PackageCommand:
       return package.read_config(packed).origin
     config, saved = stored.config, workdir.read_config(Path(self.checkpoint))
     origin: dict[str, Any] = {'step': model.step, 'jaxsr': __version__}
-    origin |= {k: '/'.join(Path(str(config['data'][k])).parts[-2:]) for k in ('train', 'val')}
+    origin |= {k: _brief(Path(str(config['data'][k]))) for k in ('train', 'val')}
     origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
     origin |= {key: config[key] for key in ('seed', 'steps', 'batch_size')}
+    origin['optimizer'] = dict(config['optimizer'])
     return origin | ({'environment': saved['environment']} if saved else {})
 
   def _metrics(self, model: predictor.Predictor, origin: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +87,7 @@ class PackageCommand:
     measure = lambda variables: evaluate.measure(  # noqa: E731
       model.network, variables, source, scale=model.scale
     )
-    metrics = {'of': self.data.resolve().name, 'protocol': 'xray', **measure(model.variables)}
+    metrics = {'of': _brief(self.data.resolve()), 'protocol': 'xray', **measure(model.variables)}
     if self.int8:
       rounded = quantise.restore(quantise.quantise(package.to_tensors(model.variables)))
       tree = unflatten_dict({tuple(name.split('/')): x for name, x in rounded.items()})
@@ -103,3 +104,8 @@ class PackageCommand:
       loss = metrics['psnr'] - metrics['float32']['psnr']
       print(f'  8 bits cost {-loss:.4f} dB')
     print(f'  evaluate: jaxsr evaluate --checkpoint {self.output} --data DIR --output DIR')
+
+
+def _brief(path: Path) -> str:
+  """Name a folder without saying where on a machine it lies."""
+  return '/'.join(path.parts[-2:])
