@@ -1,5 +1,6 @@
 """Give a run's folder, a package or the name of an interpolation, get a network ready to use."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import Float, UInt
 
 from jaxsr import config as configs
-from jaxsr import models, package, sharding, workdir
+from jaxsr import models, package, sharding, tiles, workdir
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.compression import slicing, slimmable
 from jaxsr.errors import UserError
@@ -168,13 +169,19 @@ def _number(checkpoints: Checkpoints, step: str) -> int | None:
 
 
 def make_upscale(
-  predictor: Predictor, *, ensemble: bool = False
+  predictor: Predictor, *, ensemble: bool = False, tile: int = tiles.SIDE
 ) -> Callable[[UInt[np.ndarray, 'h w c']], Any]:
   """Build the function that enlarges a uint8 or uint16 image [h, w, c] and keeps its kind.
 
-  `ensemble` is that of `make_predict`.
+  `ensemble` is that of `make_predict`. Images with a side of more than `tile` low-resolution pixels
+  are enlarged in windows, one on each device at a time, where the network sees only so far.
   """
-  predict = make_predict(predictor.network, ensemble=ensemble)
+  network = predictor.network
+  predict = make_predict(network, ensemble=ensemble)
+  mesh = sharding.make_mesh()
+  placed = sharding.replicated(mesh)
+  everywhere = functools.cache(lambda: jax.device_put(predictor.variables, placed))
+  margin = functools.cache(tiles.margin)  # seconds of tracing, where an image is large
 
   @jax.jit
   def enlarge(variables: Any, lr: jax.Array, levels: jax.Array) -> jax.Array:
@@ -182,7 +189,20 @@ def make_upscale(
 
   def upscale(image: UInt[np.ndarray, 'h w c']) -> UInt[np.ndarray, 'sh sw c']:
     levels = np.float32(np.iinfo(image.dtype).max)
-    lr: Float[np.ndarray, '1 h w c'] = image[None].astype(np.float32) / levels
-    return np.rint(np.asarray(enlarge(predictor.variables, lr, levels)[0])).astype(image.dtype)
+    lr: Float[np.ndarray, 'h w c'] = image.astype(np.float32) / levels
+    beyond = margin(network) if max(lr.shape) > tile else None
+    if beyond is None:
+      made = enlarge(predictor.variables, lr[None], levels)[0]
+    else:
+      made = tiles.enlarge(
+        lambda images: enlarge(everywhere(), sharding.put({'lr': images}, mesh)['lr'], levels),
+        lr,
+        scale=predictor.scale,
+        side=tile,
+        margin=beyond,
+        grid=tiles.grid(network),
+        together=mesh.size,
+      )
+    return np.rint(np.asarray(made)).astype(image.dtype)
 
   return upscale

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from PIL import Image
 
-from jaxsr import predictor, provenance
+from jaxsr import predictor, provenance, tiles
 from jaxsr.commands import report
 from jaxsr.data import images
 from jaxsr.errors import ImageError, UserError, brief
@@ -41,6 +41,9 @@ class Upscale:
   """A depth that a slimmable network was trained at."""
   ensemble: bool = False
   """Average over the eight flips and turns of each image: better, at eight times the cost."""
+  tile: int = tiles.SIDE
+  """Images with a longer side are enlarged in windows of so many low-resolution pixels, with the
+  same result but for rounding and in less memory, unless the network must see the whole."""
   overwrite: bool = False
   """Make again what is there already."""
   debug: bool = False
@@ -48,13 +51,15 @@ class Upscale:
 
   def run(self) -> int:
     """Enlarge and write; return the exit code."""
+    if self.tile < 1:
+      raise UserError(f'--tile {self.tile} is less than 1')
     model = predictor.load(
       self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
     )
     pairs = list(self._pairs(model.scale))
     if twice := [str(t) for t, count in Counter(t for _, t in pairs).items() if count > 1]:
       raise UserError(f'two images would be written to {brief(twice)}: rename one of each')
-    enlarge = predictor.make_upscale(model, ensemble=self.ensemble)
+    enlarge = predictor.make_upscale(model, ensemble=self.ensemble, tile=self.tile)
     made_by = provenance.of(model, ensemble=self.ensemble)
     failed, kept = [], 0
     for path, target in report.progress(pairs, len(pairs), 'upscale'):

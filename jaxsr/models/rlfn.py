@@ -66,6 +66,7 @@ class RLFN(nn.Module):
 
   WIDTH: ClassVar[tuple[str, ...]] = ('features', 'middle', 'attention')
   DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  GRID: ClassVar[int] = 0  # its looks around are stretched to the image, so no part is as the whole
 
   scale: int = 4
   channels: int = 1

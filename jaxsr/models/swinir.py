@@ -164,6 +164,11 @@ class SwinIR(nn.Module):
   remat: bool = False
   dtype: DTypeLike = jnp.float32
 
+  @property
+  def GRID(self) -> int:
+    """Tell what parts of an image must begin at multiples of to be treated as in the whole."""
+    return self.window
+
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     if self.features % self.heads:
