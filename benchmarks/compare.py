@@ -8,23 +8,20 @@ Crops are those of the median and of the worst film of the last run by PSNR, at 
 bicubic errs most. `--latency` takes the time of one film as well; let the machine be idle then.
 """
 
-import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import tyro
 from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.latency import measure
 from jaxsr import config as configs
 from jaxsr import costs, evaluate, experiment, pictures, predictor
 from jaxsr.data import images, sources
 from jaxsr.files import make_folder, write_json, write_text
-from jaxsr.step import make_predict
 
 COLUMNS = {
   'parameters': ('Parameters', ',d'),
@@ -96,25 +93,8 @@ def _measure(model: predictor.Predictor, data: Path, films: int, gaze: Any) -> t
 
 def _costs(model: predictor.Predictor, *, latency: bool) -> dict[str, Any]:
   cost = costs.measure(model.network)
-  timed = {'seconds': measure_latency(model)['median']} if latency else {}
+  timed = {'seconds': measure(model)['median']} if latency else {}
   return {'parameters': model.parameters, 'gmacs': cost.macs / 1e9, **timed}
-
-
-def measure_latency(
-  model: predictor.Predictor, runs: int = 5, enough: float = 10.0
-) -> dict[str, Any]:
-  """Time one film that becomes 1024x1024, compiled: the median of a few runs."""
-  side = costs.SIDE // model.scale
-  lr = np.random.default_rng(0).random((1, side, side, model.channels), dtype=np.float32)
-  predict = jax.jit(make_predict(model.network)).lower(model.variables, lr).compile()
-  jax.block_until_ready(predict(model.variables, lr))
-  seconds: list[float] = []
-  while len(seconds) < runs and sum(seconds) < enough:
-    begun = time.perf_counter()
-    jax.block_until_ready(predict(model.variables, lr))
-    seconds.append(time.perf_counter() - begun)
-  device = f'{jax.devices()[0].device_kind}, {jax.__version__}'
-  return {'median': statistics.median(seconds), 'seconds': seconds, 'device': device}
 
 
 def _table(found: dict[str, tuple]) -> str:

@@ -9,6 +9,7 @@ from benchmarks.pairs import Ratios, alternate
 from jaxsr import sharding
 from jaxsr.data import films, pipeline, sources
 from jaxsr.data.windows import Windows
+from jaxsr.errors import UserError
 
 
 def beside_torch(
@@ -16,19 +17,21 @@ def beside_torch(
 ) -> Ratios:
   """Time epochs of ours and of PyTorch's in turn, after one that is not counted: seconds an image.
 
-  Films are kept decoded here, and opened anew for each crop there, which is what its usual data
-  set does.
+  Films are kept decoded here, by a thread that prepares ahead, and opened anew for each crop there,
+  which is what the usual data set does, by a process that prepares ahead.
   """
   case = CASES[name]
   size, side = batch or case.batch, SCALE * case.patch
   own, variables = ours.train(name, batch, precision)
   other = theirs.train(name, batch, precision, variables, compiled=compiled)
   source, mesh = sources.Folder(data, minimum=side), sharding.make_mesh()
+  if len(source) < size:
+    raise UserError(f'{data}: holds {len(source)} films, less than a batch of {size}')
   kept = films.Films(source, scale=SCALE, capacity=8 * 2**30)
   dataset = pipeline.batches(kept, Windows(0, case.patch, 0, 0.5), batch_size=size)
   stream = pipeline.iterate(dataset, start=0, threads=1, workers=0)
-  loader = torch_batches(source.paths, side=side, batch_size=size)
-  steps = max(1, len(source) // size)
+  loader = torch_batches(source.paths, side=side, batch_size=size, workers=1)
+  steps = len(source) // size
 
   def run_ours() -> None:
     for _ in range(steps):

@@ -54,7 +54,9 @@ def beside_torch(data: Path, pairs: int, batch_size: int = 16) -> Ratios:
   return Ratios(by_crop(found.ours, many), by_crop(found.theirs, few))
 
 
-def torch_batches(paths: list[Path], *, side: int, batch_size: int) -> Iterator[Any]:
+def torch_batches(
+  paths: list[Path], *, side: int, batch_size: int, workers: int = 0
+) -> Iterator[Any]:
   """Yield batches of PyTorch's DataLoader with the usual data set, without end."""
   from torch.utils.data import DataLoader, Dataset  # the extra 'benchmarks'
 
@@ -69,10 +71,16 @@ def torch_batches(paths: list[Path], *, side: int, batch_size: int) -> Iterator[
       lr = hr.resize((side // SCALE, side // SCALE), Image.Resampling.BICUBIC)
       return np.asarray(lr), np.asarray(hr)
 
+  loader = DataLoader(
+    Plain(),
+    batch_size=batch_size,
+    shuffle=True,
+    drop_last=len(paths) >= batch_size,
+    num_workers=workers,
+    persistent_workers=workers > 0,
+  )
   while True:
-    yield from DataLoader(
-      Plain(), batch_size=batch_size, shuffle=True, drop_last=len(paths) >= batch_size
-    )
+    yield from loader
 
 
 def _measure(name: str, count: int, work: Callable[[], object]) -> None:

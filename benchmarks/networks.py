@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from benchmarks.compare import measure_latency
+from benchmarks import latency as timing
 from jaxsr import costs, evaluate, models, predictor
 from jaxsr.config import Config
 from jaxsr.data import sources
@@ -55,7 +55,7 @@ def main(
       sys.exit(f'{name} was stopped; run the same command to go on')
     _once(folder / 'quality.json', lambda name=name: _quality(_load(output, name), source))
   for name in networks if latency else ():
-    _once(output / name / 'latency.json', lambda name=name: measure_latency(_load(output, name)))
+    _once(output / name / 'latency.json', lambda name=name: timing.measure(_load(output, name)))
   table = _table(output, networks)
   write_text(output / 'table.md', table)
   print(table)

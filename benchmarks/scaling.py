@@ -37,13 +37,13 @@ def main(
   runs: int = 5,
   links: float = 45.0,
 ) -> None:
-  """Measure EDSR of 8 blocks of 64 features; `links` are GB/s between chips, each way."""
+  """Measure EDSR of 8 blocks of 64 features; `links` are GB/s each way, by default TPU v5e's."""
   found: dict[str, list[dict[str, Any]]] = {}
   for name in what:
     rows = {
       'batch': lambda: [_step(batch=n, patch=24, runs=runs) for n in (1, 2, 4, 8, 16, 32)],
       'patch': lambda: [_step(batch=4, patch=n, runs=runs) for n in (12, 24, 48, 96)],
-      'dispatch': lambda: [_dispatch(n, runs) for n in (1, 4, 16)],
+      'dispatch': lambda: [_dispatch(n, runs) for n in (0, 1, 4, 16)],
       'devices': lambda: [_apart(n, runs) for n in (1, 2, 4, 8)],
       'memory': lambda: [_memory(n, runs) for n in (256, 512, 1024, 2048, 4096)],
       'pod': lambda: _pod(runs, links),
@@ -112,7 +112,11 @@ def _temporaries(program: Any) -> float:
 
 
 def _dispatch(steps: int, runs: int, batch: int = 8, patch: int = 24) -> dict[str, Any]:
-  """Take steps in one program, a loop over batches that lie on the device."""
+  """Take steps in one program, a loop over batches that lie on the device; 0: without a loop."""
+  if not steps:
+    return {'steps in a dispatch': '1, no loop'} | {
+      'ms a step': _step(batch=batch, patch=patch, runs=runs)['ms a step']
+    }
   mesh = sharding.make_mesh(1)
   built = experiment.assemble(_config(batch, patch), mesh)
   one = _batch(batch, patch)

@@ -57,8 +57,8 @@ Network: {options}.
 
 
 def _training(origin: dict[str, Any]) -> str:
-  if 'loss' not in origin:
-    return f'Step {origin["step"]}; where it was trained is not known.'
+  if not origin.get('loss'):
+    return 'Weights of others, imported; how they were trained is not known here.'
   terms = ' + '.join(f'{weight:g} {name}' for name, weight in origin['loss'].items())
   versions = origin.get('environment', {})
   names = ', '.join(f'{k} {versions[k]}' for k in ('jaxsr', 'jax', 'flax') if k in versions)
@@ -66,7 +66,7 @@ def _training(origin: dict[str, Any]) -> str:
   by = f' by {optimizer["name"]} at {optimizer["learning_rate"]:g}' if 'name' in optimizer else ''
   return (
     f'Trained on `{origin["train"]}`: '
-    f'{terms or "imported weights"}{by}, step {origin["step"]} of {origin["steps"]}, batches of '
+    f'{terms}{by}, step {origin["step"]} of {origin["steps"]}, batches of '
     f'{origin["batch_size"]}, seed {origin["seed"]}. {names}.'
   )
 

@@ -48,12 +48,12 @@ def make_optimizer(
 def _matrices(params: Any) -> Any:
   """Say which kernels are matrices to Muon: inputs by outputs, with more than one of each."""
 
-  def numbers(x: Any) -> Any:
-    if x.ndim < 2 or min(x.shape[-2:]) == 1:
-      return None  # a bias or a scale; one channel in (the first, a depthwise one) or one out
+  def numbers(path: Any, x: Any) -> Any:
+    if path[-1].key != 'kernel' or min(x.shape[-2:]) == 1:
+      return None  # one channel in is the first kernel or a depthwise one, one out the last
     return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
 
-  return jax.tree.map(numbers, params)
+  return jax.tree_util.tree_map_with_path(numbers, params)
 
 
 def _cosine(rate: float, warmup: int, updates: int) -> optax.Schedule:

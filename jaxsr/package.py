@@ -45,10 +45,11 @@ def known() -> list[str]:
 
 def default(scale: int | None) -> str:
   """Name the package that enlarges where none is named; raises UserError."""
-  name = DEFAULT.format(scale=DEFAULT_SCALE if scale is None else scale)
+  scale = DEFAULT_SCALE if scale is None else scale
+  name = DEFAULT.format(scale=scale)
   if find(name) is None:
     names = ', '.join(known()) or 'none'
-    raise UserError(f'--scale {scale}: give --checkpoint; weights that come along: {names}')
+    raise UserError(f'scale {scale}: give --checkpoint; weights that come along: {names}')
   return name
 
 

@@ -1,4 +1,4 @@
-"""Large images in windows: the same image as whole, in memory that does not grow with it."""
+"""Large images in windows: the image that the whole would give, in less memory on the device."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -38,13 +38,15 @@ def windows(length: int, side: int, margin: int, grid: int = 1) -> tuple[int, li
 
   A window begins at a multiple of `grid`, and sees `margin` pixels beyond what it gives but for
   the ends of the image, which are then its own: there a network does what it does on the whole.
-  `side` and `margin` are rounded up to multiples of `grid`.
+  `side` is the most that one gives, but at least twice `margin`.
   """
+  side = max(side, 2 * margin)  # else most of the work would be done twice
+  side = -(-length // -(-length // side))  # as even as may be
   side, margin = (-(-n // grid) * grid for n in (side, margin))
   size = side + 2 * margin
+  size += (length - size) % grid
   if size >= length:
     return length, [Window(0, 0, length)]
-  size += (length - size) % grid
   starts = (min(max(0, first - margin), length - size) for first in range(0, length, side))
   found = zip(starts, range(0, length, side), strict=True)
   return size, [Window(start, first, min(first + side, length)) for start, first in found]

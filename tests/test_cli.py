@@ -143,7 +143,25 @@ def test_without_an_output_results_lie_beside_their_films(folder, capsys, monkey
   assert 'wrote 0 of 4 images to NAME_x4; 4 were there' in capsys.readouterr().out
   shutil.copy('a.png', 'b_x4.png')
   assert jaxsr('upscale', 'b.png', '--checkpoint', 'bicubic') == 2
-  assert 'b_x4.png: is there and not made by jaxsr' in capsys.readouterr().err
+  assert 'b_x4.png: not made by jaxsr' in capsys.readouterr().err
+
+
+def test_a_folder_beside_that_is_not_ours_stays(folder, capsys, monkeypatch):
+  (folder / 'deeper_x4').mkdir()
+  shutil.copy(folder / 'a.png', folder / 'deeper_x4' / 'c.png')
+  before = (folder / 'deeper_x4' / 'c.png').read_bytes()
+  for inputs in (['deeper'], ['deeper', 'deeper_x4'], ['d*r*']):
+    assert jaxsr('upscale', *(folder / x for x in inputs), '--checkpoint', 'bicubic') == 2
+    assert 'deeper_x4/c.png: not made by jaxsr' in capsys.readouterr().err
+  assert (folder / 'deeper_x4' / 'c.png').read_bytes() == before
+  (folder / 'deeper_x4' / 'c.png').unlink()
+  monkeypatch.chdir(folder / 'deeper')
+  for _ in range(2):
+    assert jaxsr('upscale', '..', '--checkpoint', 'bicubic') == 0
+  beside = folder.with_name(f'{folder.name}_x4')
+  assert len(images.find(beside)) == len(images.find(folder)) == 4
+  assert jaxsr('upscale', '/', '--checkpoint', 'bicubic') == 2
+  assert 'has no place beside it' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif', '.jpg'])

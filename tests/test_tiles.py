@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsr import cli, costs, models, predictor, tiles
+from jaxsr import cli, models, predictor, tiles
 from jaxsr.data import images
 from jaxsr.predictor import Predictor
 from models.small import TRAINABLE, build
@@ -17,7 +17,7 @@ FREE = ['bicubic', 'lanczos', 'back_projection']
 
 @pytest.mark.parametrize(
   ('length', 'side', 'margin', 'grid'),
-  [(10, 4, 1, 1), (100, 30, 7, 1), (101, 24, 5, 8), (64, 16, 8, 8), (67, 5, 3, 4), (9, 1, 1, 1)],
+  [(10, 4, 1, 1), (100, 30, 7, 1), (131, 24, 5, 8), (64, 16, 8, 8), (67, 5, 3, 4), (9, 1, 1, 1)],
 )
 def test_each_pixel_is_given_once_and_sees_as_far_as_it_must(length, side, margin, grid):
   size, found = tiles.windows(length, side, margin, grid)
@@ -31,25 +31,33 @@ def test_each_pixel_is_given_once_and_sees_as_far_as_it_must(length, side, margi
 
 def test_a_small_image_is_one_window():
   assert tiles.windows(20, 10, 5) == (20, [(0, 0, 20)])
+  assert tiles.windows(93, 40, 24, 8) == (93, [(0, 0, 93)])
 
 
-@pytest.mark.parametrize('name', [*FREE, *TRAINABLE])
-def test_windows_give_the_whole(name, monkeypatch):
+@pytest.mark.parametrize(('length', 'margin', 'most'), [(551, 19, 1.2), (1024, 133, 1.6)])
+def test_windows_are_even(length, margin, most):
+  size, found = tiles.windows(length, tiles.SIDE, margin)
+  assert size * len(found) < most * length
+
+
+@pytest.mark.parametrize(
+  ('name', 'ensemble'), [*((name, False) for name in (*FREE, *TRAINABLE)), ('swinir', True)]
+)
+def test_windows_give_the_whole(name, ensemble, monkeypatch):
   calm = {'image_range': 1.0} if name == 'span' else {}  # times 255 its image would be 480 high
   network = models.build(name, scale=2) if name in FREE else build(name, calm)
   model = Predictor(name, network, variables_of(network), 2, 1, None)
-  image = np.random.default_rng(0).integers(0, 65536, (61, 90, 1), np.uint16)
-  whole = predictor.make_upscale(model, tile=100)(image)
+  image = np.random.default_rng(0).integers(0, 65536, (61, 150, 1), np.uint16)
+  whole = predictor.make_upscale(model, ensemble=ensemble, tile=200)(image)
   calls = []
   original = tiles.enlarge
   monkeypatch.setattr(tiles, 'enlarge', lambda *a, **k: calls.append(k) or original(*a, **k))
-  pieces = predictor.make_upscale(model, tile=16)(image)
+  pieces = predictor.make_upscale(model, ensemble=ensemble, tile=16)(image)
   assert np.abs(whole.astype(int) - pieces).max() <= 2  # of 65,535 levels
   margin = tiles.margin(network)
   assert bool(calls) == (margin is not None)
-  if margin is None:
-    assert name == 'rlfn' or costs.receptive_radius(network) is None
-  else:
+  assert (margin is None) == (name in ('rcan', 'rlfn'))
+  if margin is not None:
     assert calls[0]['margin'] == margin and calls[0]['together'] == jax.device_count() > 1
 
 

@@ -2,7 +2,6 @@
 
 import glob
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -56,9 +55,7 @@ class Upscale:
     model = predictor.load(
       self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
     )
-    pairs = list(self._pairs(model.scale))
-    if twice := [str(t) for t, count in Counter(t for _, t in pairs).items() if count > 1]:
-      raise UserError(f'two images would be written to {brief(twice)}: rename one of each')
+    pairs = self._pairs(model.scale)
     enlarge = predictor.make_upscale(model, ensemble=self.ensemble, tile=self.tile)
     made_by = provenance.of(model, ensemble=self.ensemble)
     failed, kept = [], 0
@@ -80,22 +77,25 @@ class Upscale:
     print(f'wrote {written} of {len(pairs)} images to {place}{there}')
     return report.failures(failed, 'failed')
 
-  def _pairs(self, scale: int) -> Iterator[tuple[Path, Path]]:
+  def _pairs(self, scale: int) -> list[tuple[Path, Path]]:
     """List the images with the files that become of them."""
     inputs = [path for pattern in self.inputs for path in _expand(pattern)]
     if not inputs:
       raise UserError('no image is named: jaxsr upscale IN.png')
+    pairs = []
     for given, place in self._places(inputs, scale):
       for path in images.find(given):
-        yield path, place / images.written_as(path.relative_to(given)) if given.is_dir() else place
+        below = images.written_as(path.relative_to(given)) if given.is_dir() else ''
+        pairs.append((path, place / below))
+    pairs = _without_results(pairs) if self.output is None else pairs
+    if twice := [str(t) for t, count in Counter(t for _, t in pairs).items() if count > 1]:
+      raise UserError(f'two images would be written to {brief(twice)}: rename one of each')
+    return pairs
 
   def _places(self, inputs: list[Path], scale: int) -> list[tuple[Path, Path]]:
     """Say for each input which file or folder becomes of it."""
     if self.output is None:
-      places = [_beside(given, scale) for given in inputs]
-      made = {place.resolve() for place in places}  # a pattern finds what is there from before
-      found = zip(inputs, places, strict=True)
-      return [(given, place) for given, place in found if given.resolve() not in made]
+      return [(given, _beside(given, scale)) for given in inputs]
     alone = len(inputs) == 1 and not inputs[0].is_dir()
     is_file = self.output.suffix.lower() in images.SUFFIXES and not self.output.is_dir()
     places = []
@@ -109,13 +109,27 @@ class Upscale:
 
 
 def _beside(given: Path, scale: int) -> Path:
-  """Name what becomes of an input where no output is named; raises UserError if it is another's."""
-  given = given if given.name else given.resolve()  # '.' and '..' have no name
-  written = given if given.is_dir() else images.written_as(given)
-  place = written.with_name(f'{written.stem}_x{scale}{written.suffix}')
-  if place.is_file() and not provenance.is_ours(place):
-    raise UserError(f'{place}: is there and not made by jaxsr; give --output')
-  return place
+  """Name what becomes of an input where no output is named."""
+  given = given.resolve() if given.name in ('', '..') else given
+  if not given.name:
+    raise UserError(f'{given}: has no place beside it; give --output')
+  if given.is_dir():
+    return given.with_name(f'{given.name}_x{scale}')
+  written = images.written_as(given)
+  return written.with_name(f'{written.stem}_x{scale}{written.suffix}')
+
+
+def _without_results(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+  """Leave out images that others become: a pattern finds what was made before.
+
+  Raises UserError where a file that was not made here would be replaced.
+  """
+  targets = {target.resolve() for _, target in pairs}
+  pairs = [(path, target) for path, target in pairs if path.resolve() not in targets]
+  theirs = [str(t) for _, t in pairs if t.is_file() and not provenance.is_ours(t)]
+  if theirs:
+    raise UserError(f'{brief(theirs)}: not made by jaxsr, and would be replaced; give --output')
+  return pairs
 
 
 def _check_output(output: Path, given: Path, place: Path, *, alone: bool) -> None:

@@ -106,7 +106,7 @@ def _optimizer(*, learning_rate: float, warmup: int) -> dict[str, Any]:
     name='adamw',  # or muon
     learning_rate=learning_rate,
     warmup=warmup,  # steps
-    b1=0.9,
+    b1=0.9,  # of AdamW; Muon's momentum is 0.95
     b2=0.999,
     weight_decay=0.0,  # PSNR networks underfit
     clip_norm=1.0,  # of the gradient over all parameters; 0: none

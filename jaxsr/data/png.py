@@ -11,6 +11,7 @@ except ImportError:
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _GRAY = (8, 0, 0, 0, 0)  # bits, colour, compression, filter, interlace
+_HARMLESS = (b'tIME', b'tEXt')  # others are for a decoder to judge
 _HEADER = struct.Struct('>IIBBBBB')
 
 
@@ -28,12 +29,12 @@ def check(content: bytes, most: int) -> Size | None:
   or damaged, which its decoder may know more about.
   """
   chunks = _chunks(content)
-  if not chunks or chunks[0][0] != b'IHDR' or chunks[-1][0] != b'IEND':
+  names = [name for name, _ in chunks if name not in _HARMLESS]
+  if names != [b'IHDR', *[b'IDAT'] * (len(names) - 2), b'IEND'] or chunks[-1][0] != b'IEND':
     return None
-  width, height, *kind = _HEADER.unpack(chunks[0][1]) if len(chunks[0][1]) == 13 else (0, 0)
+  header = dict(chunks)[b'IHDR']
+  width, height, *kind = _HEADER.unpack(header) if len(header) == _HEADER.size else (0, 0)
   if tuple(kind) != _GRAY or not 0 < height * width <= most:
-    return None
-  if any(name in (b'tRNS', b'acTL') for name, _ in chunks):  # transparent or moving
     return None
   rows = _inflate([data for name, data in chunks if name == b'IDAT'], height * (width + 1))
   if rows is None or max(rows[:: width + 1]) > 4:
@@ -54,7 +55,7 @@ def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
       return []
     found.append((bytes(view[place + 4 : place + 8]), bytes(view[place + 8 : end])))
     place = end + 4
-  return found
+  return found if place == len(content) else []
 
 
 def _inflate(parts: list[bytes], length: int) -> bytes | None:
