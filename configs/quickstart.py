@@ -9,7 +9,7 @@ from jaxsr.config import Config, base, finish, network
 def get_config(arg: str | None = None) -> Config:
   """Describe the experiment."""
   config = base()
-  # Half of edsr_small, with the same recipe; see there for its reasons.
+  # A third of edsr_small; see there for the reasons of its sizes.
   config.model = network('edsr', features=24, blocks=4, upsampler='direct', bicubic_skip=True)
   config.loss.mse = 1.0
   config.steps = 3_000

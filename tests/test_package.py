@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import safe_open
 
-from jaxsr import cli, package, predictor
+from jaxsr import cli, manifest, package, predictor
 from jaxsr.data import images
 from jaxsr.errors import UserError
 from jaxsr.train import train
@@ -98,6 +102,40 @@ def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch,
   capsys.readouterr()
   assert command('upscale', tmp_path / 'film.png', '--scale', 3) == 2
   assert 'weights that come along: edsr_x4' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('scale', [2, 4])
+def test_the_packages_that_come_along_are_whole(scale):
+  model = predictor.load(None, scale=scale)
+  assert (model.scale, model.channels) == (scale, 1)
+  for folder in (p for p in (Path(__file__).parents[1] / 'checkpoints').iterdir() if p.is_dir()):
+    card = (folder / package.CARD).read_text()
+    for name in (package.WEIGHTS, package.CONFIG, package.METRICS):
+      assert manifest.digest(folder / name) in card
+    metrics = json.loads((folder / package.METRICS).read_text())
+    assert metrics['psnr'] > metrics['bicubic_psnr'] and metrics['n'] >= 40
+    assert predictor.load(folder.name).parameters > 0
+
+
+def test_an_installed_wheel_enlarges_at_once(tmp_path, folder):
+  """Build it as pip does, put it where nothing of this project is, and use its own weights."""
+  project = Path(__file__).parents[1]
+  pip = (sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-build-isolation', '--quiet')
+  subprocess.run((*pip, '--target', str(tmp_path / 'lib'), str(project)), check=True, timeout=300)
+  shutil.copy(folder / 'a.png', tmp_path / 'film.png')
+  code = 'import jaxsr.cli as cli; print(cli.__file__); cli.main()'
+  environment = {**os.environ, 'PYTHONPATH': str(tmp_path / 'lib')}
+  done = subprocess.run(
+    (sys.executable, '-c', code, 'upscale', 'film.png'),
+    cwd=tmp_path,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  assert str(tmp_path / 'lib') in done.stdout
+  assert images.read(tmp_path / 'film_x4.png').shape == (512, 512, 1)
 
 
 def test_nothing_is_overwritten(run, tmp_path, capsys):
