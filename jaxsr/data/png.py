@@ -1,5 +1,6 @@
 """Checking a PNG file without undoing its filters, which is most of what decoding one costs."""
 
+import re
 import struct
 import zlib
 from typing import NamedTuple
@@ -11,7 +12,7 @@ except ImportError:
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _GRAY = (8, 0, 0, 0, 0)  # bits, colour, compression, filter, interlace
-_HARMLESS = (b'tIME', b'tEXt')  # others are for a decoder to judge
+_ORDER = re.compile(rb'IHDR(tIME)?(IDAT)+(tIME)?IEND')  # another is for a decoder to judge
 _HEADER = struct.Struct('>IIBBBBB')
 
 
@@ -29,10 +30,9 @@ def check(content: bytes, most: int) -> Size | None:
   or damaged, which its decoder may know more about.
   """
   chunks = _chunks(content)
-  names = [name for name, _ in chunks if name not in _HARMLESS]
-  if names != [b'IHDR', *[b'IDAT'] * (len(names) - 2), b'IEND'] or chunks[-1][0] != b'IEND':
+  if not _ORDER.fullmatch(b''.join(name for name, _ in chunks)):
     return None
-  header = dict(chunks)[b'IHDR']
+  header = chunks[0][1]
   width, height, *kind = _HEADER.unpack(header) if len(header) == _HEADER.size else (0, 0)
   if tuple(kind) != _GRAY or not 0 < height * width <= most:
     return None

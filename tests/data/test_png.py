@@ -88,6 +88,8 @@ def test_no_damaged_byte_passes():
     rows(order=(1, 0, 2)),
     rows(order=(0, 2, 1)),
     rows(between=chunk(b'pHYs', b'1')),
+    rows(split=True, between=chunk(b'tIME', bytes(7))),
+    png.SIGNATURE + chunk(b'tIME', bytes(7)) + rows()[len(png.SIGNATURE) :],
     rows(split=True, between=chunk(b'tRNS', bytes(2))),
     b'\xff\xd8\xff' + bytes(100),
   ],
