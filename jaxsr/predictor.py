@@ -181,7 +181,7 @@ def make_upscale(
   mesh = sharding.make_mesh()
   placed = sharding.replicated(mesh)
   everywhere = functools.cache(lambda: jax.device_put(predictor.variables, placed))
-  margin = functools.cache(tiles.margin)  # seconds of tracing, where an image is large
+  margin = functools.cache(tiles.margin_of)  # seconds of tracing, where an image is large
 
   @jax.jit
   def enlarge(variables: Any, lr: jax.Array, levels: jax.Array) -> jax.Array:
@@ -200,7 +200,7 @@ def make_upscale(
         scale=predictor.scale,
         side=tile,
         margin=beyond,
-        grid=tiles.grid(network),
+        grid=tiles.grid_of(network),
         together=mesh.size,
       )
     return np.rint(np.asarray(made)).astype(image.dtype)

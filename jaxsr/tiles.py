@@ -20,7 +20,7 @@ class Window(NamedTuple):
   last: int
 
 
-def grid(network: Any) -> int:
+def grid_of(network: Any) -> int:
   """Tell what windows must begin at multiples of, since the network counts from where they do.
 
   That is its `GRID`; 0 is a network to which the size of the window matters as well.
@@ -28,9 +28,9 @@ def grid(network: Any) -> int:
   return getattr(network, 'GRID', 1)
 
 
-def margin(network: Any) -> int | None:
+def margin_of(network: Any) -> int | None:
   """Tell how far beyond what it gives a window must see; None where it must see the whole."""
-  return costs.receptive_radius(network) if grid(network) else None
+  return costs.receptive_radius(network) if grid_of(network) else None
 
 
 def windows(length: int, side: int, margin: int, grid: int = 1) -> tuple[int, list[Window]]:
@@ -64,7 +64,8 @@ def enlarge(
 ) -> Float[np.ndarray, 'sh sw c']:
   """Enlarge an image window by window, `together` of them in each call of `predict`.
 
-  `predict` takes images [together, h, w, c] of one size; what fills up the last call is dropped.
+  `lr` is in [0, 1]; `side` and `margin` are in its pixels. `predict` takes images [together, h, w,
+  c] of one size; what fills up the last call is dropped.
   """
   height, width, channels = lr.shape
   (tall, rows), (wide, columns) = (windows(n, side, margin, grid) for n in (height, width))

@@ -54,7 +54,7 @@ def test_windows_give_the_whole(name, ensemble, monkeypatch):
   monkeypatch.setattr(tiles, 'enlarge', lambda *a, **k: calls.append(k) or original(*a, **k))
   pieces = predictor.make_upscale(model, ensemble=ensemble, tile=16)(image)
   assert np.abs(whole.astype(int) - pieces).max() <= 2  # of 65,535 levels
-  margin = tiles.margin(network)
+  margin = tiles.margin_of(network)
   assert bool(calls) == (margin is not None)
   assert (margin is None) == (name in ('rcan', 'rlfn'))
   if margin is not None:
@@ -67,7 +67,7 @@ def test_a_margin_too_small_is_seen(monkeypatch):
   model = Predictor('edsr', network, variables_of(network), 2, 1, None)
   image = np.random.default_rng(0).integers(0, 65536, (61, 90, 1), np.uint16)
   whole = predictor.make_upscale(model, tile=100)(image)
-  monkeypatch.setattr(tiles, 'margin', lambda _: 2)
+  monkeypatch.setattr(tiles, 'margin_of', lambda _: 2)
   pieces = predictor.make_upscale(model, tile=16)(image)
   assert np.abs(whole.astype(int) - pieces).max() > 10
 

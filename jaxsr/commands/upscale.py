@@ -41,8 +41,8 @@ class Upscale:
   ensemble: bool = False
   """Average over the eight flips and turns of each image: better, at eight times the cost."""
   tile: int = tiles.SIDE
-  """Images with a longer side are enlarged in windows of so many low-resolution pixels, with the
-  same result but for rounding and in less memory, unless the network must see the whole."""
+  """Images with a longer side are enlarged in windows of about so many low-resolution pixels, with
+  the same result but for rounding and in less memory, unless the network must see the whole."""
   overwrite: bool = False
   """Make again what is there already."""
   debug: bool = False
