@@ -6,7 +6,7 @@ from PIL import Image
 
 from jaxsr import ops
 from jaxsr.data import degradation
-from jaxsr.ops import convolution, winograd
+from jaxsr.ops import attention, convolution, few, winograd
 from models.small import quick
 
 
@@ -57,13 +57,12 @@ def test_deconvolution_has_the_same_gradient_by_either_way(rng, size, factor, pa
   jax.tree.map(close, pull(g), expected(g))
 
 
-def pulled(function, x, kernel, strides, padding, **options):
+def pulled(function, x, kernel, *arguments, **options):
   """Give what a convolution makes, and its gradients."""
-  options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC')} | options
 
   @quick
   def run(x, kernel):
-    y, pull = jax.vjp(lambda x, k: function(x, k, strides, padding, **options), x, kernel)
+    y, pull = jax.vjp(lambda x, k: function(x, k, *arguments, **options), x, kernel)
     return y, pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
   return run(x, kernel)
@@ -71,6 +70,7 @@ def pulled(function, x, kernel, strides, padding, **options):
 
 def agrees(x, kernel, strides, padding, tolerance=1e-5, **options):
   """Compare a convolution with XLA's own."""
+  options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC')} | options
   found = pulled(ops.convolve, x, kernel, strides, padding, **options)
   expected = pulled(jax.lax.conv_general_dilated, x, kernel, strides, padding, **options)
   close = lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
@@ -90,11 +90,13 @@ def test_a_group_for_each_channel(rng, stride, size, image):
 @pytest.mark.parametrize(
   ('size', 'inputs', 'outputs', 'way'),
   [
-    (1, 5, 7, '_mix'),
-    (3, 32, 40, 'convolve'),
-    (3, 40, 32, 'convolve'),
-    (3, 27, 3, '_project'),
-    (5, 25, 1, '_project'),
+    (1, 5, 7, convolution._mix),
+    (3, 32, 40, winograd.convolve),
+    (3, 40, 32, winograd.convolve),
+    (3, 27, 3, few.convolve),
+    (5, 16, 1, few.convolve),
+    (7, 16, 1, few.convolve),
+    (7, 16, 2, few.convolve),
     (3, 8, 3, None),
     (3, 5, 32, None),
     (5, 32, 32, None),
@@ -102,14 +104,14 @@ def test_a_group_for_each_channel(rng, stride, size, image):
 )
 @pytest.mark.parametrize(
   ('padding', 'image'),
-  [('SAME', (2, 16, 13)), ('VALID', (1, 9, 23)), (((2, 1), (0, 2)), (1, 9, 23))],
+  [('SAME', (2, 16, 12)), ('VALID', (1, 9, 23)), (((2, 1), (2, 4)), (1, 9, 24))],
 )
 def test_each_way_to_convolve_is_a_convolution(rng, size, inputs, outputs, way, padding, image):
   with jax.enable_x64(True):
     x = jnp.asarray(rng.normal(size=(*image, inputs)))
     kernel = jnp.asarray(rng.normal(size=(size, size, inputs, outputs)))
     chosen = convolution._way(x, kernel, (1, 1), 1)
-    assert (chosen and chosen.__name__) == way
+    assert chosen is way
     agrees(x, kernel, (1, 1), padding, tolerance=1e-12)
 
 
@@ -133,15 +135,29 @@ def test_a_cpu_goes_its_own_way(size, inputs, outputs, groups):
   assert ' convolution(' in compiled(jax.lax.conv_general_dilated)
 
 
-def test_tiles_computed_in_chunks_are_the_same(rng, monkeypatch):
-  x = jnp.asarray(rng.normal(size=(2, 30, 17, 32)), jnp.float32)
+@pytest.mark.parametrize(
+  ('shape', 'many', 'strips'),  # rows of a strip, lanes, strips in each
+  [
+    ((2, 30, 17), 999, (12, 1, 3)),
+    ((1, 66, 17), 1, (8, 4, 3)),
+    ((2, 66, 17), 1, (4, 4, 5)),
+    ((2, 30, 17), 1, (12, 1, 3)),  # too few rows for lanes
+  ],
+)
+def test_tiles_computed_in_strips_are_the_same(rng, monkeypatch, shape, many, strips):
+  x = jnp.asarray(rng.normal(size=(*shape, 32)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)
-  whole = pulled(ops.convolve, x, kernel, (1, 1), 'SAME')
-  monkeypatch.setattr(winograd, '_CHUNK', 2 * 5 * 36 * 64 * 3)  # three rows of tiles; there are 8
-  assert winograd._chunked(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 32)[2] == 3
-  chunked = pulled(ops.convolve, x, kernel, (1, 1), 'SAME')
+  monkeypatch.setattr(winograd, '_CHUNK', 2**30)
+  whole = pulled(winograd._convolve, x, kernel, ((1, 1), (1, 1)))
+  row = 5 * 36 * 64  # numbers in a row of five tiles
+  monkeypatch.setattr(winograd, '_CHUNK', 2 * row * 3)
+  monkeypatch.setattr(winograd, '_PARTS', 3)
+  monkeypatch.setattr(winograd, '_MANY', many)
+  found = winograd._divide(shape, 64)
+  assert (found.rows, found.lanes, found.rounds) == strips
+  stripped = pulled(winograd._convolve, x, kernel, ((1, 1), (1, 1)))
   close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
-  jax.tree.map(close, chunked, whole)
+  jax.tree.map(close, stripped, whole)
 
 
 def test_tiles_in_float32_lose_little(rng):
@@ -167,7 +183,7 @@ def test_strides_and_bfloat16_are_left_to_xla(rng):
   assert convolution._way(x.astype(jnp.bfloat16), kernel, (1, 1), 1) is None
 
 
-@pytest.mark.parametrize(('size', 'groups'), [(3, 1), (5, 32)])
+@pytest.mark.parametrize(('size', 'groups'), [(3, 1), (3, 32), (5, 32)])
 def test_second_derivatives_are_a_convolutions(rng, size, groups):
   """R1 differentiates a gradient."""
   with jax.enable_x64(True):
@@ -184,3 +200,29 @@ def test_second_derivatives_are_a_convolutions(rng, size, groups):
       for f in (ops.convolve, jax.lax.conv_general_dilated)
     )
   np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize('images', [1, 2])
+@pytest.mark.parametrize('divided', [False, True])
+def test_attention_by_parts_is_attention(rng, images, divided):
+  """Twelve windows an image are no multiple of what is taken at a time."""
+  qkv = jnp.asarray(rng.normal(size=(12 * images, 9, 3 * 2 * 4)), jnp.float32)
+  bias = jnp.asarray(rng.normal(size=(2, 9, 9)), jnp.float32)
+  regions = jnp.asarray(rng.integers(0, 3, (12, 9))) if divided else None
+  parts, whole = (f(qkv, bias, regions, 2) for f in (attention._by_parts, attention._whole))
+  np.testing.assert_allclose(parts, whole, atol=1e-6)
+  chosen = lambda *a: ops.attend(*a, regions, heads=2)
+  np.testing.assert_allclose(chosen(qkv, bias), whole, atol=1e-6)
+  found, expected = (
+    jax.grad(lambda x, b, f=f: jnp.sin(f(x, b)).sum(), (0, 1))(qkv, bias)
+    for f in (chosen, lambda x, b: attention._whole(x, b, regions, 2))
+  )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+
+
+def test_pixels_of_different_regions_do_not_attend(rng):
+  qkv = jnp.asarray(rng.normal(size=(1, 4, 3)), jnp.float32)
+  regions, bias = jnp.asarray([[0, 0, 1, 1]]), jnp.zeros((1, 4, 4))
+  other = qkv.at[0, 2:].set(0.0)
+  found, same = (ops.attend(x, bias, regions, heads=1)[0, :2] for x in (qkv, other))
+  np.testing.assert_allclose(found, same, atol=1e-6)

@@ -16,6 +16,7 @@ torch_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')  # for ReLU (He et al., 2015)
 
 Conv = partial(nn.Conv, conv_general_dilated=ops.convolve)  # XLA's own is slow on CPUs
+Dense = partial(nn.Dense, dot_general=ops.multiply)  # and so is its gradient
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB; what networks for natural images subtract
 

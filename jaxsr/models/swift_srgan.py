@@ -15,10 +15,26 @@ from jaxsr.models.layers import Conv, PReLU, batch_norm, fold_norm, shuffle_stag
 _slope = nn.initializers.constant(0.25)
 
 
+class _Weights(nn.Module):
+  """Hold a kernel, and a bias where there is one, as `nn.Conv` does."""
+
+  shape: tuple[int, ...]
+  use_bias: bool
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self) -> tuple[Array, Array | float]:
+    kernel = self.param('kernel', self.kernel_init, self.shape)
+    bias = nn.initializers.zeros
+    return kernel, self.param('bias', bias, self.shape[-1:]) if self.use_bias else 0.0
+
+
 class SeparableConv(nn.Module):
   """Convolve each channel by itself, then mix the channels by a 1x1.
 
-  Borders are padded by half the kernel on both sides, as in PyTorch, whatever the stride.
+  Borders are padded by half the kernel on both sides, as in PyTorch, whatever the stride. What
+  makes an image is computed as the one convolution that both are: no more products, and no image of
+  every channel between them.
   """
 
   features: int
@@ -30,6 +46,8 @@ class SeparableConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b hs ws d']:
+    if self.features == 1:
+      return self._at_once(x)
     x = Conv(
       x.shape[-1],
       (self.kernel, self.kernel),
@@ -48,6 +66,20 @@ class SeparableConv(nn.Module):
       dtype=self.dtype,
       name='pointwise',
     )(x)
+
+  def _at_once(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b hs ws d']:
+    channels, size, half = x.shape[-1], self.kernel, self.kernel // 2
+    weights = partial(_Weights, use_bias=self.use_bias)
+    kernel, bias = weights((size, size, 1, channels), name='depthwise')()
+    mix, last = weights((1, 1, channels, 1), kernel_init=self.mix_init, name='pointwise')()
+    y = ops.convolve(
+      x.astype(self.dtype),
+      (kernel.swapaxes(2, 3) * mix[0, 0]).astype(self.dtype),
+      (self.stride, self.stride),
+      ((half, half), (half, half)),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    return y + (bias * mix[0, 0, :, 0]).sum() + last if self.use_bias else y
 
 
 class ResidualBlock(nn.Module):

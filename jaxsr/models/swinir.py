@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jaxsr import ops
-from jaxsr.models.layers import DIV2K_MEAN, Conv, Upsampler, he_normal
+from jaxsr.models.layers import DIV2K_MEAN, Conv, Dense, Upsampler, he_normal
 
 _small = nn.initializers.truncated_normal(0.02)
 _norm = partial(nn.LayerNorm, epsilon=1e-5)
@@ -38,25 +38,21 @@ def positions(size: int) -> Int[np.ndarray, 'n n']:
   return down * (2 * size - 1) + right
 
 
-def shift_mask(height: int, width: int, size: int, shift: int) -> Float[np.ndarray, 'windows n n']:
-  """Set -100 between pixels that only the cyclic shift made neighbours.
+def regions(height: int, width: int, size: int, shift: int) -> Int[np.ndarray, 'windows n']:
+  """Number the pixels of each window by where they were before the cyclic shift.
 
   By NumPy, while tracing, for any height and width that are multiples of `size`.
   """
-  rows, columns = (
-    np.digitize(np.arange(n), (n - size, n - shift)) if shift else np.zeros(n, int)
-    for n in (height, width)
-  )
+  rows, columns = (np.digitize(np.arange(n), (n - size, n - shift)) for n in (height, width))
   region = 3 * rows[:, None] + columns
   windows = region.reshape(height // size, size, width // size, size).swapaxes(1, 2)
-  windows = windows.reshape(-1, size * size)
-  return np.where(windows[:, :, None] == windows[:, None, :], 0, -100).astype(np.float32)
+  return windows.reshape(-1, size * size)
 
 
 class WindowAttention(nn.Module):
   """Attend to all pixels of a window, with a learned bias for each offset between two of them.
 
-  `mask` is added to the scores of the windows of one image.
+  Where there are `regions`, of the windows of one image, pixels attend to those of their own.
   """
 
   features: int
@@ -66,17 +62,12 @@ class WindowAttention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'all n c'], mask: Float[np.ndarray, 'windows n n']
+    self, x: Float[Array, 'all n c'], regions: Int[np.ndarray, 'windows n'] | None
   ) -> Float[Array, 'all n c']:
-    total, pixels, _ = x.shape
-    dense = partial(nn.Dense, kernel_init=_small, dtype=self.dtype)
+    dense = partial(Dense, kernel_init=_small, dtype=self.dtype)
     x = dense(3 * self.features, name='qkv')(x)
-    q, k, v = jnp.moveaxis(x.reshape(total, pixels, 3, self.heads, -1), 2, 0)
-    scores = jnp.einsum('bnhd,bmhd->bhnm', q * q.shape[-1] ** -0.5, k) + self._bias()
-    scores = scores.reshape(-1, len(mask), self.heads, pixels, pixels)
-    scores += mask[:, None].astype(self.dtype)
-    weights = nn.softmax(scores.reshape(total, self.heads, pixels, pixels))
-    x = jnp.einsum('bhnm,bmhd->bnhd', weights, v).reshape(total, pixels, self.features)
+    apart = None if regions is None else jnp.asarray(regions)
+    x = ops.attend(x, self._bias(), apart, heads=self.heads)
     return dense(self.features, name='project')(x)
 
   def _bias(self) -> Float[Array, 'heads n n']:
@@ -101,7 +92,7 @@ class SwinBlock(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
     x = x + self._attend(_norm(dtype=self.dtype, name='norm_0')(x))
     y = _norm(dtype=self.dtype, name='norm_1')(x)
-    dense = partial(nn.Dense, kernel_init=_small, dtype=self.dtype)
+    dense = partial(Dense, kernel_init=_small, dtype=self.dtype)
     y = nn.gelu(dense(int(self.features * self.mlp_ratio), name='mlp_0')(y), approximate=False)
     return x + dense(self.features, name='mlp_1')(y)
 
@@ -109,7 +100,7 @@ class SwinBlock(nn.Module):
     shape, size, shift = x.shape, self.window, self.shift
     x = to_windows(jnp.roll(x, (-shift, -shift), (1, 2)), size)
     attention = WindowAttention(self.features, self.heads, size, self.dtype, name='attention')
-    x = attention(x, shift_mask(shape[1], shape[2], size, shift))
+    x = attention(x, regions(shape[1], shape[2], size, shift) if shift else None)
     return jnp.roll(from_windows(x, size, shape), (shift, shift), (1, 2))
 
 

@@ -1,13 +1,16 @@
 """Array operations that networks share; images are NHWC."""
 
-from jaxsr.ops.convolution import convolve, deconvolve
+from jaxsr.ops.attention import attend
+from jaxsr.ops.convolution import convolve, deconvolve, multiply
 from jaxsr.ops.images import EDGES, INTERPOLATION, pixel_shuffle, resize, upsample
 
 __all__ = [
   'EDGES',
   'INTERPOLATION',
+  'attend',
   'convolve',
   'deconvolve',
+  'multiply',
   'pixel_shuffle',
   'resize',
   'upsample',

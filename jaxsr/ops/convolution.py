@@ -15,11 +15,10 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr.ops import depthwise, winograd
+from jaxsr.ops import depthwise, few, winograd
 from jaxsr.ops.images import Pads, pad, pixel_shuffle
 
 _NHWC = ('NHWC', 'HWIO', 'NHWC')
-FEW = 4  # outputs, up to which a convolution is a projection and sums of shifts
 
 
 def convolve(
@@ -37,8 +36,8 @@ def convolve(
   """Convolve as `lax.conv_general_dilated` does, under whose name `nn.Conv` calls this.
 
   On a CPU one of 1x1 is a matrix product; one of 3x3 goes by Winograd's tiles; one with few outputs
-  projects first and then sums what is shifted; and one with a group for each channel is shifted
-  multiply-adds: each where that is faster.
+  multiplies every pixel by the whole kernel, or takes four together; and one with a group for each
+  channel is shifted multiply-adds: each where that is faster.
   """
   own = partial(
     lax.conv_general_dilated,
@@ -57,7 +56,8 @@ def convolve(
     return jnp.asarray(own(x, kernel))
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-  ours = lambda x, kernel: way(x, kernel, tuple(padding))  # noqa: E731
+  pads = tuple((low, high) for low, high in padding)
+  ours = lambda x, kernel: way(x, kernel, pads)  # noqa: E731
   return jnp.asarray(lax.platform_dependent(x, kernel, cpu=ours, default=own))
 
 
@@ -72,28 +72,26 @@ def _way(
     return None
   if (height, width) == (1, 1):
     return _mix
-  if outputs <= FEW and inputs >= height * width * outputs:
-    return _project
+  if few.pays(kernel.shape):
+    return few.convolve
   if (height, width) == (3, 3) and winograd.pays(x.shape, inputs, outputs):
     return winograd.convolve  # type: ignore[return-value]
   return None
 
 
 def _mix(x: Array, kernel: Array, pads: Pads) -> Array:
-  return jnp.einsum('bhwc,cd->bhwd', pad(x, pads), kernel[0, 0])
+  return multiply(pad(x, pads), kernel[0, 0])
 
 
-def _project(x: Array, kernel: Array, pads: Pads) -> Array:
-  """Multiply every pixel by the whole kernel, then sum what meets in a pixel."""
-  height, width, inputs, outputs = kernel.shape
-  taps = jnp.einsum('bhwc,cn->bhwn', x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
-  taps = pad(taps, pads)  # fewer numbers than the image's
-  rows, columns = taps.shape[1] - height + 1, taps.shape[2] - width + 1
-  taps = taps.reshape(*taps.shape[:3], height, width, outputs)
-  return sum(
-    (taps[:, i : i + rows, j : j + columns, i, j] for i, j in np.ndindex(height, width)),
-    jnp.zeros((), x.dtype),
-  )
+def multiply(
+  x: Float[Array, '... c'], kernel: Float[Array, 'c d'], *_: Any, **options: Any
+) -> Float[Array, '... d']:
+  """Multiply the last dimension by a matrix, in the place of `lax.dot_general` in `nn.Dense`.
+
+  The kernel's gradient sums over one dimension then; over several XLA has no fast product on CPUs.
+  """
+  y = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel, **options)
+  return y.reshape(*x.shape[:-1], -1)
 
 
 def deconvolve(

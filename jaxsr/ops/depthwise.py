@@ -18,14 +18,19 @@ _LARGE = 5  # the side of a kernel from which it has ways of its own
 _CHUNKS = 4  # in which it is computed then
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.jit, static_argnums=(2, 3))  # to trace once what a network repeats
 def convolve(
   x: Float[Array, 'b h w c'],
   kernel: Float[Array, 'k l 1 c'],
-  strides: Sequence[int],
+  strides: tuple[int, int],
   padding: Pads,
 ) -> Float[Array, 'b y x c']:
   """Convolve each channel by itself, images padded by zeros."""
+  return jnp.asarray(_convolve(x, kernel, strides, padding))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: Array, kernel: Array, strides: tuple[int, int], padding: Pads) -> Array:
   x = pad(x, padding)
   if not _large(kernel, strides):
     return _sum_shifts(x, kernel, strides)
@@ -47,23 +52,24 @@ def _large(kernel: Array, strides: Sequence[int]) -> bool:
 
 
 def _sum_shifts(x: Array, kernel: Array, strides: Sequence[int]) -> Array:
-  return jnp.asarray(sum(part * kernel[i, j, 0] for (i, j), part in _shifts(x, kernel, strides)))
+  parts = _shifts(x, kernel.shape, strides)
+  return jnp.asarray(sum(part * kernel[i, j, 0] for (i, j), part in parts))
 
 
 def _shifts(
-  x: Array, kernel: Array, strides: Sequence[int]
+  x: Array, shape: Sequence[int], strides: Sequence[int]
 ) -> Iterator[tuple[tuple[int, int], Array]]:
   """Cut out, for each place in the kernel, the pixels of padded images that it meets."""
-  lengths = zip(x.shape[1:3], kernel.shape, strides, strict=False)
+  lengths = zip(x.shape[1:3], shape, strides, strict=False)
   height, width = ((n - k) // s + 1 for n, k, s in lengths)
-  for i, j in np.ndindex(*kernel.shape[:2]):
+  for i, j in np.ndindex(*shape[:2]):
     yield (i, j), x[:, i :: strides[0], j :: strides[1]][:, :height, :width]
 
 
 def _with_saved(
   x: Array, kernel: Array, strides: Sequence[int], padding: Pads
 ) -> tuple[Array, tuple[Array, Array]]:
-  return convolve(x, kernel, strides, padding), (x, kernel)
+  return _convolve(x, kernel, strides, padding), (x, kernel)
 
 
 def _gradients(
@@ -75,19 +81,47 @@ def _gradients(
     jnp.zeros((), gradient.dtype),
     [(0, 0, 0), *((0, 0, s - 1) for s in strides), (0, 0, 0)],
   )
-  around = [
+  around = tuple(
     (k - 1 - low, n - m + low)
     for k, n, m, (low, _) in zip(kernel.shape, x.shape[1:], spread.shape[1:], padding, strict=False)
-  ]
+  )
   of_x = jnp.asarray(convolve(spread, kernel[::-1, ::-1], (1, 1), around))
   x = pad(x, padding)
   if _large(kernel, strides):
     return of_x, _correlate(x, gradient, kernel.shape)
-  of_kernel = [(part * gradient).sum((0, 1, 2)) for _, part in _shifts(x, kernel, strides)]
-  return of_x, jnp.stack(of_kernel).reshape(kernel.shape)
+  return of_x, _sum_products(x, gradient, kernel.shape, strides)
 
 
-convolve.defvjp(_with_saved, _gradients)
+_convolve.defvjp(_with_saved, _gradients)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _sum_products(x: Array, gradient: Array, shape: Sequence[int], strides: Sequence[int]) -> Array:
+  """Sum, for each place in a kernel, the products of what it meets with what came of it.
+
+  All places in one pass, which XLA's sums, one for each, would not be.
+  """
+  products = [part * gradient for _, part in _shifts(x, shape, strides)]
+  add = lambda sums, terms: [a + b for a, b in zip(sums, terms, strict=True)]  # noqa: E731
+  sums = lax.reduce(products, [jnp.zeros((), x.dtype)] * len(products), add, (2,))
+  return jnp.stack(sums).sum((1, 2)).reshape(shape)
+
+
+def _sum_products_forward(
+  x: Array, gradient: Array, shape: Sequence[int], strides: Sequence[int]
+) -> tuple[Array, tuple[Array, Array]]:
+  return _sum_products(x, gradient, shape, strides), (x, gradient)
+
+
+def _sum_products_back(
+  shape: Sequence[int], strides: Sequence[int], saved: tuple[Array, Array], pull: Array
+) -> tuple[Array, Array]:
+  x, gradient = saved
+  of_gradient, back = jax.vjp(lambda x: _sum_shifts(x, pull, strides), x)
+  return back(gradient)[0], of_gradient
+
+
+_sum_products.defvjp(_sum_products_forward, _sum_products_back)
 
 
 def _correlate(x: Array, gradient: Array, shape: Sequence[int]) -> Array:

@@ -7,6 +7,7 @@ what comes out is within 1e-5 of the largest value of what XLA's own gives.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,10 @@ from jaxsr.ops.images import Pads, pad
 TILE = 4  # pixels that come out, a side
 _REACH = TILE + 2  # pixels that go in
 _CHUNK = 2**22  # numbers of transformed tiles that are computed at a time, to stay in the cache
+_LANES = 4  # smaller chunks side by side, so that each core has some; 2 and 3 do not help
+_PARTS = 16  # how much smaller
+_WIDE = 256  # channels, in and out together, beyond which they do not help either
+_MANY = 2**11  # tiles, from which that pays for four times the code to compile
 _LEAST = 32  # channels, from which it is faster
 
 # Where polynomials are evaluated: 0, 1, -1, 2, -2 and infinity.
@@ -43,53 +48,60 @@ def pays(shape: Sequence[int], inputs: int, outputs: int) -> bool:
   return min(inputs, outputs) >= _LEAST and min(shape[1:3]) >= 2 * TILE
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@partial(jax.jit, static_argnums=2)  # to trace once what a network repeats
 def convolve(
   x: Float[Array, 'b h w c'], kernel: Float[Array, '3 3 c d'], padding: Pads
 ) -> Float[Array, 'b y x d']:
   """Convolve by 3x3 with stride 1, images padded by zeros."""
+  return jnp.asarray(_convolve(x, kernel, padding))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(x: Array, kernel: Array, padding: Pads) -> Array:
   x = pad(x, padding)
   height, width = x.shape[1] - 2, x.shape[2] - 2
-  x, rows, chunks = _chunked(x, kernel.shape[-1])
+  strips = _divide((x.shape[0], height, width), x.shape[-1] + kernel.shape[-1])
+  x = pad(x, strips.missing)
   at = jnp.asarray(_KERNEL, kernel.dtype)
   kernel = jnp.einsum('ai,bj,ijcd->abcd', at, at, kernel)
 
   def compute(i: Array, y: Array) -> Array:
-    part = lax.dynamic_slice_in_dim(x, i * rows, rows + 2, 1)
-    products = jnp.einsum('ijbhwc,ijcd->ijbhwd', _forward(part), kernel)
-    return lax.dynamic_update_slice_in_dim(y, _back(products), i * rows, 1)
+    parts = [(start, _forward(strips.cut(x, start, 2))) for start in strips.starts(i)]
+    for start, part in parts:
+      products = jnp.einsum('ijbhwc,ijcd->ijbhwd', part, kernel)
+      y = lax.dynamic_update_slice_in_dim(y, _back(products), start, 1)
+    return y
 
-  y = jnp.zeros((x.shape[0], rows * chunks, x.shape[2] - 2, kernel.shape[-1]), x.dtype)
-  return lax.fori_loop(0, chunks, compute, y)[:, :height, :width]
+  y = jnp.zeros((x.shape[0], x.shape[1] - 2, x.shape[2] - 2, kernel.shape[-1]), x.dtype)
+  return lax.fori_loop(0, strips.rounds, compute, y)[:, :height, :width]
 
 
 def _with_saved(x: Array, kernel: Array, padding: Pads) -> tuple[Array, tuple[Array, Array]]:
-  return convolve(x, kernel, padding), (x, kernel)
+  return _convolve(x, kernel, padding), (x, kernel)
 
 
 def _gradients(padding: Pads, saved: tuple[Array, Array], pull: Array) -> tuple[Array, Array]:
   x, kernel = saved
-  around = [(2 - low, 2 - high) for low, high in padding]
+  around = tuple((2 - low, 2 - high) for low, high in padding)
   of_x = convolve(pull, kernel[::-1, ::-1].swapaxes(2, 3), around)
   return jnp.asarray(of_x), _of_kernel(x, pull, padding)
 
 
-convolve.defvjp(_with_saved, _gradients)
+_convolve.defvjp(_with_saved, _gradients)
 
 
 def _of_kernel(x: Array, pull: Array, padding: Pads) -> Array:
   """Sum, among what is transformed, what each tile says of the kernel."""
-  x, rows, chunks = _chunked(pad(x, padding), pull.shape[-1])
-  missing = (rows * chunks - pull.shape[1], x.shape[2] - 2 - pull.shape[2])
-  pull = pad(pull, [(0, n) for n in missing])
+  strips = _divide(pull.shape[:3], x.shape[-1] + pull.shape[-1], most=1)
+  x, pull = pad(pad(x, padding), strips.missing), pad(pull, strips.missing)
 
   def add(i: Array, total: Array) -> Array:
-    seen = _forward(lax.dynamic_slice_in_dim(x, i * rows, rows + 2, 1))
-    pulled = _spread(lax.dynamic_slice_in_dim(pull, i * rows, rows, 1))
+    (start,) = strips.starts(i)
+    seen, pulled = _forward(strips.cut(x, start, 2)), _spread(strips.cut(pull, start))
     return total + jnp.einsum('atc,atd->acd', _flat(seen), _flat(pulled))
 
   total = jnp.zeros((_REACH**2, x.shape[-1], pull.shape[-1]), x.dtype)
-  total = lax.fori_loop(0, chunks, add, total)
+  total = lax.fori_loop(0, strips.rounds, add, total)
   at = jnp.asarray(_KERNEL, x.dtype)
   return jnp.einsum('ai,bj,abcd->ijcd', at, at, total.reshape(_REACH, _REACH, *total.shape[1:]))
 
@@ -99,15 +111,38 @@ def _flat(tiles: Array) -> Array:
   return tiles.reshape(_REACH**2, -1, tiles.shape[-1])
 
 
-def _chunked(x: Array, outputs: int) -> tuple[Array, int, int]:
-  """Fill padded images up to whole tiles; say how many rows a chunk has, and how many there are."""
-  batch, height, width, inputs = x.shape
-  down, across = -(-(height - 2) // TILE), -(-(width - 2) // TILE)
-  chunks = -(-batch * down * across * _REACH**2 * (inputs + outputs) // _CHUNK)
-  tiles = -(-down // min(chunks, down))  # a column, in a chunk
-  chunks = -(-down // tiles)
-  missing = (tiles * chunks * TILE + 2 - height, across * TILE + 2 - width)
-  return pad(x, [(0, n) for n in missing]), tiles * TILE, chunks
+class _Strips(NamedTuple):
+  """Strips of rows of all images, which are computed `lanes` at a time.
+
+  XLA works on many small products one by one, but at once on what depends on none of the others.
+  """
+
+  rows: int  # of pixels, in a strip
+  lanes: int
+  rounds: int
+  missing: Pads  # to whole strips
+
+  def starts(self, i: Array) -> list[Array]:
+    """Say at what rows the strips of a round begin."""
+    return [(lane * self.rounds + i) * self.rows for lane in range(self.lanes)]
+
+  def cut(self, x: Array, start: Array, around: int = 0) -> Array:
+    """Cut out a strip and some rows more."""
+    return lax.dynamic_slice_in_dim(x, start, self.rows + around, 1)
+
+
+def _divide(shape: Sequence[int], channels: int, most: int = _LANES) -> _Strips:
+  """Divide images of a shape, less their borders, into strips, and those among `most` lanes."""
+  batch, height, width = shape
+  down, across = -(-height // TILE), -(-width // TILE)
+  many = batch * down * across >= _MANY and down >= 4 * most and channels <= _WIDE
+  lanes, numbers = (most, _CHUNK // _PARTS) if many and most > 1 else (1, _CHUNK)
+  share = -(-down // lanes)  # rows of tiles that a lane has
+  strips = min(share, -(-batch * share * across * _REACH**2 * channels // numbers))
+  rows = -(-share // strips)
+  rounds = -(-share // rows)
+  missing = ((0, lanes * rounds * rows * TILE - height), (0, across * TILE - width))
+  return _Strips(rows * TILE, lanes, rounds, missing)
 
 
 def _forward(x: Array) -> Array:

