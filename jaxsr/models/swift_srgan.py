@@ -15,18 +15,46 @@ from jaxsr.models.layers import Conv, PReLU, batch_norm, fold_norm, shuffle_stag
 _slope = nn.initializers.constant(0.25)
 
 
-class _Weights(nn.Module):
-  """Hold a kernel, and a bias where there is one, as `nn.Conv` does."""
+class Mixture(nn.Module):
+  """Hold what a 1x1 convolution to one channel has, as `nn.Conv` does."""
 
-  shape: tuple[int, ...]
   use_bias: bool
-  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+  kernel_init: nn.initializers.Initializer
 
   @nn.compact
-  def __call__(self) -> tuple[Array, Array | float]:
-    kernel = self.param('kernel', self.kernel_init, self.shape)
-    bias = nn.initializers.zeros
-    return kernel, self.param('bias', bias, self.shape[-1:]) if self.use_bias else 0.0
+  def __call__(self, channels: int) -> tuple[Float[Array, 'c 1'], Float[Array, '1'] | None]:
+    kernel = jnp.asarray(self.param('kernel', self.kernel_init, (1, 1, channels, 1)))
+    bias = self.param('bias', nn.initializers.zeros, (1,)) if self.use_bias else None
+    return kernel[0, 0], bias if bias is None else jnp.asarray(bias)
+
+
+class MixedConv(nn.Module):
+  """Convolve each channel by itself and mix them to one, by the one convolution that both are."""
+
+  kernel: int
+  stride: int
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'b h w c'],
+    mixture: Float[Array, 'c 1'],
+    last: Float[Array, '1'] | None,
+  ) -> Float[Array, 'b hs ws 1']:
+    channels, size, half = x.shape[-1], self.kernel, self.kernel // 2
+    kernel = self.param('kernel', nn.initializers.lecun_normal(), (size, size, 1, channels))
+    y = ops.convolve(
+      x.astype(self.dtype),
+      (jnp.asarray(kernel).swapaxes(2, 3) * mixture).astype(self.dtype),
+      (self.stride, self.stride),
+      ((half, half), (half, half)),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    if last is None:
+      return y
+    bias = jnp.asarray(self.param('bias', nn.initializers.zeros, (channels,)))
+    return y + ((bias[:, None] * mixture).sum(0) + last).astype(self.dtype)
 
 
 class SeparableConv(nn.Module):
@@ -67,19 +95,9 @@ class SeparableConv(nn.Module):
       name='pointwise',
     )(x)
 
-  def _at_once(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b hs ws d']:
-    channels, size, half = x.shape[-1], self.kernel, self.kernel // 2
-    weights = partial(_Weights, use_bias=self.use_bias)
-    kernel, bias = weights((size, size, 1, channels), name='depthwise')()
-    mix, last = weights((1, 1, channels, 1), kernel_init=self.mix_init, name='pointwise')()
-    y = ops.convolve(
-      x.astype(self.dtype),
-      (kernel.swapaxes(2, 3) * mix[0, 0]).astype(self.dtype),
-      (self.stride, self.stride),
-      ((half, half), (half, half)),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-    return y + (bias * mix[0, 0, :, 0]).sum() + last if self.use_bias else y
+  def _at_once(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b hs ws 1']:
+    mixture = Mixture(self.use_bias, self.mix_init, name='pointwise')(x.shape[-1])
+    return MixedConv(self.kernel, self.stride, self.dtype, name='depthwise')(x, *mixture)
 
 
 class ResidualBlock(nn.Module):

@@ -112,12 +112,15 @@ def test_srdensenet(variant, scale, rng):
   agree(rng, network, SRDenseNetTwin(scale, **options), (1, 8, 7, 1), train=False)
 
 
+@pytest.mark.parametrize('features', [1, 7])
 @pytest.mark.parametrize(
   ('kernel', 'stride', 'bias'), [(3, 1, True), (3, 2, False), (5, 2, True), (9, 1, True)]
 )
-def test_separable_convolution(kernel, stride, bias, rng):
-  layer = swift_srgan.SeparableConv(7, kernel, stride, bias)
-  agree(rng, layer, Separable(5, 7, kernel, stride=stride, bias=bias), (2, 8, 9, 5))
+def test_separable_convolution(kernel, stride, bias, features, rng):
+  """With one feature it is a swift_srgan.MixedConv of a swift_srgan.Mixture."""
+  layer = swift_srgan.SeparableConv(features, kernel, stride, bias)
+  twin = Separable(5, features, kernel, stride=stride, bias=bias)
+  agree(rng, layer, twin, (2, 8, 9, 5))
 
 
 def averages_agree(twin, ours, before, *, count):
