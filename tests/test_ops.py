@@ -104,7 +104,12 @@ def test_a_group_for_each_channel(rng, stride, size, image):
 )
 @pytest.mark.parametrize(
   ('padding', 'image'),
-  [('SAME', (2, 16, 12)), ('VALID', (1, 9, 23)), (((2, 1), (2, 4)), (1, 9, 24))],
+  [
+    ('SAME', (2, 16, 12)),
+    ('SAME', (1, 9, 13)),
+    ('VALID', (1, 9, 23)),
+    (((2, 1), (2, 4)), (1, 9, 24)),
+  ],
 )
 def test_each_way_to_convolve_is_a_convolution(rng, size, inputs, outputs, way, padding, image):
   with jax.enable_x64(True):

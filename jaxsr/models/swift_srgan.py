@@ -49,7 +49,7 @@ class MixedConv(nn.Module):
       (jnp.asarray(kernel).swapaxes(2, 3) * mixture).astype(self.dtype),
       (self.stride, self.stride),
       ((half, half), (half, half)),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      dimension_numbers=ops.NHWC,
     )
     if last is None:
       return y

@@ -2,11 +2,12 @@
 
 from jaxsr.ops.attention import attend
 from jaxsr.ops.convolution import convolve, deconvolve, multiply
-from jaxsr.ops.images import EDGES, INTERPOLATION, pixel_shuffle, resize, upsample
+from jaxsr.ops.images import EDGES, INTERPOLATION, NHWC, pixel_shuffle, resize, upsample
 
 __all__ = [
   'EDGES',
   'INTERPOLATION',
+  'NHWC',
   'attend',
   'convolve',
   'deconvolve',

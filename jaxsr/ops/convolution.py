@@ -16,9 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr.ops import depthwise, few, winograd
-from jaxsr.ops.images import Pads, pad, pixel_shuffle
-
-_NHWC = ('NHWC', 'HWIO', 'NHWC')
+from jaxsr.ops.images import NHWC, Pads, pad, pixel_shuffle
 
 
 def convolve(
@@ -131,7 +129,7 @@ _deconvolve.defvjp(_deconvolve_forward, _deconvolve_backward)
 def _by_dilation(x: Array, kernel: Array, factor: int, padding: int) -> Array:
   around = [(kernel.shape[0] - 1 - padding, padding + factor - 1)] * 2
   y = lax.conv_transpose(
-    x, kernel, (factor, factor), around, dimension_numbers=_NHWC, transpose_kernel=True
+    x, kernel, (factor, factor), around, dimension_numbers=NHWC, transpose_kernel=True
   )
   return jnp.asarray(y)
 
@@ -150,5 +148,5 @@ def _by_phases(x: Array, kernel: Array, factor: int, padding: int) -> Array:
   taps = taps.transpose(1, 3, 5, 0, 2, 4)
   taps = taps.reshape(*taps.shape[:2], channels, factor**2 * features)
   around = (most, -least)
-  phases = lax.conv_general_dilated(x, taps, (1, 1), (around, around), dimension_numbers=_NHWC)
+  phases = lax.conv_general_dilated(x, taps, (1, 1), (around, around), dimension_numbers=NHWC)
   return pixel_shuffle(phases, factor)

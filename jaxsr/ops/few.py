@@ -8,9 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsr.ops.images import Pads, pad
+from jaxsr.ops.images import NHWC, Pads, pad
 
-_NHWC = ('NHWC', 'HWIO', 'NHWC')
 _TAPS = 32  # up to which every pixel is multiplied by the whole kernel
 _TOGETHER = 4  # pixels in a row, where there are more
 
@@ -35,7 +34,7 @@ def _convolve(x: Array, kernel: Array, padding: Pads) -> Array:
     return _project(x, kernel, padding)
   if outputs == 1 and sum(padding[1]) == width - 1 and x.shape[2] % _TOGETHER == 0:
     return _together(x, kernel, padding)
-  y = lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_NHWC)
+  y = lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=NHWC)
   return jnp.asarray(y)
 
 
@@ -65,7 +64,7 @@ def _together(x: Array, kernel: Array, padding: Pads) -> Array:
   kernel = jnp.concatenate(shifts, -1).reshape(kernel.shape[0], -1, _TOGETHER * inputs, _TOGETHER)
   x = x.reshape(batch, rows, -1, _TOGETHER * inputs)
   around = (padding[0], (before, after))
-  y = lax.conv_general_dilated(x, kernel, (1, 1), around, dimension_numbers=_NHWC)
+  y = lax.conv_general_dilated(x, kernel, (1, 1), around, dimension_numbers=NHWC)
   return y.reshape(batch, -1, width, 1)
 
 

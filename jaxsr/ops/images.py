@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+NHWC = ('NHWC', 'HWIO', 'NHWC')  # what XLA's convolutions call images and kernels here
 Pads = Sequence[tuple[int, int]]  # rows before and after, columns before and after
 
 INTERPOLATION = 'interpolation'  # the scope in which costs find what is interpolated
