@@ -128,4 +128,5 @@ def read(folder: Path, target: Any) -> Any:
     if not np.isfinite(x).all():
       raise UserError(f'{path}: {name} is not finite')
     found[key] = jax.device_put(x, getattr(shape, 'sharding', None))
-  return unflatten_dict(found)
+  empty = {collection: {} for collection in target}  # such as a network's without statistics
+  return empty | unflatten_dict(found)

@@ -14,10 +14,11 @@ import pytest
 from safetensors import safe_open
 
 from jaxsr import cli, manifest, package, predictor
+from jaxsr import config as configs
 from jaxsr.data import images
 from jaxsr.errors import UserError
 from jaxsr.train import train
-from runs import pack
+from runs import four_steps, pack
 
 MODEL = {'name': 'edsr', 'features': 8, 'blocks': 2, 'upsampler': 'direct'}
 
@@ -31,9 +32,6 @@ def command(*arguments):
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   """Train a network with BatchNorm for four steps."""
-  from jaxsr import config as configs
-  from runs import four_steps
-
   config = four_steps(configs.base())
   config.model = configs.network('srresnet', features=8, blocks=1, bicubic_skip=True)
   config.loss.mse, config.devices = 1.0, 1
@@ -89,6 +87,15 @@ def test_packages_are_found_by_name(tmp_path, monkeypatch, folder):
     predictor.load('yours')
   with pytest.raises(UserError, match='which has one step only'):
     predictor.load('mine', step='best')
+
+
+def test_training_goes_on_from_a_package(tmp_path):
+  """Of a network without statistics, which the file holds nothing of."""
+  config = four_steps(configs.base())
+  config.model, config.loss.mse, config.devices = configs.network(**MODEL), 1.0, 1
+  config.init_from = str(pack(tmp_path / 'shipped', MODEL))
+  assert train(config, tmp_path / 'run') == 0
+  assert predictor.load(str(tmp_path / 'run')).step == 4
 
 
 def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch, folder, capsys):
