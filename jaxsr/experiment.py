@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,17 @@ class Experiment(NamedTuple):
   def gaze(self) -> tuple[Lens, Any] | None:
     """Give the first feature network, with its variables: what validation compares by."""
     return next(((lens, self.frozen[name]) for name, lens in self.parts.lenses.items()), None)
+
+  def prepare(self, number: int, batch: Any) -> Future[Any]:
+    """Compile step `number` for batches like this one, in a thread; its first call finds it."""
+    like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
+    batch, frozen = jax.tree.map(like, (batch, self.frozen))
+    program = self.compiled(self.plan.at(number))
+    pool = ThreadPoolExecutor(1)
+    try:
+      return pool.submit(lambda: program.lower(self.shapes, batch, frozen).compile())
+    finally:
+      pool.shutdown(wait=False)
 
   def step(self, number: int, state: State, batch: Any) -> tuple[State, Scalars]:
     """Take step `number`, that of the state; the state is donated."""

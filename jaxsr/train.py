@@ -162,6 +162,8 @@ def _loop(
   queued: deque[dict[str, jax.Array]] = deque()
   history: list[dict[str, jax.Array]] = []
   waited = 0.0  # seconds, at most, in which the devices stood still for lack of a batch
+  first = _next(batches, stop) if start < config.steps else None
+  compiling = experiment.prepare(start, first) if first else None  # while validation runs
   try:
     for step in range(start, config.steps + 1):
       last = step == config.steps
@@ -173,7 +175,8 @@ def _loop(
       batch = None
       if not (last or asked):
         begun = time.perf_counter()
-        batch = _next(batches, stop)
+        batch = first or _next(batches, stop)
+        first = None
         if all(s['skipped'].is_ready() for s in queued):  # type: ignore[attr-defined]
           waited += time.perf_counter() - begun
       ending = batch is None
@@ -182,6 +185,9 @@ def _loop(
       if ending:
         break
       log.stage(step, experiment.plan.at(step).terms)
+      if compiling:
+        compiling.result()
+        compiling = None
       state, scalars = experiment.step(step, state, batch)
       history.append(scalars)
       queued.append(scalars)
@@ -207,7 +213,7 @@ def _next(batches: Generator[dict[str, Any], None, None], stop: Preemption) -> d
   """Take the next batch; None if the workers were told to stop, as a whole job may be."""
   try:
     return next(batches)
-  except RuntimeError:
+  except (RuntimeError, StopIteration):
     if stop.signal is None:
       raise
     return None

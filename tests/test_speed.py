@@ -1,6 +1,7 @@
 """What would make a run slow, counted rather than timed."""
 
 import jax
+import numpy as np
 import pytest
 
 from jaxsr import config as configs
@@ -39,6 +40,21 @@ def test_more_steps_compile_no_more_programs(tmp_path, compilations):
     programs_of(config, tmp_path / f'first_{steps}', compilations)  # what JAX caches in the process
     counts.append(programs_of(config, tmp_path / f'{steps}', compilations))
   assert 0 < counts[0] == counts[1]
+
+
+@pytest.mark.parametrize('devices', [1, 2])
+def test_a_step_that_was_prepared_compiles_nothing(compilations, devices):
+  config = four_steps(configs.load('configs/quickstart.py'))
+  config.batch_size = 2
+  mesh = sharding.make_mesh(devices)
+  built, side = experiment.assemble(config, mesh), 8
+  sides = {'lr': side, 'hr': side * config.scale, 'mask': side * config.scale}
+  batch = sharding.put({k: np.ones((2, n, n, 1), np.uint8) for k, n in sides.items()}, mesh)
+  state = built.init()
+  built.prepare(0, batch).result()
+  before = len(compilations)
+  jax.block_until_ready(built.step(0, state, batch))
+  assert len(compilations) == before
 
 
 def test_the_host_waits_for_scalars_only_when_it_logs(tmp_path, monkeypatch):
