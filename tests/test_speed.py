@@ -1,12 +1,14 @@
 """What would make a run slow, counted rather than timed."""
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxsr import config as configs
 from jaxsr import costs, experiment, sharding, train
-from jaxsr.ops import convolution
+from jaxsr.ops import NHWC, convolution
 from runs import four_steps
 
 COMPILED = '/jax/core/compile/backend_compile_duration'
@@ -83,3 +85,26 @@ def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
   program = built.compiled(built.plan.at(0)).lower(built.shapes, batch, built.frozen).compile()
   forward = 2 * costs.measure(built.network).macs * 2 * 24**2 / 256**2
   assert 2.7 < program.cost_analysis()['flops'] / forward < 3.3
+
+
+@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='XLA convolves by itself elsewhere')
+@pytest.mark.parametrize(('kernel', 'groups'), [((3, 3, 32, 32), 1), ((9, 9, 1, 32), 32)])
+def test_more_layers_need_no_more_memory(kernel, groups):
+  """Results of loops once began as zeros, which XLA made for all layers before the first."""
+  kernel = jnp.ones(kernel)
+
+  def network(x, layers):
+    for _ in range(layers):
+      x = nn.relu(
+        convolution.convolve(
+          x, kernel, (1, 1), 'SAME', feature_group_count=groups, dimension_numbers=NHWC
+        )
+      )
+    return x
+
+  image = jax.ShapeDtypeStruct((1, 256, 256, 32), 'float32')
+  few, many = (
+    jax.jit(network, static_argnums=1).lower(image, layers).compile().memory_analysis()
+    for layers in (2, 6)
+  )
+  assert many.temp_size_in_bytes < 1.2 * few.temp_size_in_bytes

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsr.ops.images import Pads, pad
+from jaxsr.ops.images import Pads, pad, written_over
 
 _LARGE = 5  # the side of a kernel from which it has ways of its own
 _CHUNKS = 4  # in which it is computed then
@@ -31,13 +31,13 @@ def convolve(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: Array, kernel: Array, strides: tuple[int, int], padding: Pads) -> Array:
-  x = pad(x, padding)
+  given, x = x, pad(x, padding)
   if not _large(kernel, strides):
     return _sum_shifts(x, kernel, strides)
   # In a loop, since XLA computes a long sum again in each fusion that reads it.
   height, width = x.shape[1] - kernel.shape[0] + 1, x.shape[2] - kernel.shape[1] + 1
   rows = -(-height // _CHUNKS)
-  y = jnp.zeros((x.shape[0], rows * _CHUNKS, width, x.shape[3]), x.dtype)
+  y = written_over(given, (x.shape[0], rows * _CHUNKS, width, x.shape[3]))
   x = pad(x, ((0, rows * _CHUNKS - height), (0, 0)))
 
   def compute(i: Array, y: Array) -> Array:

@@ -59,3 +59,12 @@ def pad(x: Float[Array, 'b h w c'], padding: Pads) -> Float[Array, 'b y x c']:
 def pixel_shuffle(x: Float[Array, 'b h w ssc'], scale: int) -> Float[Array, 'b sh sw c']:
   """Move channels to space: sub-pixel convolution's last step (Shi et al., CVPR 2016)."""
   return jnp.asarray(dm_pix.depth_to_space(x, scale))
+
+
+def written_over(x: Array, shape: tuple[int, ...]) -> Array:
+  """Make what a loop will write all of, out of anything in the loop's input.
+
+  Zeros depend on nothing: XLA makes those of all of a network's layers before the first of them,
+  and keeps them. Where `x` was padded, give it as it was before: the corner would be a zero again.
+  """
+  return jnp.broadcast_to(x[(0,) * x.ndim], shape)

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsr.ops.images import Pads, pad
+from jaxsr.ops.images import Pads, pad, written_over
 
 TILE = 4  # pixels that come out, a side
 _REACH = TILE + 2  # pixels that go in
@@ -58,7 +58,7 @@ def convolve(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: Array, kernel: Array, padding: Pads) -> Array:
-  x = pad(x, padding)
+  given, x = x, pad(x, padding)
   height, width = x.shape[1] - 2, x.shape[2] - 2
   strips = _divide((x.shape[0], height, width), x.shape[-1] + kernel.shape[-1])
   x = pad(x, strips.missing)
@@ -72,7 +72,7 @@ def _convolve(x: Array, kernel: Array, padding: Pads) -> Array:
       y = lax.dynamic_update_slice_in_dim(y, _back(products), start, 1)
     return y
 
-  y = jnp.zeros((x.shape[0], x.shape[1] - 2, x.shape[2] - 2, kernel.shape[-1]), x.dtype)
+  y = written_over(given, (x.shape[0], x.shape[1] - 2, x.shape[2] - 2, kernel.shape[-1]))
   return lax.fori_loop(0, strips.rounds, compute, y)[:, :height, :width]
 
 
