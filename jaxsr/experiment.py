@@ -44,6 +44,7 @@ class Experiment(NamedTuple):
   alarm: Alarm
   teachers: tuple[Predictor, ...]
   compiled: Callable[[Phase], Any]
+  compiling: dict[Phase, Future[Any]]
 
   @property
   def network(self) -> Any:
@@ -55,20 +56,22 @@ class Experiment(NamedTuple):
     """Give the first feature network, with its variables: what validation compares by."""
     return next(((lens, self.frozen[name]) for name, lens in self.parts.lenses.items()), None)
 
-  def prepare(self, number: int, batch: Any) -> Future[Any]:
-    """Compile step `number` for batches like this one, in a thread; its first call finds it."""
+  def prepare(self, number: int, batch: Any) -> None:
+    """Compile step `number` for batches like this one in a thread; its first call waits for it."""
     like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
     batch, frozen = jax.tree.map(like, (batch, self.frozen))
-    program = self.compiled(self.plan.at(number))
+    phase = self.plan.at(number)
+    program = lambda: self.compiled(phase).lower(self.shapes, batch, frozen).compile()  # noqa: E731
     pool = ThreadPoolExecutor(1)
-    try:
-      return pool.submit(lambda: program.lower(self.shapes, batch, frozen).compile())
-    finally:
-      pool.shutdown(wait=False)
+    self.compiling[phase] = pool.submit(program)
+    pool.shutdown(wait=False)
 
   def step(self, number: int, state: State, batch: Any) -> tuple[State, Scalars]:
     """Take step `number`, that of the state; the state is donated."""
-    return self.compiled(self.plan.at(number))(state, batch, self.frozen)
+    phase = self.plan.at(number)
+    if phase in self.compiling:
+      self.compiling.pop(phase).result()
+    return self.compiled(phase)(state, batch, self.frozen)
 
 
 def assemble(config: Config, mesh: Mesh) -> Experiment:
@@ -123,6 +126,7 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
     alarm=Alarm(**config.adversarial.alarm),
     teachers=found,
     compiled=compiled,
+    compiling={},
   )
 
 

@@ -161,9 +161,11 @@ def _loop(
   start = saved = int(state.step)
   queued: deque[dict[str, jax.Array]] = deque()
   history: list[dict[str, jax.Array]] = []
-  waited = 0.0  # seconds, at most, in which the devices stood still for lack of a batch
+  begun = time.perf_counter()
   first = _next(batches, stop) if start < config.steps else None
-  compiling = experiment.prepare(start, first) if first else None  # while validation runs
+  waited = time.perf_counter() - begun  # at most, that devices stood still for lack of a batch
+  if first:
+    experiment.prepare(start, first)  # while validation runs
   try:
     for step in range(start, config.steps + 1):
       last = step == config.steps
@@ -185,9 +187,6 @@ def _loop(
       if ending:
         break
       log.stage(step, experiment.plan.at(step).terms)
-      if compiling:
-        compiling.result()
-        compiling = None
       state, scalars = experiment.step(step, state, batch)
       history.append(scalars)
       queued.append(scalars)
