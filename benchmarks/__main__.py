@@ -75,18 +75,22 @@ def _measure(
 ) -> dict[str, Any]:
   if mode == 'start':
     return _start(name, count, batch, precision, eager)
-  from benchmarks import ours, theirs  # here, so that a process of one side has only that side
+  from benchmarks import ours, roofline, theirs  # here: a process of one side has only that side
 
   own, variables = getattr(ours, mode)(name, batch, precision)
   other = getattr(theirs, mode)(name, batch, precision, variables, compiled=not eager)
   difference = _same(name, own.outcome, other.outcome, precision)
   row = alternate(own.run, other.run, count).row()
+  roof, work = roofline.measure(precision), own.work()
   return row | {
     'difference': difference,
     'compile_seconds': own.compiled_in,
     'compile_seconds_pytorch': other.compiled_in,
     'program_mib': own.bytes / 2**20,
-    'gflops': own.flops / 1e9,
+    'matrix_gflops': roof.flops / 1e9,
+    'memory_gbytes': roof.bytes / 1e9,
+    **roofline.place(roof, work, row['seconds']),
+    'utilisation_pytorch': roofline.place(roof, work, row['seconds_pytorch'])['utilisation'],
   }
 
 
@@ -135,7 +139,11 @@ def _alone(name: str, side: str, batch: int, precision: str, compiled: bool) -> 
 def _line(row: dict[str, Any]) -> str:
   spread = f'{row["ratio_median"]:.2f} ({row["ratio_min"]:.2f} to {row["ratio_max"]:.2f})'
   times = f'{row["seconds"]:.3g} s, PyTorch {row["seconds_pytorch"]:.3g} s'
-  return f'{row["network"]:12s} {row["mode"]:6s} ratio {spread}; {times}'
+  line = f'{row["network"]:12s} {row["mode"]:6s} ratio {spread}; {times}'
+  if 'utilisation' not in row:
+    return line
+  rate = f'{row["utilisation"]:.0%} of the matrix rate (PyTorch {row["utilisation_pytorch"]:.0%})'
+  return f'{line}; {rate}, {row["of_roof"]:.0%} of the roof ({row["bound"]})'
 
 
 def _with_films(

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxsr.costs import Work
+
 SCALE = 4
 LEARNING_RATE = 1e-4
 ADVERSARIAL = 1e-3  # its weight beside the absolute error
@@ -40,7 +42,7 @@ class Side(NamedTuple):
   outcome: dict[str, Any]  # what must be the same on both sides
   compiled_in: float  # seconds
   bytes: int = 0  # that the program takes, as XLA says
-  flops: float = 0.0  # of one run, as XLA counts
+  work: Callable[[], Work] = lambda: Work(0, 0)  # of one run, as the trace tells
 
 
 def make_batch(case: Case, batch: int) -> dict[str, np.ndarray]:

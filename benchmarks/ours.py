@@ -21,7 +21,7 @@ from benchmarks.cases import (
   make_images,
 )
 from jaxsr import config as configs
-from jaxsr import experiment, sharding
+from jaxsr import costs, experiment, sharding
 from jaxsr.config import Config
 from jaxsr.models import span
 from jaxsr.step import make_predict
@@ -41,7 +41,9 @@ def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   trained = (state.generator, state.discriminator)
   variables = jax.device_get([one.variables if one else None for one in trained])
   begun = time.perf_counter()
-  program = built.compiled(built.plan.at(0)).lower(state, data, built.frozen).compile()
+  step = built.compiled(built.plan.at(0))
+  work = lambda: costs.count(step, built.shapes, data, built.frozen)  # noqa: E731
+  program = step.lower(state, data, built.frozen).compile()
   seconds = time.perf_counter() - begun
   state, scalars = program(state, data, built.frozen)
   outcome = {'loss': float(scalars['term/l1']), 'grad_norm': float(scalars['grad_norm'])}
@@ -51,7 +53,7 @@ def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
     state, scalars = program(state, batch, built.frozen)
     jax.block_until_ready(scalars['loss'])
 
-  return Side(run, outcome, seconds, *_costs(program)), variables
+  return Side(run, outcome, seconds, _bytes(program), work), variables
 
 
 def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
@@ -63,12 +65,13 @@ def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
     network, variables = network.clone(folded=True), {'params': span.fold(variables['params'])}
   begun = time.perf_counter()
   image = jax.device_put(make_images(batch))
-  program = jax.jit(make_predict(network)).lower(variables, image).compile()
+  predict = jax.jit(make_predict(network))
+  program = predict.lower(variables, image).compile()
   seconds = time.perf_counter() - begun
   run = lambda: jax.block_until_ready(program(variables, image))  # noqa: E731
-  return Side(run, {'image': np.asarray(run())}, seconds, *_costs(program)), [
-    jax.device_get(variables)
-  ]
+  outcome = {'image': np.asarray(run())}
+  work = lambda: costs.count(predict, variables, image)  # noqa: E731
+  return Side(run, outcome, seconds, _bytes(program), work), [jax.device_get(variables)]
 
 
 def _config(name: str, precision: str) -> Config:
@@ -79,7 +82,6 @@ def _config(name: str, precision: str) -> Config:
   return configs.finish(config, None)
 
 
-def _costs(program: Any) -> tuple[int, float]:
+def _bytes(program: Any) -> int:
   memory = program.memory_analysis()
-  taken = memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
-  return taken, (program.cost_analysis() or {}).get('flops', 0.0)
+  return memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0

@@ -11,6 +11,7 @@
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,13 @@ class Costs(NamedTuple):
   memory: int
 
 
+class Work(NamedTuple):
+  """Multiply-adds, and the bytes that their operands and results have."""
+
+  macs: int
+  bytes: int
+
+
 class Layer(NamedTuple):
   """A module of a network, with what it and the modules inside it cost; `output` is NHWC."""
 
@@ -57,6 +65,20 @@ def measure(network: Any) -> Costs:
     receptive_radius(network),
     memory.peak(program),
   )
+
+
+def count(function: Callable, *arguments: Any) -> Work:
+  """Count the work of any function without loops, a training step, too.
+
+  Bytes are what its convolutions and matrix products read and write when each is on its own and
+  everything else is part of one of them. Raises ValueError for loops.
+  """
+  program, total = trace(function, *arguments), Work(0, 0)
+  for instruction in program.instructions:
+    if macs := _macs(program, instruction):
+      moved = sum(program.size(value) for value in instruction.inputs + instruction.outputs)
+      total = Work(total.macs + macs, total.bytes + moved)
+  return total
 
 
 def layers(network: Any) -> Layer:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks import roofline
 from jaxsr import costs, models, ops
 from jaxsr.models.layers import Deconvolution
 from jaxsr.models.swift_srgan import SeparableConv
@@ -198,3 +200,29 @@ def test_remat_changes_no_cost(name):
   assert costs.layers(plain) == costs.layers(again)
   if name in ('rcan', 'rdn'):
     assert costs.measure(plain) == costs.measure(again)
+
+
+def test_the_work_of_any_function_is_counted():
+  kernel, image = jnp.ones((3, 3, 8, 16)), jnp.ones((2, 10, 12, 8))
+  convolve = lambda x, k: ops.convolve(x, k, (1, 1), 'SAME', dimension_numbers=ops.NHWC)
+  found = costs.count(convolve, image, kernel)
+  pixels = 2 * 10 * 12
+  assert found.macs == pixels * 9 * 8 * 16
+  assert found.bytes == 4 * (pixels * (8 + 16) + kernel.size)
+  both = jax.grad(lambda x, k: convolve(x, k).sum(), argnums=(0, 1))
+  assert costs.count(both, image, kernel).macs == 3 * found.macs
+
+
+def test_a_roof_is_the_matrix_rate_or_what_memory_allows():
+  roof = roofline.Roof(flops=1_000.0, bytes=10.0)
+  dense = roofline.place(roof, costs.Work(macs=4_000, bytes=20), seconds=16.0)
+  assert (dense['bound'], dense['utilisation'], dense['of_roof']) == ('compute', 0.5, 0.5)
+  thin = roofline.place(roof, costs.Work(macs=100, bytes=20), seconds=4.0)
+  assert (thin['bound'], thin['utilisation'], thin['of_roof']) == ('memory', 0.05, 0.5)
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_the_rates_of_this_machine_are_measured(precision, monkeypatch):
+  monkeypatch.setattr(roofline, '_SIDE', {jax.default_backend(): 256})
+  roof = roofline.measure(precision)
+  assert 1e8 < roof.flops < 1e16 and 1e8 < roof.bytes < 1e14
