@@ -150,18 +150,19 @@ def test_a_cpu_goes_its_own_way(size, inputs, outputs, groups):
   ],
 )
 def test_tiles_computed_in_strips_are_the_same(rng, monkeypatch, shape, many, strips):
-  x = jnp.asarray(rng.normal(size=(*shape, 32)), jnp.float32)
-  kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)
   monkeypatch.setattr(winograd, '_CHUNK', 2**30)
-  whole = pulled(winograd._convolve, x, kernel, ((1, 1), (1, 1)))
-  row = 5 * 36 * 64  # numbers in a row of five tiles
-  monkeypatch.setattr(winograd, '_CHUNK', 2 * row * 3)
-  monkeypatch.setattr(winograd, '_PARTS', 3)
-  monkeypatch.setattr(winograd, '_MANY', many)
-  found = winograd._divide(shape, 64)
-  assert (found.rows, found.lanes, found.rounds) == strips
-  stripped = pulled(winograd._convolve, x, kernel, ((1, 1), (1, 1)))
-  close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+  with jax.enable_x64(True):
+    x = jnp.asarray(rng.normal(size=(*shape, 32)))
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)))
+    whole = pulled(winograd._convolve, x, kernel, ((1, 1), (1, 1)))
+    row = 5 * 36 * 64  # numbers in a row of five tiles
+    monkeypatch.setattr(winograd, '_CHUNK', 2 * row * 3)
+    monkeypatch.setattr(winograd, '_PARTS', 3)
+    monkeypatch.setattr(winograd, '_MANY', many)
+    found = winograd._divide(shape, 64)
+    assert (found.rows, found.lanes, found.rounds) == strips
+    stripped = pulled(winograd._convolve, x, kernel, ((1, 1), (1, 1)))
+  close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12 * np.abs(b).max())
   jax.tree.map(close, stripped, whole)
 
 
