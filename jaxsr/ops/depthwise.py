@@ -31,14 +31,14 @@ def convolve(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: Array, kernel: Array, strides: tuple[int, int], padding: Pads) -> Array:
-  given, x = x, pad(x, padding)
+  x = pad(x, padding)
   if not _large(kernel, strides):
     return _sum_shifts(x, kernel, strides)
   # In a loop, since XLA computes a long sum again in each fusion that reads it.
   height, width = x.shape[1] - kernel.shape[0] + 1, x.shape[2] - kernel.shape[1] + 1
   rows = -(-height // _CHUNKS)
-  y = written_over(given, (x.shape[0], rows * _CHUNKS, width, x.shape[3]))
   x = pad(x, ((0, rows * _CHUNKS - height), (0, 0)))
+  y = written_over(x, (x.shape[0], rows * _CHUNKS, width, x.shape[3]))
 
   def compute(i: Array, y: Array) -> Array:
     part = lax.dynamic_slice_in_dim(x, i * rows, rows + kernel.shape[0] - 1, 1)

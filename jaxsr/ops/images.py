@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dm_pix
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -62,9 +63,11 @@ def pixel_shuffle(x: Float[Array, 'b h w ssc'], scale: int) -> Float[Array, 'b s
 
 
 def written_over(x: Array, shape: tuple[int, ...]) -> Array:
-  """Make what a loop will write all of, out of anything in the loop's input.
+  """Make what a loop will write all of, out of a number in the middle of the loop's input.
 
   Zeros depend on nothing: XLA makes those of all of a network's layers before the first of them,
-  and keeps them. Where `x` was padded, give it as it was before: the corner would be a zero again.
+  and keeps them. What was padded is flattened first: XLA would look for the number in what was
+  there before, which then is needed twice, and so computed by itself and kept.
   """
-  return jnp.broadcast_to(x[(0,) * x.ndim], shape)
+  middle = int(np.ravel_multi_index([n // 2 for n in x.shape], x.shape))
+  return jnp.broadcast_to(lax.slice_in_dim(x.reshape(-1), middle, middle + 1), shape)

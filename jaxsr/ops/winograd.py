@@ -58,12 +58,11 @@ def convolve(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: Array, kernel: Array, padding: Pads) -> Array:
-  given, x = x, pad(x, padding)
+  x = pad(x, padding)
   height, width = x.shape[1] - 2, x.shape[2] - 2
   strips = _divide((x.shape[0], height, width), x.shape[-1] + kernel.shape[-1])
   x = pad(x, strips.missing)
-  at = jnp.asarray(_KERNEL, kernel.dtype)
-  kernel = jnp.einsum('ai,bj,ijcd->abcd', at, at, kernel)
+  kernel = _both(_KERNEL, kernel)
 
   def compute(i: Array, y: Array) -> Array:
     parts = [(start, _forward(strips.cut(x, start, 2))) for start in strips.starts(i)]
@@ -72,7 +71,7 @@ def _convolve(x: Array, kernel: Array, padding: Pads) -> Array:
       y = lax.dynamic_update_slice_in_dim(y, _back(products), start, 1)
     return y
 
-  y = written_over(given, (x.shape[0], x.shape[1] - 2, x.shape[2] - 2, kernel.shape[-1]))
+  y = written_over(x, (x.shape[0], x.shape[1] - 2, x.shape[2] - 2, kernel.shape[-1]))
   return lax.fori_loop(0, strips.rounds, compute, y)[:, :height, :width]
 
 
@@ -102,8 +101,7 @@ def _of_kernel(x: Array, pull: Array, padding: Pads) -> Array:
 
   total = jnp.zeros((_REACH**2, x.shape[-1], pull.shape[-1]), x.dtype)
   total = lax.fori_loop(0, strips.rounds, add, total)
-  at = jnp.asarray(_KERNEL, x.dtype)
-  return jnp.einsum('ai,bj,abcd->ijcd', at, at, total.reshape(_REACH, _REACH, *total.shape[1:]))
+  return _both(_KERNEL.T, total.reshape(_REACH, _REACH, *total.shape[1:]))
 
 
 def _flat(tiles: Array) -> Array:
@@ -164,6 +162,12 @@ def _back(products: Array) -> Array:
   rows = _combine(_OUT, list(products), axis=3)  # [6, b, n, 4, m, d]
   y = _combine(_OUT, list(rows), axis=4)
   return y.reshape(batch, down * TILE, across * TILE, outputs)
+
+
+def _both(matrix: np.ndarray, kernel: Array) -> Array:
+  """Transform kernels, [i, j, c, d] to [a, b, c, d], in a tenth of the time of matrix products."""
+  rows = _combine(matrix, list(kernel))
+  return _combine(matrix, [rows[:, j] for j in range(kernel.shape[1])], axis=1)
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[Array], axis: int = 0) -> Array:
