@@ -65,6 +65,9 @@ def _parse(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
+  from jaxsr import memory
+
+  memory.keep()
   from jaxsr.config import expand
 
   sys.argv[:] = expand(sys.argv)  # where ml_collections looks for --config.KEY=VALUE

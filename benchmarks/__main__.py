@@ -4,7 +4,7 @@
 films (`--data`), `epoch` both together on such a folder, in seconds an image, `start` what a fresh
 process takes to its first step, with its peak memory. Ratios are our time over PyTorch's: below 1
 we are faster. Both sides have the same weights; a comparison whose sides do not compute the same
-ends with an error.
+ends with an error. For `train` and `infer` each side has a process of its own.
 """
 
 import json as text
@@ -23,9 +23,11 @@ import tyro
 
 from benchmarks.cases import CASES
 from benchmarks.pairs import Ratios, alternate
+from benchmarks.processes import Process
 from jaxsr.errors import UserError
 
 Mode = Literal['train', 'infer', 'load', 'epoch', 'start']
+Keep = Literal['ours', 'both', 'none']
 
 
 def main(
@@ -37,12 +39,15 @@ def main(
   precision: Literal['float32', 'bfloat16'] = 'float32',
   eager: bool = False,
   data: Path | None = None,
+  keep: Keep = 'ours',
   side: Literal['', 'ours', 'theirs'] = '',
 ) -> None:
   """Measure networks (`all`: each) in a mode, print a table, and write it to a JSON file.
 
   PyTorch runs compiled, and as it comes with `--eager`. `--batch 0` is each network's own for
-  training, and 1 for inference. `--side` runs one alone, which is what `start` does.
+  training, and 1 for inference. `--keep` says who keeps memory that was freed in `train` and
+  `infer`: our programs do, PyTorch's have to be told. `--side` runs one alone, which is what
+  `start` does.
   """
   names = tuple(CASES) if network == ('all',) else network
   unknown = set(names) - set(CASES)
@@ -61,27 +66,32 @@ def main(
     if data and mode in ('load', 'epoch'):
       found = _with_films(name, mode, data, pairs, batch, precision, eager)
     else:
-      found = _measure(name, mode, pairs, batch, precision, eager)
+      found = _measure(name, mode, pairs, batch, precision, eager, keep)
     rows.append({'network': name, 'mode': mode} | found)
     print(_line(rows[-1]), flush=True)
   if json:
-    result = {'machine': _machine(), 'precision': precision, 'eager': eager, 'results': rows}
+    settings = {'precision': precision, 'eager': eager, 'keep': keep}
+    result = {'machine': _machine(), **settings, 'results': rows}
     json.parent.mkdir(parents=True, exist_ok=True)
     json.write_text(text.dumps(result, indent=2) + '\n')
 
 
 def _measure(
-  name: str, mode: Mode, count: int, batch: int, precision: str, eager: bool
+  name: str, mode: Mode, count: int, batch: int, precision: str, eager: bool, keep: Keep
 ) -> dict[str, Any]:
   if mode == 'start':
     return _start(name, count, batch, precision, eager)
   from benchmarks import ours, roofline, theirs  # here: a process of one side has only that side
 
-  own, variables = getattr(ours, mode)(name, batch, precision)
-  other = getattr(theirs, mode)(name, batch, precision, variables, compiled=not eager)
-  difference = _same(name, own.outcome, other.outcome, precision)
-  row = alternate(own.run, other.run, count).row()
-  roof, work = roofline.measure(precision), own.work()
+  build = getattr(ours, mode), getattr(theirs, mode)
+  given = name, batch, precision
+  with (
+    Process(keep != 'none', build[0], *given) as own,
+    Process(keep == 'both', build[1], *given, own.variables, compiled=not eager) as other,
+  ):
+    difference = _same(name, own.outcome, other.outcome, precision)
+    row = alternate(own.run, other.run, count).row()
+    roof = own.call(roofline.measure, precision)
   return row | {
     'difference': difference,
     'compile_seconds': own.compiled_in,
@@ -89,8 +99,8 @@ def _measure(
     'program_mib': own.bytes / 2**20,
     'matrix_gflops': roof.flops / 1e9,
     'memory_gbytes': roof.bytes / 1e9,
-    **roofline.place(roof, work, row['seconds']),
-    'utilisation_pytorch': roofline.place(roof, work, row['seconds_pytorch'])['utilisation'],
+    **roofline.place(roof, own.work, row['seconds']),
+    'utilisation_pytorch': roofline.place(roof, own.work, row['seconds_pytorch'])['utilisation'],
   }
 
 

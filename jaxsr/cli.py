@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from jaxsr import memory
 from jaxsr.commands.compress import Compress
 from jaxsr.commands.data import Data
 from jaxsr.commands.evaluate import Evaluate
@@ -35,7 +36,9 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """Parse the command line, run the command and exit."""
-  arguments = sys.argv[1:] if arguments is None else arguments
+  if arguments is None:
+    memory.keep()
+    arguments = sys.argv[1:]
   overrides = tuple(a for a in arguments if a.startswith(OVERRIDE))
   command = tyro.cli(
     Command,  # type: ignore[arg-type]
