@@ -90,7 +90,7 @@ def _measure(
     Process(keep == 'both', build[1], *given, own.variables, compiled=not eager) as other,
   ):
     difference = _same(name, own.outcome, other.outcome, precision)
-    row = alternate(own.run, other.run, count).row()
+    row = alternate(own.run, other.run, count, twice=True).row()
     roof = own.call(roofline.measure, precision)
   return row | {
     'difference': difference,

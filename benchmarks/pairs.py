@@ -24,13 +24,21 @@ class Ratios(NamedTuple):
     }
 
 
-def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int) -> Ratios:
-  """Run both once for nothing, then in turn; who goes first changes from pair to pair."""
+def alternate(
+  ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int, *, twice: bool = False
+) -> Ratios:
+  """Run both once for nothing, then in turn; who goes first changes from pair to pair.
+
+  With `twice` each turn begins with a run that does not count: what counts then is the speed of one
+  run after another, and not what a side finds after the other's turn.
+  """
   ours(), theirs()
   found = Ratios([], [])
   for i in range(pairs):
     both = [(ours, found.ours), (theirs, found.theirs)]
     for run, seconds in both if i % 2 == 0 else reversed(both):
+      if twice:
+        run()
       begun = time.perf_counter()
       run()
       seconds.append(time.perf_counter() - begun)
