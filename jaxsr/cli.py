@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxsr import memory
+from jaxsr import allocator
 from jaxsr.commands.compress import Compress
 from jaxsr.commands.data import Data
 from jaxsr.commands.evaluate import Evaluate
@@ -37,7 +37,7 @@ Command = (
 def main(arguments: Sequence[str] | None = None) -> None:
   """Parse the command line, run the command and exit."""
   if arguments is None:
-    memory.keep()
+    allocator.keep_freed()
     arguments = sys.argv[1:]
   overrides = tuple(a for a in arguments if a.startswith(OVERRIDE))
   command = tyro.cli(

@@ -62,7 +62,7 @@ def _convolve(x: Array, kernel: Array, padding: Pads) -> Array:
   height, width = x.shape[1] - 2, x.shape[2] - 2
   strips = _divide((x.shape[0], height, width), x.shape[-1] + kernel.shape[-1])
   x = pad(x, strips.missing)
-  kernel = _both(_KERNEL, kernel)
+  kernel = _transform(_KERNEL, kernel)
 
   def compute(i: Array, y: Array) -> Array:
     parts = [(start, _forward(strips.cut(x, start, 2))) for start in strips.starts(i)]
@@ -101,7 +101,7 @@ def _of_kernel(x: Array, pull: Array, padding: Pads) -> Array:
 
   total = jnp.zeros((_REACH**2, x.shape[-1], pull.shape[-1]), x.dtype)
   total = lax.fori_loop(0, strips.rounds, add, total)
-  return _both(_KERNEL.T, total.reshape(_REACH, _REACH, *total.shape[1:]))
+  return _transform(_KERNEL.T, total.reshape(_REACH, _REACH, *total.shape[1:]))
 
 
 def _flat(tiles: Array) -> Array:
@@ -164,8 +164,8 @@ def _back(products: Array) -> Array:
   return y.reshape(batch, down * TILE, across * TILE, outputs)
 
 
-def _both(matrix: np.ndarray, kernel: Array) -> Array:
-  """Transform kernels, [i, j, c, d] to [a, b, c, d], in a tenth of the time of matrix products."""
+def _transform(matrix: np.ndarray, kernel: Array) -> Array:
+  """Transform kernels: [i, j, c, d] to [a, b, c, d]; matrix products take ten times as long."""
   rows = _combine(matrix, list(kernel))
   return _combine(matrix, [rows[:, j] for j in range(kernel.shape[1])], axis=1)
 

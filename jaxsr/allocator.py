@@ -1,4 +1,4 @@
-"""Keeping memory that was freed, on Linux.
+"""Have glibc keep memory that was freed, on Linux.
 
 XLA takes a program's memory anew for each step. glibc gives blocks of that size back to the system,
 which clears every page of the next one: on CPUs up to a quarter of a step.
@@ -11,13 +11,13 @@ import sys
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 
-def keep() -> None:
+def keep_freed() -> None:
   """Have this process keep what it frees, in one heap; call it before there are threads.
 
   Where the environment sets glibc's `malloc` itself, or there is no glibc, nothing is done.
   """
-  environment = ('MALLOC_', 'glibc.malloc.')
-  if any(text in f'{name}={value}' for name, value in os.environ.items() for text in environment):
+  tuned = 'glibc.malloc.' in os.environ.get('GLIBC_TUNABLES', '')
+  if tuned or any(name.startswith('MALLOC_') for name in os.environ):
     return
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
   if mallopt is not None:

@@ -1,14 +1,17 @@
 import os
+import runpy
 import subprocess
 import sys
 
 import pytest
 
+from jaxsr import allocator, cli
+
 CODE = """
 import ctypes, resource, sys
-from jaxsr import memory
+from jaxsr import allocator
 if sys.argv[1] == 'keep':
-  memory.keep()
+  allocator.keep_freed()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 for _ in range(3):
@@ -33,3 +36,13 @@ def _faults(way: str, environment: dict[str, str]) -> int:
   command = [sys.executable, '-c', CODE, way]
   done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
   return int(done.stdout)
+
+
+@pytest.mark.parametrize('program', ['main.py', 'jaxsr'])
+def test_programs_have_memory_kept(monkeypatch, program):
+  called = []
+  monkeypatch.setattr(allocator, 'keep_freed', lambda: called.append(program))
+  monkeypatch.setattr(sys, 'argv', [program, '--misspelt'])
+  with pytest.raises(SystemExit):
+    runpy.run_path('main.py', run_name='__main__') if program == 'main.py' else cli.main()
+  assert called == [program]
