@@ -57,20 +57,25 @@ def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
 
 
 def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
-  """Build the enlargement of images of 256x256; return it and its variables."""
+  """Build the enlargement of images of 256x256; return it and its variables.
+
+  CPUs take them one by one, as `jaxsr upscale` does.
+  """
   network: Any = configs.build_network(_config(name, precision))
   make = lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False)  # noqa: E731
   variables = {k: v for k, v in jax.jit(make)().items() if k != 'features'}
   if name in FOLDED:
     network, variables = network.clone(folded=True), {'params': span.fold(variables['params'])}
   begun = time.perf_counter()
-  image = jax.device_put(make_images(batch))
+  images = make_images(batch)
+  groups = np.split(images, len(images) if jax.default_backend() == 'cpu' else 1)
+  groups = [jax.device_put(group) for group in groups]
   predict = jax.jit(make_predict(network))
-  program = predict.lower(variables, image).compile()
+  program = predict.lower(variables, groups[0]).compile()
   seconds = time.perf_counter() - begun
-  run = lambda: jax.block_until_ready(program(variables, image))  # noqa: E731
-  outcome = {'image': np.asarray(run())}
-  work = lambda: costs.count(predict, variables, image)  # noqa: E731
+  run = lambda: [jax.block_until_ready(program(variables, group)) for group in groups]  # noqa: E731
+  outcome = {'image': np.concatenate(run())}
+  work = lambda: costs.count(predict, variables, images)  # noqa: E731
   return Side(run, outcome, seconds, _bytes(program), work), [jax.device_get(variables)]
 
 

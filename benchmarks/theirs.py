@@ -6,6 +6,7 @@ JAX is not imported here, so that a process of this side alone has none of its c
 
 import functools
 import time
+import timeit
 from typing import Any
 
 import numpy as np
@@ -72,21 +73,25 @@ def train(name: str, batch: int, precision: str, variables: Any, *, compiled: bo
 
 
 def infer(name: str, batch: int, precision: str, variables: Any, *, compiled: bool) -> Side:
-  """Build the enlargement of images of 256x256."""
+  """Build the enlargement of images of 256x256, at once or one by one, as is faster."""
   twin = _placed(_twin(name, (256, 256), folded=name in FOLDED), variables and variables[0]).eval()
   apply: Any = torch.compile(twin, disable=not compiled)
-  x = _image(make_images(batch))
+  images = make_images(batch)
 
   @torch.inference_mode()
-  def run() -> torch.Tensor:
+  def enlarge(groups: list[torch.Tensor]) -> list[torch.Tensor]:
     with _autocast(precision):
-      y = apply(x)
+      made = [apply(x) for x in groups]
     _wait()
-    return y
+    return made
 
   begun = time.perf_counter()
-  image = np.moveaxis(run().float().cpu().numpy(), 1, -1)
-  return Side(run, {'image': image}, time.perf_counter() - begun)
+  ways = [[_image(group) for group in np.split(images, n)] for n in sorted({1, len(images)})]
+  made, *_ = (enlarge(way) for way in ways)
+  seconds = time.perf_counter() - begun
+  groups = min(ways, key=lambda way: timeit.timeit(lambda: enlarge(way), number=1))
+  image = np.moveaxis(made[0].float().cpu().numpy(), 1, -1)
+  return Side(lambda: enlarge(groups), {'image': image}, seconds)
 
 
 def _twin(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn.Module:

@@ -140,6 +140,26 @@ def test_a_cpu_goes_its_own_way(size, inputs, outputs, groups):
   assert ' convolution(' in compiled(jax.lax.conv_general_dilated)
 
 
+@pytest.mark.parametrize('dtype', [jnp.float64, jnp.bfloat16])
+def test_joining_is_a_convolution_of_what_is_side_by_side(rng, dtype):
+  with jax.enable_x64(True):
+    parts = [jnp.asarray(rng.normal(size=(2, 5, 4, c)), dtype) for c in (3, 1, 4)]
+    kernel = jnp.asarray(rng.normal(size=(1, 1, 8, 6)), dtype)
+    ours = pulled(ops.join, parts, kernel)
+    theirs = pulled(
+      lambda parts, kernel: jax.lax.conv_general_dilated(
+        jnp.concatenate(parts, -1), kernel, (1, 1), 'VALID', dimension_numbers=ops.NHWC
+      ),
+      parts,
+      kernel,
+    )
+  tolerance = 1e-12 if dtype == jnp.float64 else 0.05
+  close = lambda a, b: np.testing.assert_allclose(
+    np.float64(a), np.float64(b), rtol=0, atol=tolerance * np.abs(np.float64(b)).max()
+  )
+  jax.tree.map(close, ours, theirs)
+
+
 @pytest.mark.parametrize(
   ('shape', 'many', 'strips'),  # rows of a strip, lanes, strips in each
   [
@@ -158,7 +178,7 @@ def test_tiles_computed_in_strips_are_the_same(rng, monkeypatch, shape, many, st
     row = 5 * 36 * 64  # numbers in a row of five tiles
     monkeypatch.setattr(winograd, '_CHUNK', 2 * row * 3)
     monkeypatch.setattr(winograd, '_PARTS', 3)
-    monkeypatch.setattr(winograd, '_MANY', many)
+    monkeypatch.setattr(winograd, '_MANY', many * 64)
     found = winograd._divide(shape, 64)
     assert (found.rows, found.lanes, found.rounds) == strips
     stripped = pulled(winograd._convolve, x, kernel, ((1, 1), (1, 1)))

@@ -1,6 +1,6 @@
 """Layers that several networks share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -57,6 +57,22 @@ class Upsampler(nn.Module):
       x = Conv(self.features * factor**2, (3, 3), dtype=self.dtype, name=f'conv_{i}')(x)
       x = ops.pixel_shuffle(x, factor)
     return x
+
+
+class Join(nn.Module):
+  """Convolve features, side by side, by 1x1: see `ops.join`. Its parameters are those of `Conv`."""
+
+  features: int
+  kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, parts: Sequence[Float[Array, 'b h w _']]) -> Float[Array, 'b h w d']:
+    channels = sum(x.shape[-1] for x in parts)
+    kernel = self.param('kernel', self.kernel_init, (1, 1, channels, self.features))
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    kernel, bias, *parts = (jnp.asarray(x, self.dtype) for x in (kernel, bias, *parts))
+    return ops.join(parts, kernel) + bias
 
 
 class PReLU(nn.Module):

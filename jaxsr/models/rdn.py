@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Conv, Upsampler, he_normal, torch_uniform
+from jaxsr.models.layers import Conv, Join, Upsampler, he_normal, torch_uniform
 
 
 class ResidualDenseBlock(nn.Module):
@@ -21,15 +21,12 @@ class ResidualDenseBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    seen = x
+    options = {'kernel_init': torch_uniform, 'dtype': self.dtype}
+    seen = [x]
     for i in range(self.layers):
-      y = Conv(self.growth, (3, 3), dtype=self.dtype, kernel_init=torch_uniform, name=f'conv_{i}')(
-        seen
-      )
-      seen = jnp.concatenate([seen, nn.relu(y)], axis=-1)
-    return x + Conv(
-      self.features, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='fusion'
-    )(seen)
+      seen = [jnp.concatenate(seen, axis=-1)]
+      seen.append(nn.relu(Conv(self.growth, (3, 3), name=f'conv_{i}', **options)(seen[0])))
+    return x + Join(self.features, name='fusion', **options)(seen)
 
 
 class RDN(nn.Module):
@@ -75,6 +72,5 @@ class RDN(nn.Module):
     return outputs
 
   def _fuse(self, outputs: list[Float[Array, 'b h w f']]) -> Float[Array, 'b h w f']:
-    x = jnp.concatenate(outputs, axis=-1)
-    x = Conv(self.features, (1, 1), dtype=self.dtype, name='fusion_0')(x)
+    x = Join(self.features, dtype=self.dtype, name='fusion_0')(outputs)
     return Conv(self.features, (3, 3), dtype=self.dtype, name='fusion_1')(x)

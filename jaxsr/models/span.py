@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import DIV2K_MEAN, Conv, he_normal, torch_uniform
+from jaxsr.models.layers import DIV2K_MEAN, Conv, Join, he_normal, torch_uniform
 
 
 class Conv3XC(nn.Module):
@@ -113,9 +113,8 @@ class SPAN(nn.Module):
       first = x if i == 0 else first
       self.sow('features', 'trunk', x)
     x = _conv(self.features, self.folded, self.dtype, 'body')(x)
-    x = jnp.concatenate([shallow, x, first, inner], axis=-1)
-    x = Conv(self.features, (1, 1), dtype=self.dtype, kernel_init=torch_uniform, name='join')(x)
-    image = self._image(x)
+    join = Join(self.features, kernel_init=torch_uniform, dtype=self.dtype, name='join')
+    image = self._image(join([shallow, x, first, inner]))
     if self.bicubic_skip:
       return ops.upsample(lr, self.scale) + image / self.image_range
     return image

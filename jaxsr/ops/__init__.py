@@ -1,7 +1,7 @@
 """Array operations that networks share; images are NHWC."""
 
 from jaxsr.ops.attention import attend
-from jaxsr.ops.convolution import convolve, deconvolve, multiply
+from jaxsr.ops.convolution import convolve, deconvolve, join, multiply
 from jaxsr.ops.images import EDGES, INTERPOLATION, NHWC, pixel_shuffle, resize, upsample
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
   'attend',
   'convolve',
   'deconvolve',
+  'join',
   'multiply',
   'pixel_shuffle',
   'resize',

@@ -23,7 +23,7 @@ _CHUNK = 2**22  # numbers of transformed tiles that are computed at a time, to s
 _LANES = 4  # smaller chunks side by side, so that each core has some; 2 and 3 do not help
 _PARTS = 16  # how much smaller
 _WIDE = 256  # channels, in and out together, beyond which they do not help either
-_MANY = 2**11  # tiles, from which that pays for four times the code to compile
+_MANY = 2**17  # numbers in each of a tile's places, from which that pays for four times the code
 _LEAST = 32  # channels, from which it is faster
 
 # Where polynomials are evaluated: 0, 1, -1, 2, -2 and infinity.
@@ -133,7 +133,7 @@ def _divide(shape: Sequence[int], channels: int, most: int = _LANES) -> _Strips:
   """Divide images of a shape, less their borders, into strips, and those among `most` lanes."""
   batch, height, width = shape
   down, across = -(-height // TILE), -(-width // TILE)
-  many = batch * down * across >= _MANY and down >= 4 * most and channels <= _WIDE
+  many = batch * down * across * channels >= _MANY and down >= 4 * most and channels <= _WIDE
   lanes, numbers = (most, _CHUNK // _PARTS) if many and most > 1 else (1, _CHUNK)
   share = -(-down // lanes)  # rows of tiles that a lane has
   strips = min(share, -(-batch * share * across * _REACH**2 * channels // numbers))

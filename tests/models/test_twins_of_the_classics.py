@@ -1,5 +1,8 @@
 """SRCNN, VDSR, EDSR and the layers that networks share beside twins in PyTorch."""
 
+from collections import OrderedDict
+
+import flax.linen as nn
 import jax.numpy as jnp
 import pytest
 from twins import F, agree, tn
@@ -89,3 +92,13 @@ def test_upsampler(scale, rng):
 
 def test_prelu(rng):
   agree(rng, layers.PReLU(), tn.PReLU(8), (2, 5, 6, 8))
+
+
+class OfParts(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    return layers.Join(5, name='join')(jnp.split(x, (1, 4), axis=-1))
+
+
+def test_join(rng):
+  agree(rng, OfParts(), tn.Sequential(OrderedDict(join=conv(8, 5, 1))), (2, 5, 6, 8))
