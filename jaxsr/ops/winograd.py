@@ -21,9 +21,9 @@ TILE = 4  # pixels that come out, a side
 _REACH = TILE + 2  # pixels that go in
 _CHUNK = 2**22  # numbers of transformed tiles that are computed at a time, to stay in the cache
 _LANES = 4  # smaller chunks side by side, so that each core has some; 2 and 3 do not help
-_PARTS = 16  # how much smaller
+_PARTS = 8  # how much smaller
 _WIDE = 256  # channels, in and out together, beyond which they do not help either
-_MANY = 2**17  # numbers in each of a tile's places, from which that pays for four times the code
+_LARGE = 2**17  # numbers in each of a tile's places, from which that pays for four times the code
 _LEAST = 32  # channels, from which it is faster
 
 # Where polynomials are evaluated: 0, 1, -1, 2, -2 and infinity.
@@ -91,7 +91,7 @@ _convolve.defvjp(_with_saved, _gradients)
 
 def _of_kernel(x: Array, pull: Array, padding: Pads) -> Array:
   """Sum, among what is transformed, what each tile says of the kernel."""
-  strips = _divide(pull.shape[:3], x.shape[-1] + pull.shape[-1], most=1)
+  strips = _divide(pull.shape[:3], x.shape[-1] + pull.shape[-1], lanes=1)
   x, pull = pad(pad(x, padding), strips.missing), pad(pull, strips.missing)
 
   def add(i: Array, total: Array) -> Array:
@@ -129,15 +129,18 @@ class _Strips(NamedTuple):
     return lax.dynamic_slice_in_dim(x, start, self.rows + around, 1)
 
 
-def _divide(shape: Sequence[int], channels: int, most: int = _LANES) -> _Strips:
-  """Divide images of a shape, less their borders, into strips, and those among `most` lanes."""
+def _divide(shape: Sequence[int], channels: int, lanes: int = _LANES) -> _Strips:
+  """Divide images of a shape, less their borders, into strips, and those among at most `lanes`."""
   batch, height, width = shape
   down, across = -(-height // TILE), -(-width // TILE)
-  many = batch * down * across * channels >= _MANY and down >= 4 * most and channels <= _WIDE
-  lanes, numbers = (most, _CHUNK // _PARTS) if many and most > 1 else (1, _CHUNK)
+  large = batch * down * across * channels >= _LARGE and channels <= _WIDE
+  lanes = lanes if large and down >= 4 * lanes else 1
+  numbers = _CHUNK // _PARTS if lanes > 1 else _CHUNK
   share = -(-down // lanes)  # rows of tiles that a lane has
   strips = min(share, -(-batch * share * across * _REACH**2 * channels // numbers))
-  rows = -(-share // strips)
+  most = -(-share // strips)
+  cost = lambda rows: -(-share // rows) * (rows + 0.5)  # a strip sees half a tile more  # noqa: E731
+  rows = min(range(most, most // 2, -1), key=cost)
   rounds = -(-share // rows)
   missing = ((0, lanes * rounds * rows * TILE - height), (0, across * TILE - width))
   return _Strips(rows * TILE, lanes, rounds, missing)
