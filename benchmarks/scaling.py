@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from jaxsr import allocator, experiment, sharding
 from jaxsr import config as configs
-from jaxsr import experiment, sharding
 from jaxsr.config import Config
 from jaxsr.step import make_predict
 
@@ -198,4 +198,5 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == '__main__':
+  allocator.keep_freed()
   tyro.cli(main)

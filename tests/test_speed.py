@@ -10,7 +10,7 @@ import pytest
 
 from jaxsr import config as configs
 from jaxsr import costs, experiment, sharding, train
-from jaxsr.ops import NHWC, convolution, winograd
+from jaxsr.ops import NHWC, convolution, join, winograd
 from runs import four_steps
 
 COMPILED = '/jax/core/compile/backend_compile_duration'
@@ -130,3 +130,9 @@ def test_kernels_are_transformed_without_products():
   image, kernel = jnp.zeros((8, 24, 24, 64)), jnp.zeros((3, 3, 64, 64))
   traced = str(jax.make_jaxpr(winograd.convolve, static_argnums=2)(image, kernel, ((1, 1), (1, 1))))
   assert traced.count('dot_general[') == 1  # that of the tiles
+
+
+@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='for CPUs only')
+def test_features_are_joined_without_being_put_side_by_side():
+  parts, kernel = [jnp.zeros((1, 64, 64, 48))] * 4, jnp.zeros((1, 1, 192, 48))
+  assert 'concatenate' not in jax.jit(join).lower(parts, kernel).compile().as_text()
