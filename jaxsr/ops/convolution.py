@@ -107,7 +107,8 @@ def join(
   def one_by_one(kernel: Array, *parts: Array) -> Array:
     ends = np.cumsum([x.shape[-1] for x in parts])
     kernels = jnp.split(kernel[0, 0], ends[:-1])
-    return sum(multiply(x, k) for x, k in zip(parts, kernels, strict=True))  # type: ignore[return-value]
+    made = [multiply(x, k) for x, k in zip(parts, kernels, strict=True)]
+    return sum(made[1:], made[0])
 
   on_cpu = one_by_one if kernel.dtype in (jnp.float32, jnp.float64) else whole
   return jnp.asarray(lax.platform_dependent(kernel, *parts, cpu=on_cpu, default=whole))
