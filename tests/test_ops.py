@@ -186,6 +186,14 @@ def test_tiles_computed_in_strips_are_the_same(rng, monkeypatch, shape, large, s
   jax.tree.map(close, stripped, whole)
 
 
+@pytest.mark.parametrize(
+  ('shape', 'channels', 'lanes'),
+  [((1, 128, 128), 128, 4), ((1, 128, 128), 64, 1), ((1, 256, 256), 64, 4), ((8, 48, 48), 128, 1)],
+)
+def test_lanes_are_for_what_is_large(shape, channels, lanes):
+  assert winograd._divide(shape, channels).lanes == lanes
+
+
 def test_tiles_in_float32_lose_little(rng):
   x = jnp.asarray(rng.random((1, 48, 48, 64)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, 64, 64)), jnp.float32)
