@@ -10,7 +10,7 @@ from PIL import Image
 Raw = UInt[np.ndarray, '_ _ c']
 
 
-def cut(image: Raw, scale: int) -> Raw:
+def cut(image: UInt[np.ndarray, '_ _ *c'], scale: int) -> UInt[np.ndarray, '_ _ *c']:
   """Cut rows and columns off the end until both sides are multiples of the scale."""
   height, width = (side - side % scale for side in image.shape[:2])
   return np.ascontiguousarray(image[:height, :width])
@@ -63,7 +63,7 @@ def _imresize_matrix(size: int, target: int) -> Float[np.ndarray, 'target size']
   centre = (np.arange(target) + 0.5) / ratio - 0.5
   taps = int(np.ceil(4 / stretch)) + 2
   index = np.floor(centre - 2 / stretch).astype(int)[:, None] + np.arange(taps)
-  weight = _cubic((centre[:, None] - index) * stretch)
+  weight = cubic((centre[:, None] - index) * stretch)
   weight /= weight.sum(axis=1, keepdims=True)
   mirrored = np.concatenate([np.arange(size), np.arange(size)[::-1]])[index % (2 * size)]
   matrix = np.zeros((target, size))
@@ -71,9 +71,9 @@ def _imresize_matrix(size: int, target: int) -> Float[np.ndarray, 'target size']
   return matrix
 
 
-def _cubic(x: Float[np.ndarray, '*n']) -> Float[np.ndarray, '*n']:
-  """Evaluate Keys' kernel with a = -0.5 (Cubic Convolution Interpolation, 1981)."""
+def cubic(x: Float[np.ndarray, '*n']) -> Float[np.ndarray, '*n']:
+  """Evaluate Keys' kernel with a = -0.5 (Cubic Convolution Interpolation, 1981), as Pillow does."""
   x = np.abs(x)
-  near = 1.5 * x**3 - 2.5 * x**2 + 1
-  far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-  return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+  near = (1.5 * x - 2.5) * x * x + 1
+  far = (((x - 5) * x + 8) * x - 4) * -0.5
+  return np.where(x < 1, near, np.where(x < 2, far, 0.0))

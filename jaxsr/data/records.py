@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import UInt, UInt8
 
 from jaxsr.data import degradation, film, images
 from jaxsr.data.film import Film
@@ -164,19 +164,30 @@ class Records:
     return found
 
   def __getitem__(self, index: int) -> UInt[np.ndarray, 'h w c']:
-    found = self._read(index)
-    if self.form == 'png':
-      return images.decode(io.BytesIO(found['png']), Path(self.names[index]), self.channels)
-    return self._repeat(found['hr'])
+    return self._repeat(self._decode(index, self._read(index)))
+
+  def _decode(self, index: int, found: dict[str, Any]) -> UInt8[np.ndarray, 'h w 1']:
+    if self.form != 'png':
+      return found['hr']
+    from jaxsr.data import png
+
+    image = png.decode(found['png'], most=images.MAX_PIXELS)
+    if image is None:
+      return images.decode(io.BytesIO(found['png']), Path(self.names[index]))
+    return image[..., None]
 
   def film(self, index: int, scale: int) -> Film:
     """Give a film whole; what is not of the records' scale is made on the way."""
-    if self.form == 'png' or scale != self.scale:
-      return film.make(self[index], scale)
     found = self._read(index)
-    total = film.accumulate(found['error'])
-    hr = degradation.cut(found['hr'], scale)
-    return Film(self._repeat(hr), self._repeat(found['lr']), total)
+    hr = degradation.cut(self._decode(index, found), scale)
+    if 'lr' in found and scale == self.scale:
+      lr, error = found['lr'], found['error']
+    else:
+      from jaxsr.data import bicubic
+
+      lr = bicubic.downscale(hr[..., 0], scale)[..., None]
+      error = bicubic.map_error(hr[..., 0], lr[..., 0])
+    return Film(self._repeat(hr), self._repeat(lr), film.accumulate(error))
 
   def _repeat(self, image: UInt[np.ndarray, 'h w 1']) -> UInt[np.ndarray, 'h w c']:
     return np.repeat(image, self.channels, axis=2) if self.channels > 1 else image

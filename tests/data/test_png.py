@@ -1,4 +1,4 @@
-"""A PNG that passes the check can be decoded; one that was damaged never passes."""
+"""A PNG that passes the check is decoded as by Pillow; one that was damaged never passes."""
 
 import io
 import zlib
@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr.data import phantom, png
+from jaxsr.data import images, phantom
+
+pytest.importorskip('numba', reason="PNGs are decoded so with pip install 'jaxsr[nih]'")
+
+from jaxsr.data import png
 
 FILM = phantom.phantom(0, 0, size=64, bits=8)
 
@@ -96,9 +100,49 @@ def test_no_damaged_byte_passes():
 )
 def test_other_kinds_and_wrong_rows_do_not_pass(content):
   assert png.check(content, most=100) is None
+  assert png.decode(content, most=100) is None
 
 
 def test_what_is_missing_in_the_rows_does_not_pass():
   header = chunk(b'IHDR', (9).to_bytes(4, 'big') + (9).to_bytes(4, 'big') + bytes((8, 0, 0, 0, 0)))
   body = chunk(b'IDAT', zlib.compress(bytes(10 * 8))) + chunk(b'IEND', b'')
   assert png.check(png.SIGNATURE + header + body, most=100) is None
+
+
+def encode(image, filters):
+  """Write a PNG by the specification, in Python's integers, with a filter for each row."""
+  height, width = image.shape
+  padded = np.zeros((height + 1, width + 1), int)
+  padded[1:, 1:] = image
+  here, left = padded[1:, 1:], padded[1:, :-1]
+  above, corner = padded[:-1, 1:], padded[:-1, :-1]
+  guesses = np.stack([left, above, corner])
+  nearest = np.abs(left + above - corner - guesses).argmin(axis=0)  # the first of equals
+  paeth = np.take_along_axis(guesses, nearest[None], axis=0)[0]
+  rows = np.choose(filters[:, None], [0 * here, left, above, (left + above) // 2, paeth])
+  packed = np.concatenate([filters[:, None], (here - rows) % 256], axis=1).astype(np.uint8)
+  header = width.to_bytes(4, 'big') + height.to_bytes(4, 'big') + bytes((8, 0, 0, 0, 0))
+  body = (chunk(b'IHDR', header), chunk(b'IDAT', zlib.compress(packed.tobytes())))
+  return png.SIGNATURE + b''.join((*body, chunk(b'IEND', b'')))
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 9), (7, 8), (64, 64), (65, 63), (130, 17), (200, 1)])
+@pytest.mark.parametrize('kind', [0, 1, 2, 3, 4, None])
+def test_every_filter_is_undone(size, kind):
+  rng = np.random.default_rng(size)
+  filters = rng.integers(0, 5, size[0]) if kind is None else np.full(size[0], kind)
+  for image in (
+    rng.integers(0, 256, size),
+    rng.integers(0, 2, size) * 255,
+    rng.integers(90, 95, size),
+  ):
+    content = encode(image, filters)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), image)
+    np.testing.assert_array_equal(png.decode(content, most=10**6), image)
+
+
+def test_films_are_decoded_as_by_pillow(shared):
+  for path in images.find(shared / 'nih' / 'val')[:10]:
+    np.testing.assert_array_equal(
+      png.decode(path.read_bytes(), most=2**20), images.read(path)[..., 0]
+    )

@@ -21,14 +21,19 @@ pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jax
 
 from jaxsr import cli
 from jaxsr import config as configs
-from jaxsr.data import film, pipeline, records, sources
+from jaxsr.data import degradation, film, images, pipeline, records, sources
 from jaxsr.data.films import Films
+from jaxsr.data.nih import units
+from jaxsr.data.nih.metadata import Entry
+from jaxsr.data.nih.splits import Rule
+from jaxsr.data.nih.units import Plan
 from jaxsr.data.records import Records
 from jaxsr.data.windows import Windows
 from jaxsr.errors import ImageError, UserError
 from jaxsr.train import train
 
 ROOT = Path(__file__).parents[2]
+ONE = Entry('00000001_000.png', '00000001', (), 58, 'M', 'PA', 2682, 2749, (0.143, 0.143))
 PATIENTS = 8
 BAD = {  # what is wrong with an image, and what is said of it
   '00000009_000.png': 'is in colour',
@@ -188,6 +193,21 @@ def test_every_form_holds_the_same(copy, prepared, tmp_path, form):
   assert read_all(tmp_path) == read_all(prepared)
   mine, theirs = Records(tmp_path, 'train').film(1, 4), Records(prepared, 'train').film(1, 4)
   np.testing.assert_array_equal(mine.lr, theirs.lr)
+
+
+@pytest.mark.parametrize('form', records.FORMS)
+def test_plain_images_do_not_wait_for_pillow(monkeypatch, form):
+  """Guard the speed of preparing, and of reading records of files."""
+  for module, name in ((images, 'decode'), (degradation, 'resize')):
+    monkeypatch.setattr(module, name, lambda *args: pytest.fail('Pillow was asked'))
+  plan = Plan('', (), '', Rule(), (), form, 4)
+  example = units.make_example(ONE, png(draw(3)), plan)
+  assert ('png' in example) == (form == 'png')
+  monkeypatch.setattr(Records, '_read', lambda self, index: example)
+  source = Records.__new__(Records)
+  source.form, source.scale, source.channels = form, 4, 1
+  for scale in (4, 2):
+    assert source.film(0, scale).lr.shape == (1024 // scale, 1024 // scale, 1)
 
 
 def test_tfds_reads_them(prepared):

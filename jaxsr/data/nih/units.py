@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from jaxtyping import UInt8
 
 from jaxsr import models
-from jaxsr.data import degradation, film, images, png, records
+from jaxsr.data import bicubic, degradation, images, png, records
 from jaxsr.data.nih import holdings, metadata, publisher, splits
 from jaxsr.data.nih.holdings import Holdings, Part
 from jaxsr.data.nih.metadata import Entry
@@ -124,11 +125,10 @@ def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, A
   path = Path(entry.name)
   if content is None:
     raise ImageError(path, f'is larger than {holdings.MAX_IMAGE >> 20} MiB')
-  side = publisher.SIDE
-  if plan.form == 'png' and png.check(content, most=side**2) == (side, side):
-    image: dict[str, Any] = {'png': content}
+  if plan.form == 'png':
+    image = _pack(content, path)
   else:
-    image = _decode(content, path, plan)
+    image = _degrade(_decode(content, path), plan.scale)
   return image | {
     'name': entry.name,
     'patient': entry.patient,
@@ -141,19 +141,30 @@ def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, A
   }
 
 
-def _decode(content: bytes, path: Path, plan: Plan) -> dict[str, Any]:
-  """Decode an image and make of it what a record holds."""
-  hr = images.decode(io.BytesIO(content), path)
-  if hr.shape != (publisher.SIDE, publisher.SIDE, 1) or hr.dtype != np.uint8:
+def _pack(content: bytes, path: Path) -> dict[str, Any]:
+  """Keep a file as it is; what cannot be checked without decoding is decoded."""
+  if png.check(content, most=publisher.SIDE**2) != (publisher.SIDE, publisher.SIDE):
+    _decode(content, path)
+  return {'png': content}
+
+
+def _decode(content: bytes, path: Path) -> UInt8[np.ndarray, 'h w']:
+  """Decode an image; raises ImageError where it is not one that was published."""
+  side = publisher.SIDE
+  plain = png.decode(content, most=side**2)
+  hr = images.decode(io.BytesIO(content), path) if plain is None else plain[..., None]
+  if hr.shape != (side, side, 1) or hr.dtype != np.uint8:
     height, width, _ = hr.shape
-    raise ImageError(
-      path, f'is {width}x{height} {hr.dtype}, not {publisher.SIDE}x{publisher.SIDE} uint8'
-    )
-  if plan.form == 'png':
-    return {'png': content}
-  cut = degradation.cut(hr, plan.scale)
-  lr = degradation.downscale(cut, plan.scale)
-  return {'hr': hr, 'lr': lr, 'error': film.map_error(cut, lr)}
+    raise ImageError(path, f'is {width}x{height} {hr.dtype}, not {side}x{side} uint8')
+  return hr[..., 0]
+
+
+def _degrade(image: UInt8[np.ndarray, 'h w'], scale: int) -> dict[str, Any]:
+  """Make of an image what training reads."""
+  hr = degradation.cut(image, scale)
+  lr = bicubic.downscale(hr, scale)
+  error = bicubic.map_error(hr, lr)
+  return {'hr': image[..., None], 'lr': lr[..., None], 'error': error}
 
 
 class _Shards:
