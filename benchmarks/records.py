@@ -8,13 +8,14 @@ first time, after the system was told to drop the files from its memory.
 
 Beside the product's forms stands `tiles`: films in 64 pieces of 128x128 pixels, of which a crop
 reads nine, with the low resolution of the crop made from it while reading; where bicubic errs is
-not known then. `--against-torch` measures PyTorch's DataLoader on the PNG files.
+not known then. `--against-torch` measures PyTorch's DataLoader on the PNG files. At the end stands
+what each step of preparing takes of a core, by Pillow and NumPy and compiled.
 """
 
-import os
+import io
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,14 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from benchmarks.loader import torch_batches
-from jaxsr.data import degradation, images, pipeline, records
+from jaxsr.data import bicubic, degradation, film, images, pipeline, png, records
 from jaxsr.data.films import Films
 from jaxsr.data.nih import builder, holdings, units
 from jaxsr.data.nih.splits import Rule
 from jaxsr.data.records import Records
 from jaxsr.data.resident import Outlines
 from jaxsr.data.windows import Windows
+from jaxsr.files import release
 
 WINDOWS = Windows(seed=0, patch=48, margin=8, by_error=0.5)
 SCALE, TILE, GRID = 4, 128, 8
@@ -50,7 +52,7 @@ def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool =
       source = Records(folder, 'train')
       size = sum(path.stat().st_size for path in folder.glob('*array_record*')) / len(source)
       print(f'{form}: {len(source) / seconds:.0f} images/s prepared, {size / 1e6:.2f} MB each')
-      few = crops if form != 'png' else crops // 10
+      few = crops if form != 'png' else crops // 2
       _forget(folder)
       _measure(f'  {form}, no cache, cold', few // 4, _stream(source, 0, threads))
       _measure(f'  {form}, no cache', few, _stream(source, 0, threads))
@@ -61,6 +63,7 @@ def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool =
         pointers = _batches(Outlines((256, 256), errors), threads)
         _measure('  any, on the device: its pointers', crops, pointers)
         _tiles(source, Path(temporary, 'tiles'), crops, side)
+    _steps(images.find(data)[:100])
     if against_torch:
       batches = torch_batches(images.find(data), side=side, batch_size=16)
       _measure('PyTorch DataLoader', 20 * 16, lambda _: [next(batches) for _ in range(20)])
@@ -119,13 +122,47 @@ def _tiles(source: Records, path: Path, crops: int, side: int) -> None:
   _measure('  tiles, no cache', crops, take)
 
 
+def _steps(paths: Sequence[Path]) -> None:
+  """Measure the steps of preparing films, by Pillow and NumPy, and compiled."""
+  contents = [path.read_bytes() for path in paths]
+  films = [images.read(path) for path in paths]
+  planes = [image[..., 0] for image in films]
+  lows = [bicubic.downscale(plane, SCALE) for plane in planes]
+  _pair(
+    'decode',
+    [lambda x=x: images.decode(io.BytesIO(x), Path('film.png')) for x in contents],
+    [lambda x=x: png.decode(x, most=images.MAX_PIXELS) for x in contents],
+  )
+  _pair(
+    'downscale',
+    [lambda x=x: degradation.downscale(x, SCALE) for x in films],
+    [lambda x=x: bicubic.downscale(x, SCALE) for x in planes],
+  )
+  _pair(
+    "map bicubic's error",
+    [lambda x=x, y=y: film.map_error(x, y[..., None]) for x, y in zip(films, lows, strict=True)],
+    [lambda x=x, y=y: bicubic.map_error(x, y) for x, y in zip(planes, lows, strict=True)],
+  )
+
+
+def _pair(name: str, *ways: Sequence[Callable[[], object]]) -> None:
+  """Print the medians of two ways to do a step, in turn."""
+  seconds = np.array([[_time(call) for call in calls] for calls in zip(*ways, strict=True)])
+  slow, fast = 1e3 * np.median(seconds[1:], axis=0)  # the first one compiles
+  print(f'{name:20s} {slow:6.2f} ms by Pillow and NumPy, {fast:6.2f} compiled', flush=True)
+
+
+def _time(call: Callable[[], object]) -> float:
+  start = time.perf_counter()
+  call()
+  return time.perf_counter() - start
+
+
 def _forget(folder: Path) -> None:
   """Ask the system to drop a folder's files from its memory."""
   for path in folder.rglob('*'):
     if path.is_file():
-      with path.open('rb') as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+      release(path)
 
 
 def _measure(name: str, count: int, take: Callable[[int], object]) -> None:

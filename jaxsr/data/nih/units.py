@@ -27,9 +27,10 @@ from jaxsr.data.nih.holdings import Holdings, Part
 from jaxsr.data.nih.metadata import Entry
 from jaxsr.data.nih.splits import Rule
 from jaxsr.errors import ImageError, UserError
-from jaxsr.files import write_json
+from jaxsr.files import release, write_json
 
 MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # of a record; a PNG file has as many as `png`
+_RELEASE = 100  # records, after which what was written goes to the disk
 
 
 class Plan(NamedTuple):
@@ -168,28 +169,42 @@ def _degrade(image: UInt8[np.ndarray, 'h w'], scale: int) -> dict[str, Any]:
 
 
 class _Shards:
-  """Writes a unit's records by split; the files have their names only if all went well."""
+  """Writes a unit's records by split; the files have their names only if all went well.
+
+  A unit may have 11 GB, and memory that is new to a virtual machine takes longer to get than
+  the disk to write: what was written is released every `_RELEASE` records.
+  """
 
   def __init__(self, plan: Plan, part: Part):
-    self._plan, self._part = plan, part
+    self._plan, self._part, self._count = plan, part, 0
     self._writers: dict[str, ArrayRecordWriter] = {}
 
   def __enter__(self) -> '_Shards':
     return self
 
+  def _unfinished(self, split: str) -> Path:
+    return Path(f'{shard(self._plan, self._part, split)}.part')
+
   def write(self, split: str, record: bytes) -> None:
     """Append a record to its split's file."""
     if split not in self._writers:
-      path = f'{shard(self._plan, self._part, split)}.part'
+      path = str(self._unfinished(split))
       self._writers[split] = ArrayRecordWriter(path, records.FORMS[self._plan.form])
     self._writers[split].write(record)
+    self._count += 1
+    if self._count % _RELEASE == 0:
+      for each in self._writers:
+        release(self._unfinished(each))
 
   def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
     for split, writer in self._writers.items():
       writer.close()
-      path = shard(self._plan, self._part, split)
-      part = Path(f'{path}.part')
-      part.replace(path) if kind is None else part.unlink()
+      path = self._unfinished(split)
+      if kind is None:
+        release(path)
+        path.replace(shard(self._plan, self._part, split))
+      else:
+        path.unlink()
 
 
 def shard(plan: Plan, part: Part, split: str) -> Path:
