@@ -95,7 +95,7 @@ def _undo(rows: UInt8[np.ndarray, 'h _']) -> UInt8[np.ndarray, 'h w']:
   A pixel waits for the one to its left, so that a row by itself takes one pixel at a time. It waits
   for none above it that is further right, so rows are undone side by side, each one pixel behind
   the one above it: in columns of `slanted`, which are rows of `diagonals`. Before the `_BAND` rows
-  is the one above them.
+  is the one above them; what the last band left beyond the rows' ends reaches no pixel.
   """
   height, width = rows.shape[0], rows.shape[1] - 1
   image = np.empty((height, width), np.uint8)
