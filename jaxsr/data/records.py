@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,8 +170,7 @@ class Records:
   def _decode(self, index: int, found: dict[str, Any]) -> UInt8[np.ndarray, 'h w 1']:
     if self.form != 'png':
       return found['hr']
-    from jaxsr.data import png
-
+    _, png = _compiled()
     image = png.decode(found['png'], most=images.MAX_PIXELS)
     if image is None:
       return images.decode(io.BytesIO(found['png']), Path(self.names[index]))
@@ -183,14 +183,22 @@ class Records:
     if 'lr' in found and scale == self.scale:
       lr, error = found['lr'], found['error']
     else:
-      from jaxsr.data import bicubic
-
+      bicubic, _ = _compiled()
       lr = bicubic.downscale(hr[..., 0], scale)[..., None]
       error = bicubic.map_error(hr[..., 0], lr[..., 0])
     return Film(self._repeat(hr), self._repeat(lr), film.accumulate(error))
 
   def _repeat(self, image: UInt[np.ndarray, 'h w 1']) -> UInt[np.ndarray, 'h w c']:
     return np.repeat(image, self.channels, axis=2) if self.channels > 1 else image
+
+
+def _compiled() -> tuple[ModuleType, ModuleType]:
+  """Import what is compiled where it is needed."""
+  try:
+    from jaxsr.data import bicubic, png
+  except ImportError as error:
+    raise UserError(f'{error.name} is missing: {EXTRA}') from error
+  return bicubic, png
 
 
 def _parse(record: bytes) -> dict[str, Any]:

@@ -210,6 +210,15 @@ def test_plain_images_do_not_wait_for_pillow(monkeypatch, form):
     assert source.film(0, scale).lr.shape == (1024 // scale, 1024 // scale, 1)
 
 
+def test_a_missing_compiler_is_a_line(prepared, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'numba', None)
+  for name in ('png', 'bicubic', 'transpose'):
+    monkeypatch.delitem(sys.modules, f'jaxsr.data.{name}', raising=False)
+    monkeypatch.delattr(f'jaxsr.data.{name}', raising=False)
+  with pytest.raises(UserError, match='numba is missing: pip install'):
+    Records(prepared, 'train').film(0, 2)
+
+
 def test_tfds_reads_them(prepared):
   import tensorflow_datasets as tfds
 
