@@ -139,7 +139,7 @@ records.write_index(folder, (row._replace(name=name, patient=name[:8]) for name 
 records.write_facts(folder, records.Facts('raw', 4, '', [], 0, '', ''))
 
 
-serialize = units.features('raw').serialize_example
+serialize = units.serializer('raw')
 plan = Plan('', (), '', splits.Rule(), (), 'raw', 4)
 side = publisher.SIDE
 
