@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsr import metrics, pictures
+from jaxsr import ahead, metrics, pictures
 from jaxsr.data import images
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError
@@ -24,6 +24,8 @@ from jaxsr.protocol import Pair, preparation, shrink
 from jaxsr.step import make_predict
 
 Row = dict[str, Any]
+
+_READERS = 2  # threads that prepare the next images
 
 
 def smallest(scale: int) -> int:
@@ -69,9 +71,11 @@ class Evaluator:
       raise ImageError(path, f'is {image.shape[1]}x{image.shape[0]}, {rule}')
     return self._prepare(image, self.scale)
 
-  def measure(self, variables: Any, index: int) -> tuple[Row, pictures.Example]:
-    """Measure one image."""
-    pair = self.pair(index)
+  def measure(
+    self, variables: Any, index: int, pair: Pair | None = None
+  ) -> tuple[Row, pictures.Example]:
+    """Measure one image, whose pair may be at hand."""
+    pair = self.pair(index) if pair is None else pair
     if index not in self._bicubic:
       self._bicubic[index] = self._figures(pair.bicubic, pair)
     if self._interpolates:  # what stands beside every figure is the protocol's own bicubic
@@ -100,9 +104,20 @@ class Evaluator:
 
   def measure_all(self, variables: Any) -> Iterator[tuple[Row, pictures.Example] | ImageError]:
     """Measure every image; one that cannot be is given as its error."""
-    for index in range(len(self.source)):
+
+    def prepare(index: int) -> Pair | ImageError:
       try:
-        yield self.measure(variables, index)
+        return self.pair(index)
+      except ImageError as error:
+        return error
+
+    pairs = ahead.in_order(prepare, range(len(self.source)), _READERS)
+    for index, pair in enumerate(pairs):
+      if isinstance(pair, ImageError):
+        yield pair
+        continue
+      try:
+        yield self.measure(variables, index, pair)
       except ImageError as error:
         yield error
 

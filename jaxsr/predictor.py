@@ -1,6 +1,7 @@
 """Give a run's folder, a package or the name of an interpolation, get a network ready to use."""
 
 import functools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -174,7 +175,8 @@ def make_upscale(
   """Build the function that enlarges a uint8 or uint16 image [h, w, c] and keeps its kind.
 
   `ensemble` is that of `make_predict`. Images with a side of more than `tile` low-resolution pixels
-  are enlarged in windows, one on each device at a time, where the network sees only so far.
+  are enlarged in windows, one on each device at a time, where the network sees only so far. Threads
+  that call it take turns on the devices.
   """
   network = predictor.network
   predict = make_predict(network, ensemble=ensemble)
@@ -182,27 +184,31 @@ def make_upscale(
   placed = sharding.replicated(mesh)
   everywhere = functools.cache(lambda: jax.device_put(predictor.variables, placed))
   margin = functools.cache(tiles.margin_of)  # seconds of tracing, where an image is large
+  turn = threading.Lock()
 
   @jax.jit
   def enlarge(variables: Any, lr: jax.Array, levels: jax.Array) -> jax.Array:
     return quantise(predict(variables, lr), levels) * levels
 
+  def compute(lr: np.ndarray, levels: np.float32) -> np.ndarray:
+    beyond = margin(network) if max(lr.shape) > tile else None
+    if beyond is None:
+      return np.asarray(enlarge(predictor.variables, lr[None], levels)[0])
+    return tiles.enlarge(
+      lambda images: enlarge(everywhere(), sharding.put({'lr': images}, mesh)['lr'], levels),
+      lr,
+      scale=predictor.scale,
+      side=tile,
+      margin=beyond,
+      grid=tiles.grid_of(network),
+      together=mesh.size,
+    )
+
   def upscale(image: UInt[np.ndarray, 'h w c']) -> UInt[np.ndarray, 'sh sw c']:
     levels = np.float32(np.iinfo(image.dtype).max)
     lr: Float[np.ndarray, 'h w c'] = image.astype(np.float32) / levels
-    beyond = margin(network) if max(lr.shape) > tile else None
-    if beyond is None:
-      made = enlarge(predictor.variables, lr[None], levels)[0]
-    else:
-      made = tiles.enlarge(
-        lambda images: enlarge(everywhere(), sharding.put({'lr': images}, mesh)['lr'], levels),
-        lr,
-        scale=predictor.scale,
-        side=tile,
-        margin=beyond,
-        grid=tiles.grid_of(network),
-        together=mesh.size,
-      )
-    return np.rint(np.asarray(made)).astype(image.dtype)
+    with turn:
+      made = compute(lr, levels)
+    return np.rint(made).astype(image.dtype)
 
   return upscale

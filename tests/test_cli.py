@@ -1,11 +1,14 @@
 import csv
+import errno
 import json
+import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
 
-from jaxsr import __version__, cli, config, predictor
+from jaxsr import __version__, cli, config, evaluate, predictor
 from jaxsr.data import degradation, images
 from jaxsr.data.phantom import phantom
 from jaxsr.train import train
@@ -103,6 +106,47 @@ def test_upscale_keeps_names_tree_depth_and_range(run, folder, tmp_path):
   expected = degradation.upscale(deep, 4)
   assert np.abs(after.astype(int) - expected).max() <= 1
   assert len(np.unique(after)) > 2000
+
+
+def test_films_are_written_while_others_are_enlarged(folder, tmp_path, monkeypatch):
+  """Packing a PNG takes longer than a small network does."""
+  both_write, original = threading.Barrier(2, timeout=60), images.write
+
+  def write(*arguments):
+    both_write.wait()
+    original(*arguments)
+
+  monkeypatch.setattr(images, 'write', write)
+  assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out') == 0
+  assert len(images.find(tmp_path / 'out')) == 4
+
+
+def test_a_disk_that_is_full_ends_it(folder, tmp_path, monkeypatch, capsys):
+  def write(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(images, 'write', write)
+  assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out')
+  assert 'No space left' in capsys.readouterr().err
+
+
+def test_pairs_are_prepared_while_others_are_measured(folder, tmp_path, monkeypatch):
+  third_is_ready = threading.Event()
+  prepare, measure = evaluate.Evaluator.pair, evaluate.Evaluator.measure
+
+  def pair(self, index):
+    if index == 2:
+      third_is_ready.set()
+    return prepare(self, index)
+
+  def measured(self, *arguments):
+    assert third_is_ready.wait(60)
+    return measure(self, *arguments)
+
+  monkeypatch.setattr(evaluate.Evaluator, 'pair', pair)
+  monkeypatch.setattr(evaluate.Evaluator, 'measure', measured)
+  options = ('--data', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'eval')
+  assert jaxsr('evaluate', *options) == 0
 
 
 def test_upscale_takes_a_file_to_a_file_or_a_folder(run, folder, tmp_path):

@@ -1,3 +1,5 @@
+import dm_pix
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,6 +40,26 @@ def test_figures_equal_scikit_image(pair):
     )  # of the four digits that tables show
   expected = peak_signal_noise_ratio(a.astype(float), b.astype(float), data_range=1.0)
   assert metrics.psnr(found['mse_uncropped']) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+  'shape', [(2, 11, 30, 1), (1, 40, 138, 3), (1, 24, 139, 1), (2, 20, 300, 2)]
+)
+def test_ssim_is_that_of_dm_pix(rng, shape):
+  """On CPUs the blur is our own, in blocks of up to 128 columns."""
+  a, b = (jnp.asarray(rng.random(shape), jnp.float32) for _ in range(2))
+  b = 0.7 * a + 0.3 * b
+  np.testing.assert_allclose(metrics.ssim(a, b), dm_pix.ssim(a, b), atol=1e-5)
+  theirs = dm_pix.ssim(a, b, return_map=True).mean(-1)
+  np.testing.assert_allclose(metrics.ssim_map(a, b), theirs, atol=1e-4)
+  pulls = [jax.grad(lambda a, f=f: f(a, b).sum())(a) for f in (metrics.ssim, dm_pix.ssim)]
+  np.testing.assert_allclose(*pulls, atol=1e-4 * jnp.abs(pulls[1]).max())
+
+
+def test_ssim_on_a_cpu_has_none_of_its_slow_convolutions():
+  image = jax.ShapeDtypeStruct((1, 64, 64, 1), jnp.float32)
+  for find in (metrics.ssim, metrics.ssim_map):
+    assert ' convolution(' not in jax.jit(find).lower(image, image).compile().as_text()
 
 
 def test_equal_images_get_a_number(pair):

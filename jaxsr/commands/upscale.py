@@ -1,6 +1,7 @@
 """`jaxsr upscale`."""
 
 import glob
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Annotated
 import tyro
 from PIL import Image
 
-from jaxsr import predictor, provenance, tiles
+from jaxsr import ahead, predictor, provenance, tiles
 from jaxsr.commands import report
 from jaxsr.data import images
 from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import make_folder
+
+_MOST_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,26 @@ class Upscale:
     pairs = self._pairs(model.scale)
     enlarge = predictor.make_upscale(model, ensemble=self.ensemble, tile=self.tile)
     made_by = provenance.of(model, ensemble=self.ensemble)
-    failed, kept = [], 0
-    for path, target in report.progress(pairs, len(pairs), 'upscale'):
+
+    def make(pair: tuple[Path, Path]) -> bool | ImageError:
+      """Enlarge an image that is not there yet; tell whether it was, or what is wrong with it."""
+      path, target = pair
       try:
         note = made_by._replace(source=provenance.digest(path))
         if not self.overwrite and provenance.is_done(target, note):
-          kept += 1
-          continue
+          return True
         image = images.read(path, model.channels)
         images.check_target(target, image)
         make_folder(target.parent)
         images.write(target, enlarge(image), str(note))
       except ImageError as error:
-        failed.append(error)
+        return error
+      return False
+
+    threads = min(max(2, os.cpu_count() or 1), _MOST_THREADS)  # most of the time a film is packed
+    results = list(report.progress(ahead.in_order(make, pairs, threads), len(pairs), 'upscale'))
+    failed = [result for result in results if isinstance(result, ImageError)]
+    kept = results.count(True)
     there = f'; {kept} were there' if kept else ''
     written = len(pairs) - len(failed) - kept
     place = self.output or (pairs[0][1] if len(pairs) == 1 else f'NAME_x{model.scale}')

@@ -28,6 +28,7 @@ MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors ha
 Image.MAX_IMAGE_PIXELS = None  # ours is checked instead, before anything is decoded
 _JPEG = ('.jpg', '.jpeg')
 _TIFF_DESCRIPTION = 270
+_PACKED = 4  # of 9: 26 ms for a film of 1024x1024 where the usual 6 takes 71, for 4 % more bytes
 _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOUR = ('RGB', 'RGBA', 'RGBX', 'P')
 _GRAY = ('L', 'LA', 'I', *_SIXTEEN_BIT)
@@ -237,13 +238,12 @@ def _options(kind: str, note: str) -> dict[str, Any]:
   """Give Pillow's options for a format with a comment."""
   if kind == 'JPEG':
     return {'quality': 95} | ({'comment': note} if note else {})
-  if not note:
-    return {}
   if kind == 'TIFF':
-    return {'tiffinfo': {_TIFF_DESCRIPTION: note}}
+    return {'tiffinfo': {_TIFF_DESCRIPTION: note}} if note else {}
   text = PngInfo()
-  text.add_text('Comment', note)
-  return {'pnginfo': text}
+  if note:
+    text.add_text('Comment', note)
+  return {'compress_level': _PACKED, 'pnginfo': text}
 
 
 def read_note(path: Path) -> str:
