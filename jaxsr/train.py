@@ -170,9 +170,11 @@ def _loop(
     for step in range(start, config.steps + 1):
       last = step == config.steps
       due = step % config.eval == 0 or last
+      made_up = False  # for a validation that the step was saved without
       if due and not log.table.has(step):
         _validate(step, state, evaluator, log, stop)
         state = _look(step, state, experiment, log)
+        made_up = step == start > 0 and log.table.has(step)
       asked = stop.due(together=step % config.log == 0)
       batch = None
       if not (last or asked):
@@ -182,7 +184,7 @@ def _loop(
         if all(s['skipped'].is_ready() for s in queued):  # type: ignore[attr-defined]
           waited += time.perf_counter() - begun
       ending = batch is None
-      if step > saved and (due or step % config.save == 0 or ending):
+      if made_up or (step > saved and (due or step % config.save == 0 or ending)):
         saved = _save(step, state, checkpoints, log, config, must=ending)
       if ending:
         break

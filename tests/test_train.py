@@ -13,8 +13,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
-from jaxsr import predictor, preemption, workdir
+from jaxsr import predictor, preemption, snapshot, workdir
 from jaxsr import train as train_module
+from jaxsr.checkpoint import Checkpoints
 from jaxsr.config import changes
 from jaxsr.errors import UserError
 from jaxsr.train import Diverged, train
@@ -261,6 +262,10 @@ def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(tiny, tmp_
   monkeypatch.setattr(train_module, '_validate', stopped)
   assert train(tiny, tmp_path) == preemption.EXIT
   assert [row['step'] for row in rows(tmp_path)] == ['0', '2']
+  kept = Checkpoints(tmp_path / 'checkpoints')
+  assert snapshot.read_record(kept.path(4))['psnr'] is None
   monkeypatch.setattr(train_module, '_validate', original)
   assert train(tiny, tmp_path) == 0
   assert [row['step'] for row in rows(tmp_path)] == ['0', '2', '4']
+  psnr = snapshot.read_record(kept.path(4))['psnr']  # which the best step is chosen by
+  assert psnr == pytest.approx(float(rows(tmp_path)[-1]['psnr']), abs=1e-3)
