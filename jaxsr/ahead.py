@@ -1,5 +1,6 @@
 """Do what comes next in threads while what came before is in use."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,6 +8,13 @@ from typing import TypeVar
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
+
+
+def cores() -> int:
+  """Count the cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def in_order(do: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from jaxsr import __version__
+from jaxsr import __version__, ahead
 from jaxsr.config import changes
 from jaxsr.errors import UserError
 from jaxsr.evaluate import to_csv
@@ -52,7 +52,6 @@ def locked(workdir: Path) -> Iterator[None]:
 def environment() -> dict[str, Any]:
   """List what bit-exact repetition depends on."""
   versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   devices = jax.devices()
   return {
     'jaxsr': __version__,
@@ -61,7 +60,7 @@ def environment() -> dict[str, Any]:
     'device': devices[0].device_kind,
     'devices': len(devices),
     'processes': jax.process_count(),
-    'cores': cores,
+    'cores': ahead.cores(),
   }
 
 

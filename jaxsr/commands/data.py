@@ -1,7 +1,6 @@
 """`jaxsr data`: NIH ChestX-ray14 from its publisher to records."""
 
 import logging
-import os
 import sys
 import threading
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
+from jaxsr import ahead
 from jaxsr.commands import report
 from jaxsr.data import records
 from jaxsr.data.nih import download, holdings, publisher, splits, verify
@@ -180,7 +180,7 @@ class Prepare:
     own = [f'--{option}' for option in self.beam]
     if self.runner != 'DirectRunner':
       return own
-    workers = min(self.workers or len(os.sched_getaffinity(0)), parts)
+    workers = min(self.workers or ahead.cores(), parts)
     mode = 'multi_processing' if workers > 1 else 'in_memory'
     quiet = '--default_sdk_harness_log_level=ERROR'
     running = [f'--direct_num_workers={workers}', f'--direct_running_mode={mode}', quiet]

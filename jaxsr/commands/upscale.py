@@ -1,7 +1,6 @@
 """`jaxsr upscale`."""
 
 import glob
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +76,7 @@ class Upscale:
         return error
       return False
 
-    threads = min(max(2, os.cpu_count() or 1), _MOST_THREADS)  # most of the time a film is packed
+    threads = min(max(2, ahead.cores()), _MOST_THREADS)  # most of the time a film is packed
     results = list(report.progress(ahead.in_order(make, pairs, threads), len(pairs), 'upscale'))
     failed = [result for result in results if isinstance(result, ImageError)]
     kept = results.count(True)
