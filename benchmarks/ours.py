@@ -21,7 +21,7 @@ from benchmarks.cases import (
   make_images,
 )
 from jaxsr import config as configs
-from jaxsr import costs, experiment, sharding
+from jaxsr import costs, experiment, sharding, whole
 from jaxsr.config import Config
 from jaxsr.models import span
 from jaxsr.step import make_predict
@@ -59,8 +59,9 @@ def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
 def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   """Build the enlargement of images of 256x256; return it and its variables.
 
-  CPUs take them one by one, as `jaxsr upscale` does.
+  CPUs take them one by one, the rows divided among cores, as `jaxsr upscale` does.
   """
+  sharding.use_cores()
   network: Any = configs.build_network(_config(name, precision))
   make = lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False)  # noqa: E731
   variables = {k: v for k, v in jax.jit(make)().items() if k != 'features'}
@@ -69,9 +70,12 @@ def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   begun = time.perf_counter()
   images = make_images(batch)
   groups = np.split(images, len(images) if jax.default_backend() == 'cpu' else 1)
-  groups = [jax.device_put(group) for group in groups]
+  mesh = sharding.make_rows(jax.devices()[: whole.parts(images.shape[1], jax.device_count())])
+  variables = jax.device_put(variables, sharding.replicated(mesh))
+  groups = [jax.device_put(group, sharding.by_rows(mesh)) for group in groups]
   predict = jax.jit(make_predict(network))
-  program = predict.lower(variables, groups[0]).compile()
+  with jax.set_mesh(mesh):
+    program = predict.lower(variables, groups[0]).compile()
   seconds = time.perf_counter() - begun
   run = lambda: [jax.block_until_ready(program(variables, group)) for group in groups]  # noqa: E731
   outcome = {'image': np.concatenate(run())}

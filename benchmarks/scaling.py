@@ -140,7 +140,8 @@ def _apart(devices: int, runs: int) -> dict[str, Any]:
   """Take steps on virtual devices, in a process of their own, as they are made at its start."""
   flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'
   code = (
-    'import json; from benchmarks.scaling import _step; '
+    'import json; from jaxsr import allocator; allocator.keep_freed(); '
+    'from benchmarks.scaling import _step; '
     f'print(json.dumps(_step(batch=16, patch=24, runs={runs}, devices={devices})))'
   )
   environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxsr import allocator
+from jaxsr import allocator, sharding
 from jaxsr.commands.compress import Compress
 from jaxsr.commands.data import Data
 from jaxsr.commands.evaluate import Evaluate
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   """Parse the command line, run the command and exit."""
   if arguments is None:
     allocator.keep_freed()
+    sharding.use_cores()
     arguments = sys.argv[1:]
   overrides = tuple(a for a in arguments if a.startswith(OVERRIDE))
   command = tyro.cli(

@@ -3,7 +3,7 @@
 import csv
 import functools
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from jaxsr.files import write_json, write_text
 from jaxsr.losses.content import relative
 from jaxsr.models.interpolation import Bicubic
 from jaxsr.protocol import Pair, preparation, shrink
-from jaxsr.step import make_predict
+from jaxsr.whole import make_enlarge
 
 Row = dict[str, Any]
 
@@ -38,7 +38,7 @@ class Evaluator:
 
   Bicubic's own figures are computed once for each image and kept. One program is compiled for
   each image size. With `gaze`, a feature network and its variables, what it sees is compared, too.
-  `ensemble` is that of `make_predict`.
+  `ensemble` and `devices` are those of `make_enlarge`.
   """
 
   def __init__(
@@ -50,12 +50,13 @@ class Evaluator:
     protocol: str = 'xray',
     gaze: tuple[Lens, Any] | None = None,
     ensemble: bool = False,
+    devices: Sequence[Any] = (),
   ):
     self.source, self.scale = source, scale
     self._protocol, self._gaze = protocol, gaze
     self._prepare = preparation(protocol, getattr(network, 'channels', 1))
     self._interpolates = isinstance(network, Bicubic)
-    self._predict = jax.jit(_make_predict(network, ensemble=ensemble))
+    self._enlarge = make_enlarge(network, ensemble=ensemble, devices=devices)
     self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
     self._see = jax.jit(gaze[0].see) if gaze else None
     self._bicubic: dict[int, Row] = {}
@@ -81,8 +82,7 @@ class Evaluator:
     if self._interpolates:  # what stands beside every figure is the protocol's own bicubic
       sr, figures = pair.bicubic, self._bicubic[index]
     else:
-      lr, levels = jnp.asarray(pair.lr[None]), jnp.float32(pair.levels)
-      sr = np.asarray(self._predict(variables, lr, levels)[0])
+      sr = np.asarray(self._enlarge(variables, pair.lr[None], np.float32(pair.levels))[0])
       if not np.isfinite(sr).all():
         raise ImageError(Path(self.source.names[index]), 'comes out not finite')
       sr = metrics.luma(sr) if sr.shape[-1] > pair.hr.shape[-1] else sr
@@ -120,12 +120,6 @@ class Evaluator:
         yield self.measure(variables, index, pair)
       except ImageError as error:
         yield error
-
-
-def _make_predict(network: nn.Module, *, ensemble: bool) -> Callable[..., jax.Array]:
-  """Build the prediction of whole images, rounded to their levels."""
-  predict = make_predict(network, ensemble=ensemble)
-  return lambda variables, lr, levels: metrics.quantise(predict(variables, lr), levels)
 
 
 def _row(name: str, figures: Row, bicubic: Row) -> Row:

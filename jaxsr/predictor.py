@@ -16,8 +16,7 @@ from jaxsr import models, package, sharding, tiles, workdir
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.compression import slicing, slimmable
 from jaxsr.errors import UserError
-from jaxsr.metrics import quantise
-from jaxsr.step import make_predict
+from jaxsr.whole import make_enlarge
 
 
 class Predictor(NamedTuple):
@@ -174,28 +173,25 @@ def make_upscale(
 ) -> Callable[[UInt[np.ndarray, 'h w c']], Any]:
   """Build the function that enlarges a uint8 or uint16 image [h, w, c] and keeps its kind.
 
-  `ensemble` is that of `make_predict`. Images with a side of more than `tile` low-resolution pixels
-  are enlarged in windows, one on each device at a time, where the network sees only so far. Threads
-  that call it take turns on the devices.
+  `ensemble` is that of `make_predict`. The rows of an image are divided among the devices of this
+  process. Images with a side of more than `tile` low-resolution pixels are enlarged in windows, one
+  on each device at a time, where the network sees only so far. Threads that call it take turns.
   """
   network = predictor.network
-  predict = make_predict(network, ensemble=ensemble)
+  whole = make_enlarge(network, ensemble=ensemble, devices=jax.local_devices())
+  window = make_enlarge(network, ensemble=ensemble)
   mesh = sharding.make_mesh()
   placed = sharding.replicated(mesh)
   everywhere = functools.cache(lambda: jax.device_put(predictor.variables, placed))
   margin = functools.cache(tiles.margin_of)  # seconds of tracing, where an image is large
   turn = threading.Lock()
 
-  @jax.jit
-  def enlarge(variables: Any, lr: jax.Array, levels: jax.Array) -> jax.Array:
-    return quantise(predict(variables, lr), levels) * levels
-
   def compute(lr: np.ndarray, levels: np.float32) -> np.ndarray:
     beyond = margin(network) if max(lr.shape) > tile else None
     if beyond is None:
-      return np.asarray(enlarge(predictor.variables, lr[None], levels)[0])
+      return np.asarray(whole(predictor.variables, lr[None], levels)[0])
     return tiles.enlarge(
-      lambda images: enlarge(everywhere(), sharding.put({'lr': images}, mesh)['lr'], levels),
+      lambda images: window(everywhere(), sharding.put({'lr': images}, mesh)['lr'], levels),
       lr,
       scale=predictor.scale,
       side=tile,
@@ -209,6 +205,6 @@ def make_upscale(
     lr: Float[np.ndarray, 'h w c'] = image.astype(np.float32) / levels
     with turn:
       made = compute(lr, levels)
-    return np.rint(made).astype(image.dtype)
+    return np.rint(made * levels).astype(image.dtype)
 
   return upscale

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+
 from jaxsr import __version__, evaluate, experiment, pictures, predictor, regions, strata
 from jaxsr import config as configs
 from jaxsr.commands import report
@@ -86,6 +88,7 @@ class Evaluate:
       protocol=self.protocol,
       gaze=gaze,
       ensemble=self.ensemble,
+      devices=jax.local_devices(),
     )
     rows, indices, failed, inside = self._measure(model, evaluator, source, known, boxes)
     summary = evaluate.summarise(rows) | {

@@ -24,6 +24,7 @@ class SRCNN(nn.Module):
 
   WIDTH: ClassVar[tuple[str, ...]] = ('features',)
   DEPTH: ClassVar[tuple[str, ...]] = ()  # there is nothing to leave out
+  DIVISIBLE: ClassVar[bool] = False  # XLA sends whole images where borders are replicated
 
   scale: int = 4
   channels: int = 1

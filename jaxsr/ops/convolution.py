@@ -15,7 +15,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr.ops import depthwise, few, winograd
+from jaxsr.ops import depthwise, few, rows, winograd
 from jaxsr.ops.images import NHWC, Pads, pad, pixel_shuffle
 
 
@@ -55,6 +55,10 @@ def convolve(
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
   pads = tuple((low, high) for low, high in padding)
+  if rows.parts() > 1:
+    if not rows.divides(x, kernel, pads):
+      return jnp.asarray(own(x, kernel))
+    way = partial(rows.divide, way)
   ours = lambda x, kernel: way(x, kernel, pads)  # noqa: E731
   return jnp.asarray(lax.platform_dependent(x, kernel, cpu=ours, default=own))
 

@@ -4,7 +4,7 @@
 column): weights that come from PyTorch are permuted on import.
 """
 
-from collections.abc import Sequence
+from functools import partial
 
 import dm_pix
 import jax
@@ -13,8 +13,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxsr.ops.rows import Pads, interpolate
+
 NHWC = ('NHWC', 'HWIO', 'NHWC')  # what XLA's convolutions call images and kernels here
-Pads = Sequence[tuple[int, int]]  # rows before and after, columns before and after
 
 INTERPOLATION = 'interpolation'  # the scope in which costs find what is interpolated
 EDGES = ('cut', 'mirror')
@@ -30,7 +31,8 @@ def resize(
   """
   with jax.named_scope(INTERPOLATION):
     shape = (x.shape[0], height, width, x.shape[-1])
-    return jax.image.resize(x, shape, method=method, antialias=antialias)
+    compute = partial(jax.image.resize, shape=shape, method=method, antialias=antialias)
+    return interpolate(compute, x)
 
 
 def upsample(

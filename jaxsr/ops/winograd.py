@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsr.ops.images import Pads, pad, written_over
+from jaxsr.ops.rows import parts
 
 TILE = 4  # pixels that come out, a side
 _REACH = TILE + 2  # pixels that go in
@@ -65,8 +66,8 @@ def _convolve(x: Array, kernel: Array, padding: Pads) -> Array:
   kernel = _transform(_KERNEL, kernel)
 
   def compute(i: Array, y: Array) -> Array:
-    parts = [(start, _forward(strips.cut(x, start, 2))) for start in strips.starts(i)]
-    for start, part in parts:
+    tiles = [(start, _forward(strips.cut(x, start, 2))) for start in strips.starts(i)]
+    for start, part in tiles:
       products = jnp.einsum('ijbhwc,ijcd->ijbhwd', part, kernel)
       y = lax.dynamic_update_slice_in_dim(y, _back(products), start, 1)
     return y
@@ -133,9 +134,10 @@ def _divide(shape: Sequence[int], channels: int, lanes: int = _LANES) -> _Strips
   """Divide images of a shape, less their borders, into strips, and those among at most `lanes`."""
   batch, height, width = shape
   down, across = -(-height // TILE), -(-width // TILE)
-  large = batch * down * across * channels >= _LARGE and channels <= _WIDE
+  apart = parts() > 1  # each core has rows of its own
+  large = batch * down * across * channels >= _LARGE and channels <= _WIDE and not apart
   lanes = lanes if large and down >= 4 * lanes else 1
-  numbers = _CHUNK // _PARTS if lanes > 1 else _CHUNK
+  numbers = _CHUNK // _PARTS if lanes > 1 or apart else _CHUNK
   share = -(-down // lanes)  # rows of tiles that a lane has
   strips = min(share, -(-batch * share * across * _REACH**2 * channels // numbers))
   most = -(-share // strips)
