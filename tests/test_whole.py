@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr import evaluate, models, ops, predictor, sharding, whole
+from jaxsr import allocator, cli, evaluate, models, ops, predictor, sharding, whole
 from jaxsr.data import sources
 from jaxsr.data.phantom import phantom
 from jaxsr.ops import rows
@@ -153,6 +153,16 @@ def test_cores_become_devices(given):
   )
   devices, cores = json.loads(done.stdout.splitlines()[-1])
   assert devices == (int(given['JAX_NUM_CPU_DEVICES']) if given else min(cores, 8))
+
+
+def test_the_console_command_makes_cores_devices(monkeypatch):
+  called = []
+  monkeypatch.setattr(allocator, 'keep_freed', lambda: None)
+  monkeypatch.setattr(sharding, 'use_cores', lambda: called.append(True))
+  monkeypatch.setattr(sys, 'argv', ['jaxsr', '--misspelt'])
+  with pytest.raises(SystemExit):
+    cli.main()
+  assert called
 
 
 def test_interpolation_of_uneven_rows_stays_whole():
