@@ -1,4 +1,4 @@
-"""Whole images, enlarged at once: the rows of each are divided among devices."""
+"""Whole images, enlarged at once, partitioned spatially: their rows are divided among devices."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,9 +13,7 @@ from jaxsr.models import count_parameters
 from jaxsr.step import make_predict
 
 _LEAST = 32  # rows of low resolution that each device has
-_SMALL = (
-  100_000  # parameters, up to which devices would wait for each other for longer than they gain
-)
+_SMALL = 100_000  # parameters, below which devices wait for as long as they gain
 
 
 def make_enlarge(
@@ -30,9 +28,7 @@ def make_enlarge(
   predict = make_predict(network, ensemble=ensemble)
   compute = jax.jit(lambda variables, lr, levels: quantise(predict(variables, lr), levels))
   devices = devices if getattr(network, 'DIVISIBLE', True) else ()
-  copies: dict[
-    int, Any
-  ] = {}  # of the variables that were last given, by how many devices have them
+  copies: dict[int, Any] = {}  # of the last variables, by how many devices have them
 
   def enlarge(variables: Any, lr: Any, levels: ArrayLike) -> jax.Array:
     if copies.get(0) is not variables:

@@ -119,7 +119,7 @@ def test_small_networks_and_uneven_images_stay_whole(monkeypatch):
   assert len(enlarge(variables_of(network), lr[:, :99], LEVELS).sharding.device_set) == 3
 
 
-def test_what_users_call_divides(divided, monkeypatch, tmp_path):
+def test_what_users_call_divides(divided, monkeypatch, folder, tmp_path):
   network = build('edsr')
   model = Predictor('edsr', network, variables_of(network), 2, 1, None)
   image = phantom(0, 0, size=64)[..., None]
@@ -129,8 +129,9 @@ def test_what_users_call_divides(divided, monkeypatch, tmp_path):
   original = sharding.make_rows
   monkeypatch.setattr(sharding, 'make_rows', lambda d: seen.append(len(d)) or original(d))
   assert (predictor.make_upscale(model, ensemble=True)(image) > 0).any() and seen == [4]
-  monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
-  assert np.abs(predictor.make_upscale(model)(image).astype(int) - apart).max() <= 1
+  with monkeypatch.context() as alone:
+    alone.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
+    assert np.abs(predictor.make_upscale(model)(image).astype(int) - apart).max() <= 1
 
   source = sources.Phantoms(seed=0, start=0, count=1, size=128, bits=8)
   figures = [
@@ -139,6 +140,12 @@ def test_what_users_call_divides(divided, monkeypatch, tmp_path):
   ]
   assert seen == [4, 4]
   assert abs(figures[0]['psnr'] - figures[1]['psnr']) < 1e-3
+  options = ['--checkpoint', 'edsr_x4_tiny', '--output', str(tmp_path / 'out')]
+  for command in (['evaluate', '--data'], ['upscale']):
+    seen.clear()
+    with pytest.raises(SystemExit) as end:
+      cli.main([*command, str(folder / 'a.png'), *options])
+    assert end.value.code == 0 and seen
 
 
 @pytest.mark.parametrize('given', [{}, {'JAX_NUM_CPU_DEVICES': '3'}])

@@ -1,4 +1,4 @@
-"""Images whose rows lie on several devices: what a convolution must see beyond its own is sent.
+"""Spatial partitioning: images whose rows lie on several devices, which exchange halos.
 
 XLA divides everything else by itself. It would divide the ways in which CPUs convolve, too, but
 sends whole images for what they cut and stack.
@@ -25,10 +25,10 @@ def parts() -> int:
 def divide(
   convolve: Callable[[Array, Array, Pads], Array], x: Array, kernel: Array, pads: Pads
 ) -> Array:
-  """Convolve the rows of each device, and as many of its neighbours' as `pads` says.
+  """Convolve images [b, h, w, c]: each device its rows, with a halo of its neighbours'.
 
-  Nothing is sent to the first and the last, which is their zeros. There must be as many rows after
-  as before, the same number on each device.
+  The halo is as many rows as `pads` says. Nothing is sent to the first and the last, which is their
+  zeros. There must be as many rows after as before, the same number on each device.
   """
   last = parts() - 1
   (above, below), columns = pads
