@@ -18,11 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tyro
 
 from benchmarks.cases import CASES
-from benchmarks.pairs import Ratios, alternate
+from benchmarks.pairs import Ratios, alternate, largest_difference
 from benchmarks.processes import Process
 from jaxsr.errors import UserError
 
@@ -71,7 +70,7 @@ def main(
     print(_line(rows[-1]), flush=True)
   if json:
     settings = {'precision': precision, 'eager': eager, 'keep': keep}
-    result = {'machine': _machine(), **settings, 'results': rows}
+    result = {'machine': describe_machine(), **settings, 'results': rows}
     json.parent.mkdir(parents=True, exist_ok=True)
     json.write_text(text.dumps(result, indent=2) + '\n')
 
@@ -89,7 +88,7 @@ def _measure(
     Process(keep != 'none', build[0], *given) as own,
     Process(keep == 'both', build[1], *given, own.variables, compiled=not eager) as other,
   ):
-    difference = _same(name, own.outcome, other.outcome, precision)
+    difference = largest_difference(name, own.outcome, other.outcome, precision)
     row = alternate(own.run, other.run, count, twice=True).row()
     roof = own.call(roofline.measure, precision)
   return row | {
@@ -102,18 +101,6 @@ def _measure(
     **roofline.place(roof, own.work, row['seconds']),
     'utilisation_pytorch': roofline.place(roof, own.work, row['seconds_pytorch'])['utilisation'],
   }
-
-
-def _same(name: str, ours: dict[str, Any], theirs: dict[str, Any], precision: str) -> float:
-  """Give the largest difference of what both sides computed, in parts of the largest value."""
-  tolerance = 1e-3 if precision == 'float32' else 0.1
-  worst = 0.0
-  for key, value in ours.items():
-    a, b = np.asarray(value, np.float64), np.asarray(theirs[key], np.float64)
-    worst = max(worst, float(np.abs(a - b).max() / np.abs(b).max()))
-  if worst > tolerance:
-    sys.exit(f'{name}: the sides differ by {worst:.2g} of the largest value: they do not compare')
-  return worst
 
 
 def _start(name: str, count: int, batch: int, precision: str, eager: bool) -> dict[str, Any]:
@@ -169,7 +156,7 @@ def _with_films(
     sys.exit(f'error: {error}')
 
 
-def _machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
   import jax
 
   return {

@@ -33,12 +33,29 @@ CASES = {
   'vdsr': Case({}, 8, 12),
   'swinir': Case({'features': 60, 'depths': (6, 6, 6, 6), 'upsampler': 'direct'}, 4, 32),
 }
+GPU_CASES = {  # of sizes that fill a GPU
+  'gpu_edsr': Case({'blocks': 16}, 64, 48, network='edsr'),
+  'gpu_rdn': Case({'blocks': 16, 'layers': 8, 'growth': 64}, 32, 32, network='rdn'),
+  'gpu_srresnet': Case({}, 64, 24, network='srresnet'),
+  'gpu_swift_srgan': Case({}, 64, 24, network='swift_srgan'),
+  'gpu_srgan': Case({}, 64, 24, network='srresnet', adversarial=True),
+  'gpu_span': Case({}, 64, 48, network='span'),
+  'gpu_swinir': Case(
+    {'features': 60, 'depths': (6, 6, 6, 6), 'upsampler': 'direct'}, 32, 32, network='swinir'
+  ),
+  'gpu_rrdb': Case({'blocks': 8}, 16, 32, network='rrdb'),
+}
+TOY_CASES = {  # for a test of the GPU's benchmark on a CPU
+  'toy_edsr': Case({'blocks': 1}, 2, 8, network='edsr'),
+  'toy_rrdb': Case({'blocks': 1}, 1, 8, network='rrdb'),
+}
+ALL_CASES = CASES | GPU_CASES | TOY_CASES
 
 
 class Side(NamedTuple):
   """One side, ready: `run` does the work once and waits for it."""
 
-  run: Callable[..., Any]  # a training step takes another batch, too
+  run: Callable[..., Any]  # a training step takes another batch, too; waits at the end
   outcome: dict[str, Any]  # what must be the same on both sides
   compiled_in: float  # seconds
   bytes: int = 0  # that the program takes, as XLA says
@@ -54,6 +71,6 @@ def make_batch(case: Case, batch: int) -> dict[str, np.ndarray]:
   return {'lr': lr, 'hr': hr, 'mask': np.ones_like(hr)}
 
 
-def make_images(batch: int) -> np.ndarray:
-  """Draw images of 256x256; 0 is one."""
-  return np.random.default_rng(0).random((batch or 1, 256, 256, 1), dtype=np.float32)
+def make_images(batch: int, side: int = 256) -> np.ndarray:
+  """Draw square images; a batch of 0 is one image."""
+  return np.random.default_rng(0).random((batch or 1, side, side, 1), dtype=np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.cases import (
   ADVERSARIAL,
-  CASES,
+  ALL_CASES,
   FOLDED,
   LEARNING_RATE,
   Side,
@@ -27,10 +27,13 @@ from jaxsr.models import span
 from jaxsr.step import make_predict
 
 
-def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
-  """Build a training step; return it and the variables that it begins with."""
+def train(name: str, batch: int, precision: str, repeat: int = 1) -> tuple[Side, list[Any]]:
+  """Build a training step; return it and the variables that it begins with.
+
+  A run takes `repeat` steps and waits once, as a loop does that logs now and then.
+  """
   config = _config(name, precision)
-  case = CASES[name]
+  case = ALL_CASES[name]
   config.batch_size = batch or case.batch
   config.optimizer.update(learning_rate=LEARNING_RATE, warmup=0)
   config.loss.update(l1=1.0, adversarial=ADVERSARIAL if case.adversarial else 0.0)
@@ -50,13 +53,16 @@ def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
 
   def run(batch: Any = data) -> None:
     nonlocal state
-    state, scalars = program(state, batch, built.frozen)
+    for _ in range(repeat):
+      state, scalars = program(state, batch, built.frozen)
     jax.block_until_ready(scalars['loss'])
 
   return Side(run, outcome, seconds, _bytes(program), work), variables
 
 
-def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
+def infer(
+  name: str, batch: int, precision: str, repeat: int = 1, side: int = 256
+) -> tuple[Side, list[Any]]:
   """Build the enlargement of images of 256x256; return it and its variables.
 
   CPUs take them one by one, the rows divided among cores, as `jaxsr upscale` does.
@@ -65,10 +71,10 @@ def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   network: Any = configs.build_network(_config(name, precision))
   make = lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False)  # noqa: E731
   variables = {k: v for k, v in jax.jit(make)().items() if k != 'features'}
-  if name in FOLDED:
+  if (ALL_CASES[name].network or name) in FOLDED:
     network, variables = network.clone(folded=True), {'params': span.fold(variables['params'])}
   begun = time.perf_counter()
-  images = make_images(batch)
+  images = make_images(batch, side)
   groups = np.split(images, len(images) if jax.default_backend() == 'cpu' else 1)
   mesh = sharding.make_rows(jax.devices()[: whole.parts(images.shape[1], jax.device_count())])
   variables = jax.device_put(variables, sharding.replicated(mesh))
@@ -77,14 +83,19 @@ def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   with jax.set_mesh(mesh):
     program = predict.lower(variables, groups[0]).compile()
   seconds = time.perf_counter() - begun
-  run = lambda: [jax.block_until_ready(program(variables, group)) for group in groups]  # noqa: E731
+
+  def run() -> list[Any]:
+    for _ in range(repeat):
+      made = [program(variables, group) for group in groups]
+    return jax.block_until_ready(made)
+
   outcome = {'image': np.concatenate(run())}
   work = lambda: costs.count(predict, variables, images)  # noqa: E731
   return Side(run, outcome, seconds, _bytes(program), work), [jax.device_get(variables)]
 
 
 def _config(name: str, precision: str) -> Config:
-  case = CASES[name]
+  case = ALL_CASES[name]
   config = configs.base()
   config.model = configs.network(case.network or name, **case.options)
   config.precision = precision

@@ -1,9 +1,12 @@
 """Two sides timed in turn, so that a machine whose speed drifts drifts for both."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Ratios(NamedTuple):
@@ -43,3 +46,21 @@ def alternate(
       run()
       seconds.append(time.perf_counter() - begun)
   return found
+
+
+def largest_difference(
+  name: str, ours: dict[str, Any], theirs: dict[str, Any], precision: str
+) -> float:
+  """Returns the largest difference between both sides' results, relative to the largest value.
+
+  Raises:
+    SystemExit: it is so large that the sides do not compute the same.
+  """
+  tolerance = 1e-3 if precision == 'float32' else 0.1
+  worst = 0.0
+  for key, value in ours.items():
+    a, b = np.asarray(value, np.float64), np.asarray(theirs[key], np.float64)
+    worst = max(worst, float(np.abs(a - b).max() / np.abs(b).max()))
+  if worst > tolerance:
+    sys.exit(f'{name}: the sides differ by {worst:.2g} of the largest value: they do not compare')
+  return worst

@@ -39,6 +39,11 @@ class Process:
     self._pipe.close()
     self._process.join()
 
+  def stop(self) -> None:
+    """End the process at once."""
+    self._process.kill()
+    self._process.join()
+
   def run(self) -> None:
     """Have the work done once, and wait."""
     self.call(None)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from benchmarks import twins
 from benchmarks.cases import (
   ADVERSARIAL,
-  CASES,
+  ALL_CASES,
   FOLDED,
   LEARNING_RATE,
   SCALE,
@@ -28,9 +28,11 @@ from benchmarks.cases import (
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 
-def train(name: str, batch: int, precision: str, variables: Any, *, compiled: bool) -> Side:
+def train(
+  name: str, batch: int, precision: str, variables: Any, *, compiled: bool, repeat: int = 1
+) -> Side:
   """Build a training step that begins with our variables, or with its own where there are none."""
-  case = CASES[name]
+  case = ALL_CASES[name]
   generator = _placed(_twin(name, (case.patch, case.patch)), variables and variables[0]).train()
   optimise = functools.partial(torch.optim.AdamW, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
   wrap = functools.partial(torch.compile, disable=not compiled)
@@ -44,7 +46,7 @@ def train(name: str, batch: int, precision: str, variables: Any, *, compiled: bo
   crops = _image(raw['lr']), _image(raw['hr'])
   bce = F.binary_cross_entropy_with_logits
 
-  def run(batch: tuple[torch.Tensor, torch.Tensor] = crops) -> tuple[float, float]:
+  def step(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = (image.float() / 255 for image in batch)
     with _autocast(precision):
       made = apply(x)
@@ -64,24 +66,40 @@ def train(name: str, batch: int, precision: str, variables: Any, *, compiled: bo
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(generator.parameters(), 1.0)
     optimiser.step()
+    return pixels.detach(), norm
+
+  def run(batch: tuple[torch.Tensor, torch.Tensor] = crops) -> tuple[float, float]:
+    for _ in range(repeat):
+      pixels, norm = step(batch)
     _wait()
     return float(pixels), float(norm)
 
   begun = time.perf_counter()
-  pixels, norm = run()
+  pixels, norm = (float(x) for x in step(crops))
   return Side(run, {'loss': pixels, 'grad_norm': norm}, time.perf_counter() - begun)
 
 
-def infer(name: str, batch: int, precision: str, variables: Any, *, compiled: bool) -> Side:
+def infer(
+  name: str,
+  batch: int,
+  precision: str,
+  variables: Any,
+  *,
+  compiled: bool,
+  repeat: int = 1,
+  side: int = 256,
+) -> Side:
   """Build the enlargement of images of 256x256, at once or one by one, as is faster."""
-  twin = _placed(_twin(name, (256, 256), folded=name in FOLDED), variables and variables[0]).eval()
+  folded = (ALL_CASES[name].network or name) in FOLDED
+  twin = _placed(_twin(name, (side, side), folded=folded), variables and variables[0]).eval()
   apply: Any = torch.compile(twin, disable=not compiled)
-  images = make_images(batch)
+  images = make_images(batch, side)
 
   @torch.inference_mode()
   def enlarge(groups: list[torch.Tensor]) -> list[torch.Tensor]:
     with _autocast(precision):
-      made = [apply(x) for x in groups]
+      for _ in range(repeat):
+        made = [apply(x) for x in groups]
     _wait()
     return made
 
@@ -96,7 +114,7 @@ def infer(name: str, batch: int, precision: str, variables: Any, *, compiled: bo
 
 def _twin(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn.Module:
   """Build the twin of a case for low-resolution images of a size."""
-  options = CASES[name].options
+  options, name = ALL_CASES[name].options, ALL_CASES[name].network or name
   if name == 'edsr':
     return twins.EDSR(twins.by_shuffles(SCALE, features=64), features=64, **options)
   if name == 'rdn':
@@ -105,6 +123,8 @@ def _twin(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn
     return twins.SPAN(SCALE, 48, 6, 255.0, twins.conv if folded else twins.Conv3XC, channels=1)
   if name == 'vdsr':
     return twins.VDSR(twins.Cubic(size, SCALE), 1, 64, 20)
+  if name == 'rrdb':
+    return twins.RRDBNet(SCALE, 1, 64, 32, **options)
   if name == 'swinir':
     fields = (options['features'], options['depths'], 6, 8, 64, True)
     return twins.SwinIR(SCALE, *fields, twins.SwinBlock, channels=1)

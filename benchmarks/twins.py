@@ -229,6 +229,53 @@ class RDN(tn.Module):
     return self.tail(self.upsampler(y))
 
 
+class RRDBDense(tn.Module):
+  def __init__(self, features, growth):
+    super().__init__()
+    for i in range(4):
+      self.add_module(f'conv_{i}', conv(features + i * growth, growth))
+    self.conv_4 = conv(features + 4 * growth, features)
+
+  def forward(self, x):
+    seen = [x]
+    for i in range(4):
+      seen.append(F.leaky_relu(getattr(self, f'conv_{i}')(torch.cat(seen, 1)), 0.2))
+    return x + 0.2 * self.conv_4(torch.cat(seen, 1))
+
+
+class RRDB(tn.Module):
+  def __init__(self, features, growth):
+    super().__init__()
+    for i in range(3):
+      self.add_module(f'dense_{i}', RRDBDense(features, growth))
+
+  def forward(self, x):
+    return x + 0.2 * self.dense_2(self.dense_1(self.dense_0(x)))
+
+
+class RRDBNet(tn.Module):
+  def __init__(self, scale, channels, features, growth, blocks):
+    super().__init__()
+    self.blocks, self.factors = blocks, STAGES[scale]
+    self.head = conv(channels, features)
+    for i in range(blocks):
+      self.add_module(f'block_{i}', RRDB(features, growth))
+    self.body = conv(features, features)
+    for i in range(len(self.factors)):
+      self.add_module(f'up_{i}', conv(features, features))
+    self.detail, self.tail = conv(features, features), conv(features, channels)
+
+  def forward(self, x):
+    shallow = x = self.head(x)
+    for i in range(self.blocks):
+      x = getattr(self, f'block_{i}')(x)
+    x = shallow + self.body(x)
+    for i, factor in enumerate(self.factors):
+      x = F.interpolate(x, scale_factor=factor, mode='nearest')
+      x = F.leaky_relu(getattr(self, f'up_{i}')(x), 0.2)
+    return self.tail(F.leaky_relu(self.detail(x), 0.2))
+
+
 class Separable(tn.Module):
   def __init__(self, inputs, outputs, kernel=3, *, stride=1, bias=True):
     super().__init__()

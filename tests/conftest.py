@@ -3,12 +3,12 @@
 import os
 
 # Most of a test's time is compilation, so it is not optimised; see also `compiled`.
-os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '')
-  + ' --xla_force_host_platform_device_count=4'
-  + ' --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-)
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+if os.environ.setdefault('JAX_PLATFORMS', 'cpu') == 'cpu':
+  os.environ['XLA_FLAGS'] = (
+    os.environ.get('XLA_FLAGS', '')
+    + ' --xla_force_host_platform_device_count=4'
+    + ' --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+  )
 
 from pathlib import Path
 

@@ -93,7 +93,7 @@ def base() -> Config:
     by_error=0.5,  # share of the crops that are drawn by bicubic's squared error
     edges=0.0,  # share of the crops that film edges or letters are drawn on, at sub-pixel places
     threads=2,  # that prepare batches ahead
-    workers=0,  # processes that do; for folders larger than `cache_gib`
+    workers=0,  # processes that do; for folders larger than `cache_gib`, and for fast devices
     cache='host',  # where films are kept: 'none', 'host' up to `cache_gib`, or on the 'device'
     cache_gib=4.0,  # of films in memory, in all processes of a host together
     phantom=dict(seed=0, size=1024, bits=8, count=32, val_count=8),

@@ -59,12 +59,6 @@ def check(config: Config) -> None:
 def _check_data(config: Config) -> None:
   data = config.data
   _choice(CACHES, 'data.cache', data.cache)
-  _rule(
-    not (data.workers and data.cache == 'device'),
-    'data.workers',
-    data.workers,
-    'have nothing to do where config.data.cache=device: give 0',
-  )
   drawn = data.edges and (data.cache == 'device' or config.teacher.cache)
   why = 'needs crops that the host cuts: no config.data.cache=device, no config.teacher.cache'
   _rule(not drawn, 'data.edges', data.edges, why)

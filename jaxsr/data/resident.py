@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt
 
-from jaxsr import sharding
+from jaxsr import ahead, sharding
 from jaxsr.data.films import Films
 from jaxsr.errors import UserError
 
@@ -43,8 +43,7 @@ def load(films: Films, mesh: Mesh) -> tuple[Outlines, dict[str, Any]]:
   arrays |= {} if first.teacher is None else {'teacher': first.teacher}
   stacked = {name: np.empty((count, *x.shape), x.dtype) for name, x in arrays.items()}
   errors = np.empty((count, first.error.size))
-  for i in range(count):
-    film = films[i]
+  for i, film in enumerate(ahead.in_order(films.__getitem__, range(count), ahead.cores())):
     errors[i] = film.error
     for name, stack in stacked.items():
       stack[i] = getattr(film, name)

@@ -112,11 +112,14 @@ def test_films_that_do_not_fit_are_refused(monkeypatch):
     resident.load(films, sharding.make_mesh(1))
 
 
-def test_workers_have_nothing_to_do(tiny_config, tmp_path):
-  config = with_cache(tiny_config, 'device')
-  config.data.workers = 1
-  with pytest.raises(UserError, match='config.data.workers=1 have nothing to do'):
-    train(config, tmp_path)
+def test_worker_processes_draw_the_same_crops():
+  outlines, _ = resident.load(Films(phantoms(), scale=4, capacity=2**30), sharding.make_mesh(1))
+  dataset = pipeline.batches(outlines, WINDOWS, batch_size=4)
+  stream = pipeline.iterate(dataset, start=3, threads=1, workers=2)
+  for i, batch in zip(range(3, 6), stream, strict=False):
+    for name, x in dataset[i].items():
+      np.testing.assert_array_equal(batch[name], x, err_msg=name)
+  stream.close()
 
 
 MEMORY = """
