@@ -65,9 +65,9 @@ def _parse(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  from jaxsr import allocator
+  from jaxsr import runtime
 
-  allocator.keep_freed()
+  runtime.keep_freed_memory()
   from jaxsr.config import expand
 
   sys.argv[:] = expand(sys.argv)  # where ml_collections looks for --config.KEY=VALUE

@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.latency import measure
-from jaxsr import allocator, costs, evaluate, experiment, pictures, predictor
 from jaxsr import config as configs
+from jaxsr import costs, evaluate, experiment, pictures, predictor, runtime
 from jaxsr.data import images, sources
 from jaxsr.files import make_folder, write_json, write_text
 
@@ -165,5 +165,5 @@ def _draw(folder: Path, path: Path) -> None:
 
 
 if __name__ == '__main__':
-  allocator.keep_freed()
+  runtime.keep_freed_memory()
   tyro.cli(main)

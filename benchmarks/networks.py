@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 from benchmarks import latency as timing
-from jaxsr import allocator, costs, evaluate, models, predictor
+from jaxsr import costs, evaluate, models, predictor, runtime
 from jaxsr.config import Config
 from jaxsr.data import sources
 from jaxsr.files import make_folder, write_json, write_text
@@ -111,5 +111,5 @@ def _table(output: Path, networks: tuple[str, ...]) -> str:
 
 
 if __name__ == '__main__':
-  allocator.keep_freed()
+  runtime.keep_freed_memory()
   tyro.cli(main)

@@ -21,7 +21,7 @@ from benchmarks.cases import (
   make_images,
 )
 from jaxsr import config as configs
-from jaxsr import costs, experiment, sharding, whole
+from jaxsr import costs, experiment, runtime, sharding, whole
 from jaxsr.config import Config
 from jaxsr.models import span
 from jaxsr.step import make_predict
@@ -61,7 +61,7 @@ def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
 
   CPUs take them one by one, the rows divided among cores, as `jaxsr upscale` does.
   """
-  sharding.use_cores()
+  runtime.use_cpu_devices()
   network: Any = configs.build_network(_config(name, precision))
   make = lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False)  # noqa: E731
   variables = {k: v for k, v in jax.jit(make)().items() if k != 'features'}

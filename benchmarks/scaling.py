@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxsr import allocator, experiment, sharding
 from jaxsr import config as configs
+from jaxsr import experiment, runtime, sharding
 from jaxsr.config import Config
 from jaxsr.step import make_predict
 
@@ -140,7 +140,7 @@ def _apart(devices: int, runs: int) -> dict[str, Any]:
   """Take steps on virtual devices, in a process of their own, as they are made at its start."""
   flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'
   code = (
-    'import json; from jaxsr import allocator; allocator.keep_freed(); '
+    'import json; from jaxsr import runtime; runtime.keep_freed_memory(); '
     'from benchmarks.scaling import _step; '
     f'print(json.dumps(_step(batch=16, patch=24, runs={runs}, devices={devices})))'
   )
@@ -199,5 +199,5 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == '__main__':
-  allocator.keep_freed()
+  runtime.keep_freed_memory()
   tyro.cli(main)

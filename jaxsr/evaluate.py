@@ -1,8 +1,6 @@
 """Whole images in, a table out: `per_image.csv`, `summary.json` and a contact sheet."""
 
-import csv
 import functools
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsr import ahead, metrics, pictures
+from jaxsr import files, metrics, pictures, runtime
 from jaxsr.data import images
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError
@@ -111,7 +109,7 @@ class Evaluator:
       except ImageError as error:
         return error
 
-    pairs = ahead.in_order(prepare, range(len(self.source)), _READERS)
+    pairs = runtime.prefetch_map(prepare, range(len(self.source)), _READERS)
     for index, pair in enumerate(pairs):
       if isinstance(pair, ImageError):
         yield pair
@@ -181,16 +179,6 @@ def measure(network: nn.Module, variables: Any, source: Source, *, scale: int) -
   return summarise(rows) | {'failed': failed}
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-  """Write rows as a CSV with a header."""
-  text = io.StringIO()
-  names = dict.fromkeys(name for row in rows for name in row)
-  writer = csv.DictWriter(text, list(names), lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(rows)
-  return text.getvalue()
-
-
 def ranks(rows: Sequence[Row]) -> dict[str, int]:
   """Name the best, the median and the worst row by PSNR."""
   order = sorted(range(len(rows)), key=lambda i: rows[i]['psnr'])
@@ -199,7 +187,7 @@ def ranks(rows: Sequence[Row]) -> dict[str, int]:
 
 def write(output: Path, rows: Sequence[Row], summary: Row, sheet: np.ndarray) -> None:
   """Write an evaluation's files."""
-  write_text(output / 'per_image.csv', to_csv(rows))
+  write_text(output / 'per_image.csv', files.to_csv(rows))
   write_json(output / 'summary.json', summary)
   images.write(output / 'contact_sheet.png', sheet)
 

@@ -18,7 +18,7 @@ from jaxsr.compression import slimmable
 from jaxsr.config import Config
 from jaxsr.data import resident
 from jaxsr.distill import Adapters, Lesson, Teacher
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, first_line
 from jaxsr.features import Lens, fetch, weights
 from jaxsr.learner import Learner
 from jaxsr.losses import CONTENT
@@ -101,7 +101,7 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
   try:
     shapes = jax.eval_shape(make)
   except (ValueError, TypeError, ZeroDivisionError) as error:
-    raise UserError(f'config.model: {str(error).strip().splitlines()[0]}') from error
+    raise UserError(f'config.model: {first_line(error)}') from error
   if not jax.tree.leaves(shapes.ema['params']):
     raise UserError(f'network {config.model.name!r} has nothing to train; evaluate it instead')
   placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere)  # noqa: E731

@@ -13,8 +13,7 @@ from safetensors.numpy import save
 from jaxsr import __version__
 from jaxsr.compression import quantise
 from jaxsr.errors import UserError
-from jaxsr.files import new_folder, write_json, write_text
-from jaxsr.manifest import digest
+from jaxsr.files import new_folder, sha256, write_json, write_text
 
 DEFAULT, DEFAULT_SCALE = 'edsr_x{scale}', 4
 WEIGHTS, CONFIG, METRICS, CARD = 'model.safetensors', 'config.json', 'metrics.json', 'README.md'
@@ -79,7 +78,7 @@ def write(
     (new / WEIGHTS).write_bytes(save(tensors, metadata=metadata))
     write_json(new / CONFIG, {'config': package.config, 'origin': package.origin})
     write_json(new / METRICS, metrics)
-    hashes = {name: digest(new / name) for name in (WEIGHTS, CONFIG, METRICS)}
+    hashes = {name: sha256(new / name) for name in (WEIGHTS, CONFIG, METRICS)}
     write_text(new / CARD, card.replace('{hashes}', _table(hashes)))
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr import __version__, manifest, package
-from jaxsr.data import images, labels
+from jaxsr import __version__, files, package
+from jaxsr.data import images
 from jaxsr.errors import ImageError
 from jaxsr.predictor import Predictor
 
@@ -29,7 +29,7 @@ def of(predictor: Predictor, *, ensemble: bool = False) -> Provenance:
   """Describe what a network will make; `source` is still missing."""
   weights = ''
   if predictor.parameters:
-    weights = labels.digest([package.to_tensors(predictor.variables)], predictor.network)
+    weights = files.digest_arrays([package.to_tensors(predictor.variables)], predictor.network)
   name = f'{predictor.name}, self-ensemble' if ensemble else predictor.name
   return Provenance(name, predictor.scale, weights, '')
 
@@ -52,4 +52,4 @@ def is_ours(path: Path) -> bool:
 
 def digest(path: Path) -> str:
   """Hash a file."""
-  return manifest.digest(path)[:16]
+  return files.sha256(path)[:16]

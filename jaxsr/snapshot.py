@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from jaxsr import manifest
+from jaxsr import files
 from jaxsr.errors import UserError
 
 Tree = Any
@@ -45,7 +45,7 @@ def write(path: Path, tree: Tree, record: Mapping[str, Any]) -> Callable[[], Non
   def finish() -> None:
     saved.result()
     if jax.process_index() == 0:
-      manifest.write(path)
+      files.write_manifest(path)
 
   return finish
 
@@ -53,7 +53,7 @@ def write(path: Path, tree: Tree, record: Mapping[str, Any]) -> Callable[[], Non
 def check(path: Path) -> None:
   """Raise Damaged unless every file holds what was written."""
   with _damage():
-    manifest.verify(path)
+    files.verify_manifest(path)
 
 
 def read_record(path: Path) -> dict[str, Any]:

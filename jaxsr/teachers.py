@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxsr import package, predictor, sharding
+from jaxsr import files, package, predictor, sharding
 from jaxsr.config import Config
 from jaxsr.data import labels
 from jaxsr.data.labels import Labels
@@ -49,7 +49,7 @@ def prepare_labels(config: Config, found: tuple[Predictor, ...], source: Source)
   if not (config.teacher.cache and found):
     return None
   tensors = [package.to_tensors(one.variables) for one in found]
-  name = labels.digest(tensors, [(one.network, config.scale) for one in found])
+  name = files.digest_arrays(tensors, [(one.network, config.scale) for one in found])
   kept = Labels(Path(config.teacher.cache) / name, source.names)
   if jax.process_index() == 0:
     predictions = [jax.jit(make_predict(one.network)) for one in found]

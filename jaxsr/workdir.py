@@ -16,11 +16,10 @@ from typing import Any
 
 import jax
 
-from jaxsr import __version__, ahead
+from jaxsr import __version__, runtime
 from jaxsr.config import changes
 from jaxsr.errors import UserError
-from jaxsr.evaluate import to_csv
-from jaxsr.files import write_json, write_text
+from jaxsr.files import to_csv, write_json, write_text
 
 CONFIG = 'config.json'
 METRICS = 'metrics.csv'
@@ -60,7 +59,7 @@ def environment() -> dict[str, Any]:
     'device': devices[0].device_kind,
     'devices': len(devices),
     'processes': jax.process_count(),
-    'cores': ahead.cores(),
+    'cores': runtime.cpu_count(),
   }
 
 

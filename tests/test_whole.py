@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr import allocator, cli, evaluate, models, ops, predictor, sharding, whole
+from jaxsr import cli, evaluate, models, ops, predictor, runtime, sharding, whole
 from jaxsr.data import sources
 from jaxsr.data.phantom import phantom
 from jaxsr.ops import rows
@@ -151,8 +151,8 @@ def test_what_users_call_divides(divided, monkeypatch, folder, tmp_path):
 @pytest.mark.parametrize('given', [{}, {'JAX_NUM_CPU_DEVICES': '3'}])
 def test_cores_become_devices(given):
   code = (
-    'import json; from jaxsr import ahead, sharding; sharding.use_cores(); import jax; '
-    'print(json.dumps([jax.device_count(), ahead.cores()]))'
+    'import json; from jaxsr import runtime; runtime.use_cpu_devices(); import jax; '
+    'print(json.dumps([jax.device_count(), runtime.cpu_count()]))'
   )
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'} | given
   done = subprocess.run(
@@ -164,8 +164,8 @@ def test_cores_become_devices(given):
 
 def test_the_console_command_makes_cores_devices(monkeypatch):
   called = []
-  monkeypatch.setattr(allocator, 'keep_freed', lambda: None)
-  monkeypatch.setattr(sharding, 'use_cores', lambda: called.append(True))
+  monkeypatch.setattr(runtime, 'keep_freed_memory', lambda: None)
+  monkeypatch.setattr(runtime, 'use_cpu_devices', lambda: called.append(True))
   monkeypatch.setattr(sys, 'argv', ['jaxsr', '--misspelt'])
   with pytest.raises(SystemExit):
     cli.main()

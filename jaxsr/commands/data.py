@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from jaxsr import ahead
+from jaxsr import runtime
 from jaxsr.commands import report
 from jaxsr.data import records
 from jaxsr.data.nih import download, holdings, publisher, splits, verify
@@ -180,7 +180,7 @@ class Prepare:
     own = [f'--{option}' for option in self.beam]
     if self.runner != 'DirectRunner':
       return own
-    workers = min(self.workers or ahead.cores(), parts)
+    workers = min(self.workers or runtime.cpu_count(), parts)
     mode = 'multi_processing' if workers > 1 else 'in_memory'
     quiet = '--default_sdk_harness_log_level=ERROR'
     running = [f'--direct_num_workers={workers}', f'--direct_running_mode={mode}', quiet]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax
 
-from jaxsr import __version__, evaluate, experiment, pictures, predictor, regions, strata
+from jaxsr import __version__, evaluate, experiment, files, pictures, predictor, regions, strata
 from jaxsr import config as configs
 from jaxsr.commands import report
 from jaxsr.data import records, sources
@@ -106,10 +106,10 @@ class Evaluate:
     }
     if broken := strata.summarise(rows, known):
       summary['strata'] = broken
-      write_text(self.output / 'strata.csv', evaluate.to_csv(strata.lines(broken)))
+      write_text(self.output / 'strata.csv', files.to_csv(strata.lines(broken)))
     if inside:
       summary['regions'] = regions.summarise(inside)
-      write_text(self.output / 'regions.csv', evaluate.to_csv(inside))
+      write_text(self.output / 'regions.csv', files.to_csv(inside))
     examples = [
       evaluator.measure(model.variables, indices[i])[1]._replace(
         title=evaluate.caption(rank, rows[i])

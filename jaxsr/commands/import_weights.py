@@ -12,7 +12,7 @@ import tyro
 from safetensors import SafetensorError, safe_open
 
 from jaxsr import config as configs
-from jaxsr import manifest, models, published, workdir
+from jaxsr import files, models, published, workdir
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.config import Config
 from jaxsr.errors import UserError, nearest
@@ -82,7 +82,7 @@ class Import:
 
   def _write(self, config: Config, found: Published) -> None:
     """Write what a run's folder holds, as far as inference needs it."""
-    origin = {'weights': self.weights.name, 'sha256': manifest.digest(self.weights)}
+    origin = {'weights': self.weights.name, 'sha256': files.sha256(self.weights)}
     origin |= {'naming': found.naming, 'layout': found.layout}
     state = {'ema': jax.tree.map(jnp.asarray, found.variables)}
     with new_folder(self.output) as folder:

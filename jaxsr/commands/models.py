@@ -12,7 +12,7 @@ from jaxsr import config as configs
 from jaxsr import costs, models
 from jaxsr.config import Config
 from jaxsr.costs import Costs, Layer
-from jaxsr.errors import UserError, nearest
+from jaxsr.errors import UserError, first_line, nearest
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Models:
     try:
       found, total = costs.layers(network), costs.measure(network)
     except (ValueError, TypeError, ZeroDivisionError) as error:
-      raise UserError(f'config.model: {str(error).strip().splitlines()[0]}') from error
+      raise UserError(f'config.model: {first_line(error)}') from error
     print(_task(network.scale))
     print(f'{"layer":40s} {"output":>16s} {"parameters":>12s} {"GMACs":>10s}')
     for indent, label, layer in _lines([found], 0):

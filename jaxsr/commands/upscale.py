@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from PIL import Image
 
-from jaxsr import ahead, predictor, provenance, tiles
+from jaxsr import predictor, provenance, runtime, tiles
 from jaxsr.commands import report
 from jaxsr.data import images
 from jaxsr.errors import ImageError, UserError, brief
@@ -76,8 +76,10 @@ class Upscale:
         return error
       return False
 
-    threads = min(max(2, ahead.cores()), _MOST_THREADS)  # most of the time a film is packed
-    results = list(report.progress(ahead.in_order(make, pairs, threads), len(pairs), 'upscale'))
+    threads = min(max(2, runtime.cpu_count()), _MOST_THREADS)  # most of the time a film is packed
+    results = list(
+      report.progress(runtime.prefetch_map(make, pairs, threads), len(pairs), 'upscale')
+    )
     failed = [result for result in results if isinstance(result, ImageError)]
     kept = results.count(True)
     there = f'; {kept} were there' if kept else ''

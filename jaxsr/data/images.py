@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from jaxsr.data import dicom
 from jaxsr.data.dicom import File
-from jaxsr.errors import ImageError, UserError
+from jaxsr.errors import ImageError, UserError, one_line
 from jaxsr.files import atomic
 
 Raw = UInt[np.ndarray, 'h w c']
@@ -118,7 +118,7 @@ def decode(file: File, path: Path, channels: int = 1) -> Raw:
     try:
       array = _pixels(image)
     except Exception as error:  # Pillow raises OSError, SyntaxError, zlib.error, struct.error, ...
-      raise ImageError(path, f'cannot be decoded ({_one_line(error)})') from error
+      raise ImageError(path, f'cannot be decoded ({one_line(error)})') from error
     lossy = image.format == 'JPEG'
   if array.shape[2] == 3 and channels == 1:
     spread = int((array.max(axis=2) - array.min(axis=2)).max())
@@ -256,7 +256,3 @@ def read_note(path: Path) -> str:
   except Exception:  # a file that is no image has none
     return ''
   return found.decode(errors='replace') if isinstance(found, bytes) else str(found)
-
-
-def _one_line(error: Exception) -> str:
-  return ' '.join(str(error).split())[:120] or type(error).__name__

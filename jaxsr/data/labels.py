@@ -3,12 +3,10 @@
 They are better than those of crops, which lack what lies around them, and cost a run nothing.
 """
 
-import hashlib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt
@@ -43,16 +41,6 @@ class Labels:
     if checksum != zlib.crc32(lr.tobytes()):
       raise ImageError(path, 'is the label of another image; delete it')
     return label
-
-
-def digest(tensors: Sequence[dict[str, np.ndarray]], described: Any) -> str:
-  """Name what labels depend on beside the films: the teachers' weights and kinds."""
-  found = hashlib.sha256(repr(described).encode())
-  for each in tensors:
-    for name in sorted(each):
-      found.update(name.encode())
-      found.update(each[name].tobytes())
-  return found.hexdigest()[:16]
 
 
 def make(

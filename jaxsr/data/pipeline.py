@@ -7,10 +7,8 @@ mask is 0 in the margin, whose pixels a network would have to explain by what th
 and 1 elsewhere; where a crop ends at the image's edge it has no margin there.
 """
 
-import ctypes
 import dataclasses
 import signal
-import sys
 from collections.abc import Generator
 
 import grain
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from jaxsr import runtime
 from jaxsr.data import degradation, edges
 from jaxsr.data.films import Films
 from jaxsr.data.resident import Outlines
@@ -118,7 +117,7 @@ def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int
     if not flags.FLAGS.is_parsed():  # grain reads absl flags, which only absl's own main parses
       flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    stream = stream.mp_prefetch(options, worker_init_fn=_die_with_parent)
+    stream = stream.mp_prefetch(options, worker_init_fn=_init_worker)
   iterator = iter(stream)
   try:
     yield from iterator
@@ -127,13 +126,11 @@ def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int
       iterator.close()
 
 
-def _die_with_parent(worker: int, workers: int) -> None:
-  """Ask Linux to end a worker with its trainer, which may be killed without a chance to."""
+def _init_worker(worker: int, workers: int) -> None:
+  """Leave Ctrl-C to the trainer, and end with it."""
   del worker, workers
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
-  if sys.platform == 'linux':
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+  runtime.die_with_parent()
 
 
 def normalise(batch: Batch) -> Batch:

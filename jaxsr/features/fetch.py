@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr import manifest
+from jaxsr import files
 from jaxsr.errors import UserError
 from jaxsr.files import atomic, make_folder
 
@@ -54,7 +54,7 @@ def get(network: str) -> Path:
   entry = PUBLISHED[network]
   by_hand = f'or give a file: config.content.{network}.weights=FILE.safetensors (or .npz)'
   path = cache() / f'{network}-{entry.sha256[:8]}.safetensors'
-  if path.is_file() and manifest.digest(path) == entry.sha256:
+  if path.is_file() and files.sha256(path) == entry.sha256:
     return path
   if not entry.sha256:
     raise UserError(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from jaxsr import features, manifest
+from jaxsr import features, files
 from jaxsr.errors import UserError, brief, nearest
 from jaxsr.features import mobilenet, vgg
 from jaxsr.features.fetch import PUBLISHED
@@ -161,7 +161,7 @@ def _spell(module: str, leaves: Iterable[str]) -> Iterable[str]:
 def _recognise(path: Path, note: str, naming: Naming) -> str:
   """Tell the variant: by the file's digest, by what it says of itself, or by its names."""
   if naming.name in ('torchvision', 'jaxsr'):  # names that weights of another origin may bear
-    if known := _KNOWN.get(manifest.digest(path)):
+    if known := _KNOWN.get(files.sha256(path)):
       return known
     if re.search('keras|caffe|oxford', note, re.IGNORECASE):
       return 'caffe'

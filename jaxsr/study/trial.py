@@ -5,17 +5,15 @@ python -m jaxsr.study.trial trials/NAME/trial.json trials/NAME FILMS [CHECKPOINT
 With a checkpoint, which is a teacher's that was given, nothing is trained.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from jaxsr import config as configs
-from jaxsr import evaluate, predictor
+from jaxsr import evaluate, predictor, runtime
 from jaxsr.config import Config
 from jaxsr.data import sources
 from jaxsr.errors import UserError
@@ -27,11 +25,9 @@ from jaxsr.train import train
 def main(described: Path, folder: Path, films: int, given: str = '') -> int:
   """Run the trial; return the exit code of the training."""
   parent = os.getppid()
-  if sys.platform == 'linux':  # a study that is killed takes its trials with it
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-      return 1
+  runtime.die_with_parent()  # a study that is killed takes its trials with it
+  if os.getppid() != parent:
+    return 1
   config: Config = ConfigDict(json.loads(described.read_text(encoding='utf-8')))
   try:
     if not given and (code := train(config, folder)):

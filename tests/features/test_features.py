@@ -227,7 +227,7 @@ class TestFetch:
     file = tmp_path / 'published.safetensors'
     save_file(tensors('vgg16', 'conv1_1', weights.NAMINGS['vgg16'][0], rng), file)
     monkeypatch.setenv('JAXSR_CACHE', str(tmp_path / 'cache'))
-    digest = fetch.manifest.digest(file)
+    digest = fetch.files.sha256(file)
     monkeypatch.setitem(fetch.PUBLISHED, 'vgg16', fetch.Entry(file.as_uri(), digest, 'torchvision'))
     return file
 

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from jaxsr import allocator, cli
+from jaxsr import cli, runtime
 
 CODE = """
 import ctypes, resource, sys
-from jaxsr import allocator
+from jaxsr import runtime
 if sys.argv[1] == 'keep':
-  allocator.keep_freed()
+  runtime.keep_freed_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 for _ in range(3):
@@ -41,7 +41,7 @@ def _faults(way: str, environment: dict[str, str]) -> int:
 @pytest.mark.parametrize('program', ['main.py', 'jaxsr'])
 def test_programs_have_memory_kept(monkeypatch, program):
   called = []
-  monkeypatch.setattr(allocator, 'keep_freed', lambda: called.append(program))
+  monkeypatch.setattr(runtime, 'keep_freed_memory', lambda: called.append(program))
   monkeypatch.setattr(sys, 'argv', [program, '--misspelt'])
   with pytest.raises(SystemExit):
     runpy.run_path('main.py', run_name='__main__') if program == 'main.py' else cli.main()

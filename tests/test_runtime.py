@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from jaxsr import ahead
+from jaxsr import runtime
 
 PATIENCE = 60.0  # seconds, which pass only where something is broken
 
@@ -17,12 +17,12 @@ def test_results_come_in_order_however_long_each_takes():
       second_is_done.set()
     return i * i
 
-  assert list(ahead.in_order(do, range(9), threads=2)) == [i * i for i in range(9)]
+  assert list(runtime.prefetch_map(do, range(9), threads=2)) == [i * i for i in range(9)]
 
 
 def test_no_more_is_begun_than_is_wanted():
   begun = []
-  results = ahead.in_order(begun.append, range(100), threads=2)
+  results = runtime.prefetch_map(begun.append, range(100), threads=2)
   for _ in range(3):
     next(results)
   results.close()
@@ -38,7 +38,7 @@ def test_an_error_comes_at_its_turn_and_ends_it():
       raise ValueError('the third')
     return i
 
-  results = ahead.in_order(do, range(100), threads=1)
+  results = runtime.prefetch_map(do, range(100), threads=1)
   assert [next(results) for _ in range(3)] == [0, 1, 2]
   with pytest.raises(ValueError, match='the third'):
     next(results)
