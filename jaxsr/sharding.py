@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsr.errors import UserError
-from jaxsr.ops import rows
+from jaxsr.ops.cpu import halo
 
 
 def make_mesh(devices: int = 0) -> Mesh:
@@ -33,12 +33,12 @@ def make_mesh(devices: int = 0) -> Mesh:
 def make_rows(devices: Sequence[Any]) -> Mesh:
   """Lay devices along the axis over which the rows of an image are divided."""
   kinds = (AxisType.Auto,)
-  return jax.make_mesh((len(devices),), (rows.AXIS,), axis_types=kinds, devices=devices)
+  return jax.make_mesh((len(devices),), (halo.AXIS,), axis_types=kinds, devices=devices)
 
 
 def by_rows(mesh: Mesh) -> NamedSharding:
   """Divide the rows of images [b, h, w, c]."""
-  return NamedSharding(mesh, P(None, rows.AXIS))
+  return NamedSharding(mesh, P(None, halo.AXIS))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -10,7 +10,8 @@ import pytest
 
 from jaxsr import config as configs
 from jaxsr import costs, experiment, sharding, train
-from jaxsr.ops import NHWC, convolution, join, winograd
+from jaxsr.ops import NHWC, convolution, join
+from jaxsr.ops.cpu import winograd
 from runs import four_steps
 
 COMPILED = '/jax/core/compile/backend_compile_duration'

@@ -14,7 +14,7 @@ import pytest
 from jaxsr import cli, evaluate, models, ops, predictor, runtime, sharding, whole
 from jaxsr.data import sources
 from jaxsr.data.phantom import phantom
-from jaxsr.ops import rows
+from jaxsr.ops.cpu import halo
 from jaxsr.predictor import Predictor
 from jaxsr.step import make_predict
 from models.small import TRAINABLE, build
@@ -123,7 +123,7 @@ def test_what_users_call_divides(divided, monkeypatch, folder, tmp_path):
   network = build('edsr')
   model = Predictor('edsr', network, variables_of(network), 2, 1, None)
   image = phantom(0, 0, size=64)[..., None]
-  assert rows.parts() == 1
+  assert halo.parts() == 1
   apart = predictor.make_upscale(model)(image)
   seen = []
   original = sharding.make_rows

@@ -15,8 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsr.ops.images import Pads, pad, written_over
-from jaxsr.ops.rows import parts
+from jaxsr.ops.cpu.halo import parts
+from jaxsr.ops.resample import Pads, pad, written_over
 
 TILE = 4  # pixels that come out, a side
 _REACH = TILE + 2  # pixels that go in

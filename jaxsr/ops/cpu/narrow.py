@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsr.ops.images import NHWC, Pads, pad
+from jaxsr.ops.resample import NHWC, Pads, pad
 
 _TAPS = 32  # up to which every pixel is multiplied by the whole kernel
 _TOGETHER = 4  # pixels in a row, where there are more

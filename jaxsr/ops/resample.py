@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsr.ops.rows import Pads, interpolate
+from jaxsr.ops.cpu.halo import Pads, interpolate
 
 NHWC = ('NHWC', 'HWIO', 'NHWC')  # what XLA's convolutions call images and kernels here
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsr.ops.images import Pads, pad, written_over
+from jaxsr.ops.resample import Pads, pad, written_over
 
 _LARGE = 5  # the side of a kernel from which it has ways of its own
 _CHUNKS = 4  # in which it is computed then

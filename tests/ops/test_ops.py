@@ -6,7 +6,8 @@ from PIL import Image
 
 from jaxsr import ops
 from jaxsr.data import degradation
-from jaxsr.ops import attention, convolution, few, winograd
+from jaxsr.ops import attention, convolution
+from jaxsr.ops.cpu import narrow, winograd
 from models.small import quick
 
 
@@ -93,10 +94,10 @@ def test_a_group_for_each_channel(rng, stride, size, image):
     (1, 5, 7, convolution._mix),
     (3, 32, 40, winograd.convolve),
     (3, 40, 32, winograd.convolve),
-    (3, 27, 3, few.convolve),
-    (5, 16, 1, few.convolve),
-    (7, 16, 1, few.convolve),
-    (7, 16, 2, few.convolve),
+    (3, 27, 3, narrow.convolve),
+    (5, 16, 1, narrow.convolve),
+    (7, 16, 1, narrow.convolve),
+    (7, 16, 2, narrow.convolve),
     (3, 8, 3, None),
     (3, 5, 32, None),
     (5, 32, 32, None),
