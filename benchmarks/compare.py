@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.latency import measure
+from jaxsr import analysis, evaluate, experiment, pictures, predictor, runtime
 from jaxsr import config as configs
-from jaxsr import costs, evaluate, experiment, pictures, predictor, runtime
 from jaxsr.data import images, sources
 from jaxsr.files import make_folder, write_json, write_text
 
@@ -92,7 +92,7 @@ def _measure(model: predictor.Predictor, data: Path, films: int, gaze: Any) -> t
 
 
 def _costs(model: predictor.Predictor, *, latency: bool) -> dict[str, Any]:
-  cost = costs.measure(model.network)
+  cost = analysis.measure(model.network)
   timed = {'seconds': measure(model)['median']} if latency else {}
   return {'parameters': model.parameters, 'gmacs': cost.macs / 1e9, **timed}
 

@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 from benchmarks import latency as timing
-from jaxsr import costs, evaluate, models, predictor, runtime
+from jaxsr import analysis, evaluate, models, predictor, runtime
 from jaxsr.config import Config
 from jaxsr.data import sources
 from jaxsr.files import make_folder, write_json, write_text
@@ -101,7 +101,7 @@ def _table(output: Path, networks: tuple[str, ...]) -> str:
   head = ('Network', 'Parameters', 'GMACs', 'Seconds a film', 'PSNR', 'SSIM', 'PSNR, centre')
   rows = [head, ('---',) * len(head)]
   for name in networks:
-    cost = costs.measure(_load(output, name).network)
+    cost = analysis.measure(_load(output, name).network)
     quality = json.loads((output / name / 'quality.json').read_text())
     timed = output / name / 'latency.json'
     seconds = f'{json.loads(timed.read_text())["median"]:.2f}' if timed.exists() else ''

@@ -20,8 +20,8 @@ from benchmarks.cases import (
   make_batch,
   make_images,
 )
+from jaxsr import analysis, experiment, runtime, sharding, whole
 from jaxsr import config as configs
-from jaxsr import costs, experiment, runtime, sharding, whole
 from jaxsr.config import Config
 from jaxsr.models import span
 from jaxsr.step import make_predict
@@ -42,7 +42,7 @@ def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   variables = jax.device_get([one.variables if one else None for one in trained])
   begun = time.perf_counter()
   step = built.compiled(built.plan.at(0))
-  work = lambda: costs.count(step, built.shapes, data, built.frozen)  # noqa: E731
+  work = lambda: analysis.count(step, built.shapes, data, built.frozen)  # noqa: E731
   program = step.lower(state, data, built.frozen).compile()
   seconds = time.perf_counter() - begun
   state, scalars = program(state, data, built.frozen)
@@ -79,7 +79,7 @@ def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   seconds = time.perf_counter() - begun
   run = lambda: [jax.block_until_ready(program(variables, group)) for group in groups]  # noqa: E731
   outcome = {'image': np.concatenate(run())}
-  work = lambda: costs.count(predict, variables, images)  # noqa: E731
+  work = lambda: analysis.count(predict, variables, images)  # noqa: E731
   return Side(run, outcome, seconds, _bytes(program), work), [jax.device_get(variables)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.cases import Side
 from jaxsr import runtime
-from jaxsr.costs import Work
+from jaxsr.analysis import Work
 
 
 class Process:

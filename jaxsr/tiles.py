@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxsr import costs
+from jaxsr import analysis
 
 SIDE = 512  # low-resolution pixels that a window gives, along each axis
 
@@ -30,7 +30,7 @@ def grid_of(network: Any) -> int:
 
 def margin_of(network: Any) -> int | None:
   """Tell how far beyond what it gives a window must see; None where it must see the whole."""
-  return costs.receptive_radius(network) if grid_of(network) else None
+  return analysis.receptive_radius(network) if grid_of(network) else None
 
 
 def windows(length: int, side: int, margin: int, grid: int = 1) -> tuple[int, list[Window]]:

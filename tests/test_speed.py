@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsr import analysis, experiment, sharding, train
 from jaxsr import config as configs
-from jaxsr import costs, experiment, sharding, train
 from jaxsr.ops import NHWC, convolution, join
 from jaxsr.ops.cpu import winograd
 from runs import four_steps
@@ -87,7 +87,7 @@ def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
   sides = {'lr': 24, 'hr': 96, 'mask': 96}
   batch = {k: jax.ShapeDtypeStruct((2, n, n, 1), 'uint8') for k, n in sides.items()}
   program = built.compiled(built.plan.at(0)).lower(built.shapes, batch, built.frozen).compile()
-  forward = 2 * costs.measure(built.network).macs * 2 * 24**2 / 256**2
+  forward = 2 * analysis.measure(built.network).macs * 2 * 24**2 / 256**2
   assert 2.7 < program.cost_analysis()['flops'] / forward < 3.3
 
 

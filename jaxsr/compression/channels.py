@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxsr.costs import program
-from jaxsr.costs.program import Instruction
+from jaxsr.analysis import jaxpr
+from jaxsr.analysis.jaxpr import Instruction
 
 NOBODY = -1
 
@@ -59,7 +59,7 @@ def read(network: Any, variables: Any, side: int = 16) -> Channels:
   Raises ValueError for a computation whose channels cannot be followed.
   """
   lr = jax.ShapeDtypeStruct((1, side, side, network.channels), np.float32)
-  trace = program.trace(lambda v, x: network.apply(v, x, train=False), variables, lr)
+  trace = jaxpr.trace(lambda v, x: network.apply(v, x, train=False), variables, lr)
   shapes = [leaf.shape for leaf in jax.tree.leaves(variables)]
   reader = _Reader(shapes)
   values = dict(zip(trace.inputs, reader.weights, strict=False))

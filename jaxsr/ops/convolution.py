@@ -15,8 +15,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr.ops.cpu import depthwise, narrow, winograd
-from jaxsr.ops.cpu import halo
+from jaxsr.ops.cpu import depthwise, halo, narrow, winograd
 from jaxsr.ops.resample import NHWC, Pads, pad, pixel_shuffle
 
 

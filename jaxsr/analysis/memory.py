@@ -1,7 +1,7 @@
 """How many bytes of activations a program holds at once."""
 
-from jaxsr.costs import dependence
-from jaxsr.costs.program import Program
+from jaxsr.analysis import receptive_field
+from jaxsr.analysis.jaxpr import Program
 
 _SAME_BYTES = ('reshape', 'squeeze', 'expand_dims', 'copy', 'stop_gradient')
 
@@ -22,7 +22,7 @@ def peak(program: Program) -> int:
     dying = {buffers[i] for i in instruction.inputs if i in buffers} & live
     dying = {b for b in dying if last[b] == time}
     filled = {buffers[i] for i in instruction.outputs if i in buffers} - live
-    if dependence.is_elementwise(instruction.name):
+    if receptive_field.is_elementwise(instruction.name):
       live -= {b for b in dying if any(sizes[b] == sizes[f] for f in filled)}
     live |= filled
     most = max(most, sum(sizes[b] for b in live))

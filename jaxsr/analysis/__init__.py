@@ -20,8 +20,8 @@ import numpy as np
 from flax import linen as nn
 
 from jaxsr import models
-from jaxsr.costs import dependence, memory
-from jaxsr.costs.program import Instruction, Program, trace
+from jaxsr.analysis import memory, receptive_field
+from jaxsr.analysis.jaxpr import Instruction, Program, trace
 from jaxsr.ops import INTERPOLATION
 
 SIDE = 1024  # high-resolution pixels of the film that costs are told for
@@ -113,7 +113,7 @@ def receptive_radius(network: Any) -> int | None:
     pixels = length // 2 + np.arange(_PHASES)
     marks = np.zeros(strip, bool)
     marks[np.arange(_PHASES), :, pixels] = True
-    (found,) = dependence.run(program, {program.inputs[-1]: marks})
+    (found,) = receptive_field.run(program, {program.inputs[-1]: marks})
     columns = np.any(found, (1, 3)).reshape(_PHASES, length, -1)
     columns = np.any(columns, -1)  # at low resolution
     if not (columns[:, 0].any() or columns[:, -1].any()):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxsr import cli, costs, models
+from jaxsr import analysis, cli, models
 
 NAMES = ('bicubic', 'srcnn', 'vdsr')
 NARROW = '--config.model.features=8'
@@ -57,7 +57,7 @@ def test_a_network_is_shown_with_its_layers_and_totals(show):
   assert lines[3] == ['conv_0', '1024x1024x64', '5,248', f'{1024**2 * 81 * 64 / 1e9:.3f}']
   assert lines[4][:3] == ['conv_1', '1024x1024x32', '51,232']
   assert lines[5] == ['conv_2', '1024x1024x1', '801', '0.839']
-  memory = costs.measure(models.build('srcnn', scale=4)).memory
+  memory = analysis.measure(models.build('srcnn', scale=4)).memory
   assert total(lines) == (57_281, 59.96, '4', f'{memory / 2**20:.0f} MiB')
 
 
@@ -86,7 +86,7 @@ def test_inner_layers_are_indented(capsys):
 def test_width_depth_scale_and_channels(show):
   half = total(show('edsr', '--width', 0.5, '--depth', 0.25, '--scale', 2, '--channels', 3))
   network = models.build('edsr', {'features': 32, 'blocks': 4}, scale=2, channels=3)
-  expected = costs.measure(network)
+  expected = analysis.measure(network)
   assert half[0] == expected.parameters
   assert half[1] == pytest.approx(expected.macs / 1e9, abs=0.005)
   assert half[2] == str(expected.radius)
@@ -118,7 +118,7 @@ def test_without_a_name_all_are_listed(show, monkeypatch):
   assert tuple(rows) == NAMES
   assert rows['bicubic'][:3] == ['0', '0.00', '2']
   for name in NAMES[1:]:
-    found = costs.measure(models.build(name, {'width': 0.25, 'depth': 0.25}, scale=2))
+    found = analysis.measure(models.build(name, {'width': 0.25, 'depth': 0.25}, scale=2))
     expected = [f'{found.parameters:,}', f'{found.macs / 1e9:,.2f}', str(found.radius)]
     assert rows[name][:3] == expected
 

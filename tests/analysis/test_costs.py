@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import roofline
-from jaxsr import costs, models, ops
+from jaxsr import analysis, models, ops
 from jaxsr.models.layers import Deconvolution
 from jaxsr.models.swift_srgan import SeparableConv
 from models.small import FREE, KEY, TRAINABLE, build, quick, shapes
 
 SMALL_RDN = {'blocks': 5, 'layers': 3, 'features': 32, 'growth': 32}
-PIXELS = costs.SIDE**2
+PIXELS = analysis.SIDE**2
 REMAT = [name for name in TRAINABLE if 'remat' in models.fields(name)]
 DEPTHWISE = nn.Conv(3, (9, 9), padding=4, feature_group_count=3, conv_general_dilated=ops.convolve)
 
@@ -31,7 +31,7 @@ class Around(nn.Module):
 
 
 def macs(layer, channels=3):
-  return costs.layers(Around(layer, channels)).macs
+  return analysis.layers(Around(layer, channels)).macs
 
 
 def flat(layer, path=()):
@@ -58,7 +58,7 @@ def flat(layer, path=()):
   ],
 )
 def test_gmacs_are_the_published_ones(name, options, channels, gmacs):
-  found = costs.layers(models.build(name, options, scale=4, channels=channels))
+  found = analysis.layers(models.build(name, options, scale=4, channels=channels))
   assert found.macs / 1e9 == pytest.approx(gmacs, rel=0.01)
 
 
@@ -68,7 +68,7 @@ def test_gmacs_are_the_published_ones(name, options, channels, gmacs):
 )
 def test_the_compressed_swift_srgans_cost_what_was_measured(blocks, features, parameters, gmacs):
   options = {'blocks': blocks, 'features': features}
-  found = costs.layers(models.build('swift_srgan', options, scale=4, channels=3))
+  found = analysis.layers(models.build('swift_srgan', options, scale=4, channels=3))
   assert found.parameters == parameters
   assert found.macs / 1e9 == pytest.approx(gmacs, rel=0.01)
 
@@ -106,13 +106,13 @@ def test_groups_divide_the_macs():
 
 @pytest.mark.parametrize('name', FREE)
 def test_interpolation_counts_nothing(name):
-  found = costs.layers(models.build(name, scale=4))
+  found = analysis.layers(models.build(name, scale=4))
   assert (found.parameters, found.macs, found.inner) == (0, 0, ())
 
 
 @pytest.mark.parametrize('name', ['fsrcnn', 'rdn', 'srdensenet'])
 def test_a_skip_of_interpolation_counts_nothing(name):
-  plain, skip = (costs.layers(build(name, {'bicubic_skip': on})) for on in (False, True))
+  plain, skip = (analysis.layers(build(name, {'bicubic_skip': on})) for on in (False, True))
   assert plain.macs == skip.macs
 
 
@@ -121,18 +121,18 @@ def test_a_skip_of_interpolation_counts_nothing(name):
 def test_parameters_are_those_of_an_initialisation(name, channels):
   network = build(name, channels=channels)
   _, variables = shapes(network, (1, 16, 16, channels), train=False)
-  assert costs.layers(network).parameters == models.count_parameters(variables)
+  assert analysis.layers(network).parameters == models.count_parameters(variables)
 
 
 def test_a_real_initialisation_has_them_too():
   network = build('srcnn')
   variables = quick(lambda x: network.init(KEY, x, train=False))(jnp.zeros((1, 8, 8, 1)))
-  assert costs.measure(network).parameters == models.count_parameters(variables)
+  assert analysis.measure(network).parameters == models.count_parameters(variables)
 
 
 def test_width_and_depth_divide_the_macs_as_they_should():
   full, wide, deep = (
-    costs.layers(models.build('edsr', options, scale=4))
+    analysis.layers(models.build('edsr', options, scale=4))
     for options in ({}, {'width': 0.5}, {'depth': 0.5})
   )
   conv, ends = PIXELS // 16 * 9 * 64 * 64, PIXELS // 16 * 9 * 64 + PIXELS * 9 * 64
@@ -145,7 +145,7 @@ def test_width_and_depth_divide_the_macs_as_they_should():
 def test_layers_add_up_and_have_the_names_of_the_parameters(name):
   network = build(name)
   _, variables = shapes(network, (1, 16, 16, 1), train=False)
-  top = costs.layers(network)
+  top = analysis.layers(network)
   found = {(): top} | dict(flat(top))
 
   def check(params, path):
@@ -170,9 +170,9 @@ def test_layers_add_up_and_have_the_names_of_the_parameters(name):
 @pytest.mark.parametrize('name', ['rdn', 'swift_srgan', 'bicubic'])
 def test_the_total_is_that_of_the_layers(name):
   network = build(name)
-  total, top = costs.measure(network), costs.layers(network)
+  total, top = analysis.measure(network), analysis.layers(network)
   assert (total.parameters, total.macs) == (top.parameters, top.macs)
-  assert top.output == (1, costs.SIDE, costs.SIDE, 1)
+  assert top.output == (1, analysis.SIDE, analysis.SIDE, 1)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_the_total_is_that_of_the_layers(name):
   ],
 )
 def test_what_methods_call_is_there_with_its_output(name, layer, output):
-  found = {'/'.join(path): each for path, each in flat(costs.layers(build(name)))}
+  found = {'/'.join(path): each for path, each in flat(analysis.layers(build(name)))}
   assert found[layer].output[-len(output) :] == output
 
 
@@ -197,27 +197,27 @@ def test_what_methods_call_is_there_with_its_output(name, layer, output):
 def test_remat_changes_no_cost(name):
   options = {'attention': False} if name == 'rcan' else {}
   plain, again = (build(name, options | {'remat': on}) for on in (False, True))
-  assert costs.layers(plain) == costs.layers(again)
+  assert analysis.layers(plain) == analysis.layers(again)
   if name in ('rcan', 'rdn'):
-    assert costs.measure(plain) == costs.measure(again)
+    assert analysis.measure(plain) == analysis.measure(again)
 
 
 def test_the_work_of_any_function_is_counted():
   kernel, image = jnp.ones((3, 3, 8, 16)), jnp.ones((2, 10, 12, 8))
   convolve = lambda x, k: ops.convolve(x, k, (1, 1), 'SAME', dimension_numbers=ops.NHWC)
-  found = costs.count(convolve, image, kernel)
+  found = analysis.count(convolve, image, kernel)
   pixels = 2 * 10 * 12
   assert found.macs == pixels * 9 * 8 * 16
   assert found.bytes == 4 * (pixels * (8 + 16) + kernel.size)
   both = jax.grad(lambda x, k: convolve(x, k).sum(), argnums=(0, 1))
-  assert costs.count(both, image, kernel).macs == 3 * found.macs
+  assert analysis.count(both, image, kernel).macs == 3 * found.macs
 
 
 def test_a_roof_is_the_matrix_rate_or_what_memory_allows():
   roof = roofline.Roof(flops=1_000.0, bytes=10.0)
-  dense = roofline.place(roof, costs.Work(macs=4_000, bytes=20), seconds=16.0)
+  dense = roofline.place(roof, analysis.Work(macs=4_000, bytes=20), seconds=16.0)
   assert (dense['bound'], dense['utilisation'], dense['of_roof']) == ('compute', 0.5, 0.5)
-  thin = roofline.place(roof, costs.Work(macs=100, bytes=20), seconds=4.0)
+  thin = roofline.place(roof, analysis.Work(macs=100, bytes=20), seconds=4.0)
   assert (thin['bound'], thin['utilisation'], thin['of_roof']) == ('memory', 0.05, 0.5)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxsr import costs, models, ops
-from jaxsr.costs import dependence
-from jaxsr.costs.program import trace
+from jaxsr import analysis, models, ops
+from jaxsr.analysis import receptive_field
+from jaxsr.analysis.jaxpr import trace
 from models.small import FREE, TRAINABLE, build, draw, quick
 
 NHWC = ('NHWC', 'HWIO', 'NHWC')
@@ -77,7 +77,7 @@ def measured_radius(rng, network, length=128):
 @pytest.mark.parametrize(('name', 'options', 'scale'), CASES)
 def test_radius_is_that_of_the_gradient(rng, name, options, scale):
   network = build(name, options, scale=scale)
-  assert costs.receptive_radius(network) == measured_radius(rng, network)
+  assert analysis.receptive_radius(network) == measured_radius(rng, network)
 
 
 def refined(radius, scale):
@@ -89,9 +89,9 @@ def refined(radius, scale):
 @pytest.mark.parametrize('scale', [2, 3, 4])
 def test_radius_of_what_refines_bicubic_is_that_by_hand(scale):
   vdsr = models.build('vdsr', {'features': 2}, scale=scale)
-  assert costs.receptive_radius(vdsr) == refined(20, scale)
+  assert analysis.receptive_radius(vdsr) == refined(20, scale)
   srcnn = models.build('srcnn', {'features': (2, 2)}, scale=scale)
-  assert costs.receptive_radius(srcnn) == refined(4 + 2 + 2, scale)
+  assert analysis.receptive_radius(srcnn) == refined(4 + 2 + 2, scale)
   assert scale != 4 or refined(20, scale) == 5 + 2
 
 
@@ -109,18 +109,20 @@ def test_radius_of_what_refines_bicubic_is_that_by_hand(scale):
   ],
 )
 def test_radius_at_scale_4_is_that_by_hand(name, options, radius):
-  assert costs.receptive_radius(models.build(name, options, scale=4)) == radius
+  assert analysis.receptive_radius(models.build(name, options, scale=4)) == radius
 
 
 def test_attention_over_the_image_has_no_radius():
-  assert costs.receptive_radius(build('rcan', {'groups': 1, 'blocks': 1})) is None
-  assert costs.receptive_radius(build('rcan', {'attention': False})) == 1 + 2 * (2 * 2 + 1) + 1 + 2
+  assert analysis.receptive_radius(build('rcan', {'groups': 1, 'blocks': 1})) is None
+  assert (
+    analysis.receptive_radius(build('rcan', {'attention': False})) == 1 + 2 * (2 * 2 + 1) + 1 + 2
+  )
 
 
 @pytest.mark.parametrize('name', ['edsr', 'vdsr', 'fsrcnn'])
 def test_depth_widens_and_width_does_not(name):
-  shallow, deep = (costs.receptive_radius(build(name, {'blocks': n})) for n in (3, 7))
-  wide = costs.receptive_radius(build(name, {'blocks': 7, 'features': 16}))
+  shallow, deep = (analysis.receptive_radius(build(name, {'blocks': n})) for n in (3, 7))
+  wide = analysis.receptive_radius(build(name, {'blocks': 7, 'features': 16}))
   assert shallow < deep == wide
 
 
@@ -142,7 +144,7 @@ def test_depth_widens_and_width_does_not(name):
   ],
 )
 def test_radius_of_one_layer_is_that_by_hand(function, radius):
-  assert costs.receptive_radius(Around(function)) == radius
+  assert analysis.receptive_radius(Around(function)) == radius
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_radius_of_one_layer_is_that_by_hand(function, radius):
 )
 def test_a_primitive_without_a_rule_is_named(name, function):
   with pytest.raises(ValueError, match=f"how far the primitive '{name}' looks is not known"):
-    costs.receptive_radius(Around(function))
+    analysis.receptive_radius(Around(function))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_a_primitive_without_a_rule_is_named(name, function):
     ('cond', lambda x: lax.cond(x.sum() > 0, lambda y: y, lambda y: y[:, ::-1], x)),
   ],
 )
-@pytest.mark.parametrize('ask', [costs.receptive_radius, costs.layers, costs.measure])
+@pytest.mark.parametrize('ask', [analysis.receptive_radius, analysis.layers, analysis.measure])
 def test_loops_and_branches_are_refused(message, function, ask):
   with pytest.raises(ValueError, match=message):
     ask(Around(function))
@@ -227,5 +229,5 @@ def test_marks_are_the_pattern_of_the_jacobian(rng, function):
   for place in rng.permutation(list(np.ndindex(*SHAPE)))[:6]:
     marks = np.zeros(SHAPE, bool)
     marks[tuple(place)] = True
-    (found,) = dependence.run(program, {program.inputs[-1]: marks})
+    (found,) = receptive_field.run(program, {program.inputs[-1]: marks})
     np.testing.assert_array_equal(found, jacobian[(..., *place)])

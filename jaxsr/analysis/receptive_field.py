@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsr.costs.program import Instruction, Program
+from jaxsr.analysis.jaxpr import Instruction, Program
 
 Marks = Any  # an array of booleans
 _UNKNOWN = (  # primitives that look across and have no rule yet

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxsr.costs import memory
-from jaxsr.costs.program import trace
+from jaxsr.analysis import memory
+from jaxsr.analysis.jaxpr import trace
 from jaxsr.ops import convolution
 from models.small import build, shapes
 
