@@ -14,10 +14,10 @@ from jaxsr import files, metrics, pictures, runtime
 from jaxsr.data import images
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError
-from jaxsr.features import Lens
 from jaxsr.files import write_json, write_text
 from jaxsr.losses.content import relative
 from jaxsr.models.interpolation import Bicubic
+from jaxsr.perceptual import Lens
 from jaxsr.protocol import Pair, preparation, shrink
 from jaxsr.whole import make_enlarge
 

@@ -12,19 +12,19 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import distill, features, optimizer, sharding, state, teachers
+from jaxsr import distill, optimizer, perceptual, sharding, state, teachers
 from jaxsr.adversary import Adversary, Alarm
 from jaxsr.compression import slimmable
 from jaxsr.config import Config
 from jaxsr.data import resident
 from jaxsr.distill import Adapters, Lesson, Teacher
 from jaxsr.errors import UserError, first_line
-from jaxsr.features import Lens, fetch, weights
 from jaxsr.learner import Learner
 from jaxsr.losses import CONTENT
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
 from jaxsr.objective import Phase, Plan
+from jaxsr.perceptual import Lens, download, weights
 from jaxsr.predictor import Predictor
 from jaxsr.state import State
 from jaxsr.step import Parts, Scalars, Step, make_train_step
@@ -244,11 +244,11 @@ def load_lens(name: str, options: Any, precision: str) -> tuple[Lens, Any]:
   if options.weights == weights.RANDOM:
     found = weights.random(name, options.layer)
   else:
-    path = Path(options.weights) if options.weights else fetch.get(name)
+    path = Path(options.weights) if options.weights else download.get(name)
     found = weights.load(name, options.layer, path, variant=options.variant)
   if jax.process_index() == 0:
     print(f'{found.described}; up to {options.layer}', flush=True)
-  module = features.build(
+  module = perceptual.build(
     name,
     options.layer,
     activated=options.activated,

@@ -13,10 +13,10 @@ from jaxsr import metrics, optimizer
 from jaxsr.adversary import Adversary, follow
 from jaxsr.data import pipeline
 from jaxsr.distill import Lesson, Made, View, make_views, negatives
-from jaxsr.features import Lens
 from jaxsr.learner import Learner
 from jaxsr.losses import ADVERSARIAL, DISTILL, SLIMMABLE, TERMS, Batch, Compared, Outputs
 from jaxsr.objective import Phase, reduce
+from jaxsr.perceptual import Lens
 from jaxsr.state import Params, State, Trainable
 
 Scalars = dict[str, jax.Array]

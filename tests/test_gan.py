@@ -11,8 +11,8 @@ from jaxsr import config as configs
 from jaxsr.config import rules
 from jaxsr.errors import UserError
 from jaxsr.experiment import assemble
-from jaxsr.features import weights
 from jaxsr.losses import adversarial
+from jaxsr.perceptual import weights
 from jaxsr.train import Collapsed, train
 from runs import final, rows, run, same
 from test_train import stop_at

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from jaxsr import adversary, features, optimizer
+from jaxsr import adversary, optimizer, perceptual
 from jaxsr.config import Config, build_network, make_plan
 from jaxsr.data.sources import of_records
 from jaxsr.errors import UserError, nearest
@@ -86,8 +86,8 @@ def _check_gan(config: Config) -> None:
   _rule(alarm.low < alarm.high, 'adversarial.alarm.low', alarm.low, f'is not below {alarm.high}')
   for name, options in config.content.items():
     _choice(content.DISTANCES, f'content.{name}.distance', options.distance)
-    _choice(('auto', *features.VARIANTS), f'content.{name}.variant', options.variant)
-    features.check(name, options.layer)
+    _choice(('auto', *perceptual.VARIANTS), f'content.{name}.variant', options.variant)
+    perceptual.check(name, options.layer)
   if config.loss.ssim or config.pretrain.loss.ssim:
     side = config.data.patch * config.scale
     _rule(side >= WINDOW, 'data.patch', config.data.patch, f'is too small for SSIM: {side} pixels')

@@ -10,9 +10,9 @@ import pytest
 
 from jaxsr import experiment, metrics, sharding, step
 from jaxsr.data import pipeline
-from jaxsr.features import weights
 from jaxsr.losses import ADVERSARIAL, TERMS
 from jaxsr.losses.adversarial import FORMS
+from jaxsr.perceptual import weights
 from runs import pack
 
 CASES = [(name, {}) for name in TERMS if name != ADVERSARIAL]

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from jaxsr import features, files
+from jaxsr import files, perceptual
 from jaxsr.errors import UserError, brief, nearest
-from jaxsr.features import mobilenet, vgg
-from jaxsr.features.fetch import PUBLISHED
+from jaxsr.perceptual import mobilenet, vgg
+from jaxsr.perceptual.download import PUBLISHED
 
 RANDOM = 'random'  # what to ask for, instead of a file, to get random weights
 
@@ -42,7 +42,7 @@ class Loaded(NamedTuple):
   """What was read: variables, and how they want their images."""
 
   variables: Any
-  variant: features.Variant
+  variant: perceptual.Variant
   described: str
 
 
@@ -52,8 +52,8 @@ def load(network: str, layer: str, path: Path, *, variant: str = 'auto') -> Load
   `variant` is 'auto' or a name of `features.VARIANTS`. Raises UserError where the file is none, or
   lacks a tensor.
   """
-  if variant not in ('auto', *features.VARIANTS):
-    raise UserError(f'{network}: variant {variant!r}: {nearest(variant, features.VARIANTS)}')
+  if variant not in ('auto', *perceptual.VARIANTS):
+    raise UserError(f'{network}: variant {variant!r}: {nearest(variant, perceptual.VARIANTS)}')
   wanted = shapes(network, layer)
   with _open(path) as file:
     naming, found = _match(network, layer, wanted, file, path)
@@ -61,21 +61,21 @@ def load(network: str, layer: str, path: Path, *, variant: str = 'auto') -> Load
     leaves = [_read(file.get(name), want, path, name) for name, want in found]
   variables = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
   described = f'{network} from {path}, names of {naming.name}, images as {chosen} wants them'
-  return Loaded(variables, features.VARIANTS[chosen], described)
+  return Loaded(variables, perceptual.VARIANTS[chosen], described)
 
 
 def random(network: str, layer: str, *, seed: int = 0) -> Loaded:
   """Make random weights, for those who ask for them by that name."""
-  variant = features.VARIANTS['torchvision']
-  module = features.build(network, layer, activated=True, variant=variant)
+  variant = perceptual.VARIANTS['torchvision']
+  module = perceptual.build(network, layer, activated=True, variant=variant)
   variables = jax.jit(module.init)(jax.random.key(seed), jnp.zeros((1, 32, 32, 3)))
   return Loaded(variables, variant, f'{network} with RANDOM weights, as was asked for')
 
 
 def shapes(network: str, layer: str) -> Any:
   """Give the variables' shapes, without computing anything."""
-  variant = features.VARIANTS['torchvision']
-  module = features.build(network, layer, activated=True, variant=variant)
+  variant = perceptual.VARIANTS['torchvision']
+  module = perceptual.build(network, layer, activated=True, variant=variant)
   image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
   return jax.eval_shape(module.init, jax.random.key(0), image)
 

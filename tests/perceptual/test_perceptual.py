@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxsr import features
+from jaxsr import perceptual
 from jaxsr.errors import UserError
-from jaxsr.features import VARIANTS, fetch, mobilenet, vgg, weights
+from jaxsr.perceptual import VARIANTS, download, mobilenet, vgg, weights
 
 COUNTS = {'vgg16': 14_714_688, 'vgg19': 20_024_384, 'mobilenet_v2': 2_223_872}  # torchvision's
 
 
 @pytest.mark.parametrize('network', COUNTS)
 def test_parameters_are_those_of_torchvisions_features(network):
-  shapes = weights.shapes(network, features.LAYERS[network][-1])['params']
+  shapes = weights.shapes(network, perceptual.LAYERS[network][-1])['params']
   assert sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes)) == COUNTS[network]
 
 
@@ -91,7 +91,7 @@ def torch_features(torch, model, stop, image):
 
 
 def ours(network, layer, loaded, image, *, activated=True):
-  module = features.build(network, layer, activated=activated, variant=loaded.variant)
+  module = perceptual.build(network, layer, activated=activated, variant=loaded.variant)
   return np.asarray(jax.jit(module.apply)(loaded.variables, jnp.asarray(image)))
 
 
@@ -102,7 +102,7 @@ def close(found, expected, tolerance=1e-4):
 @pytest.mark.parametrize('network', ['vgg16', 'vgg19'])
 def test_vgg_equals_a_twin(network, tmp_path, rng):
   torch = pytest.importorskip('torch')
-  layer = features.LAYERS[network][-1]
+  layer = perceptual.LAYERS[network][-1]
   model, _ = twin_vgg(torch, network)
   file = tmp_path / 'weights.safetensors'
   save_file({k: v.numpy() for k, v in model.state_dict().items()}, file)
@@ -141,7 +141,7 @@ def test_published_mobilenet_equals_a_twin(shared):
   model, _ = twin_mobilenet(torch, epsilon=1e-3, tensorflow=True)
   fill(torch, model, loaded.variables, weights._torch_mobilenet())
   path = min((shared / 'reference' / 'set5').rglob('*.png'))
-  image = np.asarray(features.prepare(natural(path), loaded.variant))
+  image = np.asarray(perceptual.prepare(natural(path), loaded.variant))
   close(ours('mobilenet_v2', 'head', loaded, image), torch_features(torch, model, 18, image))
 
 
@@ -157,13 +157,13 @@ def test_published_vgg19_equals_a_twin(shared):
   path = min((shared / 'reference' / 'set5').rglob('*.png'))
   rgb = np.asarray(natural(path))
   bgr = rgb[..., ::-1] * 255 - np.array([103.939, 116.779, 123.68], np.float32)
-  close(np.asarray(features.prepare(jnp.asarray(rgb), loaded.variant)), bgr, 1e-6)
+  close(np.asarray(perceptual.prepare(jnp.asarray(rgb), loaded.variant)), bgr, 1e-6)
   close(ours('vgg19', 'conv3_4', loaded, bgr), torch_features(torch, model, 17, bgr))
   with pytest.raises(UserError, match=r'lacks 2 of the 18 tensors .* up to conv4_1'):
     weights.load('vgg19', 'conv4_1', file)
 
 
-LAYERS_TO_3_4 = features.LAYERS['vgg19'][:8]
+LAYERS_TO_3_4 = perceptual.LAYERS['vgg19'][:8]
 
 
 def natural(path):
@@ -185,7 +185,7 @@ def fill(torch, model, variables, names):
 
 @pytest.mark.parametrize('network', COUNTS)
 def test_every_naming_is_read(network, tmp_path, rng):
-  layer = features.LAYERS[network][4]
+  layer = perceptual.LAYERS[network][4]
   for naming in weights.NAMINGS[network]:
     file = tmp_path / f'{naming.name}.safetensors'
     found = tensors(network, layer, naming, rng)
@@ -200,8 +200,8 @@ def test_every_naming_is_read(network, tmp_path, rng):
 def test_gray_goes_to_three_channels():
   gray = jnp.linspace(0, 1, 16).reshape(1, 4, 4, 1)
   for variant in VARIANTS.values():
-    found = features.prepare(gray, variant)
-    np.testing.assert_allclose(found, features.prepare(jnp.repeat(gray, 3, 3), variant))
+    found = perceptual.prepare(gray, variant)
+    np.testing.assert_allclose(found, perceptual.prepare(jnp.repeat(gray, 3, 3), variant))
 
 
 def test_what_is_no_weights_file_is_refused_in_one_line(tmp_path):
@@ -227,32 +227,34 @@ class TestFetch:
     file = tmp_path / 'published.safetensors'
     save_file(tensors('vgg16', 'conv1_1', weights.NAMINGS['vgg16'][0], rng), file)
     monkeypatch.setenv('JAXSR_CACHE', str(tmp_path / 'cache'))
-    digest = fetch.files.sha256(file)
-    monkeypatch.setitem(fetch.PUBLISHED, 'vgg16', fetch.Entry(file.as_uri(), digest, 'torchvision'))
+    digest = download.files.sha256(file)
+    monkeypatch.setitem(
+      download.PUBLISHED, 'vgg16', download.Entry(file.as_uri(), digest, 'torchvision')
+    )
     return file
 
   def test_is_done_once(self, published):
-    path = fetch.get('vgg16')
+    path = download.get('vgg16')
     assert path.read_bytes() == published.read_bytes()
     published.unlink()
-    assert fetch.get('vgg16') == path
+    assert download.get('vgg16') == path
 
   def test_a_damaged_cache_is_replaced(self, published):
-    path = fetch.get('vgg16')
+    path = download.get('vgg16')
     path.write_bytes(b'x')
-    assert fetch.get('vgg16').read_bytes() == published.read_bytes()
+    assert download.get('vgg16').read_bytes() == published.read_bytes()
 
   def test_another_file_is_refused_and_not_kept(self, published):
     published.write_bytes(b'another')
     with pytest.raises(UserError, match='has SHA-256 .* not .*config.content.vgg16.weights=FILE'):
-      fetch.get('vgg16')
-    assert not list(fetch.cache().iterdir())
+      download.get('vgg16')
+    assert not list(download.cache().iterdir())
 
   def test_no_network_says_what_to_do(self, published):
     published.unlink()
     with pytest.raises(UserError, match='cannot fetch .*config.content.vgg16.weights=FILE'):
-      fetch.get('vgg16')
+      download.get('vgg16')
 
   def test_what_has_no_known_digest_is_not_fetched(self, published):
     with pytest.raises(UserError, match='no SHA-256 .* is known'):
-      fetch.get('vgg19')
+      download.get('vgg19')

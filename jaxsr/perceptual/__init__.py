@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr.errors import UserError, nearest
-from jaxsr.features import mobilenet, vgg
+from jaxsr.perceptual import mobilenet, vgg
 
 
 class Variant(NamedTuple):
