@@ -15,7 +15,7 @@ from jaxsr.data import images
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError
 from jaxsr.files import write_json, write_text
-from jaxsr.losses.content import relative
+from jaxsr.losses.perceptual import relative
 from jaxsr.models.interpolation import Bicubic
 from jaxsr.perceptual import Lens
 from jaxsr.protocol import Pair, preparation, shrink

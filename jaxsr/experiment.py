@@ -21,9 +21,9 @@ from jaxsr.distill import Adapters, Lesson, Teacher
 from jaxsr.errors import UserError, first_line
 from jaxsr.learner import Learner
 from jaxsr.losses import CONTENT
+from jaxsr.losses.schedule import Phase, Plan
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
-from jaxsr.objective import Phase, Plan
 from jaxsr.perceptual import Lens, download, weights
 from jaxsr.predictor import Predictor
 from jaxsr.state import State

@@ -15,7 +15,7 @@ from jaxsr.data import pipeline
 from jaxsr.distill import Lesson, Made, View, make_views, negatives
 from jaxsr.learner import Learner
 from jaxsr.losses import ADVERSARIAL, DISTILL, SLIMMABLE, TERMS, Batch, Compared, Outputs
-from jaxsr.objective import Phase, reduce
+from jaxsr.losses.schedule import Phase, reduce
 from jaxsr.perceptual import Lens
 from jaxsr.state import Params, State, Trainable
 

@@ -8,7 +8,7 @@ from jaxsr.data import pipeline
 from jaxsr.errors import UserError
 from jaxsr.experiment import assemble
 from jaxsr.losses import TERMS
-from jaxsr.objective import make_plan
+from jaxsr.losses.schedule import make_plan
 from jaxsr.optimizer import make_optimizer
 from jaxsr.step import average
 from runs import run

@@ -14,10 +14,10 @@ from absl.flags import Error, FlagValues
 from flax import linen as nn
 from ml_collections import ConfigDict, config_flags
 
-from jaxsr import models, objective, perceptual
+from jaxsr import models, perceptual
 from jaxsr.errors import UserError, flat, nearest
-from jaxsr.losses import CONTENT, TERMS
-from jaxsr.objective import Plan
+from jaxsr.losses import CONTENT, TERMS, schedule
+from jaxsr.losses.schedule import Plan
 from jaxsr.perceptual import weights
 
 Config = Any  # an ml_collections.ConfigDict, whose values have no static types
@@ -199,7 +199,7 @@ def smoke(config: Config) -> Config:
 
 def make_plan(config: Config) -> Plan:
   """Lay out which terms count when; raises UserError where that is no plan."""
-  return objective.make_plan(
+  return schedule.make_plan(
     dict(config.loss),
     start=dict(config.start),
     ramp=dict(config.ramp),

@@ -7,11 +7,12 @@ from jaxsr import adversary, optimizer, perceptual
 from jaxsr.config import Config, build_network, make_plan
 from jaxsr.data.sources import of_records
 from jaxsr.errors import UserError, nearest
-from jaxsr.losses import DISTILL, SLIMMABLE, adversarial, content
+from jaxsr.losses import DISTILL, SLIMMABLE, adversarial
+from jaxsr.losses import perceptual as content
+from jaxsr.losses.schedule import Plan
 from jaxsr.metrics import WINDOW
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
-from jaxsr.objective import Plan
 
 CACHES = ('none', 'host', 'device')
 _OPTIMIZERS = ('optimizer', 'discriminator.optimizer')

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxsr.errors import UserError
-from jaxsr.objective import Phase, Weight, make_plan
+from jaxsr.losses.schedule import Phase, Weight, make_plan
 
 
 def plan(loss, **options):
