@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from benchmarks.latency import measure
 from jaxsr import analysis, evaluate, experiment, pictures, predictor, runtime
 from jaxsr import config as configs
-from jaxsr.data import images, sources
+from jaxsr.data import image_files, sources
 from jaxsr.files import make_folder, write_json, write_text
 
 COLUMNS = {
@@ -78,7 +78,7 @@ def main(
     name = rows[ranks[rank]]['file']
     psnr = {label: found[label][1][ranks[rank]]['psnr'] for label in examples}
     strips.append(_strip(examples, f'{rank} film, {name}', psnr))
-  images.write(output / 'crops.png', np.concatenate(strips))
+  image_files.write(output / 'crops.png', np.concatenate(strips))
   for folder in curves:
     _draw(folder, output / f'{folder.name}.png')
 

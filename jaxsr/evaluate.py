@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxsr import files, metrics, pictures, runtime
-from jaxsr.data import images
+from jaxsr.data import image_files
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError
 from jaxsr.files import write_json, write_text
@@ -189,7 +189,7 @@ def write(output: Path, rows: Sequence[Row], summary: Row, sheet: np.ndarray) ->
   """Write an evaluation's files."""
   write_text(output / 'per_image.csv', files.to_csv(rows))
   write_json(output / 'summary.json', summary)
-  images.write(output / 'contact_sheet.png', sheet)
+  image_files.write(output / 'contact_sheet.png', sheet)
 
 
 def caption(rank: str, row: Row) -> str:

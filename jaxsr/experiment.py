@@ -16,7 +16,7 @@ from jaxsr import distill, optimizer, perceptual, sharding, state, teachers
 from jaxsr.adversary import Adversary, Alarm
 from jaxsr.compression import slimmable
 from jaxsr.config import Config
-from jaxsr.data import resident
+from jaxsr.data import device_cache
 from jaxsr.distill import Adapters, Lesson, Teacher
 from jaxsr.errors import UserError, first_line
 from jaxsr.learner import Learner
@@ -134,7 +134,7 @@ def _of_resident(config: Config, step: Step) -> Step:
   """Let a step cut its batch out of films on the device, if that is where they are."""
   if config.data.cache != 'device':
     return step
-  cut = functools.partial(resident.cut, patch=config.data.patch, margin=config.data.margin)
+  cut = functools.partial(device_cache.cut, patch=config.data.patch, margin=config.data.margin)
   return lambda state, where, frozen: step(state, cut(frozen['films'], where), frozen)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxsr import __version__, files, package
-from jaxsr.data import images
+from jaxsr.data import image_files
 from jaxsr.errors import ImageError
 from jaxsr.predictor import Predictor
 
@@ -36,10 +36,10 @@ def of(predictor: Predictor, *, ensemble: bool = False) -> Provenance:
 
 def is_done(target: Path, wanted: Provenance) -> bool:
   """Tell whether a file is already what would be written to it."""
-  if not target.is_file() or images.read_note(target) != str(wanted):
+  if not target.is_file() or image_files.read_note(target) != str(wanted):
     return False
   try:
-    images.read(target, channels=3)
+    image_files.read(target, channels=3)
   except ImageError:
     return False
   return True
@@ -47,7 +47,7 @@ def is_done(target: Path, wanted: Provenance) -> bool:
 
 def is_ours(path: Path) -> bool:
   """Tell whether an image was made here."""
-  return images.read_note(path).startswith('jaxsr ')
+  return image_files.read_note(path).startswith('jaxsr ')
 
 
 def digest(path: Path) -> str:

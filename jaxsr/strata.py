@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsr.data.nih import publisher
+from jaxsr.data.nih import constants
 from jaxsr.data.records import Row
 
 RESAMPLES, SEED = 2_000, 0
@@ -42,7 +42,7 @@ def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, Row]) -> dict[
 def _strata(entry: Row) -> list[tuple[str, str]]:
   low, high = next((band for band in BANDS if entry.age <= band[1]), BANDS[-1])
   age = f'{low}-{high}' if high < BANDS[-1][1] else f'{low}+'
-  found = entry.findings.split('|') if entry.findings else [publisher.NORMAL]
+  found = entry.findings.split('|') if entry.findings else [constants.NORMAL]
   single = [('all', 'all'), ('view', entry.view), ('sex', entry.sex), ('age', age)]
   return single + [('finding', finding) for finding in found]
 

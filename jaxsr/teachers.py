@@ -7,9 +7,9 @@ import numpy as np
 
 from jaxsr import files, package, predictor, sharding
 from jaxsr.config import Config
-from jaxsr.data import labels
-from jaxsr.data.labels import Labels
+from jaxsr.data import teacher_cache
 from jaxsr.data.sources import Source
+from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import UserError
 from jaxsr.files import make_folder
 from jaxsr.models import PRECISIONS
@@ -61,7 +61,7 @@ def prepare_labels(config: Config, found: tuple[Predictor, ...], source: Source)
 
     make_folder(kept.folder)
     print(f'teacher: enlarges what is missing of {len(source)} films once', flush=True)
-    made = labels.make(kept, source, enlarge, scale=config.scale)
+    made = teacher_cache.make(kept, source, enlarge, scale=config.scale)
     count = sum(1 for _ in made)
     print(f'teacher: {count} of {len(source)} films enlarged into {kept.folder}', flush=True)
   sharding.wait_for_all('labels')

@@ -17,11 +17,11 @@ from jaxsr import config as configs
 from jaxsr import pictures, predictor, preemption, progress, sharding, teachers, workdir
 from jaxsr.checkpoint import CheckpointError, Checkpoints
 from jaxsr.config import Config, rules
-from jaxsr.data import pipeline, resident, sources
-from jaxsr.data.films import Films
-from jaxsr.data.labels import Labels
-from jaxsr.data.resident import Outlines
-from jaxsr.data.windows import Windows
+from jaxsr.data import device_cache, pipeline, sources
+from jaxsr.data.crops import Windows
+from jaxsr.data.device_cache import Outlines
+from jaxsr.data.image_cache import Films
+from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluate import Evaluator, Row
 from jaxsr.experiment import Experiment, assemble
@@ -127,7 +127,7 @@ def _batches(
   capacity = int(data.cache_gib * 2**30 / max(1, data.workers)) if data.cache == 'host' else 0
   films: Films | Outlines = Films(source, scale=config.scale, capacity=capacity, labels=labels)
   if data.cache == 'device':
-    films, experiment.frozen['films'] = resident.load(films, mesh)
+    films, experiment.frozen['films'] = device_cache.load(films, mesh)
   dataset = pipeline.batches(
     films,
     Windows(config.seed, data.patch, data.margin, data.by_error),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxsr import cli, models
-from jaxsr.data import images
+from jaxsr.data import image_files
 from jaxsr.step import make_predict
 from runs import variables_of
 
@@ -50,4 +50,4 @@ def test_the_commands_take_it(folder, tmp_path):
   assert jaxsr('evaluate', '--data', folder / 'a.png', *options) == 0
   assert json.loads((tmp_path / 'e' / 'summary.json').read_text())['ensemble']
   assert jaxsr('upscale', folder / 'a.png', *options) == 0
-  assert 'lanczos, self-ensemble x4' in images.read_note(tmp_path / 'e' / 'a.png')
+  assert 'lanczos, self-ensemble x4' in image_files.read_note(tmp_path / 'e' / 'a.png')

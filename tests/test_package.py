@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from jaxsr import cli, files, package, predictor
 from jaxsr import config as configs
-from jaxsr.data import images
+from jaxsr.data import image_files
 from jaxsr.errors import UserError
 from jaxsr.train import train
 from runs import four_steps, pack
@@ -103,8 +103,8 @@ def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch,
   pack(tmp_path / 'checkpoints' / 'edsr_x4', MODEL)
   shutil.copy(folder / 'a.png', tmp_path / 'film.png')
   assert command('upscale', tmp_path / 'film.png') == 0
-  assert images.read(tmp_path / 'film_x4.png').shape == (512, 512, 1)
-  assert 'edsr x4' in images.read_note(tmp_path / 'film_x4.png')
+  assert image_files.read(tmp_path / 'film_x4.png').shape == (512, 512, 1)
+  assert 'edsr x4' in image_files.read_note(tmp_path / 'film_x4.png')
   assert command('evaluate', '--data', folder / 'a.png', '--output', tmp_path / 'eval') == 0
   capsys.readouterr()
   assert command('upscale', tmp_path / 'film.png', '--scale', 3) == 2
@@ -142,7 +142,7 @@ def test_an_installed_wheel_enlarges_at_once(tmp_path, folder):
   )
   assert done.returncode == 0, done.stderr
   assert str(tmp_path / 'lib') in done.stdout
-  assert images.read(tmp_path / 'film_x4.png').shape == (512, 512, 1)
+  assert image_files.read(tmp_path / 'film_x4.png').shape == (512, 512, 1)
 
 
 def test_nothing_is_overwritten(run, tmp_path, capsys):

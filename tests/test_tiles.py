@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxsr import cli, models, predictor, tiles
-from jaxsr.data import images
+from jaxsr.data import image_files
 from jaxsr.predictor import Predictor
 from models.small import TRAINABLE, build
 from runs import variables_of
@@ -74,14 +74,14 @@ def test_a_margin_too_small_is_seen(monkeypatch):
 
 def test_upscale_takes_a_tile(tmp_path, capsys):
   rng = np.random.default_rng(0)
-  images.write(tmp_path / 'a.png', rng.integers(0, 256, (40, 40, 1), np.uint8))
+  image_files.write(tmp_path / 'a.png', rng.integers(0, 256, (40, 40, 1), np.uint8))
   made = []
   for tile in (8, 64, 0):
     command = ['upscale', str(tmp_path / 'a.png'), '--checkpoint', 'back_projection']
     with pytest.raises(SystemExit) as caught:
       cli.main([*command, '--output', str(tmp_path / f'{tile}.png'), '--tile', str(tile)])
     assert caught.value.code == (0 if tile else 2)
-    made += [images.read(tmp_path / f'{tile}.png')] if tile else []
+    made += [image_files.read(tmp_path / f'{tile}.png')] if tile else []
   off = np.abs(made[0].astype(int) - made[1])
   assert off.max() <= 1 and (off > 0).mean() < 1e-3  # halves may be rounded either way
   assert '--tile 0 is less than 1' in capsys.readouterr().err

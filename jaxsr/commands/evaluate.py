@@ -12,7 +12,7 @@ from jaxsr import __version__, evaluate, experiment, files, pictures, predictor,
 from jaxsr import config as configs
 from jaxsr.commands import report
 from jaxsr.data import records, sources
-from jaxsr.data.nih import holdings, metadata, publisher
+from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import make_folder, write_text
 
@@ -139,12 +139,12 @@ class Evaluate:
     known = {row.name: row for row in source.rows} if isinstance(source, records.Records) else {}
     if self.tables is None:
       return known, {}
-    tables = holdings.tables(self.tables)
-    if entries := next((tables[n] for n in publisher.ENTRIES if n in tables), None):
+    tables = local_copy.tables(self.tables)
+    if entries := next((tables[n] for n in constants.ENTRIES if n in tables), None):
       known = {name: metadata.row(x) for name, x in metadata.read_entries(entries).items()}
-    boxes = metadata.read_boxes(tables[publisher.BOXES]) if publisher.BOXES in tables else []
+    boxes = metadata.read_boxes(tables[constants.BOXES]) if constants.BOXES in tables else []
     if not known and not boxes:
-      raise UserError(f'--tables {self.tables}: has neither {publisher.ENTRIES[0]} nor boxes')
+      raise UserError(f'--tables {self.tables}: has neither {constants.ENTRIES[0]} nor boxes')
     return known, regions.by_image(boxes)
 
   def _measure(

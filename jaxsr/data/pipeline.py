@@ -17,10 +17,10 @@ import numpy as np
 from absl import flags
 
 from jaxsr import runtime
-from jaxsr.data import degradation, edges
-from jaxsr.data.films import Films
-from jaxsr.data.resident import Outlines
-from jaxsr.data.windows import Windows
+from jaxsr.data import degradation, synthetic_edges
+from jaxsr.data.crops import Windows
+from jaxsr.data.device_cache import Outlines
+from jaxsr.data.image_cache import Films
 from jaxsr.losses import Batch
 
 ENDLESS = 2**48  # samples: as good as without end
@@ -48,7 +48,7 @@ class Crop:
     cropped = {name: _window(x, start, scale * side) for name, x in large.items()}
     lr = _window(film.lr, corner, side)
     if self.edges and rng.random() < self.edges:
-      cropped['hr'] = edges.draw(cropped['hr'], rng)
+      cropped['hr'] = synthetic_edges.draw(cropped['hr'], rng)
       lr = degradation.downscale(cropped['hr'], scale)
     return {name: _turn(x, turn) for name, x in {'lr': lr, 'mask': mask, **cropped}.items()}
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from jaxsr import metrics
-from jaxsr.data import dicom, images
+from jaxsr.data import dicom, image_files
 from jaxsr.data.phantom import phantom, phantom_nodules
 from jaxsr.data.records import Records
 from jaxsr.errors import ImageError, UserError
@@ -80,9 +80,9 @@ class Folder:
     self.sizes: list[tuple[int, int]] = []
     self.rejected: list[ImageError] = []
     depths = {8}
-    for path in images.find(root):
+    for path in image_files.find(root):
       try:
-        height, width, bits = images.check(path, channels)
+        height, width, bits = image_files.check(path, channels)
         if min(height, width) < minimum:
           raise ImageError(path, f'is {width}x{height}, smaller than {minimum}, {why}')
       except ImageError as error:
@@ -102,7 +102,7 @@ class Folder:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> Raw:
-    return images.read(self.paths[index], self.channels)
+    return image_files.read(self.paths[index], self.channels)
 
 
 def deepen(image: Raw, bits: int) -> Raw:

@@ -167,9 +167,9 @@ LAYERS_TO_3_4 = perceptual.LAYERS['vgg19'][:8]
 
 
 def natural(path):
-  from jaxsr.data import images
+  from jaxsr.data import image_files
 
-  return jnp.asarray(images.read(path, 3)[None].astype(np.float32) / 255)
+  return jnp.asarray(image_files.read(path, 3)[None].astype(np.float32) / 255)
 
 
 def fill(torch, model, variables, names):

@@ -14,7 +14,7 @@ from safetensors.numpy import save, save_file
 from small import build, draw
 
 from jaxsr import cli, models, predictor
-from jaxsr.data import images
+from jaxsr.data import image_files
 
 
 def jaxsr(*arguments):
@@ -73,9 +73,9 @@ def test_upscale_and_evaluate_take_the_checkpoint(weights, command, folder, tmp_
   assert jaxsr(*command) == 0
   run, film = tmp_path / 'runs' / 'new', folder / 'a.png'
   assert jaxsr('upscale', film, '--checkpoint', run, '--output', tmp_path / 'sr.png') == 0
-  lr = images.read(film)[None].astype(np.float32) / 255
+  lr = image_files.read(film)[None].astype(np.float32) / 255
   sr = build('srresnet').apply(variables, jnp.asarray(lr), train=False)[0]
-  difference = images.read(tmp_path / 'sr.png') - np.clip(np.asarray(sr), 0, 1) * 255
+  difference = image_files.read(tmp_path / 'sr.png') - np.clip(np.asarray(sr), 0, 1) * 255
   assert np.abs(difference).max() < 0.51
   options = ('--checkpoint', run, '--data', film, '--output', tmp_path / 'eval')
   assert jaxsr('evaluate', *options) == 0

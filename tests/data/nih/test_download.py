@@ -7,8 +7,8 @@ import time
 import pytest
 
 from jaxsr import cli
-from jaxsr.data.nih import download, publisher
-from jaxsr.data.nih.publisher import Archive
+from jaxsr.data.nih import constants, download
+from jaxsr.data.nih.constants import Archive
 from jaxsr.errors import UserError
 
 PATIENCE = download.Patience(stall=0.5, first=0.01, longest=0.05)
@@ -24,7 +24,7 @@ class Server:
   """Serves twelve files; `faults[name]` is a list of what goes wrong at each request for one."""
 
   def __init__(self):
-    self.files = {a.name: content(i) for i, a in enumerate(publisher.ARCHIVES)}
+    self.files = {a.name: content(i) for i, a in enumerate(constants.ARCHIVES)}
     self.faults = {name: [] for name in self.files}
     self.asked = []
     outer = self
@@ -114,7 +114,7 @@ def test_twelve_archives_come_through_every_fault(server, fetcher, tmp_path):
   faults = ['cut', 'stall', 'changed', 'no ranges', '500', 'no length', 'cut cut cut', '']
   for name, fault in zip(server.files, faults * 2, strict=False):
     server.faults[name] = fault.split() if fault.startswith('cut ') else [fault]
-  server.faults[publisher.ARCHIVES[3].name] = ['cut', 'no ranges']
+  server.faults[constants.ARCHIVES[3].name] = ['cut', 'no ranges']
   assert fetcher.fetch_all(server.archives(), jobs=4) == {}
   assert whole(server, tmp_path)
 
@@ -156,7 +156,7 @@ def test_a_wrong_sum_is_kept_aside_and_named(server, fetcher, tmp_path):
   server.faults[archive.name] = ['changed', 'changed']
   failed = fetcher.fetch_all(server.archives()[:4], jobs=2)
   assert list(failed) == [archive.name]
-  assert archive.md5 in failed[archive.name] and publisher.HOME in failed[archive.name]
+  assert archive.md5 in failed[archive.name] and constants.HOME in failed[archive.name]
   assert (tmp_path / f'{archive.name}.bad').exists()
   assert not (tmp_path / archive.name).exists()
   assert fetcher.fetch_all(server.archives()[:4], jobs=2) == {}  # the same command mends it
@@ -166,7 +166,7 @@ def test_a_wrong_sum_is_kept_aside_and_named(server, fetcher, tmp_path):
 def test_a_link_that_is_gone_says_what_to_fetch_by_hand(server, fetcher, tmp_path, fault):
   archive = server.archives()[1]
   server.faults[archive.name] = [fault]
-  with pytest.raises(UserError, match=rf'{archive.name}.*by hand from {publisher.HOME}'):
+  with pytest.raises(UserError, match=rf'{archive.name}.*by hand from {constants.HOME}'):
     fetcher.fetch(archive)
   assert len(server.asked) == 1
   assert not (tmp_path / archive.name).exists()
@@ -224,7 +224,7 @@ def run(*arguments):
 def test_the_command_fetches_from_a_mirror_and_copies_from_a_folder(
   server, tmp_path, monkeypatch, capsys
 ):
-  monkeypatch.setattr(publisher, 'ARCHIVES', tuple(server.archives()))
+  monkeypatch.setattr(constants, 'ARCHIVES', tuple(server.archives()))
   server.files['test_list.txt'] = b'00000001_000.png\n'
   server.files['BBox_List_2017.csv'] = b'<html>sign in</html>'
   data, copy = tmp_path / 'data', tmp_path / 'copy'
@@ -233,10 +233,10 @@ def test_the_command_fetches_from_a_mirror_and_copies_from_a_folder(
   assert '12 of 12 archives' in out
   assert (data / 'test_list.txt').read_text() == '00000001_000.png\n'
   assert 'train_val_list.txt could not be had (train_val_list.txt: cannot be fetched' in out
-  assert 'BBox_List_2017.csv could not be had' in out and publisher.HOME in out
+  assert 'BBox_List_2017.csv could not be had' in out and constants.HOME in out
   assert sorted(p.name for p in data.iterdir() if p.suffix != '.gz') == ['lock', 'test_list.txt']
-  (data / publisher.ARCHIVES[5].name).write_bytes(b'damaged')
-  (data / publisher.ARCHIVES[6].name).unlink()
+  (data / constants.ARCHIVES[5].name).write_bytes(b'damaged')
+  (data / constants.ARCHIVES[6].name).unlink()
   assert run('download', 'nih', '--output', copy, '--from-dir', data) == 1
   captured = capsys.readouterr()
   assert '10 of 12 archives' in captured.out

@@ -10,9 +10,9 @@ import pytest
 
 from jaxsr import config as configs
 from jaxsr import sharding
-from jaxsr.data import pipeline, resident, sources
-from jaxsr.data.films import Films
-from jaxsr.data.windows import Windows
+from jaxsr.data import device_cache, pipeline, sources
+from jaxsr.data.crops import Windows
+from jaxsr.data.image_cache import Films
 from jaxsr.errors import UserError
 from jaxsr.train import train
 from runs import final, four_steps, rows
@@ -43,10 +43,10 @@ class Labelled(Films):
 )
 def test_the_device_cuts_the_hosts_batches(kind, options, scale):
   films = kind(phantoms(**options), scale=scale, capacity=2**30)
-  outlines, arrays = resident.load(films, sharding.make_mesh(1))
+  outlines, arrays = device_cache.load(films, sharding.make_mesh(1))
   host = pipeline.batches(films, WINDOWS, batch_size=16)
   device = pipeline.batches(outlines, WINDOWS, batch_size=16)
-  cut = jax.jit(resident.cut, static_argnames=('patch', 'margin'))
+  cut = jax.jit(device_cache.cut, static_argnames=('patch', 'margin'))
   for i in (0, 5):
     where = {name: jax.numpy.asarray(x) for name, x in device[i].items()}
     found = jax.device_get(cut(arrays, where, patch=WINDOWS.patch, margin=WINDOWS.margin))
@@ -59,7 +59,7 @@ def test_the_device_cuts_the_hosts_batches(kind, options, scale):
 
 def test_every_turn_and_edge_is_met():
   """What the comparison above rests on: its batches show all turns and all four edges."""
-  outlines = resident.Outlines((32, 32), np.tile(np.arange(1, 65) / 64, (3, 1)))
+  outlines = device_cache.Outlines((32, 32), np.tile(np.arange(1, 65) / 64, (3, 1)))
   batch = pipeline.batches(outlines, WINDOWS, batch_size=400)[0]
   assert set(batch['turn']) == set(range(8)) and set(batch['film']) == {0, 1, 2}
   for axis in (0, 1):
@@ -101,7 +101,7 @@ def test_films_of_several_sizes_are_refused():
   source.sizes = [(128, 128), (128, 256), (128, 128)]
   films = Films(source, scale=4, capacity=2**30)
   with pytest.raises(UserError, match='films of one size: .*0.png is 128x128 and .*1.png is 25'):
-    resident.load(films, sharding.make_mesh(1))
+    device_cache.load(films, sharding.make_mesh(1))
 
 
 def test_films_that_do_not_fit_are_refused(monkeypatch):
@@ -109,7 +109,7 @@ def test_films_that_do_not_fit_are_refused(monkeypatch):
   monkeypatch.setattr(jax, 'local_devices', lambda: [device])
   films = Films(phantoms(), scale=4, capacity=2**30)
   with pytest.raises(UserError, match='config.data.cache=device: the films take .* GiB'):
-    resident.load(films, sharding.make_mesh(1))
+    device_cache.load(films, sharding.make_mesh(1))
 
 
 def test_workers_have_nothing_to_do(tiny_config, tmp_path):

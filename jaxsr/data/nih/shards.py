@@ -22,9 +22,10 @@ from jaxtyping import UInt8
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from jaxsr import models
-from jaxsr.data import bicubic, degradation, images, png, records
-from jaxsr.data.nih import holdings, metadata, publisher, splits
-from jaxsr.data.nih.holdings import Holdings, Part
+from jaxsr.data import degradation, image_files, records
+from jaxsr.data.fast import bicubic, png
+from jaxsr.data.nih import constants, local_copy, metadata, splits
+from jaxsr.data.nih.local_copy import Holdings, Part
 from jaxsr.data.nih.metadata import Entry
 from jaxsr.data.nih.splits import Rule
 from jaxsr.errors import ImageError, UserError
@@ -52,9 +53,9 @@ class Plan(NamedTuple):
   def lists(self) -> dict[str, list[str]] | None:
     """Read the publisher's lists of names; None where they are not all here."""
     tables = dict(self.tables)
-    if not all(name in tables for name in publisher.LISTS.values()):
+    if not all(name in tables for name in constants.LISTS.values()):
       return None
-    return {kind: metadata.read_list(Path(tables[n])) for kind, n in publisher.LISTS.items()}
+    return {kind: metadata.read_list(Path(tables[n])) for kind, n in constants.LISTS.items()}
 
 
 def make_plan(
@@ -69,9 +70,9 @@ def make_plan(
   """Lay out what is written; raises UserError where the table of findings is missing."""
   splits.check(rule)
   tables = tuple((name, str(path)) for name, path in sorted(found.tables.items()))
-  if not any(name in found.tables for name in publisher.ENTRIES):
-    raise UserError(f'{found.root}: {publisher.by_hand(publisher.ENTRIES[0])}')
-  known = (publisher.NORMAL, *publisher.FINDINGS)
+  if not any(name in found.tables for name in constants.ENTRIES):
+    raise UserError(f'{found.root}: {constants.by_hand(constants.ENTRIES[0])}')
+  known = (constants.NORMAL, *constants.FINDINGS)
   for label in labels:
     if label not in known:
       raise UserError(f'--labels {label!r} is unknown: there are {", ".join(known)}')
@@ -87,7 +88,7 @@ def make_plan(
 def _tables(plan: Plan) -> tuple[dict[str, Entry], dict[str, str]]:
   """Read what is known of the images, and deal them out; once in each process."""
   tables = dict(plan.tables)
-  entries = metadata.read_entries(Path(next(tables[n] for n in publisher.ENTRIES if n in tables)))
+  entries = metadata.read_entries(Path(next(tables[n] for n in constants.ENTRIES if n in tables)))
   return entries, splits.deal(entries, plan.lists, plan.rule)
 
 
@@ -105,12 +106,12 @@ def _write(part: Part, plan: Plan) -> None:
   rows, failed, strangers = [], [], []
   serialize = serializer(plan.form)
   with _Shards(plan, part) as shards:
-    for name, content in holdings.read(part):
+    for name, content in local_copy.read(part):
       entry, split = entries.get(name), dealt.get(name)
       if entry is None or split is None:
         strangers.append(name)
         continue
-      if plan.labels and not set(entry.findings or (publisher.NORMAL,)) & set(plan.labels):
+      if plan.labels and not set(entry.findings or (constants.NORMAL,)) & set(plan.labels):
         continue
       try:
         example = make_example(entry, content, plan)
@@ -126,7 +127,7 @@ def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, A
   """Check an image and turn it into a record; raises ImageError where it is of no use."""
   path = Path(entry.name)
   if content is None:
-    raise ImageError(path, f'is larger than {holdings.MAX_IMAGE >> 20} MiB')
+    raise ImageError(path, f'is larger than {local_copy.MAX_IMAGE >> 20} MiB')
   if plan.form == 'png':
     image = _pack(content, path)
   else:
@@ -145,16 +146,16 @@ def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, A
 
 def _pack(content: bytes, path: Path) -> dict[str, Any]:
   """Keep a file as it is; what cannot be checked without decoding is decoded."""
-  if png.check(content, most=publisher.SIDE**2) != (publisher.SIDE, publisher.SIDE):
+  if png.check(content, most=constants.SIDE**2) != (constants.SIDE, constants.SIDE):
     _decode(content, path)
   return {'png': content}
 
 
 def _decode(content: bytes, path: Path) -> UInt8[np.ndarray, 'h w']:
   """Decode an image; raises ImageError where it is not one that was published."""
-  side = publisher.SIDE
+  side = constants.SIDE
   plain = png.decode(content, most=side**2)
-  hr = images.decode(io.BytesIO(content), path) if plain is None else plain[..., None]
+  hr = image_files.decode(io.BytesIO(content), path) if plain is None else plain[..., None]
   if hr.shape != (side, side, 1) or hr.dtype != np.uint8:
     height, width, _ = hr.shape
     raise ImageError(path, f'is {width}x{height} {hr.dtype}, not {side}x{side} uint8')
@@ -238,7 +239,7 @@ def features(form: str) -> tfds.features.FeaturesDict:
     | {
       'name': tfds.features.Text(),
       'patient': tfds.features.Text(),
-      'findings': tfds.features.Sequence(tfds.features.ClassLabel(names=publisher.FINDINGS)),
+      'findings': tfds.features.Sequence(tfds.features.ClassLabel(names=constants.FINDINGS)),
       'age': np.int32,
       'sex': tfds.features.ClassLabel(names=['F', 'M']),
       'view': tfds.features.ClassLabel(names=['AP', 'PA']),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr.data.nih import publisher
+from jaxsr.data.nih import constants
 from jaxsr.errors import UserError, flat
 
 CHUNK = 250  # images of a folder that are a unit of work
@@ -21,7 +21,7 @@ MAX_IMAGE = 32 << 20  # bytes; the largest published one has less than one milli
 MAX_ENTRIES = 200_000  # of an archive; a whole copy in one holds 112,120
 MAX_HEADER = 1 << 20  # bytes of a name or an extended header
 _TAR = ('.tar.gz', '.tgz', '.tar')
-_TABLES = (*publisher.ENTRIES, *publisher.LISTS.values(), publisher.BOXES)
+_TABLES = (*constants.ENTRIES, *constants.LISTS.values(), constants.BOXES)
 
 
 class Part(NamedTuple):
@@ -59,7 +59,7 @@ def find(root: Path) -> Holdings:
     folders[:] = sorted(name for name in folders if not name.startswith('.'))
     for name in sorted(files):
       path = Path(folder, name)
-      if publisher.NAME.fullmatch(name):
+      if constants.NAME.fullmatch(name):
         images.setdefault(name, str(path.relative_to(root)))
       elif name.endswith((*_TAR, '.zip')):
         archives.append(path)
@@ -106,7 +106,7 @@ def read(part: Part) -> Iterator[tuple[str, bytes | None]]:
 def _wanted(name: str) -> str | None:
   """Give the name of an image that a member holds, if it does; folders are of no account."""
   base = name.rpartition('/')[2]
-  return base if publisher.NAME.fullmatch(base) else None
+  return base if constants.NAME.fullmatch(base) else None
 
 
 class _Header(tarfile.TarInfo):

@@ -5,11 +5,11 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 
-from jaxsr.data import film
-from jaxsr.data.film import Film
-from jaxsr.data.labels import Labels
+from jaxsr.data import crops
+from jaxsr.data.crops import Film
 from jaxsr.data.records import Records
 from jaxsr.data.sources import Source, deepen
+from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import ImageError
 
 
@@ -71,7 +71,7 @@ class Films:
     if isinstance(source, Records):
       made = source.film(index, self.scale)
     else:
-      made = film.make(deepen(source[index], source.bits), self.scale)
+      made = crops.make_film(deepen(source[index], source.bits), self.scale)
     if self.labels is None:
       return made
     return made._replace(teacher=self.labels.read(index, made.lr))

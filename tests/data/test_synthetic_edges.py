@@ -3,9 +3,9 @@ import pytest
 
 from jaxsr import config as configs
 from jaxsr.config import rules
-from jaxsr.data import degradation, edges, pipeline, sources
-from jaxsr.data.films import Films
-from jaxsr.data.windows import Windows
+from jaxsr.data import degradation, pipeline, sources, synthetic_edges
+from jaxsr.data.crops import Windows
+from jaxsr.data.image_cache import Films
 from jaxsr.errors import UserError
 
 WINDOWS = Windows(seed=1, patch=12, margin=3, by_error=0.5)
@@ -28,7 +28,7 @@ def test_what_is_drawn_is_hard_and_lies_between_pixels(kind):
   gray = np.full((64, 64, 1), np.iinfo(kind).max // 2, kind)
   parts = []
   for seed in range(60):
-    drawn = edges.draw(gray, np.random.default_rng(seed))
+    drawn = synthetic_edges.draw(gray, np.random.default_rng(seed))
     assert drawn.dtype == kind and drawn.shape == gray.shape
     levels = drawn / np.iinfo(kind).max
     changed = np.abs(levels - 0.5) > 0.01

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr.data import images, sources
+from jaxsr.data import image_files, sources
 from jaxsr.errors import ImageError, UserError
 
 
@@ -68,8 +68,8 @@ def test_what_cannot_be_used_is_named_in_one_line(tmp_path, film, kind):
   path = tmp_path / 'film.png'
   damaged(path, film, kind)
   with pytest.raises(ImageError, match=KINDS[kind]) as caught:
-    images.check(path)
-    images.read(path)
+    image_files.check(path)
+    image_files.read(path)
   assert str(caught.value).startswith(f'{path}: ')
   assert '\n' not in str(caught.value)
 
@@ -78,52 +78,52 @@ def test_what_cannot_be_used_is_named_in_one_line(tmp_path, film, kind):
 def test_headers_tell_all_but_flipped_bits(tmp_path, film, kind):
   damaged(tmp_path / 'film.png', film, kind)
   with pytest.raises(ImageError):
-    images.check(tmp_path / 'film.png')
+    image_files.check(tmp_path / 'film.png')
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif', '.tiff'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 def test_gray_survives_the_round_trip(tmp_path, rng, suffix, dtype):
   image = rng.integers(0, np.iinfo(dtype).max, (20, 30, 1), dtype, endpoint=True)
-  images.write(tmp_path / f'film{suffix}', image)
-  found = images.read(tmp_path / f'film{suffix}')
+  image_files.write(tmp_path / f'film{suffix}', image)
+  found = image_files.read(tmp_path / f'film{suffix}')
   assert found.dtype == dtype
   np.testing.assert_array_equal(found, image)
-  assert images.check(tmp_path / f'film{suffix}') == (20, 30, 8 * image.itemsize)
+  assert image_files.check(tmp_path / f'film{suffix}') == (20, 30, 8 * image.itemsize)
   assert [p.name for p in tmp_path.iterdir()] == [f'film{suffix}']
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'LA', 'P'])
 def test_gray_in_colours_clothes_is_gray(tmp_path, film, mode):
   Image.fromarray(film[..., 0]).convert(mode).save(tmp_path / 'film.png')
-  np.testing.assert_array_equal(images.read(tmp_path / 'film.png'), film)
-  rgb = images.read(tmp_path / 'film.png', channels=3)
+  np.testing.assert_array_equal(image_files.read(tmp_path / 'film.png'), film)
+  rgb = image_files.read(tmp_path / 'film.png', channels=3)
   np.testing.assert_array_equal(rgb, np.repeat(film, 3, axis=2))
 
 
 def test_gray_jpeg_in_rgb_is_gray(tmp_path, film):
   Image.fromarray(film[..., 0]).convert('RGB').save(tmp_path / 'film.jpg', quality=90)
-  assert images.read(tmp_path / 'film.jpg').shape == film.shape
+  assert image_files.read(tmp_path / 'film.jpg').shape == film.shape
 
 
 def test_colour_is_kept_where_it_is_asked_for(tmp_path, rng):
   image = rng.integers(0, 256, (9, 8, 3), np.uint8)
-  images.write(tmp_path / 'photo.png', image)
-  np.testing.assert_array_equal(images.read(tmp_path / 'photo.png', channels=3), image)
+  image_files.write(tmp_path / 'photo.png', image)
+  np.testing.assert_array_equal(image_files.read(tmp_path / 'photo.png', channels=3), image)
 
 
 def test_jpeg_cannot_hold_sixteen_bit(tmp_path, film):
   with pytest.raises(ImageError, match=r'JPEG holds 8 bit.*name it \.png'):
-    images.write(tmp_path / 'film.jpg', film.astype(np.uint16))
+    image_files.write(tmp_path / 'film.jpg', film.astype(np.uint16))
   assert not list(tmp_path.iterdir())
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path, film, monkeypatch):
-  images.write(tmp_path / 'film.png', film)
+  image_files.write(tmp_path / 'film.png', film)
   before = (tmp_path / 'film.png').read_bytes()
-  monkeypatch.setattr(images, '_options', lambda kind, note: {'pnginfo': note})
+  monkeypatch.setattr(image_files, '_options', lambda kind, note: {'pnginfo': note})
   with pytest.raises(AttributeError):
-    images.write(tmp_path / 'film.png', film, note='a note')
+    image_files.write(tmp_path / 'film.png', film, note='a note')
   assert (tmp_path / 'film.png').read_bytes() == before
   assert len(list(tmp_path.iterdir())) == 1
 
@@ -132,16 +132,16 @@ def test_find_is_recursive_sorted_and_survives_link_loops(folder):
   (folder / 'notes.txt').write_text('no image')
   (folder / '.hidden.png').write_bytes(b'')
   (folder / 'deeper' / 'loop').symlink_to(folder)
-  found = [str(p.relative_to(folder)) for p in images.find(folder)]
+  found = [str(p.relative_to(folder)) for p in image_files.find(folder)]
   assert found == ['a.png', 'b.png', 'd.tif', 'deeper/c.png']
-  assert images.find(folder / 'a.png') == [folder / 'a.png']
+  assert image_files.find(folder / 'a.png') == [folder / 'a.png']
 
 
 def test_empty_and_missing_folders_are_refused(tmp_path):
   with pytest.raises(UserError, match='holds no image'):
-    images.find(tmp_path)
+    image_files.find(tmp_path)
   with pytest.raises(UserError, match='no such file'):
-    images.find(tmp_path / 'gone')
+    image_files.find(tmp_path / 'gone')
 
 
 def test_a_folder_leaves_bad_files_out_and_says_so(folder, film):
@@ -154,7 +154,7 @@ def test_a_folder_leaves_bad_files_out_and_says_so(folder, film):
 
 
 def test_a_mixed_folder_is_given_in_sixteen_bit(folder, film):
-  images.write(folder / 'deep.png', film.astype(np.uint16) * 257)
+  image_files.write(folder / 'deep.png', film.astype(np.uint16) * 257)
   source = sources.Folder(folder)
   assert source.bits == 16
   np.testing.assert_array_equal(sources.deepen(film, 16), film.astype(np.uint16) * 257)
@@ -164,7 +164,7 @@ def test_shared_patients_and_files_are_counted(tmp_path, film):
   names = ('train/00000013_019.png', 'train/a.png', 'val/00000013_000.png', 'val/00000099_000.png')
   for name in (*names, 'val/a.png'):
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    images.write(tmp_path / name, film)
+    image_files.write(tmp_path / name, film)
   train, val = (sources.Folder(tmp_path / name) for name in ('train', 'val'))
   assert sources.overlap(train, val) == 1
   assert sources.overlap(train, train) == 2

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt
 
 from jaxsr import sharding
-from jaxsr.data.films import Films
+from jaxsr.data.image_cache import Films
 from jaxsr.errors import UserError
 
 ROOM = 0.8  # of a device's memory that films may take

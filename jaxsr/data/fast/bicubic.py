@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
 from jaxsr.data import degradation
-from jaxsr.data.film import BLOCK
-from jaxsr.data.transpose import transpose
+from jaxsr.data.crops import BLOCK
+from jaxsr.data.fast.transpose import transpose
 
 _BITS = 22  # after the point in Pillow's weights of 8-bit images
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from jaxsr.data import degradation, film, images
+from jaxsr.data import crops, degradation, image_files
 
 pytest.importorskip('numba', reason="resizing is compiled with pip install 'jaxsr[nih]'")
 
-from jaxsr.data import bicubic
-from jaxsr.data.transpose import transpose
+from jaxsr.data.fast import bicubic
+from jaxsr.data.fast.transpose import transpose
 
 IMAGES = {
   'noise': lambda rng, size: rng.integers(0, 256, size),
@@ -22,7 +22,7 @@ def equals_pillow(image, scale):
   lr = bicubic.downscale(image, scale)
   theirs = degradation.downscale(image[..., None], scale)
   np.testing.assert_array_equal(lr, theirs[..., 0])
-  errors, expected = bicubic.map_error(image, lr), film.map_error(image[..., None], theirs)
+  errors, expected = bicubic.map_error(image, lr), crops.map_error(image[..., None], theirs)
   assert errors.dtype == expected.dtype
   np.testing.assert_array_equal(errors, expected)
 
@@ -37,8 +37,8 @@ def test_it_is_pillows(size, scale, kind):
 
 @pytest.mark.parametrize('scale', [2, 4])
 def test_it_is_pillows_on_films(shared, scale):
-  for path in images.find(shared / 'nih' / 'val')[:6]:
-    equals_pillow(images.read(path)[..., 0], scale)
+  for path in image_files.find(shared / 'nih' / 'val')[:6]:
+    equals_pillow(image_files.read(path)[..., 0], scale)
 
 
 @pytest.mark.parametrize('size', [(8, 8), (8, 72), (136, 64), (9, 8), (1, 5), (200, 64)])

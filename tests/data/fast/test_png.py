@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr.data import images, phantom
+from jaxsr.data import image_files, phantom
 
 pytest.importorskip('numba', reason="PNGs are decoded so with pip install 'jaxsr[nih]'")
 
-from jaxsr.data import png
+from jaxsr.data.fast import png
 
 FILM = phantom.phantom(0, 0, size=64, bits=8)
 
@@ -142,7 +142,7 @@ def test_every_filter_is_undone(size, kind):
 
 
 def test_films_are_decoded_as_by_pillow(shared):
-  for path in images.find(shared / 'nih' / 'val')[:10]:
+  for path in image_files.find(shared / 'nih' / 'val')[:10]:
     np.testing.assert_array_equal(
-      png.decode(path.read_bytes(), most=2**20), images.read(path)[..., 0]
+      png.decode(path.read_bytes(), most=2**20), image_files.read(path)[..., 0]
     )

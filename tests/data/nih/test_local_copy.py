@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from jaxsr import cli
-from jaxsr.data.nih import holdings, metadata, publisher, splits
+from jaxsr.data.nih import constants, local_copy, metadata, splits
 from jaxsr.data.nih.splits import Rule
 from jaxsr.errors import UserError
 from nih_files import ENTRY as GOOD
@@ -25,8 +25,8 @@ def special(name, kind, link=''):
 
 
 def read_all(folder):
-  found = holdings.find(folder)
-  return {name: content for part in found.parts for name, content in holdings.read(part)}
+  found = local_copy.find(folder)
+  return {name: content for part in found.parts for name, content in local_copy.read(part)}
 
 
 def flat(folder):
@@ -94,7 +94,7 @@ def test_hostile_members_are_left_where_they_are(tmp_path):
 
 
 def test_an_image_that_is_too_large_is_said_to_be(tmp_path, monkeypatch):
-  monkeypatch.setattr(holdings, 'MAX_IMAGE', 100)
+  monkeypatch.setattr(local_copy, 'MAX_IMAGE', 100)
   tar(tmp_path / 'images_001.tar.gz', [(NAMES[0], bytes(101)), (NAMES[1], bytes(100))])
   assert read_all(tmp_path) == {NAMES[0]: None, NAMES[1]: bytes(100)}
 
@@ -112,7 +112,7 @@ def test_a_header_that_claims_gigabytes_is_refused(tmp_path):
 
 
 def test_a_million_entries_are_refused(tmp_path, monkeypatch):
-  monkeypatch.setattr(holdings, 'MAX_ENTRIES', 1_000)
+  monkeypatch.setattr(local_copy, 'MAX_ENTRIES', 1_000)
   header = tarfile.TarInfo('x').tobuf()
   (tmp_path / 'images_001.tar').write_bytes(1_001 * header + bytes(1024))
   with damaged('more than 1000 entries'):
@@ -137,7 +137,7 @@ def test_a_page_in_place_of_an_archive_is_named(tmp_path):
 
 def test_a_folder_without_images_says_how_to_get_them(tmp_path):
   with pytest.raises(UserError, match='jaxsr data download nih'):
-    holdings.find(tmp_path)
+    local_copy.find(tmp_path)
 
 
 # The tables beside the images.
@@ -149,10 +149,10 @@ def entries(shared):
 
 
 def test_the_real_table_is_read_whole(entries):
-  assert len(entries) == publisher.IMAGES
-  assert len({entry.patient for entry in entries.values()}) == publisher.PATIENTS
+  assert len(entries) == constants.IMAGES
+  assert len({entry.patient for entry in entries.values()}) == constants.PATIENTS
   findings = Counter(f for entry in entries.values() for f in entry.findings)
-  assert findings.keys() == set(publisher.FINDINGS)
+  assert findings.keys() == set(constants.FINDINGS)
   assert findings['Hernia'] == 227 and findings['Pneumonia'] == 1431  # as published
   assert sum(not entry.findings for entry in entries.values()) == 60_361
   first = entries['00000001_001.png']
@@ -163,7 +163,7 @@ def test_the_real_table_is_read_whole(entries):
 def test_the_real_boxes_are_read_whole(shared, entries):
   boxes = metadata.read_boxes(shared / 'nih_meta' / 'BBox_List_2017.csv')
   assert len(boxes) == 984
-  assert {box.finding for box in boxes} <= set(publisher.FINDINGS)
+  assert {box.finding for box in boxes} <= set(constants.FINDINGS)
   assert all(box.name in entries for box in boxes)
 
 
@@ -211,16 +211,16 @@ def test_what_is_no_table_is_named(tmp_path, content):
 
 def lists_of(entries):
   """Write lists as the published ones are, of whole patients, with their counts."""
-  images, tested, missing = Counter(n[:8] for n in entries), set(), publisher.LISTED['test']
+  images, tested, missing = Counter(n[:8] for n in entries), set(), constants.LISTED['test']
   for patient, count in images.most_common():
     if count <= missing:
       tested.add(patient)
       missing -= count
   assert not missing
   kinds = {
-    kind: [n for n in entries if (n[:8] in tested) == (kind == 'test')] for kind in publisher.LISTS
+    kind: [n for n in entries if (n[:8] in tested) == (kind == 'test')] for kind in constants.LISTS
   }
-  assert {kind: len(names) for kind, names in kinds.items()} == publisher.LISTED
+  assert {kind: len(names) for kind, names in kinds.items()} == constants.LISTED
   return kinds
 
 
@@ -233,8 +233,8 @@ def test_no_patient_of_the_real_table_is_in_two_splits(entries, listed):
   assert sum(map(len, patients.values())) == len(set.union(*patients.values()))
   counts = Counter(dealt.values())
   if listed:
-    assert counts['test'] == publisher.LISTED['test'] == 25_596
-    assert counts['train'] + counts['validation'] == publisher.LISTED['train_val'] == 86_524
+    assert counts['test'] == constants.LISTED['test'] == 25_596
+    assert counts['train'] + counts['validation'] == constants.LISTED['train_val'] == 86_524
   share = len(patients['validation']) / sum(map(len, patients.values()))
   assert 0.04 < share < 0.06
 

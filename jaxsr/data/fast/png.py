@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxsr.data.transpose import transpose_words
+from jaxsr.data.fast.transpose import transpose_words
 
 try:
   from isal import isal_zlib as inflater  # twice as fast
