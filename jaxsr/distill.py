@@ -10,8 +10,9 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from jaxsr.compression.slimmable import Size
+from jaxsr.data.batch import Batch
 from jaxsr.learner import Learner
-from jaxsr.losses import DISTILL, SLIMMABLE, Batch, Pair
+from jaxsr.losses import DISTILL, SLIMMABLE, Pair
 from jaxsr.models.layers import Conv
 
 Low = Float[Array, 'b h w c']

@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from jaxsr import metrics, optimizer
 from jaxsr.adversary import Adversary, follow
-from jaxsr.data import pipeline
+from jaxsr.data.batch import Batch, normalize
 from jaxsr.distill import Lesson, Made, View, make_views, negatives
 from jaxsr.learner import Learner
-from jaxsr.losses import ADVERSARIAL, DISTILL, SLIMMABLE, TERMS, Batch, Compared, Outputs
+from jaxsr.losses import ADVERSARIAL, DISTILL, SLIMMABLE, TERMS, Compared, Outputs
 from jaxsr.losses.schedule import Phase, reduce
 from jaxsr.perceptual import Lens
 from jaxsr.state import Params, State, Trainable
@@ -44,7 +44,7 @@ def make_train_step(parts: Parts, phase: Phase) -> Step:
 
   def step(state: State, batch: Batch, frozen: Frozen) -> tuple[State, Scalars]:
     """Update what the phase says once; leave all as it is where that would not be finite."""
-    batch = pipeline.normalise(batch)
+    batch = normalize(batch)
     batch['patch'] = metrics.shave(batch['hr'], parts.margin)
     generator, discriminator, watch = state.generator, state.discriminator, state.watch
     adapters = state.adapters

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr import ops, sharding
-from jaxsr.data import pipeline
+from jaxsr import ops, sharding, step
+from jaxsr.data.batch import normalize
 from jaxsr.errors import UserError
 from jaxsr.experiment import assemble
 from jaxsr.losses import TERMS
@@ -74,14 +74,14 @@ def test_bfloat16_trains_float32_parameters(tiny, batch):
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(tiny, batch, monkeypatch):
   mesh = sharding.make_mesh(1)
-  original = pipeline.normalise
+  original = normalize
 
   def poisoned(batch):
     floats = original(batch)
     floats['hr'] = jnp.where(batch['hr'][0, 0, 0, 0] == 0, jnp.nan, floats['hr'])
     return floats
 
-  monkeypatch.setattr(pipeline, 'normalise', poisoned)
+  monkeypatch.setattr(step, 'normalize', poisoned)
   built = assemble(tiny, mesh)
   good = dict(batch, hr=batch['hr'].copy())
   good['hr'][0, 0, 0, 0] = 7

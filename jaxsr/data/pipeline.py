@@ -1,10 +1,10 @@
 """The grain pipeline: batch i is a pure function of i.
 
 A batch is `{'lr': [b, h, w, c], 'hr': [b, sh, sw, c], 'mask': [b, sh, sw, 1]}` in the images' own
-integers (a fourth of the bytes of floats; `normalise` turns them into floats on the device), with
-`teacher` like `hr` where a teacher's images of whole films are kept. The
-mask is 0 in the margin, whose pixels a network would have to explain by what the crop cut away,
-and 1 elsewhere; where a crop ends at the image's edge it has no margin there.
+integers (a fourth of the bytes of floats; `batch.normalize` turns them into floats on the device),
+with `teacher` like `hr` where a teacher's images of whole films are kept. The mask is 0 in the
+margin, whose pixels a network would have to explain by what the crop cut away, and 1 elsewhere;
+where a crop ends at the image's edge it has no margin there.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ import signal
 from collections.abc import Generator
 
 import grain
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -21,7 +20,6 @@ from jaxsr.data import degradation, synthetic_edges
 from jaxsr.data.crops import Windows
 from jaxsr.data.device_cache import Outlines
 from jaxsr.data.image_cache import Films
-from jaxsr.losses import Batch
 
 ENDLESS = 2**48  # samples: as good as without end
 
@@ -131,10 +129,3 @@ def _init_worker(worker: int, workers: int) -> None:
   del worker, workers
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
   runtime.die_with_parent()
-
-
-def normalise(batch: Batch) -> Batch:
-  """Turn a batch of integers into float32 in [0, 1]; part of the jitted step."""
-  peak = lambda x: jnp.iinfo(x.dtype).max  # noqa: E731
-  floats = {n: x.astype(jnp.float32) / peak(x) for n, x in batch.items() if n != 'mask'}
-  return {**floats, 'mask': batch['mask'].astype(jnp.float32)}

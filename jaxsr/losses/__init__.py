@@ -14,9 +14,8 @@ import jax
 from flax import struct
 from jaxtyping import Array, Float
 
+from jaxsr.data.batch import Batch
 from jaxsr.losses import adversarial, distillation, perceptual, pixel, structural
-
-Batch = dict[str, jax.Array]
 
 ADVERSARIAL = 'adversarial'
 CONTENT = ('mobilenet_v2', 'vgg16', 'vgg19')

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxsr.data import crops, degradation, image_cache, image_files, pipeline, sources
+from jaxsr.data.batch import normalize
 from jaxsr.data.crops import Windows
 from jaxsr.errors import ImageError
 
@@ -173,7 +174,7 @@ def test_sixteen_bit_films_stay_sixteen_bit():
   deep = image_cache.Films(source, scale=4, capacity=2**30)
   batch = make_batches(deep)[0]
   assert batch['hr'].dtype == batch['lr'].dtype == np.uint16
-  floats = pipeline.normalise({name: jnp.asarray(x) for name, x in batch.items()})
+  floats = normalize({name: jnp.asarray(x) for name, x in batch.items()})
   np.testing.assert_allclose(floats['hr'], batch['hr'] / 65535, atol=1e-7)
 
 

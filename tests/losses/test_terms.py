@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxsr import experiment, metrics, sharding, step
-from jaxsr.data import pipeline
+from jaxsr.data.batch import normalize
 from jaxsr.losses import ADVERSARIAL, TERMS
 from jaxsr.losses.adversarial import FORMS
 from jaxsr.perceptual import weights
@@ -70,7 +70,7 @@ def raw(rng):
 def test_gradient_at_the_generator_equals_finite_differences(tiny, raw, teacher, name, options):
   """The gradient that the step sends through the generator, against differences of the term."""
   built = assemble(tiny, name, options, teacher)
-  state, batch = begin(built), pipeline.normalise(jax.tree.map(jnp.asarray, raw))
+  state, batch = begin(built), normalize(jax.tree.map(jnp.asarray, raw))
   batch['patch'] = metrics.shave(batch['hr'], built.parts.margin)
   phase = built.plan.at(0)
   eye = lambda: step.make_eye(built.parts, phase, state, batch, built.frozen)
