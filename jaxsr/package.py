@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxsr import __version__
-from jaxsr.compression import quantise
+from jaxsr.compression import quantize
 from jaxsr.errors import UserError
 from jaxsr.files import new_folder, sha256, write_json, write_text
 
@@ -72,7 +72,7 @@ def write(
   Raises UserError where something is there already.
   """
   tensors = to_tensors(variables)
-  tensors = quantise.quantise(tensors) if int8 else tensors
+  tensors = quantize.quantize(tensors) if int8 else tensors
   with new_folder(folder) as new:
     metadata = {'format': 'jaxsr', 'version': __version__}
     (new / WEIGHTS).write_bytes(save(tensors, metadata=metadata))
@@ -114,7 +114,7 @@ def read(folder: Path, target: Any) -> Any:
       tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except (SafetensorError, OSError) as error:
     raise UserError(f'{path}: is no whole safetensors file ({error})') from error
-  tensors = quantise.restore(tensors)
+  tensors = quantize.restore(tensors)
   wanted: dict[Any, Any] = flatten_dict(target)
   names = {'/'.join(map(str, key)): key for key in wanted}
   if strange := sorted(names.keys() ^ tensors.keys()):

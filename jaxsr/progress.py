@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from jaxsr import config as configs
 from jaxsr import pictures, workdir
-from jaxsr.config import Config, changes
+from jaxsr.config import Config, compatibility
 from jaxsr.data import sources
 from jaxsr.errors import brief
 from jaxsr.evaluate import Row, summarise
@@ -72,7 +72,9 @@ class Log:
     )
     self._summary = Summary(folder, step=start) if primary else None
     if self._summary:
-      self._summary.begin(changes.flatten(configs.to_dict(config)), 'val/psnr', 'val/psnr_gain')
+      self._summary.begin(
+        compatibility.flatten(configs.to_dict(config)), 'val/psnr', 'val/psnr_gain'
+      )
 
   def tick(self) -> None:
     """Move the bar."""

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxsr import config as configs
 from jaxsr import pictures, predictor, preemption, progress, sharding, teachers, workdir
 from jaxsr.checkpoint import CheckpointError, Checkpoints
-from jaxsr.config import Config, rules
+from jaxsr.config import Config, validate
 from jaxsr.data import device_cache, pipeline, sources
 from jaxsr.data.crops import Windows
 from jaxsr.data.device_cache import Outlines
@@ -46,7 +46,7 @@ def train(config: Config, folder: Path, *, allow_config_change: bool = False) ->
 
   0: finished; 75: told to stop, and saved. Raises UserError for what the user can mend.
   """
-  rules.check(config)
+  validate.check(config)
   primary = jax.process_index() == 0
   if primary:
     make_folder(folder)

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from jaxsr import __version__, runtime
-from jaxsr.config import changes
+from jaxsr.config import compatibility
 from jaxsr.errors import UserError
 from jaxsr.files import to_csv, write_json, write_text
 
@@ -85,9 +85,9 @@ def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> Non
   saved = read_config(workdir)
   if saved is None:
     return
-  for line in changes.check_change(saved['config'], config, allowed=allowed):
+  for line in compatibility.check_change(saved['config'], config, allowed=allowed):
     print(f'note: {line}')
-  for name, (was, now) in changes.differences(saved['environment'], environment()).items():
+  for name, (was, now) in compatibility.differences(saved['environment'], environment()).items():
     print(f'note: {name} was {was}, is now {now}: the result will not be the same bit for bit')
 
 

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from jaxsr import adversary, preemption, sharding, workdir
 from jaxsr import config as configs
-from jaxsr.config import rules
+from jaxsr.config import validate
 from jaxsr.errors import UserError
 from jaxsr.experiment import assemble
 from jaxsr.losses import adversarial
@@ -273,7 +273,7 @@ def test_missing_weights_stop_before_anything_is_compiled(gan, tmp_path, monkeyp
 def test_bad_options_are_named(gan, option, value, message):
   gan.update_from_flattened_dict({option: value})
   with pytest.raises(UserError, match=message):
-    rules.check(gan)
+    validate.check(gan)
 
 
 def test_alarm_actions_are_those_that_are_known():

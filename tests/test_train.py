@@ -16,7 +16,7 @@ from jaxsr import config as configs
 from jaxsr import predictor, preemption, snapshot, workdir
 from jaxsr import train as train_module
 from jaxsr.checkpoint import Checkpoints
-from jaxsr.config import changes
+from jaxsr.config import compatibility
 from jaxsr.errors import UserError
 from jaxsr.train import Diverged, train
 from runs import final, four_steps, rows, same
@@ -153,13 +153,13 @@ def test_a_change_of_config_is_seen(finished, tmp_path):
   saved = configs.to_dict(config)
   change = config.copy_and_resolve_references()
   change.steps = 8
-  assert changes.check_change(saved, configs.to_dict(change), allowed=False) == [
+  assert compatibility.check_change(saved, configs.to_dict(change), allowed=False) == [
     'config.steps was 4, is now 8: the learning rate follows a new cosine from here on'
   ]
   change.optimizer.learning_rate = 0.5
   with pytest.raises(UserError, match='learning_rate was .* --allow_config_change'):
     train(change, folder)
-  assert len(changes.check_change(saved, configs.to_dict(change), allowed=True)) == 2
+  assert len(compatibility.check_change(saved, configs.to_dict(change), allowed=True)) == 2
   change.model.features = 16
   with pytest.raises(UserError, match='features was 8, is now 16: this is another network'):
     train(change, folder)

@@ -12,12 +12,12 @@ import tyro
 from safetensors import SafetensorError, safe_open
 
 from jaxsr import config as configs
-from jaxsr import files, models, published, workdir
+from jaxsr import files, interop, models, workdir
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.config import Config
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import new_folder
-from jaxsr.published import Misfit, Published
+from jaxsr.interop import Misfit, Published
 
 MOST = 40  # lines of problems that are shown
 _OPTION = '--config.model.'
@@ -50,7 +50,7 @@ class Import:
     config = self._config()
     options = {name: config.model[name] for name in self._overridden()}
     try:
-      found = published.read(
+      found = interop.read(
         load(self.weights),
         model=self.model,
         scale=self.scale,

@@ -8,7 +8,7 @@ import tyro
 from flax.traverse_util import unflatten_dict
 
 from jaxsr import __version__, card, evaluate, models, package, predictor, workdir
-from jaxsr.compression import quantise
+from jaxsr.compression import quantize
 from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.package import Package
@@ -89,7 +89,7 @@ class PackageCommand:
     )
     metrics = {'of': _brief(self.data.resolve()), 'protocol': 'xray', **measure(model.variables)}
     if self.int8:
-      rounded = quantise.restore(quantise.quantise(package.to_tensors(model.variables)))
+      rounded = quantize.restore(quantize.quantize(package.to_tensors(model.variables)))
       tree = unflatten_dict({tuple(name.split('/')): x for name, x in rounded.items()})
       metrics = {**metrics, **measure(tree), 'float32': metrics}
     return metrics

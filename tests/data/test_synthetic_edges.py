@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxsr import config as configs
-from jaxsr.config import rules
+from jaxsr.config import validate
 from jaxsr.data import degradation, pipeline, sources, synthetic_edges
 from jaxsr.data.crops import Windows
 from jaxsr.data.image_cache import Films
@@ -76,4 +76,4 @@ def test_what_does_not_go_together_is_refused(flags, reason):
   config = configs.load('configs/quickstart.py:smoke')
   config = configs.override(config, ['--config.data.edges=0.5', *flags])
   with pytest.raises(UserError, match=reason):
-    rules.check(config)
+    validate.check(config)

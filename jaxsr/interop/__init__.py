@@ -13,10 +13,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxsr import models
 from jaxsr.errors import UserError, brief, flat, nearest
+from jaxsr.interop import architecture
+from jaxsr.interop.naming import NAMINGS, OURS
+from jaxsr.interop.state_dict import Reading, Tensors, readings
 from jaxsr.models.layers import shuffle_stages
-from jaxsr.published import variants
-from jaxsr.published.names import NAMINGS, OURS
-from jaxsr.published.tensors import Reading, Tensors, readings
 
 ORDERS = ('torch', 'tensorflow')  # of the channels that a pixel shuffle moves to space
 
@@ -55,8 +55,8 @@ def read(
   UserError for an unknown network, and Misfit where tensors are missing, unknown, not finite or of
   a shape that does not fit.
   """
-  if model not in variants.READERS:
-    raise UserError(f'weights for {model!r}: {nearest(model, variants.READERS)}')
+  if model not in architecture.READERS:
+    raise UserError(f'weights for {model!r}: {nearest(model, architecture.READERS)}')
   if not tensors:
     raise UserError('there are no tensors')
   models.build(model, options, scale=scale)  # raises UserError for what is unknown
@@ -102,10 +102,10 @@ def _fit(
   """
   naming = reading.naming
   try:
-    kernels = variants.Kernels(reading.kernels())
+    kernels = architecture.Kernels(reading.kernels())
     means, problems = _means(reading)
-    found = {**naming.options, **variants.READERS[model](kernels), **means, **options}
-    channels = variants.channels(kernels)
+    found = {**naming.options, **architecture.READERS[model](kernels), **means, **options}
+    channels = architecture.channels(kernels)
     network = models.build(model, found, scale=scale, channels=channels)
     expected = _expected(network)
   except (LookupError, StopIteration, ValueError, ZeroDivisionError) as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxsr.published.names import NAMINGS, OURS, Naming
+from jaxsr.interop.naming import NAMINGS, OURS, Naming
 
 Tensors = Mapping[str, np.ndarray]
 Shape = tuple[int, ...]

@@ -353,7 +353,7 @@ class WindowAttention(tn.Module):
     self.qkv, self.project = tn.Linear(features, 3 * features), tn.Linear(features, features)
     self.position_bias = tn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
     at = list(product(range(window), repeat=2))
-    row = lambda down, right: (down + window - 1) * (2 * window - 1) + right + window - 1  # noqa: E731
+    row = lambda down, right: (down + window - 1) * (2 * window - 1) + right + window - 1
     rows = [[row(a[0] - b[0], a[1] - b[1]) for b in at] for a in at]
     self.register_buffer('rows', torch.tensor(rows), persistent=False)
 

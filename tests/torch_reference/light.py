@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from torch_parts import DIV2K, F, Net, conv, each, image_mean, seq, tn, torch
+from torch_reference.parts import DIV2K, F, Net, conv, each, image_mean, seq, tn, torch
 
 
 def srcnn(channels=1, **padding):

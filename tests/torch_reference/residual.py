@@ -1,6 +1,6 @@
 """Residual networks as public PyTorch code names and computes them."""
 
-from torch_parts import (
+from torch_reference.parts import (
   DIV2K,
   FLICKR2K,
   IMAGENET,

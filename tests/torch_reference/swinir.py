@@ -1,6 +1,6 @@
 """SwinIR as JingyunLiang/SwinIR, models/network_swinir.py, names and computes it."""
 
-from torch_parts import DIV2K, F, Net, conv, image_mean, seq, shuffles, tn, torch
+from torch_reference.parts import DIV2K, F, Net, conv, image_mean, seq, shuffles, tn, torch
 
 WIDTH, HEADS, WINDOW, TRAINED_ON = 12, 2, 4, 8
 

@@ -9,11 +9,11 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 from small import SMALL, TRAINABLE, build, draw, quick
 
-from jaxsr import models, published
+from jaxsr import interop, models
 from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.evaluate import Evaluator, summarise
-from jaxsr.published import Misfit
+from jaxsr.interop import Misfit
 
 ROWS_LAST = {'OIHW': (3, 2, 0, 1), 'HWIO': (0, 1, 2, 3)}
 
@@ -69,7 +69,7 @@ def same(found, variables, **tolerance):
 
 def misfit(tensors, model='edsr', scale=4, **options):
   with pytest.raises(Misfit) as caught:
-    published.read(tensors, model=model, scale=scale, **options)
+    interop.read(tensors, model=model, scale=scale, **options)
   assert isinstance(caught.value, UserError)
   assert '\n' not in str(caught.value)
   return caught.value
@@ -80,7 +80,7 @@ def misfit(tensors, model='edsr', scale=4, **options):
 def test_own_names_and_what_shapes_tell(name, form, rng):
   channels = 3 if name in ('rdn', 'vdsr') else 1
   variables = small(rng, name, 2, channels)
-  found = published.read(named(variables, **form), model=name, scale=2)
+  found = interop.read(named(variables, **form), model=name, scale=2)
   assert (found.naming, found.layout, found.channels) == ('this project', 'HWIO', channels)
   assert found.options.items() >= SMALL[name].items()
   same(found, variables)
@@ -102,7 +102,7 @@ def test_own_names_and_what_shapes_tell(name, form, rng):
 def test_variants_are_read_from_shapes(name, options, rng):
   network = build(name, options)
   variables = draw(rng, network, (1, 16, 16, 1), train=False)
-  found = published.read(named(variables), model=name, scale=2)
+  found = interop.read(named(variables), model=name, scale=2)
   assert found.options.items() >= options.items()
   same(found, variables)
 
@@ -114,25 +114,25 @@ def test_the_wide_edsr_scales_its_residuals(features, scaling):
   shapes |= {name: (3, 3, features, features) for name in inner}
   tensors = {f'{name}.kernel': np.zeros(shape, np.float32) for name, shape in shapes.items()}
   tensors |= {f'{name}.bias': np.zeros(shape[-1]) for name, shape in shapes.items()}
-  assert published.read(tensors, model='edsr', scale=2).options['residual_scaling'] == scaling
+  assert interop.read(tensors, model='edsr', scale=2).options['residual_scaling'] == scaling
 
 
 @pytest.mark.parametrize('layout', ['OIHW', 'HWIO'])
 def test_both_layouts_under_public_names(layout, edsr):
   variables, _ = edsr
-  found = published.read(basicsr(variables, layout), model='edsr', scale=4)
+  found = interop.read(basicsr(variables, layout), model='edsr', scale=4)
   assert (found.naming, found.layout, found.channels) == ('BasicSR', layout, 3)
   same(found, variables)
 
 
 def test_order_of_channels_before_a_shuffle(edsr):
   variables, theirs = edsr
-  found = published.read(basicsr(variables, order='tensorflow'), model='edsr', scale=4)
+  found = interop.read(basicsr(variables, order='tensorflow'), model='edsr', scale=4)
   with pytest.raises(AssertionError):
     same(found, variables)
   unordered = basicsr(variables, order='tensorflow')
-  same(published.read(unordered, model='edsr', scale=4, order='tensorflow'), variables)
-  same(published.read(theirs, model='edsr', scale=4, order='torch'), variables)
+  same(interop.read(unordered, model='edsr', scale=4, order='tensorflow'), variables)
+  same(interop.read(theirs, model='edsr', scale=4, order='torch'), variables)
 
 
 def test_order_may_be_set_under_own_names(edsr):
@@ -142,7 +142,7 @@ def test_order_may_be_set_under_own_names(edsr):
     kernel, bias = theirs[f'upsample.{2 * i}.weight'], theirs[f'upsample.{2 * i}.bias']
     tensors[f'upsampler.conv_{i}.kernel'] = kernel.transpose(2, 3, 1, 0)
     tensors[f'upsampler.conv_{i}.bias'] = bias
-  same(published.read(tensors, model='edsr', scale=4, order='torch'), variables)
+  same(interop.read(tensors, model='edsr', scale=4, order='torch'), variables)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_order_may_be_set_under_own_names(edsr):
 def test_wrappers(wrapper, edsr):
   variables, theirs = edsr
   wrapped = {wrapper + name: x for name, x in theirs.items()}
-  same(published.read(wrapped, model='edsr', scale=4), variables)
+  same(interop.read(wrapped, model='edsr', scale=4), variables)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_wrappers(wrapper, edsr):
 )
 def test_kinds_of_number(dtype, error, edsr):
   variables, theirs = edsr
-  found = published.read({k: x.astype(dtype) for k, x in theirs.items()}, model='edsr', scale=4)
+  found = interop.read({k: x.astype(dtype) for k, x in theirs.items()}, model='edsr', scale=4)
   same(found, variables, rtol=error, atol=error / 100)
 
 
@@ -170,11 +170,11 @@ def test_a_stored_mean_is_read_and_must_be_a_mean(edsr):
   names |= {f'upsample.{i}': f'tail.0.{i}' for i in (0, 2)}
   split = ((*name.rpartition('.'), x) for name, x in theirs.items())
   tensors = {f'{names[module]}.{leaf}': x for module, _, leaf, x in split}
-  options = published.read(tensors, model='edsr', scale=4).options
+  options = interop.read(tensors, model='edsr', scale=4).options
   assert options['mean'] == (0.4488, 0.4371, 0.4040)
   tensors['sub_mean.weight'] = np.eye(3, dtype=jnp.bfloat16)[..., None, None]
   tensors['sub_mean.bias'] = np.array([-51, -102, -153], jnp.bfloat16)
-  mean = published.read(tensors, model='edsr', scale=4).options['mean']
+  mean = interop.read(tensors, model='edsr', scale=4).options['mean']
   assert mean == pytest.approx((0.2, 0.4, 0.6))
   tensors['sub_mean.weight'] = 1.5 * tensors['sub_mean.weight']
   problems = misfit(tensors).problems
@@ -222,7 +222,7 @@ def test_some_biases_missing_is_not_no_biases():
   names = ['conv1.0', 'trunk.0.conv', 'trunk.1.conv', 'conv2']
   shapes = [(4, 1, 3, 3), (4, 4, 3, 3), (4, 4, 3, 3), (1, 4, 3, 3)]
   tensors = {f'{n}.weight': np.ones(s, np.float32) for n, s in zip(names, shapes, strict=True)}
-  biases = published.read(tensors, model='vdsr', scale=2).variables['params']['conv_1']['bias']
+  biases = interop.read(tensors, model='vdsr', scale=2).variables['params']['conv_1']['bias']
   np.testing.assert_array_equal(biases, 0)
   tensors['conv2.bias'] = np.zeros(1, np.float32)
   assert [line.split()[0] for line in misfit(tensors, 'vdsr', 2).problems] == [
@@ -264,9 +264,9 @@ def test_images_of_other_channels_are_refused(rng):
 
 def test_options_are_set_over_what_was_read(edsr):
   given = {'residual_scaling': 0.3, 'image_range': 1.0, 'mean': (0.5, 0.5, 0.5)}
-  options = published.read(edsr[1], model='edsr', scale=4, options=given).options
+  options = interop.read(edsr[1], model='edsr', scale=4, options=given).options
   assert options.items() >= given.items() and options['features'] == 8
-  assert published.read(edsr[1], model='edsr', scale=4).options['image_range'] == 255
+  assert interop.read(edsr[1], model='edsr', scale=4).options['image_range'] == 255
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_options_are_set_over_what_was_read(edsr):
 def test_what_is_not_understood(change, text, edsr):
   arguments = {'tensors': edsr[1], 'model': 'edsr', 'scale': 4} | change
   with pytest.raises(UserError, match=text):
-    published.read(arguments.pop('tensors'), **arguments)
+    interop.read(arguments.pop('tensors'), **arguments)
 
 
 @pytest.mark.parametrize('own', [True, False])
@@ -294,7 +294,7 @@ def test_an_options_bad_value_is_named(own, rng, edsr):
 
 def test_swift_srgan_reproduces_its_authors_sample(shared):
   """Read weights that others trained; their picture is truncated to 8 bit."""
-  found = published.read(stored(shared, 'swift_srgan_nih'), model='swift_srgan', scale=4)
+  found = interop.read(stored(shared, 'swift_srgan_nih'), model='swift_srgan', scale=4)
   network = models.build('swift_srgan', found.options, scale=4, channels=3)
   assert models.count_parameters(found.variables) == 201_209
   samples = shared / 'reference' / 'swift_srgan_sample'
@@ -310,7 +310,7 @@ def test_swift_srgan_reproduces_its_authors_sample(shared):
   ('scale', 'psnr', 'ssim'), [(2, 37.53, 0.9587), (3, 33.66, 0.9213), (4, 31.34, 0.8838)]
 )
 def test_vdsr_gives_its_authors_figures(shared, scale, psnr, ssim):
-  found = published.read(stored(shared, 'vdsr_official'), model='vdsr', scale=scale)
+  found = interop.read(stored(shared, 'vdsr_official'), model='vdsr', scale=scale)
   network = models.build('vdsr', found.options, scale=scale, channels=found.channels)
   source = sources.Folder(shared / 'reference' / 'set5', channels=3)
   evaluator = Evaluator(network, source, scale=scale, protocol='luma')

@@ -14,7 +14,7 @@ STEP = ':step'  # what the name of a kernel's steps ends in
 Tensors = dict[str, np.ndarray]
 
 
-def quantise(tensors: Mapping[str, np.ndarray]) -> Tensors:
+def quantize(tensors: Mapping[str, np.ndarray]) -> Tensors:
   """Round the kernels among named float tensors to int8, with their steps beside them."""
   found: Tensors = {}
   for name, x in tensors.items():

@@ -1,6 +1,6 @@
 """Dense networks, RRDB, RDN and SRDenseNet, as public PyTorch code names and computes them."""
 
-from torch_parts import F, Net, conv, each, seq, shuffles, stages, tn, torch
+from torch_reference.parts import F, Net, conv, each, seq, shuffles, stages, tn, torch
 
 WIDE, GROWTH, LAYERS = 6, 3, 3
 

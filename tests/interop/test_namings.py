@@ -1,6 +1,6 @@
 """Public networks with random weights, and what comes out after their state dicts are read.
 
-The names are those of the public code, which the networks in torch_*.py spell out; each tensor is
+The names are those of the public code, which the networks in torch_reference spell out; each tensor is
 seen to matter. Twins compute in float64; agreement is to 3e-5 of the largest value.
 """
 
@@ -10,15 +10,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch_dense as dense
-import torch_light as light
-import torch_residual as residual
-import torch_swinir as swin
 from small import quick
-from torch_parts import fill, torch
 
-from jaxsr import models, ops, published
-from jaxsr.published.names import NAMINGS
+from jaxsr import interop, models, ops
+from jaxsr.interop.naming import NAMINGS
+from torch_reference import dense, light, residual
+from torch_reference import swinir as swin
+from torch_reference.parts import fill, torch
 
 TOLERANCE = 3e-5
 SIZE = {'rlfn': (17, 22), 'swinir': (6, 9)}
@@ -109,7 +107,7 @@ def test_what_comes_out(case, rng):
   tensors = {name: x.numpy() for name, x in twin.state_dict().items()}
   lr = rng.random((1, *SIZE.get(case.model, (7, 8)), case.channels), dtype=np.float32)
   theirs = run(twin.double(), case, lr)
-  found = published.read(tensors, model=case.model, scale=case.scale, options=case.options)
+  found = interop.read(tensors, model=case.model, scale=case.scale, options=case.options)
   assert (found.naming, found.layout, found.channels) == (case.naming, 'OIHW', case.channels)
   network = models.build(case.model, found.options, scale=case.scale, channels=case.channels)
   ours = quick(lambda v, x: network.apply(v, x, train=False))(found.variables, lr)
