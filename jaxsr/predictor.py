@@ -12,8 +12,8 @@ from flax import linen as nn
 from jaxtyping import Float, UInt
 
 from jaxsr import config as configs
-from jaxsr import models, package, sharding, tiles, workdir
-from jaxsr.checkpoint import Checkpoints
+from jaxsr import models, package, sharding, tiles
+from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.compression import slicing, slimmable
 from jaxsr.errors import UserError
 from jaxsr.whole import make_enlarge
@@ -119,7 +119,7 @@ def find(checkpoint: str) -> Stored:
       return package.read(shipped, target), package.read_config(shipped).origin['step']
 
     return Stored(config, configs.build_network(config), read_package)
-  saved = workdir.read_config(folder) if folder.is_dir() else None
+  saved = run_dir.read_config(folder) if folder.is_dir() else None
   if saved is None:
     names = ', '.join((*models.PARAMETER_FREE, *package.known()))
     raise UserError(

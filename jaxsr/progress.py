@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from jaxsr import config as configs
-from jaxsr import pictures, workdir
+from jaxsr import pictures
+from jaxsr.checkpoint import run_dir
 from jaxsr.config import Config, compatibility
 from jaxsr.data import sources
 from jaxsr.errors import brief
@@ -57,7 +58,7 @@ class Log:
   """Writes on the primary host; the others only keep the table, to decide alike."""
 
   def __init__(self, config: Config, folder: Path, *, start: int, primary: bool):
-    self.table = workdir.Table(folder, step=start)
+    self.table = run_dir.Table(folder, step=start)
     self._folder, self._steps, self._batch_size = folder, config.steps, config.batch_size
     self._primary = primary
     self._start = self._step = start

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import pictures, predictor, preemption, progress, sharding, teachers, workdir
-from jaxsr.checkpoint import CheckpointError, Checkpoints
+from jaxsr import pictures, predictor, preemption, progress, sharding, teachers
+from jaxsr.checkpoint import CheckpointError, Checkpoints, run_dir
 from jaxsr.config import Config, validate
 from jaxsr.data import device_cache, pipeline, sources
 from jaxsr.data.crops import Windows
@@ -50,7 +50,7 @@ def train(config: Config, folder: Path, *, allow_config_change: bool = False) ->
   primary = jax.process_index() == 0
   if primary:
     make_folder(folder)
-  lock = workdir.locked(folder) if primary else contextlib.nullcontext()
+  lock = run_dir.locked(folder) if primary else contextlib.nullcontext()
   with preemption.handled() as stop, lock:
     return _train(config, folder, stop, allow_config_change=allow_config_change)
 
@@ -61,7 +61,7 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   checkpoints = Checkpoints(folder / 'checkpoints')
   resumes = checkpoints.started()
   if resumes:
-    workdir.check_config(folder, configs.to_dict(config), allowed=allow_config_change)
+    run_dir.check_config(folder, configs.to_dict(config), allowed=allow_config_change)
   experiment = assemble(config, mesh)
   train_source, val_source = sources.training(config), sources.validation(config)
   primary = jax.process_index() == 0
@@ -72,12 +72,12 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   else:
     state = _begin(config, experiment)
   start = int(state.step)
-  validated = workdir.Table(folder, step=start).has(start)
+  validated = run_dir.Table(folder, step=start).has(start)
   if start > config.steps or (start == config.steps and validated):
     print(f'{folder} is finished: step {start} of {config.steps}; raise config.steps to go on')
     return 0
   if primary:
-    workdir.write_config(folder, configs.to_dict(config))
+    run_dir.write_config(folder, configs.to_dict(config))
     progress.introduce(config, state, train_source, val_source, mesh)
   evaluator = Evaluator(experiment.network, val_source, scale=config.scale, gaze=experiment.gaze)
   log = Log(config, folder, start=start, primary=primary)

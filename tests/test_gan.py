@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jaxsr import adversary, preemption, sharding, workdir
+from jaxsr import adversary, preemption, sharding
 from jaxsr import config as configs
+from jaxsr.checkpoint import run_dir
 from jaxsr.config import validate
 from jaxsr.errors import UserError
 from jaxsr.experiment import assemble
@@ -208,7 +209,7 @@ def test_a_run_starts_from_another(gan, tmp_path):
 )
 def test_what_cannot_be_started_from_is_refused(tiny, tmp_path, options, path, message):
   run = tmp_path / 'run'
-  workdir.write_config(make(run), configs.to_dict(tiny))
+  run_dir.write_config(make(run), configs.to_dict(tiny))
   tiny.update_from_flattened_dict(options)
   tiny.init_from = path.format(run=run)
   with pytest.raises(UserError, match=message):

@@ -13,9 +13,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
-from jaxsr import predictor, preemption, snapshot, workdir
+from jaxsr import predictor, preemption
 from jaxsr import train as train_module
-from jaxsr.checkpoint import Checkpoints
+from jaxsr.checkpoint import Checkpoints, run_dir, storage
 from jaxsr.config import compatibility
 from jaxsr.errors import UserError
 from jaxsr.train import Diverged, train
@@ -128,13 +128,13 @@ def test_every_scale_trains(tiny, tmp_path, scale, channels):
 
 def test_a_second_trainer_is_refused(finished):
   config, folder = finished
-  with workdir.locked(folder), pytest.raises(UserError, match=f'process {os.getpid()} on .* since'):
+  with run_dir.locked(folder), pytest.raises(UserError, match=f'process {os.getpid()} on .* since'):
     train(config, folder)
 
 
 def test_a_killed_trainers_lock_is_free(tmp_path):
   (tmp_path / 'lock').write_text('process 1 on elsewhere since long ago')
-  with workdir.locked(tmp_path):
+  with run_dir.locked(tmp_path):
     pass
 
 
@@ -263,9 +263,9 @@ def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(tiny, tmp_
   assert train(tiny, tmp_path) == preemption.EXIT
   assert [row['step'] for row in rows(tmp_path)] == ['0', '2']
   kept = Checkpoints(tmp_path / 'checkpoints')
-  assert snapshot.read_record(kept.path(4))['psnr'] is None
+  assert storage.read_record(kept.path(4))['psnr'] is None
   monkeypatch.setattr(train_module, '_validate', original)
   assert train(tiny, tmp_path) == 0
   assert [row['step'] for row in rows(tmp_path)] == ['0', '2', '4']
-  psnr = snapshot.read_record(kept.path(4))['psnr']  # which the best step is chosen by
+  psnr = storage.read_record(kept.path(4))['psnr']  # which the best step is chosen by
   assert psnr == pytest.approx(float(rows(tmp_path)[-1]['psnr']), abs=1e-3)

@@ -15,13 +15,13 @@ import tyro
 from tqdm import tqdm
 
 from jaxsr import runtime
+from jaxsr.checkpoint.run_dir import locked
 from jaxsr.commands import report
 from jaxsr.data import records
 from jaxsr.data.nih import constants, download, local_copy, splits, verify
 from jaxsr.data.nih.constants import Archive
 from jaxsr.errors import UserError, brief
 from jaxsr.files import make_folder
-from jaxsr.workdir import locked
 
 DataSet = Annotated[Literal['nih'], tyro.conf.Positional]
 

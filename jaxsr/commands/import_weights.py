@@ -12,8 +12,8 @@ import tyro
 from safetensors import SafetensorError, safe_open
 
 from jaxsr import config as configs
-from jaxsr import files, interop, models, workdir
-from jaxsr.checkpoint import Checkpoints
+from jaxsr import files, interop, models
+from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.config import Config
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import new_folder
@@ -86,7 +86,7 @@ class Import:
     origin |= {'naming': found.naming, 'layout': found.layout}
     state = {'ema': jax.tree.map(jnp.asarray, found.variables)}
     with new_folder(self.output) as folder:
-      workdir.write_config(folder, configs.to_dict(config), origin=origin)
+      run_dir.write_config(folder, configs.to_dict(config), origin=origin)
       checkpoints = Checkpoints(folder / 'checkpoints')
       checkpoints.save(0, state)
       checkpoints.wait()

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import tyro
 from flax.traverse_util import unflatten_dict
 
-from jaxsr import __version__, card, evaluate, models, package, predictor, workdir
+from jaxsr import __version__, card, evaluate, models, package, predictor
+from jaxsr.checkpoint import run_dir
 from jaxsr.compression import quantize
 from jaxsr.data import sources
 from jaxsr.errors import UserError
@@ -70,7 +71,7 @@ class PackageCommand:
     """Say where the weights come from; folders by their names only."""
     if (packed := package.find(self.checkpoint)) is not None:
       return package.read_config(packed).origin
-    config, saved = stored.config, workdir.read_config(Path(self.checkpoint))
+    config, saved = stored.config, run_dir.read_config(Path(self.checkpoint))
     origin: dict[str, Any] = {'step': model.step, 'jaxsr': __version__}
     origin |= {k: _brief(Path(str(config['data'][k]))) for k in ('train', 'val')}
     origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
@@ -81,7 +82,7 @@ class PackageCommand:
   def _metrics(self, model: predictor.Predictor, origin: dict[str, Any]) -> dict[str, Any]:
     """Measure, or take over the last validation."""
     if self.data is None:
-      found = workdir.last_row(Path(self.checkpoint), step=model.step)
+      found = run_dir.last_row(Path(self.checkpoint), step=model.step)
       return {'of': f'the validation of its run, {origin["val"]}', **found} if found else {}
     source = sources.Folder(self.data, channels=model.channels)
     measure = lambda variables: evaluate.measure(  # noqa: E731

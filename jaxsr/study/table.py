@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from jaxsr import analysis
 from jaxsr import config as configs
+from jaxsr.checkpoint.run_dir import environment
 from jaxsr.files import write_json, write_text
 from jaxsr.study import UNTAUGHT, Trial, result
-from jaxsr.workdir import environment
 
 CSV, COSTS = 'study.csv', 'costs.json'
 COLUMNS = (

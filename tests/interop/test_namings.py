@@ -1,7 +1,7 @@
 """Public networks with random weights, and what comes out after their state dicts are read.
 
-The names are those of the public code, which the networks in torch_reference spell out; each tensor is
-seen to matter. Twins compute in float64; agreement is to 3e-5 of the largest value.
+The names are those of the public code, which the networks in torch_reference spell out; each tensor
+is seen to matter. Twins compute in float64; agreement is to 3e-5 of the largest value.
 """
 
 from functools import partial

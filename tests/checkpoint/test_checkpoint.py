@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr import sharding, snapshot
-from jaxsr.checkpoint import CheckpointError, Checkpoints
-from jaxsr.snapshot import sums
+from jaxsr import sharding
+from jaxsr.checkpoint import CheckpointError, Checkpoints, storage
+from jaxsr.checkpoint.storage import sums
 
 # Orbax drops the other reads of a checkpoint that it fails to read, and Python says so.
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
@@ -155,9 +155,9 @@ def test_arrays_are_checked_even_where_files_are_whole(two, capsys, monkeypatch)
   """A value that changed on its way to the file has a wrong sum under a right manifest."""
   moved = Checkpoints(two.folder.parent / 'moved')
   state = make_state(1)
-  honest = snapshot.sums
+  honest = storage.sums
   monkeypatch.setattr(
-    snapshot, 'sums', lambda arrays: honest(arrays) | {'step': ['0' * 64, [], 'int32']}
+    storage, 'sums', lambda arrays: honest(arrays) | {'step': ['0' * 64, [], 'int32']}
   )
   moved.save(1, state)
   moved.wait()

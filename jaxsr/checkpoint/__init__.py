@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxsr import snapshot
-from jaxsr.snapshot import CheckpointError, Damaged
+from jaxsr.checkpoint import storage
+from jaxsr.checkpoint.storage import CheckpointError, Damaged
 
 Tree = Any
 LATEST = 2
@@ -55,7 +55,7 @@ class Checkpoints:
 
   def _psnr(self, step: int) -> float | None:
     try:
-      return snapshot.read_record(self.path(step))['psnr']
+      return storage.read_record(self.path(step))['psnr']
     except (Damaged, KeyError):
       return None
 
@@ -69,7 +69,7 @@ class Checkpoints:
     saving = self.folder / f'{step}{SAVING}'
     try:
       self.folder.mkdir(parents=True, exist_ok=True)
-      finish = snapshot.write(saving, state, {'step': step, 'psnr': psnr})
+      finish = storage.write(saving, state, {'step': step, 'psnr': psnr})
     except Exception as error:
       raise self._cannot_save(error) from error
     self._saver = threading.Thread(target=self._finish, args=(finish, saving, step))
@@ -95,7 +95,7 @@ class Checkpoints:
       raise self._cannot_save(error) from error
 
   def _cannot_save(self, error: Exception) -> CheckpointError:
-    return CheckpointError(f'{self.folder}: cannot save ({snapshot.first_line(error)})')
+    return CheckpointError(f'{self.folder}: cannot save ({storage.first_line(error)})')
 
   def _sweep(self) -> None:
     """Drop the steps that are not kept, and what a killed trainer left half saved."""
@@ -156,11 +156,11 @@ class Checkpoints:
   def _read(self, step: int, target: Tree, parts: tuple[str, ...]) -> Tree:
     """Read a step; every host checks every file, so that all fail or none does."""
     path = self.path(step)
-    snapshot.check(path)
-    found = snapshot.read_record(path)['step']
+    storage.check(path)
+    found = storage.read_record(path)['step']
     if found != step:
       raise Damaged(f'it is a copy of step {found}')
-    return snapshot.read(path, target, parts)
+    return storage.read(path, target, parts)
 
   def _report(self, step: int, damage: Damaged, *, repair: bool) -> None:
     if jax.process_index() != 0:

@@ -13,7 +13,7 @@ import pytest
 
 from runs import final, rows, same
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = {'eval': 3000, 'save': 250, 'log': 100, 'devices': 1}
 SHARED |= {'data.patch': 8, 'data.margin': 2, 'data.by_error': 0.5, 'data.val_count': 1}
 SHARED |= {'data.phantom.size': 128, 'data.phantom.count': 2, 'data.phantom.val_count': 1}
