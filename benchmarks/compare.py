@@ -18,10 +18,11 @@ from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.latency import measure
-from jaxsr import analysis, evaluate, experiment, pictures, predictor, runtime
+from jaxsr import analysis, evaluate, experiment, pictures, runtime
 from jaxsr import config as configs
 from jaxsr.data import image_files, sources
 from jaxsr.files import make_folder, write_json, write_text
+from jaxsr.inference import model as predictor
 
 COLUMNS = {
   'parameters': ('Parameters', ',d'),

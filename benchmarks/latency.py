@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsr import analysis, predictor
-from jaxsr.step import make_predict
+from jaxsr import analysis
+from jaxsr.inference import model as predictor
+from jaxsr.inference.predict import make_predict
 
 
 def measure(model: predictor.Predictor, runs: int = 5, enough: float = 10.0) -> dict[str, Any]:

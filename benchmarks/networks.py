@@ -19,11 +19,12 @@ from typing import Any
 import tyro
 
 from benchmarks import latency as timing
-from jaxsr import analysis, evaluate, models, predictor, runtime
+from jaxsr import analysis, evaluate, models, runtime
 from jaxsr.config import Config
 from jaxsr.data import sources
 from jaxsr.files import make_folder, write_json, write_text
-from jaxsr.predictor import Predictor
+from jaxsr.inference import model
+from jaxsr.inference.model import Predictor
 from jaxsr.train import train
 
 TRAINABLE = tuple(name for name in models.MODELS if name not in models.PARAMETER_FREE)
@@ -82,7 +83,7 @@ def _config(name: str, budget: dict[str, Any]) -> Config:
 
 
 def _load(output: Path, name: str) -> Predictor:
-  return predictor.load(name if name in models.PARAMETER_FREE else str(output / name))
+  return model.load(name if name in models.PARAMETER_FREE else str(output / name))
 
 
 def _once(path: Path, compute: Any) -> None:

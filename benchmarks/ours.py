@@ -20,11 +20,12 @@ from benchmarks.cases import (
   make_batch,
   make_images,
 )
-from jaxsr import analysis, experiment, runtime, sharding, whole
+from jaxsr import analysis, experiment, runtime, sharding
 from jaxsr import config as configs
 from jaxsr.config import Config
+from jaxsr.inference import upscale
+from jaxsr.inference.predict import make_predict
 from jaxsr.models import span
-from jaxsr.step import make_predict
 
 
 def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
@@ -70,7 +71,7 @@ def infer(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   begun = time.perf_counter()
   images = make_images(batch)
   groups = np.split(images, len(images) if jax.default_backend() == 'cpu' else 1)
-  mesh = sharding.make_rows(jax.devices()[: whole.parts(images.shape[1], jax.device_count())])
+  mesh = sharding.make_rows(jax.devices()[: upscale.parts(images.shape[1], jax.device_count())])
   variables = jax.device_put(variables, sharding.replicated(mesh))
   groups = [jax.device_put(group, sharding.by_rows(mesh)) for group in groups]
   predict = jax.jit(make_predict(network))

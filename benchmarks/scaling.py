@@ -24,7 +24,7 @@ import tyro
 from jaxsr import config as configs
 from jaxsr import experiment, runtime, sharding
 from jaxsr.config import Config
-from jaxsr.step import make_predict
+from jaxsr.inference.predict import make_predict
 
 SCALE = 4
 What = Literal['batch', 'patch', 'dispatch', 'devices', 'memory', 'pod']

@@ -15,11 +15,11 @@ from jaxsr.data import image_files
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError
 from jaxsr.files import write_json, write_text
+from jaxsr.inference.upscale import make_enlarge
 from jaxsr.losses.perceptual import relative
 from jaxsr.models.interpolation import Bicubic
 from jaxsr.perceptual import Lens
 from jaxsr.protocol import Pair, preparation, shrink
-from jaxsr.whole import make_enlarge
 
 Row = dict[str, Any]
 

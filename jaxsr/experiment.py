@@ -19,13 +19,13 @@ from jaxsr.config import Config
 from jaxsr.data import device_cache
 from jaxsr.distill import Adapters, Lesson, Teacher
 from jaxsr.errors import UserError, first_line
+from jaxsr.inference.model import Predictor
 from jaxsr.learner import Learner
 from jaxsr.losses import CONTENT
 from jaxsr.losses.schedule import Phase, Plan
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
 from jaxsr.perceptual import Lens, download, weights
-from jaxsr.predictor import Predictor
 from jaxsr.state import State
 from jaxsr.step import Parts, Scalars, Step, make_train_step
 

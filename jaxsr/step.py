@@ -1,13 +1,11 @@
-"""One pure train step and one prediction, built from what a phase asks for."""
+"""One pure train step, built from what a phase asks for."""
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from jaxsr import metrics, optimizer
 from jaxsr.adversary import Adversary, follow
@@ -198,29 +196,3 @@ def average(ema: Params, variables: Params, step: jax.Array, decay: float) -> Pa
   """Move the exponential moving average; it starts as a plain mean, or short runs would lag."""
   keep = jnp.minimum(decay, (1 + step) / (10 + step))
   return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, ema, variables)
-
-
-def make_predict(
-  network: nn.Module, *, ensemble: bool = False
-) -> Callable[[Params, jax.Array], Any]:
-  """Build the prediction: variables and images in [0, 1] in, enlarged images out, unclipped.
-
-  `ensemble` averages over the eight flips and quarter turns of the image (Timofte et al., Seven
-  ways to improve example-based single image super resolution, CVPR 2016): eight times the work.
-  """
-
-  def predict(variables: Params, lr: jax.Array) -> Any:
-    return network.apply(variables, lr, train=False)
-
-  if not ensemble:
-    return predict
-
-  def average_of_turns(variables: Params, lr: jax.Array) -> jax.Array:
-    total: Any = 0.0
-    for flip, turns in itertools.product((False, True), range(4)):
-      seen = jnp.rot90(lr[:, ::-1] if flip else lr, turns, axes=(1, 2))
-      made: Any = jnp.rot90(predict(variables, seen), -turns, axes=(1, 2))
-      total += made[:, ::-1] if flip else made
-    return total / 8
-
-  return average_of_turns

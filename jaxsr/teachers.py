@@ -5,16 +5,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxsr import files, package, predictor, sharding
+from jaxsr import files, sharding
 from jaxsr.config import Config
 from jaxsr.data import teacher_cache
 from jaxsr.data.sources import Source
 from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import UserError
 from jaxsr.files import make_folder
+from jaxsr.inference import model, package
+from jaxsr.inference.model import Predictor
+from jaxsr.inference.predict import make_predict
 from jaxsr.models import PRECISIONS
-from jaxsr.predictor import Predictor
-from jaxsr.step import make_predict
 
 
 def load(config: Config) -> tuple[Predictor, ...]:
@@ -26,7 +27,7 @@ def load(config: Config) -> tuple[Predictor, ...]:
   found = []
   for name in filter(None, (part.strip() for part in options.checkpoint.split(','))):
     try:
-      one = predictor.load(name, step=options.step)
+      one = model.load(name, step=options.step)
     except UserError as error:
       raise UserError(f'config.teacher.checkpoint: {error}') from error
     text = f'config.teacher.checkpoint={name}'

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import pictures, predictor, preemption, progress, sharding, teachers
+from jaxsr import pictures, preemption, progress, sharding, teachers
 from jaxsr.checkpoint import CheckpointError, Checkpoints, run_dir
 from jaxsr.config import Config, validate
 from jaxsr.data import device_cache, pipeline, sources
@@ -26,6 +26,7 @@ from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluate import Evaluator, Row
 from jaxsr.experiment import Experiment, assemble
 from jaxsr.files import make_folder
+from jaxsr.inference import model
 from jaxsr.preemption import Preemption
 from jaxsr.progress import Log
 from jaxsr.state import State
@@ -105,7 +106,7 @@ def _begin(config: Config, experiment: Experiment) -> State:
   if not config.init_from:
     return state
   target = experiment.shapes.ema
-  variables, step, cut = predictor.restore(config.init_from, experiment.network, target)
+  variables, step, cut = model.restore(config.init_from, experiment.network, target)
   if jax.process_index() == 0:
     note = f': cut to {cut}' if cut else ''
     print(f'starts from {config.init_from}, step {step}{note}', flush=True)

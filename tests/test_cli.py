@@ -8,9 +8,10 @@ import threading
 import numpy as np
 import pytest
 
-from jaxsr import __version__, cli, config, evaluate, predictor
+from jaxsr import __version__, cli, config, evaluate
 from jaxsr.data import degradation, image_files
 from jaxsr.data.phantom import phantom
+from jaxsr.inference import model
 from jaxsr.train import train
 from runs import four_steps
 
@@ -301,7 +302,7 @@ def test_an_input_is_never_overwritten(run, folder, capsys):
 
 def test_a_prediction_keeps_sixteen_bits_apart(run):
   """Two inputs that differ below 8 bit give outputs that differ."""
-  upscale = predictor.make_upscale(predictor.load('bicubic'))
+  upscale = model.make_upscale(model.load('bicubic'))
   low = np.full((16, 16, 1), 30_000, np.uint16)
   assert upscale(low).dtype == np.uint16
   np.testing.assert_array_equal(upscale(low), 30_000)

@@ -18,8 +18,8 @@ import jaxlib
 import numpy as np
 import pytest
 
-from jaxsr import predictor
 from jaxsr.data.phantom import phantom
+from jaxsr.inference import model as predictor
 from jaxsr.train import train
 from runs import final, four_steps, pack
 

@@ -13,11 +13,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
-from jaxsr import predictor, preemption
+from jaxsr import preemption
 from jaxsr import train as train_module
 from jaxsr.checkpoint import Checkpoints, run_dir, storage
 from jaxsr.config import compatibility
 from jaxsr.errors import UserError
+from jaxsr.inference import model as predictor
 from jaxsr.train import Diverged, train
 from runs import final, four_steps, rows, same
 

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import jax
 
-from jaxsr import __version__, evaluate, experiment, files, pictures, predictor, regions, strata
+from jaxsr import __version__, evaluate, experiment, files, pictures, regions, strata
 from jaxsr import config as configs
 from jaxsr.commands import report
 from jaxsr.data import records, sources
 from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import make_folder, write_text
+from jaxsr.inference import model as predictor
 
 FIGURES = (
   ('PSNR', 'psnr', 3),

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import tyro
 from flax.traverse_util import unflatten_dict
 
-from jaxsr import __version__, card, evaluate, models, package, predictor
+from jaxsr import __version__, evaluate, models
 from jaxsr.checkpoint import run_dir
 from jaxsr.compression import quantize
 from jaxsr.data import sources
 from jaxsr.errors import UserError
-from jaxsr.package import Package
+from jaxsr.inference import model as predictor
+from jaxsr.inference import model_card, package
+from jaxsr.inference.package import Package
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class PackageCommand:
       config |= {'slimmable': dict(stored.config['slimmable'])}
     origin = self._origin(stored, model)
     metrics = self._metrics(model, origin)
-    text = card.write(self.output.name, model, config, origin, metrics, int8=self.int8)
+    text = model_card.write(self.output.name, model, config, origin, metrics, int8=self.int8)
     made = Package(config, origin)
     package.write(self.output, model.variables, made, metrics=metrics, card=text, int8=self.int8)
     self._report(model, metrics)

@@ -9,11 +9,13 @@ from typing import Annotated
 import tyro
 from PIL import Image
 
-from jaxsr import predictor, provenance, runtime, tiles
+from jaxsr import runtime
 from jaxsr.commands import report
 from jaxsr.data import image_files
 from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import make_folder
+from jaxsr.inference import model as predictor
+from jaxsr.inference import provenance, tiling
 
 _MOST_THREADS = 16
 
@@ -42,7 +44,7 @@ class Upscale:
   """A depth that a slimmable network was trained at."""
   ensemble: bool = False
   """Average over the eight flips and turns of each image: better, at eight times the cost."""
-  tile: int = tiles.SIDE
+  tile: int = tiling.SIDE
   """Images with a longer side are enlarged in windows of about so many low-resolution pixels, with
   the same result but for rounding and in less memory, unless the network must see the whole."""
   overwrite: bool = False

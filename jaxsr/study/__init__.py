@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from jaxsr import config as configs
-from jaxsr import predictor, preemption
+from jaxsr import preemption
 from jaxsr.config import Config, compatibility, validate
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import make_folder, write_json
+from jaxsr.inference import model
 
 UNTAUGHT, TEACHER = 'untaught', 'teacher'
 RESULT, LOG = 'result.json', 'log.txt'
@@ -81,7 +82,7 @@ def plan(config: Config, workdir: Path) -> tuple[Trial, list[Trial]]:
       trials.append(Trial(name, objective, width, depth, seed, one, study.films))
   own = _set(base, study.teacher)
   if given:
-    saved = predictor.find(given).config
+    saved = model.find(given).config
     own.update(steps=saved.get('steps', 0), model=ConfigDict(saved['model']))
   else:
     validate.check(own)

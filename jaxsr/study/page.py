@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from jaxsr import config as configs
-from jaxsr import evaluate, pictures, predictor
+from jaxsr import evaluate, pictures
 from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.files import write_text
+from jaxsr.inference import model as predictor
 from jaxsr.study import Trial, checkpoint_of, result
 from jaxsr.study.table import Row, faults
 

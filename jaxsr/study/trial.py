@@ -13,11 +13,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxsr import config as configs
-from jaxsr import evaluate, predictor, runtime
+from jaxsr import evaluate, runtime
 from jaxsr.config import Config
 from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.files import write_json
+from jaxsr.inference import model as predictor
 from jaxsr.study import RESULT
 from jaxsr.train import train
 

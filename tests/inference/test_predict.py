@@ -6,7 +6,7 @@ import pytest
 
 from jaxsr import cli, models
 from jaxsr.data import image_files
-from jaxsr.step import make_predict
+from jaxsr.inference.predict import make_predict
 from runs import variables_of
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxsr.predictor import Predictor
+from jaxsr.inference.model import Predictor
 
 _LIMITS = """## Limits
 

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from jaxsr import cli, files, package, predictor
+from jaxsr import cli, files
 from jaxsr import config as configs
 from jaxsr.data import image_files
 from jaxsr.errors import UserError
+from jaxsr.inference import model as predictor
+from jaxsr.inference import package
 from jaxsr.train import train
 from runs import four_steps, pack
 
@@ -115,7 +117,7 @@ def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch,
 def test_the_packages_that_come_along_are_whole(scale):
   model = predictor.load(None, scale=scale)
   assert (model.scale, model.channels) == (scale, 1)
-  for folder in (p for p in (Path(__file__).parents[1] / 'checkpoints').iterdir() if p.is_dir()):
+  for folder in (p for p in (Path(__file__).parents[2] / 'checkpoints').iterdir() if p.is_dir()):
     card = (folder / package.CARD).read_text()
     for name in (package.WEIGHTS, package.CONFIG, package.METRICS):
       assert files.sha256(folder / name) in card
@@ -126,7 +128,7 @@ def test_the_packages_that_come_along_are_whole(scale):
 
 def test_an_installed_wheel_enlarges_at_once(tmp_path, folder):
   """Build it as pip does, put it where nothing of this project is, and use its own weights."""
-  project = Path(__file__).parents[1]
+  project = Path(__file__).parents[2]
   pip = (sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-build-isolation', '--quiet')
   subprocess.run((*pip, '--target', str(tmp_path / 'lib'), str(project)), check=True, timeout=300)
   shutil.copy(folder / 'a.png', tmp_path / 'film.png')

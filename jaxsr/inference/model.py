@@ -12,11 +12,12 @@ from flax import linen as nn
 from jaxtyping import Float, UInt
 
 from jaxsr import config as configs
-from jaxsr import models, package, sharding, tiles
+from jaxsr import models, sharding
 from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.compression import slicing, slimmable
 from jaxsr.errors import UserError
-from jaxsr.whole import make_enlarge
+from jaxsr.inference import package, tiling
+from jaxsr.inference.upscale import make_enlarge
 
 
 class Predictor(NamedTuple):
@@ -169,7 +170,7 @@ def _number(checkpoints: Checkpoints, step: str) -> int | None:
 
 
 def make_upscale(
-  predictor: Predictor, *, ensemble: bool = False, tile: int = tiles.SIDE
+  predictor: Predictor, *, ensemble: bool = False, tile: int = tiling.SIDE
 ) -> Callable[[UInt[np.ndarray, 'h w c']], Any]:
   """Build the function that enlarges a uint8 or uint16 image [h, w, c] and keeps its kind.
 
@@ -183,20 +184,20 @@ def make_upscale(
   mesh = sharding.make_mesh()
   placed = sharding.replicated(mesh)
   everywhere = functools.cache(lambda: jax.device_put(predictor.variables, placed))
-  margin = functools.cache(tiles.margin_of)  # seconds of tracing, where an image is large
+  margin = functools.cache(tiling.margin_of)  # seconds of tracing, where an image is large
   turn = threading.Lock()
 
   def compute(lr: np.ndarray, levels: np.float32) -> np.ndarray:
     beyond = margin(network) if max(lr.shape) > tile else None
     if beyond is None:
       return np.asarray(whole(predictor.variables, lr[None], levels)[0])
-    return tiles.enlarge(
+    return tiling.enlarge(
       lambda images: window(everywhere(), sharding.put({'lr': images}, mesh)['lr'], levels),
       lr,
       scale=predictor.scale,
       side=tile,
       margin=beyond,
-      grid=tiles.grid_of(network),
+      grid=tiling.grid_of(network),
       together=mesh.size,
     )
 

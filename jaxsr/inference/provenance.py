@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr import __version__, files, package
+from jaxsr import __version__, files
 from jaxsr.data import image_files
 from jaxsr.errors import ImageError
-from jaxsr.predictor import Predictor
+from jaxsr.inference import package
+from jaxsr.inference.model import Predictor
 
 
 class Provenance(NamedTuple):

@@ -54,7 +54,7 @@ def default(scale: int | None) -> str:
 
 def _folders() -> tuple[Path, ...]:
   """List where packages lie: in `checkpoints/` here, in the project, or as it was installed."""
-  inside = Path(__file__).resolve().parent
+  inside = Path(__file__).resolve().parents[1]
   return Path('checkpoints').resolve(), inside.parent / 'checkpoints', inside / 'checkpoints'
 
 

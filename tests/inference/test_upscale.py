@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr import cli, evaluate, models, ops, predictor, runtime, sharding, whole
+from jaxsr import cli, evaluate, models, ops, runtime, sharding
 from jaxsr.data import sources
 from jaxsr.data.phantom import phantom
+from jaxsr.inference import model as predictor
+from jaxsr.inference import upscale
+from jaxsr.inference.model import Predictor
+from jaxsr.inference.predict import make_predict
 from jaxsr.ops.cpu import halo
-from jaxsr.predictor import Predictor
-from jaxsr.step import make_predict
 from models.small import TRAINABLE, build
 from runs import variables_of
 
@@ -28,8 +30,8 @@ WIDE = {'features': 32}  # enough channels for Winograd's tiles
 @pytest.fixture
 def divided(monkeypatch):
   """Divide small networks and images, too."""
-  monkeypatch.setattr(whole, '_SMALL', 0)
-  monkeypatch.setattr(whole, '_LEAST', 8)
+  monkeypatch.setattr(upscale, '_SMALL', 0)
+  monkeypatch.setattr(upscale, '_LEAST', 8)
 
 
 def lr_image(height=32, width=24):
@@ -37,10 +39,14 @@ def lr_image(height=32, width=24):
 
 
 def test_parts_are_even_and_not_too_small():
-  assert whole.parts(256, 4) == 4 and whole.parts(256, 64) == 8  # of 32 rows
-  assert whole.parts(255, 4) == 3 and whole.parts(254, 4) == 2
+  assert upscale.parts(256, 4) == 4 and upscale.parts(256, 64) == 8  # of 32 rows
+  assert upscale.parts(255, 4) == 3 and upscale.parts(254, 4) == 2
   assert (
-    whole.parts(251, 4) == whole.parts(63, 8) == whole.parts(256, 1) == whole.parts(256, 0) == 1
+    upscale.parts(251, 4)
+    == upscale.parts(63, 8)
+    == upscale.parts(256, 1)
+    == upscale.parts(256, 0)
+    == 1
   )
 
 
@@ -49,10 +55,10 @@ def test_every_network_gives_the_same(name, divided):
   options = {'image_range': 1.0, **WIDE} if name == 'span' else WIDE if name == 'edsr' else {}
   network = models.build(name, scale=2) if name == 'lanczos' else build(name, options)
   variables, lr = variables_of(network), lr_image()
-  apart = whole.make_enlarge(network, devices=jax.devices())(variables, lr, LEVELS)
+  apart = upscale.make_enlarge(network, devices=jax.devices())(variables, lr, LEVELS)
   devices = apart.sharding.device_set
   assert len(devices) == (jax.device_count() if getattr(network, 'DIVISIBLE', True) else 1)
-  undivided = whole.make_enlarge(network)(variables, lr, LEVELS)
+  undivided = upscale.make_enlarge(network)(variables, lr, LEVELS)
   np.testing.assert_allclose(apart, undivided, atol=CLOSE)
 
 
@@ -99,21 +105,21 @@ def test_no_features_are_gathered(name):
 
 def test_new_variables_are_not_mistaken_for_the_last(divided):
   network = build('edsr')
-  enlarge = whole.make_enlarge(network, devices=jax.devices())
+  enlarge = upscale.make_enlarge(network, devices=jax.devices())
   first = variables_of(network)
   second = jax.tree.map(lambda x: x + 0.1, first)
   made = [np.asarray(enlarge(v, lr_image(), LEVELS)) for v in (first, second, first)]
-  undivided = whole.make_enlarge(network)(second, lr_image(), LEVELS)
+  undivided = upscale.make_enlarge(network)(second, lr_image(), LEVELS)
   np.testing.assert_allclose(made[1], undivided, atol=CLOSE)
   assert (made[0] == made[2]).all() and (made[0] != made[1]).any()
 
 
 def test_small_networks_and_uneven_images_stay_whole(monkeypatch):
   network = build('edsr')
-  enlarge = whole.make_enlarge(network, devices=jax.devices())
+  enlarge = upscale.make_enlarge(network, devices=jax.devices())
   lr = lr_image(128)
   assert len(enlarge(variables_of(network), lr, LEVELS).sharding.device_set) == 1
-  monkeypatch.setattr(whole, '_SMALL', 0)
+  monkeypatch.setattr(upscale, '_SMALL', 0)
   assert len(enlarge(variables_of(network), lr, LEVELS).sharding.device_set) == 4
   assert len(enlarge(variables_of(network), lr[:, 1:], LEVELS).sharding.device_set) == 1
   assert len(enlarge(variables_of(network), lr[:, :99], LEVELS).sharding.device_set) == 3

@@ -8,9 +8,9 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxsr import sharding
+from jaxsr.inference.predict import make_predict
 from jaxsr.metrics import quantise
 from jaxsr.models import count_parameters
-from jaxsr.step import make_predict
 
 _LEAST = 32  # rows of low resolution that each device has
 _SMALL = 100_000  # parameters, below which devices wait for as long as they gain

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsr import cli, models, predictor, tiles
+from jaxsr import cli, models
 from jaxsr.data import image_files
-from jaxsr.predictor import Predictor
+from jaxsr.inference import model as predictor
+from jaxsr.inference import tiling
+from jaxsr.inference.model import Predictor
 from models.small import TRAINABLE, build
 from runs import variables_of
 
@@ -20,7 +22,7 @@ FREE = ['bicubic', 'lanczos', 'back_projection']
   [(10, 4, 1, 1), (100, 30, 7, 1), (131, 24, 5, 8), (64, 16, 8, 8), (67, 5, 3, 4), (9, 1, 1, 1)],
 )
 def test_each_pixel_is_given_once_and_sees_as_far_as_it_must(length, side, margin, grid):
-  size, found = tiles.windows(length, side, margin, grid)
+  size, found = tiling.windows(length, side, margin, grid)
   given = itertools.chain.from_iterable(range(w.first, w.last) for w in found)
   assert list(given) == list(range(length)) and len(found) > 1
   for start, first, last in found:
@@ -30,13 +32,13 @@ def test_each_pixel_is_given_once_and_sees_as_far_as_it_must(length, side, margi
 
 
 def test_a_small_image_is_one_window():
-  assert tiles.windows(20, 10, 5) == (20, [(0, 0, 20)])
-  assert tiles.windows(93, 40, 24, 8) == (93, [(0, 0, 93)])
+  assert tiling.windows(20, 10, 5) == (20, [(0, 0, 20)])
+  assert tiling.windows(93, 40, 24, 8) == (93, [(0, 0, 93)])
 
 
 @pytest.mark.parametrize(('length', 'margin', 'most'), [(551, 19, 1.2), (1024, 133, 1.6)])
 def test_windows_are_even(length, margin, most):
-  size, found = tiles.windows(length, tiles.SIDE, margin)
+  size, found = tiling.windows(length, tiling.SIDE, margin)
   assert size * len(found) < most * length
 
 
@@ -50,11 +52,11 @@ def test_windows_give_the_whole(name, ensemble, monkeypatch):
   image = np.random.default_rng(0).integers(0, 65536, (61, 150, 1), np.uint16)
   whole = predictor.make_upscale(model, ensemble=ensemble, tile=200)(image)
   calls = []
-  original = tiles.enlarge
-  monkeypatch.setattr(tiles, 'enlarge', lambda *a, **k: calls.append(k) or original(*a, **k))
+  original = tiling.enlarge
+  monkeypatch.setattr(tiling, 'enlarge', lambda *a, **k: calls.append(k) or original(*a, **k))
   pieces = predictor.make_upscale(model, ensemble=ensemble, tile=16)(image)
   assert np.abs(whole.astype(int) - pieces).max() <= 2  # of 65,535 levels
-  margin = tiles.margin_of(network)
+  margin = tiling.margin_of(network)
   assert bool(calls) == (margin is not None)
   assert (margin is None) == (name in ('rcan', 'rlfn'))
   if margin is not None:
@@ -67,7 +69,7 @@ def test_a_margin_too_small_is_seen(monkeypatch):
   model = Predictor('edsr', network, variables_of(network), 2, 1, None)
   image = np.random.default_rng(0).integers(0, 65536, (61, 90, 1), np.uint16)
   whole = predictor.make_upscale(model, tile=100)(image)
-  monkeypatch.setattr(tiles, 'margin_of', lambda _: 2)
+  monkeypatch.setattr(tiling, 'margin_of', lambda _: 2)
   pieces = predictor.make_upscale(model, tile=16)(image)
   assert np.abs(whole.astype(int) - pieces).max() > 10
 
