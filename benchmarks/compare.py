@@ -18,9 +18,11 @@ from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.latency import measure
-from jaxsr import analysis, evaluate, experiment, pictures, runtime
+from jaxsr import analysis, experiment, runtime
 from jaxsr import config as configs
 from jaxsr.data import image_files, sources
+from jaxsr.evaluation import evaluator as evaluate
+from jaxsr.evaluation import plots
 from jaxsr.files import make_folder, write_json, write_text
 from jaxsr.inference import model as predictor
 
@@ -108,10 +110,10 @@ def _table(found: dict[str, tuple]) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _strip(examples: dict[str, pictures.Example], title: str, psnr: dict[str, float]) -> np.ndarray:
+def _strip(examples: dict[str, plots.Example], title: str, psnr: dict[str, float]) -> np.ndarray:
   """Lay one crop of each run side by side, the true film first, enlarged twice."""
   first = next(iter(examples.values()))
-  row, column, side = pictures.detail(first)
+  row, column, side = plots.detail(first)
   middle = [start + (side - SIDE) // 2 for start in (row, column)]
   window = np.s_[middle[0] : middle[0] + SIDE, middle[1] : middle[1] + SIDE]
   cells = {'HR': first.hr, 'bicubic': first.bicubic}

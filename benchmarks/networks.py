@@ -19,9 +19,10 @@ from typing import Any
 import tyro
 
 from benchmarks import latency as timing
-from jaxsr import analysis, evaluate, models, runtime
+from jaxsr import analysis, models, runtime
 from jaxsr.config import Config
 from jaxsr.data import sources
+from jaxsr.evaluation import evaluator as evaluate
 from jaxsr.files import make_folder, write_json, write_text
 from jaxsr.inference import model
 from jaxsr.inference.model import Predictor

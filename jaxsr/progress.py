@@ -10,12 +10,12 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from jaxsr import config as configs
-from jaxsr import pictures
 from jaxsr.checkpoint import run_dir
 from jaxsr.config import Config, compatibility
 from jaxsr.data import sources
 from jaxsr.errors import brief
-from jaxsr.evaluate import Row, summarise
+from jaxsr.evaluation import plots
+from jaxsr.evaluation.evaluator import Row, summarise
 from jaxsr.models import count_parameters
 from jaxsr.state import State
 from jaxsr.summary import Summary
@@ -109,7 +109,7 @@ class Log:
       print(f'step {step}/{self._steps}  {text}  {tqdm.format_interval(left)} left', flush=True)
 
   def validation(
-    self, step: int, rows: Sequence[Row], strips: Sequence[pictures.Example], *, seconds: float
+    self, step: int, rows: Sequence[Row], strips: Sequence[plots.Example], *, seconds: float
   ) -> None:
     """Write a row of metrics.csv, curves and strips; validation is no training time."""
     self._since += seconds
@@ -124,7 +124,7 @@ class Log:
     curves = {name: summary[name] for name in CURVES if summary.get(name) is not None}
     self._summary.scalars(step, {f'val/{name}': value for name, value in curves.items()})
     for example in strips:
-      self._summary.image(step, f'val/{example.title}', pictures.strip(example))
+      self._summary.image(step, f'val/{example.title}', plots.strip(example))
     text = (
       f'step {step}: PSNR {summary["psnr"]:.3f} dB (bicubic {summary["bicubic_psnr"]:.3f}, '
       f'{summary["psnr_gain"]:+.3f}), centre {summary["psnr_centre"]:.3f} '

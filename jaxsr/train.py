@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import pictures, preemption, progress, sharding, teachers
+from jaxsr import preemption, progress, sharding, teachers
 from jaxsr.checkpoint import CheckpointError, Checkpoints, run_dir
 from jaxsr.config import Config, validate
 from jaxsr.data import device_cache, pipeline, sources
@@ -23,7 +23,8 @@ from jaxsr.data.device_cache import Outlines
 from jaxsr.data.image_cache import Films
 from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import ImageError, UserError
-from jaxsr.evaluate import Evaluator, Row
+from jaxsr.evaluation import plots
+from jaxsr.evaluation.evaluator import Evaluator, Row
 from jaxsr.experiment import Experiment, assemble
 from jaxsr.files import make_folder
 from jaxsr.inference import model
@@ -226,7 +227,7 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
   begun = time.perf_counter()
   variables = jax.tree.map(lambda x: x.addressable_data(0), state.ema)
   rows: list[Row] = []
-  strips: list[pictures.Example] = []
+  strips: list[plots.Example] = []
   failed: list[ImageError] = []
   for result in evaluator.measure_all(variables):
     if stop.due(together=False):

@@ -8,9 +8,10 @@ import threading
 import numpy as np
 import pytest
 
-from jaxsr import __version__, cli, config, evaluate
+from jaxsr import __version__, cli, config
 from jaxsr.data import degradation, image_files
 from jaxsr.data.phantom import phantom
+from jaxsr.evaluation import evaluator
 from jaxsr.inference import model
 from jaxsr.train import train
 from runs import four_steps
@@ -136,7 +137,7 @@ def test_a_disk_that_is_full_ends_it(folder, tmp_path, monkeypatch, capsys):
 
 def test_pairs_are_prepared_while_others_are_measured(folder, tmp_path, monkeypatch):
   third_is_ready = threading.Event()
-  prepare, measure = evaluate.Evaluator.pair, evaluate.Evaluator.measure
+  prepare, measure = evaluator.Evaluator.pair, evaluator.Evaluator.measure
 
   def pair(self, index):
     if index == 2:
@@ -147,8 +148,8 @@ def test_pairs_are_prepared_while_others_are_measured(folder, tmp_path, monkeypa
     assert third_is_ready.wait(60)
     return measure(self, *arguments)
 
-  monkeypatch.setattr(evaluate.Evaluator, 'pair', pair)
-  monkeypatch.setattr(evaluate.Evaluator, 'measure', measured)
+  monkeypatch.setattr(evaluator.Evaluator, 'pair', pair)
+  monkeypatch.setattr(evaluator.Evaluator, 'measure', measured)
   options = ('--data', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'eval')
   assert jaxsr('evaluate', *options) == 0
 

@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 import jax
 
-from jaxsr import __version__, evaluate, experiment, files, pictures, regions, strata
+from jaxsr import __version__, experiment, files
 from jaxsr import config as configs
 from jaxsr.commands import report
 from jaxsr.data import records, sources
 from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.errors import ImageError, UserError, brief
+from jaxsr.evaluation import boxes as regions
+from jaxsr.evaluation import evaluator as evaluate
+from jaxsr.evaluation import plots, stratified
 from jaxsr.files import make_folder, write_text
 from jaxsr.inference import model as predictor
 
@@ -105,9 +108,9 @@ class Evaluate:
       'ensemble': self.ensemble,
       'version': __version__,
     }
-    if broken := strata.summarise(rows, known):
+    if broken := stratified.summarise(rows, known):
       summary['strata'] = broken
-      write_text(self.output / 'strata.csv', files.to_csv(strata.lines(broken)))
+      write_text(self.output / 'strata.csv', files.to_csv(stratified.lines(broken)))
     if inside:
       summary['regions'] = regions.summarise(inside)
       write_text(self.output / 'regions.csv', files.to_csv(inside))
@@ -117,7 +120,7 @@ class Evaluate:
       )
       for rank, i in evaluate.ranks(rows).items()
     ]
-    evaluate.write(self.output, rows, summary, pictures.contact_sheet(examples))
+    evaluate.write(self.output, rows, summary, plots.contact_sheet(examples))
     _print_summary(summary)
     return report.failures(failed, 'left out')
 

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import tyro
 from flax.traverse_util import unflatten_dict
 
-from jaxsr import __version__, evaluate, models
+from jaxsr import __version__, models
 from jaxsr.checkpoint import run_dir
 from jaxsr.compression import quantize
 from jaxsr.data import sources
 from jaxsr.errors import UserError
+from jaxsr.evaluation import evaluator
 from jaxsr.inference import model as predictor
 from jaxsr.inference import model_card, package
 from jaxsr.inference.package import Package
@@ -87,7 +88,7 @@ class PackageCommand:
       found = run_dir.last_row(Path(self.checkpoint), step=model.step)
       return {'of': f'the validation of its run, {origin["val"]}', **found} if found else {}
     source = sources.Folder(self.data, channels=model.channels)
-    measure = lambda variables: evaluate.measure(  # noqa: E731
+    measure = lambda variables: evaluator.measure(  # noqa: E731
       model.network, variables, source, scale=model.scale
     )
     metrics = {'of': _brief(self.data.resolve()), 'protocol': 'xray', **measure(model.variables)}

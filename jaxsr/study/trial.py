@@ -13,10 +13,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxsr import config as configs
-from jaxsr import evaluate, runtime
+from jaxsr import runtime
 from jaxsr.config import Config
 from jaxsr.data import sources
 from jaxsr.errors import UserError
+from jaxsr.evaluation import evaluator
 from jaxsr.files import write_json
 from jaxsr.inference import model as predictor
 from jaxsr.study import RESULT
@@ -42,12 +43,12 @@ def main(described: Path, folder: Path, films: int, given: str = '') -> int:
   return 0
 
 
-def measure(config: Config, checkpoint: str, films: int) -> evaluate.Row:
+def measure(config: Config, checkpoint: str, films: int) -> evaluator.Row:
   """Measure a checkpoint on validation images (0: all); raises UserError if none can be."""
   whole = configs.copy(config)
   whole.data.val_count = films
   source, model = sources.validation(whole), predictor.load(checkpoint)
-  return evaluate.measure(model.network, model.variables, source, scale=model.scale)
+  return evaluator.measure(model.network, model.variables, source, scale=model.scale)
 
 
 if __name__ == '__main__':

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr import cli, evaluate, models, ops, runtime, sharding
+from jaxsr import cli, models, ops, runtime, sharding
 from jaxsr.data import sources
 from jaxsr.data.phantom import phantom
+from jaxsr.evaluation import evaluator
 from jaxsr.inference import model as predictor
 from jaxsr.inference import upscale
 from jaxsr.inference.model import Predictor
@@ -141,7 +142,7 @@ def test_what_users_call_divides(divided, monkeypatch, folder, tmp_path):
 
   source = sources.Phantoms(seed=0, start=0, count=1, size=128, bits=8)
   figures = [
-    evaluate.Evaluator(network, source, scale=2, devices=devices).measure(model.variables, 0)[0]
+    evaluator.Evaluator(network, source, scale=2, devices=devices).measure(model.variables, 0)[0]
     for devices in (jax.devices(), ())
   ]
   assert seen == [4, 4]

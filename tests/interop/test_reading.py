@@ -12,7 +12,7 @@ from small import SMALL, TRAINABLE, build, draw, quick
 from jaxsr import interop, models
 from jaxsr.data import sources
 from jaxsr.errors import UserError
-from jaxsr.evaluate import Evaluator, summarise
+from jaxsr.evaluation.evaluator import Evaluator, summarise
 from jaxsr.interop import Misfit
 
 ROWS_LAST = {'OIHW': (3, 2, 0, 1), 'HWIO': (0, 1, 2, 3)}

@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsr import files, metrics, pictures, runtime
+from jaxsr import files, metrics, runtime
 from jaxsr.data import image_files
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError
+from jaxsr.evaluation import plots
+from jaxsr.evaluation.protocol import Pair, preparation, shrink
 from jaxsr.files import write_json, write_text
 from jaxsr.inference.upscale import make_enlarge
 from jaxsr.losses.perceptual import relative
 from jaxsr.models.interpolation import Bicubic
 from jaxsr.perceptual import Lens
-from jaxsr.protocol import Pair, preparation, shrink
 
 Row = dict[str, Any]
 
@@ -72,7 +73,7 @@ class Evaluator:
 
   def measure(
     self, variables: Any, index: int, pair: Pair | None = None
-  ) -> tuple[Row, pictures.Example]:
+  ) -> tuple[Row, plots.Example]:
     """Measure one image, whose pair may be at hand."""
     pair = self.pair(index) if pair is None else pair
     if index not in self._bicubic:
@@ -86,7 +87,7 @@ class Evaluator:
       sr = metrics.luma(sr) if sr.shape[-1] > pair.hr.shape[-1] else sr
       figures = self._figures(sr, pair)
     row = _row(self.source.names[index], figures, self._bicubic[index])
-    return row, pictures.Example(row['file'], pair.lr, pair.bicubic, sr, pair.hr)
+    return row, plots.Example(row['file'], pair.lr, pair.bicubic, sr, pair.hr)
 
   def _figures(self, sr: np.ndarray, pair: Pair) -> Row:
     """Measure an enlarged image, rounded to its levels."""
@@ -100,7 +101,7 @@ class Evaluator:
       found['feature_distance'] = float(relative(*seen)[0])
     return found
 
-  def measure_all(self, variables: Any) -> Iterator[tuple[Row, pictures.Example] | ImageError]:
+  def measure_all(self, variables: Any) -> Iterator[tuple[Row, plots.Example] | ImageError]:
     """Measure every image; one that cannot be is given as its error."""
 
     def prepare(index: int) -> Pair | ImageError:

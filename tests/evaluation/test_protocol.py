@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr import protocol
 from jaxsr.data import degradation, sources
-from jaxsr.evaluate import Evaluator, summarise
+from jaxsr.evaluation import protocol
+from jaxsr.evaluation.evaluator import Evaluator, summarise
 from jaxsr.models import build
 
 

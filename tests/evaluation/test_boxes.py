@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from jaxsr import metrics, regions
+from jaxsr import metrics
 from jaxsr.data.nih.metadata import Box
-from jaxsr.pictures import Example
+from jaxsr.evaluation import boxes as regions
+from jaxsr.evaluation.plots import Example
 
 NAME = '00000013_019.png'
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsr import metrics, strata
+from jaxsr import metrics
 from jaxsr.data.nih import splits
 from jaxsr.data.nih.metadata import Box
-from jaxsr.pictures import Example
+from jaxsr.evaluation import stratified
+from jaxsr.evaluation.plots import Example
 
 _map = jax.jit(metrics.ssim_map)
 
@@ -53,7 +54,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
   for row in rows:
     groups[row['finding']].append(row)
     groups['all'].append(row)
-  return {finding: strata.figures(groups[finding]) for finding in sorted(groups)}
+  return {finding: stratified.figures(groups[finding]) for finding in sorted(groups)}
 
 
 def by_image(boxes: Sequence[Box]) -> Mapping[str, list[Box]]:

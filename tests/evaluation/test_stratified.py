@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jaxsr import strata
 from jaxsr.data.records import Row
+from jaxsr.evaluation import stratified
 
 FIGURES = ('psnr', 'bicubic_psnr', 'ssim', 'bicubic_ssim')
 
@@ -28,7 +28,7 @@ def mean(rows, name, which):
 def test_a_film_counts_for_each_of_its_findings_and_once_in_all(rng):
   index = known(('a', 'Mass|Nodule', 50), ('a', '', 50), ('b', 'Mass', 50), ('c', 'Edema', 50))
   rows = measured([*list(index)[:3], 'of-nobody.png'], rng)
-  found = strata.summarise(rows, index)
+  found = stratified.summarise(rows, index)
   assert list(found) == ['all', 'finding', 'view', 'sex', 'age']
   wanted = {'Mass': (0, 2), 'No Finding': (1,), 'Nodule': (0,)}
   assert list(found['finding']) == list(wanted)
@@ -47,7 +47,7 @@ def test_a_film_counts_for_each_of_its_findings_and_once_in_all(rng):
 
 
 def test_films_of_which_nothing_is_known_make_no_strata(rng):
-  assert strata.summarise(measured(['a.png', 'b.png'], rng), known(('a', '', 50))) == {}
+  assert stratified.summarise(measured(['a.png', 'b.png'], rng), known(('a', '', 50))) == {}
 
 
 BANDS = {
@@ -62,7 +62,7 @@ BANDS = {
 @pytest.mark.parametrize('age, band', [(age, band) for band in BANDS for age in BANDS[band]])
 def test_both_ends_of_a_band_are_in_it(rng, age, band):
   index = known(('a', '', age))
-  assert list(strata.summarise(measured(index, rng), index)['age']) == [band]
+  assert list(stratified.summarise(measured(index, rng), index)['age']) == [band]
 
 
 def sample(rng, *, patients, spread=1.0, within=0.2):
@@ -74,10 +74,10 @@ def sample(rng, *, patients, spread=1.0, within=0.2):
 
 
 def test_intervals_hold_the_true_mean_as_often_as_they_say(rng, monkeypatch):
-  monkeypatch.setattr(strata, 'RESAMPLES', 500)  # for speed
+  monkeypatch.setattr(stratified, 'RESAMPLES', 500)  # for speed
   draws, held = 200, 0
   for _ in range(draws):
-    low, high = strata.interval(*sample(rng, patients=60))
+    low, high = stratified.interval(*sample(rng, patients=60))
     held += low <= 3 <= high
   chance = 3 * np.sqrt(0.95 * 0.05 / draws)  # three standard errors of the count itself
   assert held / draws == pytest.approx(0.95, abs=chance)
@@ -85,8 +85,8 @@ def test_intervals_hold_the_true_mean_as_often_as_they_say(rng, monkeypatch):
 
 def test_intervals_over_patients_are_wider_where_their_films_are_alike(rng):
   values, whose = sample(rng, patients=60, within=0.0)
-  over_patients = np.ptp(strata.interval(values, whose))
-  over_films = np.ptp(strata.interval(values, [str(i) for i in range(len(values))]))
+  over_patients = np.ptp(stratified.interval(values, whose))
+  over_films = np.ptp(stratified.interval(values, [str(i) for i in range(len(values))]))
   _, sizes = np.unique(whose, return_counts=True)
   effect = np.sqrt(np.square(sizes).sum() / sizes.sum())  # Kish's design effect
   assert over_patients / over_films == pytest.approx(effect, rel=0.25)
@@ -102,14 +102,14 @@ def test_an_interval_equals_a_plain_loop_over_drawn_patients(rng):
     means.append(np.concatenate([films[patient] for patient in drawn]).mean())
   # A quantile of n normal draws has the error sqrt(p (1 - p) / n) / density.
   density = 0.0584 / np.std(means)
-  error = np.sqrt(0.025 * 0.975 * (1 / strata.RESAMPLES + 1 / len(means))) / density
-  found = strata.interval(values, whose)
+  error = np.sqrt(0.025 * 0.975 * (1 / stratified.RESAMPLES + 1 / len(means))) / density
+  found = stratified.interval(values, whose)
   np.testing.assert_allclose(found, np.percentile(means, (2.5, 97.5)), atol=3 * error)
 
 
 def test_one_film_a_patient_gives_the_textbook_interval(rng):
   values = rng.normal(30, 2, 400)
-  low, high = strata.interval(values, [str(i) for i in range(400)])
+  low, high = stratified.interval(values, [str(i) for i in range(400)])
   half = 1.96 * values.std() / np.sqrt(400)
   assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.2 * half)
   assert (high - low) / 2 == pytest.approx(half, rel=0.1)
@@ -117,24 +117,24 @@ def test_one_film_a_patient_gives_the_textbook_interval(rng):
 
 def test_intervals_depend_on_nothing_but_the_films(rng):
   values, whose = sample(rng, patients=20)
-  found = strata.interval(values, whose)
+  found = stratified.interval(values, whose)
   np.random.seed(1)
-  assert strata.interval(values, whose) == found
+  assert stratified.interval(values, whose) == found
   order = rng.permutation(len(values))
-  shuffled = strata.interval(values[order], [whose[i] for i in order])
+  shuffled = stratified.interval(values[order], [whose[i] for i in order])
   np.testing.assert_allclose(shuffled, found, rtol=1e-12)
-  np.testing.assert_allclose(strata.interval(values + 1, whose), np.add(found, 1), rtol=1e-12)
+  np.testing.assert_allclose(stratified.interval(values + 1, whose), np.add(found, 1), rtol=1e-12)
 
 
 def test_one_patient_has_no_interval(rng):
-  assert strata.interval(np.array([1.0, 2.0]), ['a', 'a']) is None
-  assert strata.interval(np.array([1.0, 2.0]), ['a', 'b']) is not None
+  assert stratified.interval(np.array([1.0, 2.0]), ['a', 'a']) is None
+  assert stratified.interval(np.array([1.0, 2.0]), ['a', 'b']) is not None
 
 
 def test_lines_are_a_table_with_a_row_for_each_value(rng):
   index = known(('a', 'Mass', 50), ('a', '', 30), ('b', 'Mass', 70))
-  found = strata.summarise(measured(index, rng), index)
-  table = strata.lines(found)
+  found = stratified.summarise(measured(index, rng), index)
+  table = stratified.lines(found)
   assert [(row['kind'], row['value']) for row in table] == [
     (kind, value) for kind, values in found.items() for value in values
   ]
