@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
   """Run the trainer; return its exit code."""
   try:
     _parse(argv)
-    from jaxsr.train import train
+    from jaxsr.training.train import train
 
     if _DISTRIBUTED.value:
       import jax

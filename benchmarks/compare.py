@@ -18,13 +18,14 @@ from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.latency import measure
-from jaxsr import analysis, experiment, runtime
+from jaxsr import analysis, runtime
 from jaxsr import config as configs
 from jaxsr.data import image_files, sources
 from jaxsr.evaluation import evaluator as evaluate
 from jaxsr.evaluation import plots
 from jaxsr.files import make_folder, write_json, write_text
 from jaxsr.inference import model as predictor
+from jaxsr.training import setup
 
 COLUMNS = {
   'parameters': ('Parameters', ',d'),
@@ -62,7 +63,7 @@ def main(
   make_folder(output)
   options = configs.base().content[features]
   options.update(weights=str(feature_weights), layer=layer)
-  gaze = experiment.load_lens(features, options, 'float32')
+  gaze = setup.load_lens(features, options, 'float32')
   found = {}
   for run in runs:
     label, _, place = run.partition('=')

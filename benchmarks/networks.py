@@ -26,7 +26,7 @@ from jaxsr.evaluation import evaluator as evaluate
 from jaxsr.files import make_folder, write_json, write_text
 from jaxsr.inference import model
 from jaxsr.inference.model import Predictor
-from jaxsr.train import train
+from jaxsr.training.train import train
 
 TRAINABLE = tuple(name for name in models.MODELS if name not in models.PARAMETER_FREE)
 SCALE = 4

@@ -20,12 +20,13 @@ from benchmarks.cases import (
   make_batch,
   make_images,
 )
-from jaxsr import analysis, experiment, runtime, sharding
+from jaxsr import analysis, runtime, sharding
 from jaxsr import config as configs
 from jaxsr.config import Config
 from jaxsr.inference import upscale
 from jaxsr.inference.predict import make_predict
 from jaxsr.models import span
+from jaxsr.training import setup
 
 
 def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
@@ -37,7 +38,7 @@ def train(name: str, batch: int, precision: str) -> tuple[Side, list[Any]]:
   config.loss.update(l1=1.0, adversarial=ADVERSARIAL if case.adversarial else 0.0)
   config.data.update(patch=case.patch, margin=0)
   mesh = sharding.make_mesh()
-  built = experiment.assemble(config, mesh)
+  built = setup.assemble(config, mesh)
   state, data = built.init(), sharding.put(make_batch(case, batch), mesh)
   trained = (state.generator, state.discriminator)
   variables = jax.device_get([one.variables if one else None for one in trained])

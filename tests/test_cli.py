@@ -13,7 +13,7 @@ from jaxsr.data import degradation, image_files
 from jaxsr.data.phantom import phantom
 from jaxsr.evaluation import evaluator
 from jaxsr.inference import model
-from jaxsr.train import train
+from jaxsr.training.train import train
 from runs import four_steps
 
 PER_IMAGE = (

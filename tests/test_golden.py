@@ -20,7 +20,7 @@ import pytest
 
 from jaxsr.data.phantom import phantom
 from jaxsr.inference import model as predictor
-from jaxsr.train import train
+from jaxsr.training.train import train
 from runs import final, four_steps, pack
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -178,5 +178,5 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
 
 
 def test_tensorflow_is_never_imported():
-  code = 'import sys, jaxsr.cli, jaxsr.train; sys.exit("tensorflow" in sys.modules)'
+  code = 'import sys, jaxsr.cli, jaxsr.training.train; sys.exit("tensorflow" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

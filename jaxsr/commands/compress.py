@@ -7,11 +7,12 @@ import jax
 import tyro
 
 from jaxsr import config as configs
-from jaxsr import preemption, study
+from jaxsr import study
 from jaxsr.checkpoint import run_dir
 from jaxsr.errors import UserError
 from jaxsr.files import make_folder
 from jaxsr.study import page, table
+from jaxsr.training import preemption
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax
 
-from jaxsr import __version__, experiment, files
+from jaxsr import __version__, files
 from jaxsr import config as configs
 from jaxsr.commands import report
 from jaxsr.data import records, sources
@@ -19,6 +19,7 @@ from jaxsr.evaluation import evaluator as evaluate
 from jaxsr.evaluation import plots, stratified
 from jaxsr.files import make_folder, write_text
 from jaxsr.inference import model as predictor
+from jaxsr.training import setup
 
 FIGURES = (
   ('PSNR', 'psnr', 3),
@@ -129,7 +130,7 @@ class Evaluate:
       return None
     options = configs.base().content[self.features]
     options.update(weights=self.feature_weights, layer=self.feature_layer or options.layer)
-    return experiment.load_lens(self.features, options, 'float32')
+    return setup.load_lens(self.features, options, 'float32')
 
   def _source(self, channels: int) -> sources.Source:
     if records.holds(self.data):

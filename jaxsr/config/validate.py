@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from jaxsr import adversary, optimizer, perceptual
+from jaxsr import perceptual
 from jaxsr.config import Config, build_network, make_plan
 from jaxsr.data.sources import of_records
 from jaxsr.errors import UserError, nearest
@@ -13,6 +13,7 @@ from jaxsr.losses.schedule import Plan
 from jaxsr.metrics import WINDOW
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
+from jaxsr.training import gan, optimizer
 
 CACHES = ('none', 'host', 'device')
 _OPTIMIZERS = ('optimizer', 'discriminator.optimizer')
@@ -83,7 +84,7 @@ def _check_gan(config: Config) -> None:
   options, alarm = config.adversarial, config.adversarial.alarm
   _choice(adversarial.FORMS, 'adversarial.form', options.form)
   _choice(Discriminator.NORMS, 'discriminator.norm', config.discriminator.norm)
-  _choice(adversary.ACTIONS, 'adversarial.alarm.action', alarm.action)
+  _choice(gan.ACTIONS, 'adversarial.alarm.action', alarm.action)
   _rule(alarm.low < alarm.high, 'adversarial.alarm.low', alarm.low, f'is not below {alarm.high}')
   for name, options in config.content.items():
     _choice(content.DISTANCES, f'content.{name}.distance', options.distance)

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from jaxsr import config as configs
-from jaxsr import preemption
 from jaxsr.config import Config, compatibility, validate
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import make_folder, write_json
 from jaxsr.inference import model
+from jaxsr.training import preemption
 
 UNTAUGHT, TEACHER = 'untaught', 'teacher'
 RESULT, LOG = 'result.json', 'log.txt'

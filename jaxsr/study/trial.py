@@ -21,7 +21,7 @@ from jaxsr.evaluation import evaluator
 from jaxsr.files import write_json
 from jaxsr.inference import model as predictor
 from jaxsr.study import RESULT
-from jaxsr.train import train
+from jaxsr.training.train import train
 
 
 def main(described: Path, folder: Path, films: int, given: str = '') -> int:

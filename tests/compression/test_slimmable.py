@@ -9,8 +9,8 @@ from jaxsr import config as configs
 from jaxsr import models, sharding
 from jaxsr.compression import slimmable
 from jaxsr.errors import UserError
-from jaxsr.experiment import assemble
 from jaxsr.inference import model
+from jaxsr.training.setup import assemble
 from runs import pack, run, variables_of
 
 MODEL = {'name': 'edsr', 'features': 32, 'blocks': 4, 'upsampler': 'direct'}

@@ -14,7 +14,7 @@ from jaxsr.data import device_cache, pipeline, sources
 from jaxsr.data.crops import Windows
 from jaxsr.data.image_cache import Films
 from jaxsr.errors import UserError
-from jaxsr.train import train
+from jaxsr.training.train import train
 from runs import final, four_steps, rows
 
 WINDOWS = Windows(seed=3, patch=8, margin=3, by_error=0.5)

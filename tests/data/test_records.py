@@ -30,7 +30,7 @@ from jaxsr.data.nih.shards import Plan
 from jaxsr.data.nih.splits import Rule
 from jaxsr.data.records import Records
 from jaxsr.errors import ImageError, UserError
-from jaxsr.train import train
+from jaxsr.training.train import train
 
 ROOT = Path(__file__).parents[2]
 ONE = Entry('00000001_000.png', '00000001', (), 58, 'M', 'PA', 2682, 2749, (0.143, 0.143))

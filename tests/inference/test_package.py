@@ -19,7 +19,7 @@ from jaxsr.data import image_files
 from jaxsr.errors import UserError
 from jaxsr.inference import model as predictor
 from jaxsr.inference import package
-from jaxsr.train import train
+from jaxsr.training.train import train
 from runs import four_steps, pack
 
 MODEL = {'name': 'edsr', 'features': 8, 'blocks': 2, 'upsampler': 'direct'}

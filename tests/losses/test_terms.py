@@ -8,11 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxsr import experiment, metrics, sharding, step
+from jaxsr import metrics, sharding
 from jaxsr.data.batch import normalize
 from jaxsr.losses import ADVERSARIAL, TERMS
 from jaxsr.losses.adversarial import FORMS
 from jaxsr.perceptual import weights
+from jaxsr.training import setup, step
 from runs import pack
 
 CASES = [(name, {}) for name in TERMS if name != ADVERSARIAL]
@@ -42,7 +43,7 @@ def assemble(config, name, options, teacher):
   config.model.features = 16  # so that there are narrower ones
   config.teacher.checkpoint = teacher
   config.update_from_flattened_dict(options)
-  return experiment.assemble(config, sharding.make_mesh(1))
+  return setup.assemble(config, sharding.make_mesh(1))
 
 
 def begin(built):

@@ -3,14 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr import ops, sharding, step
+from jaxsr import ops, sharding
 from jaxsr.data.batch import normalize
 from jaxsr.errors import UserError
-from jaxsr.experiment import assemble
 from jaxsr.losses import TERMS
 from jaxsr.losses.schedule import make_plan
-from jaxsr.optimizer import make_optimizer
-from jaxsr.step import average
+from jaxsr.training import step
+from jaxsr.training.optimizer import make_optimizer
+from jaxsr.training.setup import assemble
+from jaxsr.training.step import average
 from runs import run
 
 

@@ -13,16 +13,16 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
-from jaxsr import preemption
-from jaxsr import train as train_module
 from jaxsr.checkpoint import Checkpoints, run_dir, storage
 from jaxsr.config import compatibility
 from jaxsr.errors import UserError
 from jaxsr.inference import model as predictor
-from jaxsr.train import Diverged, train
+from jaxsr.training import preemption
+from jaxsr.training import train as train_module
+from jaxsr.training.train import Diverged, train
 from runs import final, four_steps, rows, same
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = (
   'step psnr ssim bicubic_psnr bicubic_ssim psnr_centre bicubic_psnr_centre loss images_per_second'
 )

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr.adversary import Alarm, follow
-from jaxsr.state import Watch, init_watch
+from jaxsr.training.gan import Alarm, follow
+from jaxsr.training.state import Watch, init_watch
 
 
 def watch(accuracy):

@@ -17,8 +17,8 @@ from jaxsr.errors import brief
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.evaluator import Row, summarise
 from jaxsr.models import count_parameters
-from jaxsr.state import State
-from jaxsr.summary import Summary
+from jaxsr.training.state import State
+from jaxsr.training.tensorboard import Summary
 
 ROW = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim', 'psnr_centre', 'bicubic_psnr_centre')
 CURVES = (*ROW, 'psnr_gain', 'psnr_gain_centre', 'psnr_pooled', 'psnr_uncropped', 'ms_ssim')

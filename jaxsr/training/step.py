@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsr import metrics, optimizer
-from jaxsr.adversary import Adversary, follow
+from jaxsr import metrics
 from jaxsr.data.batch import Batch, normalize
-from jaxsr.distill import Lesson, Made, View, make_views, negatives
-from jaxsr.learner import Learner
 from jaxsr.losses import ADVERSARIAL, DISTILL, SLIMMABLE, TERMS, Compared, Outputs
 from jaxsr.losses.schedule import Phase, reduce
 from jaxsr.perceptual import Lens
-from jaxsr.state import Params, State, Trainable
+from jaxsr.training import optimizer
+from jaxsr.training.distillation import Lesson, Made, View, make_views, negatives
+from jaxsr.training.gan import Adversary, follow
+from jaxsr.training.optimizer import Learner
+from jaxsr.training.state import Params, State, Trainable
 
 Scalars = dict[str, jax.Array]
 Frozen = Mapping[str, Any]  # variables of feature networks by their names, `teachers` a list

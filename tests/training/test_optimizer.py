@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxsr.optimizer import RMS, make_optimizer, updates
+from jaxsr.training.optimizer import RMS, make_optimizer, updates
 
 OPTIONS = {'warmup': 0, 'b1': 0.9, 'b2': 0.999, 'weight_decay': 0.0, 'clip_norm': 0.0}
 SHAPES = {

@@ -12,22 +12,23 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import distill, optimizer, perceptual, sharding, state, teachers
-from jaxsr.adversary import Adversary, Alarm
+from jaxsr import perceptual, sharding
 from jaxsr.compression import slimmable
 from jaxsr.config import Config
 from jaxsr.data import device_cache
-from jaxsr.distill import Adapters, Lesson, Teacher
 from jaxsr.errors import UserError, first_line
 from jaxsr.inference.model import Predictor
-from jaxsr.learner import Learner
 from jaxsr.losses import CONTENT
 from jaxsr.losses.schedule import Phase, Plan
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
 from jaxsr.perceptual import Lens, download, weights
-from jaxsr.state import State
-from jaxsr.step import Parts, Scalars, Step, make_train_step
+from jaxsr.training import distillation, optimizer, state, teachers
+from jaxsr.training.distillation import Adapters, Lesson, Teacher
+from jaxsr.training.gan import Adversary, Alarm
+from jaxsr.training.optimizer import Learner
+from jaxsr.training.state import State
+from jaxsr.training.step import Parts, Scalars, Step, make_train_step
 
 
 class Experiment(NamedTuple):
@@ -83,7 +84,7 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
   plan = configs.make_plan(config)
   lenses, frozen = _lenses(config, mesh)
   generator = _generator(config, plan)
-  needed = distill.needs_teacher(plan.terms) or config.adversarial.real == 'teacher'
+  needed = distillation.needs_teacher(plan.terms) or config.adversarial.real == 'teacher'
   found = teachers.load(config) if needed else ()
   lesson = _lesson(config, plan, generator, found)
   everywhere = sharding.replicated(mesh)
@@ -200,7 +201,7 @@ def _lesson(config: Config, plan: Plan, generator: Learner, found: tuple[Predict
       network, config.model, widths=config.slimmable.widths, depths=config.slimmable.depths
     )
   lesson = Lesson(tuple(Teacher(one.network, points) for one in found), points, sizes=sizes)
-  if distill.needs_features(terms):
+  if distillation.needs_features(terms):
     lr = jnp.zeros((1, config.data.patch, config.data.patch, config.channels))
     own = _trunk(network, points, lr)
     widths = []
@@ -226,7 +227,7 @@ def _trunk(network: Any, points: int, lr: jax.Array) -> tuple[Any, ...]:
     found = network.apply(variables, lr, train=False, mutable=['features'])[1]
     return found.get('features', {}).get('trunk', ())
 
-  return distill.spread(jax.eval_shape(run, lr), points)
+  return distillation.spread(jax.eval_shape(run, lr), points)
 
 
 def _lenses(config: Config, mesh: Mesh) -> tuple[dict[str, Lens], dict[str, Any]]:

@@ -1,10 +1,17 @@
-"""Clipped gradients; a linear warm-up and a cosine to zero for each stage of a run."""
+"""Clipped gradients; a linear warm-up and a cosine to zero for each stage of a run.
+
+`Learner` is a network with its optimiser.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import optax
+from flax import linen as nn
+
+from jaxsr.training.state import Params, Trainable
 
 Stage = tuple[float, int]  # its highest learning rate, and its updates
 NAMES = ('adamw', 'muon')
@@ -68,3 +75,30 @@ def _cosine(rate: float, warmup: int, updates: int) -> optax.Schedule:
 def updates(opt_state: Any) -> jax.Array:
   """Count the updates that an optimiser has made."""
   return optax.tree.get_all_with_path(opt_state, 'count')[0][1]
+
+
+class Learner(NamedTuple):
+  """A network, its optimiser, and the learning rate by the number of its updates."""
+
+  network: nn.Module
+  tx: optax.GradientTransformation
+  schedule: optax.Schedule
+
+  def apply(self, params: Params, stats: Params, images: Any) -> tuple[Any, Params]:
+    """Apply the network in training; return what it gives and its next BatchNorm statistics."""
+    return self.reveal(params, stats, images)[:2]
+
+  def reveal(self, params: Params, stats: Params, images: Any) -> tuple[Any, Params, Any]:
+    """Do the same, and return the features of its trunk, which cost nothing where not used."""
+    variables, seen = {'params': params, 'batch_stats': stats}, ['batch_stats', 'features']
+    out, changed = cast(Any, self.network.apply(variables, images, train=True, mutable=seen))
+    return out, changed.get('batch_stats', stats), changed.get('features', {}).get('trunk', ())
+
+  def update(self, trainable: Trainable, grads: Params, stats: Params) -> Trainable:
+    """Take one step of the optimiser."""
+    updates, opt_state = self.tx.update(grads, trainable.opt_state, trainable.params)
+    return Trainable(optax.apply_updates(trainable.params, updates), stats, opt_state)
+
+  def rate(self, trainable: Trainable) -> jax.Array:
+    """Give the learning rate of the next update."""
+    return jnp.asarray(self.schedule(updates(trainable.opt_state)))

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsr.learner import Learner
 from jaxsr.losses import Judged, adversarial
-from jaxsr.state import Params, Trainable, Watch
+from jaxsr.training.optimizer import Learner
+from jaxsr.training.state import Params, Trainable, Watch
 
 Scalars = dict[str, jax.Array]
 

@@ -5,18 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_train import stop_at
 
-from jaxsr import adversary, preemption, sharding
 from jaxsr import config as configs
+from jaxsr import sharding
 from jaxsr.checkpoint import run_dir
 from jaxsr.config import validate
 from jaxsr.errors import UserError
-from jaxsr.experiment import assemble
 from jaxsr.losses import adversarial
 from jaxsr.perceptual import weights
-from jaxsr.train import Collapsed, train
+from jaxsr.training import gan as adversary
+from jaxsr.training import preemption
+from jaxsr.training.setup import assemble
+from jaxsr.training.train import Collapsed, train
 from runs import final, rows, run, same
-from test_train import stop_at
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import preemption, progress, sharding, teachers
+from jaxsr import sharding
 from jaxsr.checkpoint import CheckpointError, Checkpoints, run_dir
 from jaxsr.config import Config, validate
 from jaxsr.data import device_cache, pipeline, sources
@@ -25,12 +25,13 @@ from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.evaluator import Evaluator, Row
-from jaxsr.experiment import Experiment, assemble
 from jaxsr.files import make_folder
 from jaxsr.inference import model
-from jaxsr.preemption import Preemption
-from jaxsr.progress import Log
-from jaxsr.state import State
+from jaxsr.training import preemption, run_log, teachers
+from jaxsr.training.preemption import Preemption
+from jaxsr.training.run_log import Log
+from jaxsr.training.setup import Experiment, assemble
+from jaxsr.training.state import State
 
 AHEAD = 2  # steps that are queued on the device; more would only delay a stop
 
@@ -68,7 +69,7 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   train_source, val_source = sources.training(config), sources.validation(config)
   primary = jax.process_index() == 0
   if primary:
-    progress.report_sources(train_source, val_source, config.scale)
+    run_log.report_sources(train_source, val_source, config.scale)
   if resumes:
     state = checkpoints.restore(experiment.shapes, repair=True)
   else:
@@ -80,7 +81,7 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
     return 0
   if primary:
     run_dir.write_config(folder, configs.to_dict(config))
-    progress.introduce(config, state, train_source, val_source, mesh)
+    run_log.introduce(config, state, train_source, val_source, mesh)
   evaluator = Evaluator(experiment.network, val_source, scale=config.scale, gaze=experiment.gaze)
   log = Log(config, folder, start=start, primary=primary)
   labels = teachers.prepare_labels(config, experiment.teachers, train_source)

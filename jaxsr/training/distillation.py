@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 
 from jaxsr.compression.slimmable import Size
 from jaxsr.data.batch import Batch
-from jaxsr.learner import Learner
 from jaxsr.losses import DISTILL, SLIMMABLE, Pair
 from jaxsr.models.layers import Conv
+from jaxsr.training.optimizer import Learner
 
 Low = Float[Array, 'b h w c']
 High = Float[Array, 'b sh sw c']

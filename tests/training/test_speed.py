@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr import analysis, experiment, sharding, train
+from jaxsr import analysis, sharding
 from jaxsr import config as configs
 from jaxsr.ops import NHWC, convolution, join
 from jaxsr.ops.cpu import winograd
+from jaxsr.training import setup, train
 from runs import four_steps
 
 COMPILED = '/jax/core/compile/backend_compile_duration'
@@ -52,7 +53,7 @@ def test_a_step_that_was_prepared_compiles_nothing(compilations, devices):
   config = four_steps(configs.load('configs/quickstart.py'))
   config.batch_size = 2
   mesh = sharding.make_mesh(devices)
-  built, side = experiment.assemble(config, mesh), 8
+  built, side = setup.assemble(config, mesh), 8
   sides = {'lr': side, 'hr': side * config.scale, 'mask': side * config.scale}
   batch = sharding.put({k: np.ones((2, n, n, 1), np.uint8) for k, n in sides.items()}, mesh)
   state = built.init()
@@ -83,7 +84,7 @@ def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
   config = configs.base()
   config.model = configs.network('edsr', features=16, blocks=4, upsampler=upsampler)
   config.loss.l1, config.batch_size, config.data.patch, config.data.margin = 1.0, 2, 24, 0
-  built = experiment.assemble(config, sharding.make_mesh(1))
+  built = setup.assemble(config, sharding.make_mesh(1))
   sides = {'lr': 24, 'hr': 96, 'mask': 96}
   batch = {k: jax.ShapeDtypeStruct((2, n, n, 1), 'uint8') for k, n in sides.items()}
   program = built.compiled(built.plan.at(0)).lower(built.shapes, batch, built.frozen).compile()
