@@ -16,8 +16,9 @@ from jaxsr.losses import adversarial
 from jaxsr.perceptual import weights
 from jaxsr.training import gan as adversary
 from jaxsr.training import preemption
+from jaxsr.training.loop import Collapsed
 from jaxsr.training.setup import assemble
-from jaxsr.training.train import Collapsed, train
+from jaxsr.training.train import train
 from runs import final, rows, run, same
 
 

@@ -17,9 +17,9 @@ from jaxsr.checkpoint import Checkpoints, run_dir, storage
 from jaxsr.config import compatibility
 from jaxsr.errors import UserError
 from jaxsr.inference import model as predictor
-from jaxsr.training import preemption
-from jaxsr.training import train as train_module
-from jaxsr.training.train import Diverged, train
+from jaxsr.training import loop, preemption
+from jaxsr.training.loop import Diverged
+from jaxsr.training.train import train
 from runs import final, four_steps, rows, same
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,19 +253,19 @@ def test_two_hosts_end_where_one_does(finished, tmp_path, cache):
 
 
 def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(tiny, tmp_path, monkeypatch):
-  original = train_module._validate
+  original = loop._validate
 
   def stopped(step, state, evaluator, log, stop):
     if step == tiny.steps:
       stop.signal = signal.SIGTERM
     original(step, state, evaluator, log, stop)
 
-  monkeypatch.setattr(train_module, '_validate', stopped)
+  monkeypatch.setattr(loop, '_validate', stopped)
   assert train(tiny, tmp_path) == preemption.EXIT
   assert [row['step'] for row in rows(tmp_path)] == ['0', '2']
   kept = Checkpoints(tmp_path / 'checkpoints')
   assert storage.read_record(kept.path(4))['psnr'] is None
-  monkeypatch.setattr(train_module, '_validate', original)
+  monkeypatch.setattr(loop, '_validate', original)
   assert train(tiny, tmp_path) == 0
   assert [row['step'] for row in rows(tmp_path)] == ['0', '2', '4']
   psnr = storage.read_record(kept.path(4))['psnr']  # which the best step is chosen by
