@@ -5,12 +5,15 @@ too). Files whose names start with a dot are not listed.
 """
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +82,28 @@ def new_folder(path: Path) -> Iterator[Path]:
     temporary.replace(path)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+  """Hold the folder for one trainer; the system lets go of it even if the trainer is killed.
+
+  Raises UserError that names the holder. Advisory, and as good as the file system's `flock`.
+  """
+  with (workdir / 'lock').open('a+', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      file.seek(0)
+      holder = file.read().strip() or 'another process'
+      text = f'workdir {workdir}: {holder} trains here; stop it, or choose another --workdir'
+      raise UserError(text) from error
+    file.truncate(0)
+    since = time.strftime('%Y-%m-%d %H:%M:%S %z')
+    file.write(f'process {os.getpid()} on {socket.gethostname()} since {since}')
+    file.flush()
+    yield
+    file.truncate(0)
 
 
 def write_text(path: Path, text: str) -> None:

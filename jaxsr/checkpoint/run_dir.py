@@ -1,16 +1,10 @@
 """A run's folder: its lock, its config, and the table of its evaluations."""
 
 import csv
-import fcntl
 import importlib.metadata
 import json
-import os
 import platform
-import socket
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +18,6 @@ from jaxsr.files import to_csv, write_json, write_text
 CONFIG = 'config.json'
 METRICS = 'metrics.csv'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pillow')
-
-
-@contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-  """Hold the folder for one trainer; the system lets go of it even if the trainer is killed.
-
-  Raises UserError that names the holder. Advisory, and as good as the file system's `flock`.
-  """
-  with (workdir / 'lock').open('a+', encoding='utf-8') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      file.seek(0)
-      holder = file.read().strip() or 'another process'
-      text = f'workdir {workdir}: {holder} trains here; stop it, or choose another --workdir'
-      raise UserError(text) from error
-    file.truncate(0)
-    since = time.strftime('%Y-%m-%d %H:%M:%S %z')
-    file.write(f'process {os.getpid()} on {socket.gethostname()} since {since}')
-    file.flush()
-    yield
-    file.truncate(0)
 
 
 def environment() -> dict[str, Any]:

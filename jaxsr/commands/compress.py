@@ -7,8 +7,7 @@ import jax
 import tyro
 
 from jaxsr import config as configs
-from jaxsr import study
-from jaxsr.checkpoint import run_dir
+from jaxsr import files, study
 from jaxsr.errors import UserError
 from jaxsr.files import make_folder
 from jaxsr.study import page, table
@@ -41,7 +40,7 @@ class Compress:
     if 'study' not in config:
       raise UserError(f'--config={self.config}: has no section `study`; see configs/compress.py')
     make_folder(self.workdir)
-    with run_dir.locked(self.workdir):
+    with files.locked(self.workdir):
       return self._run(config)
 
   def _run(self, config: configs.Config) -> int:

@@ -14,14 +14,13 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from jaxsr import runtime
-from jaxsr.checkpoint.run_dir import locked
+from jaxsr import models, runtime
 from jaxsr.commands import report
 from jaxsr.data import records
 from jaxsr.data.nih import constants, download, local_copy, splits, verify
 from jaxsr.data.nih.constants import Archive
 from jaxsr.errors import UserError, brief
-from jaxsr.files import make_folder
+from jaxsr.files import locked, make_folder
 
 DataSet = Annotated[Literal['nih'], tyro.conf.Positional]
 
@@ -159,6 +158,9 @@ class Prepare:
   def run(self) -> int:
     """Prepare and print; return the exit code."""
     builder, units = _builder()
+    if self.scale not in models.SCALES:
+      scales = ', '.join(map(str, models.SCALES))
+      raise UserError(f'--scale {self.scale}: choose one of {scales}')
     found = local_copy.find(self.data)
     make_folder(self.output)
     rule = splits.Rule(self.seed, self.validation, self.test)

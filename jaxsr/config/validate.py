@@ -13,7 +13,9 @@ from jaxsr.losses.schedule import Plan
 from jaxsr.metrics import WINDOW
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
-from jaxsr.training import gan, optimizer
+
+ALARM_ACTIONS = ('warn', 'lower', 'stop')  # of an adversary that has collapsed
+OPTIMIZERS = ('adamw', 'muon')
 
 CACHES = ('none', 'host', 'device')
 _OPTIMIZERS = ('optimizer', 'discriminator.optimizer')
@@ -46,7 +48,7 @@ def check(config: Config) -> None:
     rate = get(config, section).learning_rate
     _rule(0 < rate < float('inf'), f'{section}.learning_rate', rate, 'is not positive')
   for section in _OPTIMIZERS:
-    _choice(optimizer.NAMES, f'{section}.name', get(config, section).name)
+    _choice(OPTIMIZERS, f'{section}.name', get(config, section).name)
   data, steps = config.data, config.pretrain.steps
   for name in ('by_error', 'edges'):
     _rule(data[name] <= 1, f'data.{name}', data[name], 'is more than 1')
@@ -84,7 +86,7 @@ def _check_gan(config: Config) -> None:
   options, alarm = config.adversarial, config.adversarial.alarm
   _choice(adversarial.FORMS, 'adversarial.form', options.form)
   _choice(Discriminator.NORMS, 'discriminator.norm', config.discriminator.norm)
-  _choice(gan.ACTIONS, 'adversarial.alarm.action', alarm.action)
+  _choice(ALARM_ACTIONS, 'adversarial.alarm.action', alarm.action)
   _rule(alarm.low < alarm.high, 'adversarial.alarm.low', alarm.low, f'is not below {alarm.high}')
   for name, options in config.content.items():
     _choice(content.DISTANCES, f'content.{name}.distance', options.distance)

@@ -14,7 +14,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr import metrics
 from jaxsr.data import dicom, image_files
 from jaxsr.data.phantom import phantom, phantom_nodules
 from jaxsr.data.records import Records
@@ -148,10 +147,10 @@ def training(config: Any) -> Source:
   return _source(config, data.train, 'train', minimum, why)
 
 
-def validation(config: Any) -> Source:
-  """Make the source that a config validates on; its images can be measured."""
+def validation(config: Any, *, minimum: int) -> Source:
+  """Make the source that a config validates on; no side of an image is below `minimum`."""
   data = config.data
-  minimum, why = metrics.SMALLEST + 2 * config.scale, 'what SSIM needs: give larger films'
+  why = 'what SSIM needs: give larger films'
   source = _source(config, data.val, 'validation', minimum, why)
   wanted = data.val_count
   return Subset(source, wanted) if 0 < wanted < len(source) else source

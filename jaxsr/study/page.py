@@ -188,7 +188,7 @@ def _crops(workdir: Path, teacher: Trial, trials: Sequence[Trial]) -> list[str]:
     return ['<p>No trial is finished.</p>']
   whole = configs.copy(shown[0].config)
   whole.data.val_count = trials[0].films
-  source = sources.validation(whole)
+  source = sources.validation(whole, minimum=evaluator.smallest(whole.scale))
   figures, chosen = [], 0
   for trial in shown:
     model = predictor.load(checkpoint_of(workdir, trial))

@@ -127,7 +127,6 @@ class Alarm(NamedTuple):
     return watch, text
 
 
-ACTIONS = ('warn', 'lower', 'stop')
 _WINS = (
   'always wins, so that the generator learns nothing from it',
   'lower config.discriminator.optimizer.learning_rate, raise config.adversarial.noise or '

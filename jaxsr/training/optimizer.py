@@ -14,7 +14,6 @@ from flax import linen as nn
 from jaxsr.training.state import Params, Trainable
 
 Stage = tuple[float, int]  # its highest learning rate, and its updates
-NAMES = ('adamw', 'muon')
 RMS = 0.2  # of an update by AdamW, so that one learning rate suits both
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
-from jaxsr import sharding
+from jaxsr import files, sharding
 from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.config import Config, validate
 from jaxsr.data import device_cache, pipeline, sources
@@ -20,7 +20,7 @@ from jaxsr.data.crops import Windows
 from jaxsr.data.device_cache import Outlines
 from jaxsr.data.image_cache import Films
 from jaxsr.data.teacher_cache import Labels
-from jaxsr.evaluation.evaluator import Evaluator
+from jaxsr.evaluation.evaluator import Evaluator, smallest
 from jaxsr.files import make_folder
 from jaxsr.inference import model
 from jaxsr.training import loop, preemption, run_log, teachers
@@ -39,7 +39,7 @@ def train(config: Config, folder: Path, *, allow_config_change: bool = False) ->
   primary = jax.process_index() == 0
   if primary:
     make_folder(folder)
-  lock = run_dir.locked(folder) if primary else contextlib.nullcontext()
+  lock = files.locked(folder) if primary else contextlib.nullcontext()
   with preemption.handled() as stop, lock:
     return _train(config, folder, stop, allow_config_change=allow_config_change)
 
@@ -52,7 +52,8 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   if resumes:
     run_dir.check_config(folder, configs.to_dict(config), allowed=allow_config_change)
   experiment = assemble(config, mesh)
-  train_source, val_source = sources.training(config), sources.validation(config)
+  train_source = sources.training(config)
+  val_source = sources.validation(config, minimum=smallest(config.scale))
   primary = jax.process_index() == 0
   if primary:
     run_log.report_sources(train_source, val_source, config.scale)

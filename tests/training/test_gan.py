@@ -14,7 +14,6 @@ from jaxsr.config import validate
 from jaxsr.errors import UserError
 from jaxsr.losses import adversarial
 from jaxsr.perceptual import weights
-from jaxsr.training import gan as adversary
 from jaxsr.training import preemption
 from jaxsr.training.loop import Collapsed
 from jaxsr.training.setup import assemble
@@ -281,4 +280,4 @@ def test_bad_options_are_named(gan, option, value, message):
 
 
 def test_alarm_actions_are_those_that_are_known():
-  assert adversary.ACTIONS == ('warn', 'lower', 'stop')
+  assert validate.ALARM_ACTIONS == ('warn', 'lower', 'stop')

@@ -13,7 +13,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
-from jaxsr.checkpoint import Checkpoints, run_dir, storage
+from jaxsr import files
+from jaxsr.checkpoint import Checkpoints, storage
 from jaxsr.config import compatibility
 from jaxsr.errors import UserError
 from jaxsr.inference import model as predictor
@@ -129,13 +130,13 @@ def test_every_scale_trains(tiny, tmp_path, scale, channels):
 
 def test_a_second_trainer_is_refused(finished):
   config, folder = finished
-  with run_dir.locked(folder), pytest.raises(UserError, match=f'process {os.getpid()} on .* since'):
+  with files.locked(folder), pytest.raises(UserError, match=f'process {os.getpid()} on .* since'):
     train(config, folder)
 
 
 def test_a_killed_trainers_lock_is_free(tmp_path):
   (tmp_path / 'lock').write_text('process 1 on elsewhere since long ago')
-  with run_dir.locked(tmp_path):
+  with files.locked(tmp_path):
     pass
 
 

@@ -21,7 +21,6 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import UInt8
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from jaxsr import models
 from jaxsr.data import degradation, image_files, records
 from jaxsr.data.fast import bicubic, png
 from jaxsr.data.nih import constants, local_copy, metadata, splits
@@ -76,8 +75,6 @@ def make_plan(
   for label in labels:
     if label not in known:
       raise UserError(f'--labels {label!r} is unknown: there are {", ".join(known)}')
-  if scale not in models.SCALES:
-    raise UserError(f'--scale {scale}: choose one of {", ".join(map(str, models.SCALES))}')
   plan = Plan(str(found.root), tables, '', rule, tuple(labels), form, scale)
   described = repr((plan, found.parts, [os.path.getsize(path) for _, path in tables]))
   name = hashlib.sha256(described.encode()).hexdigest()[:12]
