@@ -1,7 +1,7 @@
 """What every experiment's config holds, and how it is shrunk to a smoke test.
 
 A file in `configs/` starts from `base()`, sets what its experiment is about and ends with
-`finish(config, arg)`. `rules.py` checks a config, `changes.py` compares it with a run's.
+`finish(config, arg)`. `validate.py` checks a config, `compatibility.py` compares it with a run's.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Feature networks: frozen ImageNet classifiers whose features images are compared by.
 
 Each is a linen module that computes one named layer; `Variant` says what its weights expect.
-`weights.py` reads them, `fetch.py` gets them.
+`weights.py` reads them, `download.py` gets them.
 """
 
 from collections.abc import Callable

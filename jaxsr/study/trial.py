@@ -47,10 +47,8 @@ def measure(config: Config, checkpoint: str, films: int) -> evaluator.Row:
   """Measure a checkpoint on validation images (0: all); raises UserError if none can be."""
   whole = configs.copy(config)
   whole.data.val_count = films
-  source, model = (
-    sources.validation(whole, minimum=evaluator.smallest(whole.scale)),
-    predictor.load(checkpoint),
-  )
+  source = sources.validation(whole, minimum=evaluator.smallest(whole.scale))
+  model = predictor.load(checkpoint)
   return evaluator.measure(model.network, model.variables, source, scale=model.scale)
 
 
