@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
   """Run the trainer; return its exit code."""
   try:
     _parse(argv)
-    from jaxsr.train import train
+    from jaxsr.training.train import train
 
     if _DISTRIBUTED.value:
       import jax
@@ -65,9 +65,9 @@ def _parse(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  from jaxsr import allocator
+  from jaxsr import runtime
 
-  allocator.keep_freed()
+  runtime.keep_freed_memory()
   from jaxsr.config import expand
 
   sys.argv[:] = expand(sys.argv)  # where ml_collections looks for --config.KEY=VALUE

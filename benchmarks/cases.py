@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsr.costs import Work
+from jaxsr.analysis import Work
 
 SCALE = 4
 LEARNING_RATE = 1e-4

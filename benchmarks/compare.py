@@ -18,10 +18,14 @@ from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.latency import measure
-from jaxsr import allocator, costs, evaluate, experiment, pictures, predictor
+from jaxsr import analysis, runtime
 from jaxsr import config as configs
-from jaxsr.data import images, sources
+from jaxsr.data import image_files, sources
+from jaxsr.evaluation import evaluator as evaluate
+from jaxsr.evaluation import plots
 from jaxsr.files import make_folder, write_json, write_text
+from jaxsr.inference import model as predictor
+from jaxsr.training import setup
 
 COLUMNS = {
   'parameters': ('Parameters', ',d'),
@@ -59,7 +63,7 @@ def main(
   make_folder(output)
   options = configs.base().content[features]
   options.update(weights=str(feature_weights), layer=layer)
-  gaze = experiment.load_lens(features, options, 'float32')
+  gaze = setup.load_lens(features, options, 'float32')
   found = {}
   for run in runs:
     label, _, place = run.partition('=')
@@ -78,7 +82,7 @@ def main(
     name = rows[ranks[rank]]['file']
     psnr = {label: found[label][1][ranks[rank]]['psnr'] for label in examples}
     strips.append(_strip(examples, f'{rank} film, {name}', psnr))
-  images.write(output / 'crops.png', np.concatenate(strips))
+  image_files.write(output / 'crops.png', np.concatenate(strips))
   for folder in curves:
     _draw(folder, output / f'{folder.name}.png')
 
@@ -92,7 +96,7 @@ def _measure(model: predictor.Predictor, data: Path, films: int, gaze: Any) -> t
 
 
 def _costs(model: predictor.Predictor, *, latency: bool) -> dict[str, Any]:
-  cost = costs.measure(model.network)
+  cost = analysis.measure(model.network)
   timed = {'seconds': measure(model)['median']} if latency else {}
   return {'parameters': model.parameters, 'gmacs': cost.macs / 1e9, **timed}
 
@@ -107,10 +111,10 @@ def _table(found: dict[str, tuple]) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _strip(examples: dict[str, pictures.Example], title: str, psnr: dict[str, float]) -> np.ndarray:
+def _strip(examples: dict[str, plots.Example], title: str, psnr: dict[str, float]) -> np.ndarray:
   """Lay one crop of each run side by side, the true film first, enlarged twice."""
   first = next(iter(examples.values()))
-  row, column, side = pictures.detail(first)
+  row, column, side = plots.detail(first)
   middle = [start + (side - SIDE) // 2 for start in (row, column)]
   window = np.s_[middle[0] : middle[0] + SIDE, middle[1] : middle[1] + SIDE]
   cells = {'HR': first.hr, 'bicubic': first.bicubic}
@@ -165,5 +169,5 @@ def _draw(folder: Path, path: Path) -> None:
 
 
 if __name__ == '__main__':
-  allocator.keep_freed()
+  runtime.keep_freed_memory()
   tyro.cli(main)

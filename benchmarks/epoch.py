@@ -7,8 +7,8 @@ from benchmarks.cases import CASES, SCALE
 from benchmarks.loader import torch_batches
 from benchmarks.pairs import Ratios, alternate
 from jaxsr import sharding
-from jaxsr.data import films, pipeline, sources
-from jaxsr.data.windows import Windows
+from jaxsr.data import image_cache, pipeline, sources
+from jaxsr.data.crops import Windows
 from jaxsr.errors import UserError
 
 
@@ -27,7 +27,7 @@ def beside_torch(
   source, mesh = sources.Folder(data, minimum=side), sharding.make_mesh()
   if len(source) < size:
     raise UserError(f'{data}: holds {len(source)} films, less than a batch of {size}')
-  kept = films.Films(source, scale=SCALE, capacity=8 * 2**30)
+  kept = image_cache.Films(source, scale=SCALE, capacity=8 * 2**30)
   dataset = pipeline.batches(kept, Windows(0, case.patch, 0, 0.5), batch_size=size)
   stream = pipeline.iterate(dataset, start=0, threads=1, workers=0)
   loader = torch_batches(source.paths, side=side, batch_size=size, workers=1)

@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsr import costs, predictor
-from jaxsr.step import make_predict
+from jaxsr import analysis
+from jaxsr.inference import model as predictor
+from jaxsr.inference.predict import make_predict
 
 
 def measure(model: predictor.Predictor, runs: int = 5, enough: float = 10.0) -> dict[str, Any]:
   """Time one film that becomes 1024x1024, compiled: the median of a few runs."""
-  side = costs.SIDE // model.scale
+  side = analysis.SIDE // model.scale
   lr = np.random.default_rng(0).random((1, side, side, model.channels), dtype=np.float32)
   predict = jax.jit(make_predict(model.network)).lower(model.variables, lr).compile()
   jax.block_until_ready(predict(model.variables, lr))

@@ -16,8 +16,8 @@ import tyro
 from PIL import Image
 
 from benchmarks.pairs import Ratios, alternate
-from jaxsr.data import films, pipeline, sources
-from jaxsr.data.windows import Windows
+from jaxsr.data import image_cache, pipeline, sources
+from jaxsr.data.crops import Windows
 
 SCALE, PATCH, MARGIN = 4, 24, 12
 SIDE = SCALE * (PATCH + 2 * MARGIN)
@@ -32,9 +32,9 @@ def main(data: Path, batch_size: int = 16, batches: int = 400, threads: int = 1)
   stream.close()
 
 
-def _open(data: Path, batch_size: int, threads: int) -> tuple[films.Films, pipeline.Stream]:
+def _open(data: Path, batch_size: int, threads: int) -> tuple[image_cache.Films, pipeline.Stream]:
   source = sources.Folder(data, minimum=SIDE)
-  kept = films.Films(source, scale=SCALE, capacity=8 * 2**30)
+  kept = image_cache.Films(source, scale=SCALE, capacity=8 * 2**30)
   dataset = pipeline.batches(kept, Windows(0, PATCH, MARGIN, 0.5), batch_size=batch_size)
   return kept, pipeline.iterate(dataset, start=0, threads=threads, workers=0)
 

@@ -19,12 +19,14 @@ from typing import Any
 import tyro
 
 from benchmarks import latency as timing
-from jaxsr import allocator, costs, evaluate, models, predictor
+from jaxsr import analysis, models, runtime
 from jaxsr.config import Config
 from jaxsr.data import sources
+from jaxsr.evaluation import evaluator as evaluate
 from jaxsr.files import make_folder, write_json, write_text
-from jaxsr.predictor import Predictor
-from jaxsr.train import train
+from jaxsr.inference import model
+from jaxsr.inference.model import Predictor
+from jaxsr.training.train import train
 
 TRAINABLE = tuple(name for name in models.MODELS if name not in models.PARAMETER_FREE)
 SCALE = 4
@@ -82,7 +84,7 @@ def _config(name: str, budget: dict[str, Any]) -> Config:
 
 
 def _load(output: Path, name: str) -> Predictor:
-  return predictor.load(name if name in models.PARAMETER_FREE else str(output / name))
+  return model.load(name if name in models.PARAMETER_FREE else str(output / name))
 
 
 def _once(path: Path, compute: Any) -> None:
@@ -101,7 +103,7 @@ def _table(output: Path, networks: tuple[str, ...]) -> str:
   head = ('Network', 'Parameters', 'GMACs', 'Seconds a film', 'PSNR', 'SSIM', 'PSNR, centre')
   rows = [head, ('---',) * len(head)]
   for name in networks:
-    cost = costs.measure(_load(output, name).network)
+    cost = analysis.measure(_load(output, name).network)
     quality = json.loads((output / name / 'quality.json').read_text())
     timed = output / name / 'latency.json'
     seconds = f'{json.loads(timed.read_text())["median"]:.2f}' if timed.exists() else ''
@@ -111,5 +113,5 @@ def _table(output: Path, networks: tuple[str, ...]) -> str:
 
 
 if __name__ == '__main__':
-  allocator.keep_freed()
+  runtime.keep_freed_memory()
   tyro.cli(main)

@@ -20,11 +20,13 @@ from benchmarks.cases import (
   make_batch,
   make_images,
 )
+from jaxsr import analysis, runtime, sharding
 from jaxsr import config as configs
-from jaxsr import costs, experiment, sharding, whole
 from jaxsr.config import Config
+from jaxsr.inference import upscale
+from jaxsr.inference.predict import make_predict
 from jaxsr.models import span
-from jaxsr.step import make_predict
+from jaxsr.training import setup
 
 
 def train(name: str, batch: int, precision: str, repeat: int = 1) -> tuple[Side, list[Any]]:
@@ -39,13 +41,13 @@ def train(name: str, batch: int, precision: str, repeat: int = 1) -> tuple[Side,
   config.loss.update(l1=1.0, adversarial=ADVERSARIAL if case.adversarial else 0.0)
   config.data.update(patch=case.patch, margin=0)
   mesh = sharding.make_mesh()
-  built = experiment.assemble(config, mesh)
+  built = setup.assemble(config, mesh)
   state, data = built.init(), sharding.put(make_batch(case, batch), mesh)
   trained = (state.generator, state.discriminator)
   variables = jax.device_get([one.variables if one else None for one in trained])
   begun = time.perf_counter()
   step = built.compiled(built.plan.at(0))
-  work = lambda: costs.count(step, built.shapes, data, built.frozen)  # noqa: E731
+  work = lambda: analysis.count(step, built.shapes, data, built.frozen)  # noqa: E731
   program = step.lower(state, data, built.frozen).compile()
   seconds = time.perf_counter() - begun
   state, scalars = program(state, data, built.frozen)
@@ -67,7 +69,7 @@ def infer(
 
   CPUs take them one by one, the rows divided among cores, as `jaxsr upscale` does.
   """
-  sharding.use_cores()
+  runtime.use_cpu_devices()
   network: Any = configs.build_network(_config(name, precision))
   make = lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False)  # noqa: E731
   variables = {k: v for k, v in jax.jit(make)().items() if k != 'features'}
@@ -76,7 +78,7 @@ def infer(
   begun = time.perf_counter()
   images = make_images(batch, side)
   groups = np.split(images, len(images) if jax.default_backend() == 'cpu' else 1)
-  mesh = sharding.make_rows(jax.devices()[: whole.parts(images.shape[1], jax.device_count())])
+  mesh = sharding.make_rows(jax.devices()[: upscale.parts(images.shape[1], jax.device_count())])
   variables = jax.device_put(variables, sharding.replicated(mesh))
   groups = [jax.device_put(group, sharding.by_rows(mesh)) for group in groups]
   predict = jax.jit(make_predict(network))
@@ -90,7 +92,7 @@ def infer(
     return jax.block_until_ready(made)
 
   outcome = {'image': np.concatenate(run())}
-  work = lambda: costs.count(predict, variables, images)  # noqa: E731
+  work = lambda: analysis.count(predict, variables, images)  # noqa: E731
   return Side(run, outcome, seconds, _bytes(program), work), [jax.device_get(variables)]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.cases import Side
-from jaxsr import allocator
-from jaxsr.costs import Work
+from jaxsr import runtime
+from jaxsr.analysis import Work
 
 
 class Process:
@@ -69,7 +69,7 @@ def _serve(
   options: dict[str, Any],
 ) -> None:
   if keep:
-    allocator.keep_freed()
+    runtime.keep_freed_memory()
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # the sides share a GPU
   built = build(*arguments, **options)
   side, variables = (built, None) if isinstance(built, Side) else built

@@ -24,13 +24,14 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from benchmarks.loader import torch_batches
-from jaxsr.data import bicubic, degradation, film, images, pipeline, png, records
-from jaxsr.data.films import Films
-from jaxsr.data.nih import builder, holdings, units
+from jaxsr.data import crops, degradation, image_files, pipeline, records
+from jaxsr.data.crops import Windows
+from jaxsr.data.device_cache import Outlines
+from jaxsr.data.fast import bicubic, png
+from jaxsr.data.image_cache import Films
+from jaxsr.data.nih import builder, local_copy, shards
 from jaxsr.data.nih.splits import Rule
 from jaxsr.data.records import Records
-from jaxsr.data.resident import Outlines
-from jaxsr.data.windows import Windows
 from jaxsr.files import release
 
 WINDOWS = Windows(seed=0, patch=48, margin=8, by_error=0.5)
@@ -39,13 +40,13 @@ SCALE, TILE, GRID = 4, 128, 8
 
 def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool = False) -> None:
   """Measure every form."""
-  found = holdings.find(data)
+  found = local_copy.find(data)
   side = SCALE * WINDOWS.side
   with tempfile.TemporaryDirectory() as temporary:
     for form in records.FORMS:
       output = Path(temporary, form)
       output.mkdir()
-      plan = units.make_plan(found, output, rule=Rule(validation=0, test=0), form=form)
+      plan = shards.make_plan(found, output, rule=Rule(validation=0, test=0), form=form)
       start = time.perf_counter()
       folder = builder.prepare(plan, found.parts, output, runner='DirectRunner', flags=[])
       seconds = time.perf_counter() - start
@@ -63,9 +64,9 @@ def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool =
         pointers = _batches(Outlines((256, 256), errors), threads)
         _measure('  any, on the device: its pointers', crops, pointers)
         _tiles(source, Path(temporary, 'tiles'), crops, side)
-    _steps(images.find(data)[:100])
+    _steps(image_files.find(data)[:100])
     if against_torch:
-      batches = torch_batches(images.find(data), side=side, batch_size=16)
+      batches = torch_batches(image_files.find(data), side=side, batch_size=16)
       _measure('PyTorch DataLoader', 20 * 16, lambda _: [next(batches) for _ in range(20)])
 
 
@@ -125,13 +126,13 @@ def _tiles(source: Records, path: Path, crops: int, side: int) -> None:
 def _steps(paths: Sequence[Path]) -> None:
   """Measure the steps of preparing films, by Pillow and NumPy, and compiled."""
   contents = [path.read_bytes() for path in paths]
-  films = [images.read(path) for path in paths]
+  films = [image_files.read(path) for path in paths]
   planes = [image[..., 0] for image in films]
   lows = [bicubic.downscale(plane, SCALE) for plane in planes]
   _pair(
     'decode',
-    [lambda x=x: images.decode(io.BytesIO(x), Path('film.png')) for x in contents],
-    [lambda x=x: png.decode(x, most=images.MAX_PIXELS) for x in contents],
+    [lambda x=x: image_files.decode(io.BytesIO(x), Path('film.png')) for x in contents],
+    [lambda x=x: png.decode(x, most=image_files.MAX_PIXELS) for x in contents],
   )
   _pair(
     'downscale',
@@ -140,7 +141,7 @@ def _steps(paths: Sequence[Path]) -> None:
   )
   _pair(
     "map bicubic's error",
-    [lambda x=x, y=y: film.map_error(x, y[..., None]) for x, y in zip(films, lows, strict=True)],
+    [lambda x=x, y=y: crops.map_error(x, y[..., None]) for x, y in zip(films, lows, strict=True)],
     [lambda x=x, y=y: bicubic.map_error(x, y) for x, y in zip(planes, lows, strict=True)],
   )
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsr.costs import Work
+from jaxsr.analysis import Work
 from jaxsr.models import PRECISIONS
 
 _SIDE = {'cpu': 2048}  # of the matrices that are multiplied; they must be large beside launching

@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxsr import allocator, experiment, sharding
 from jaxsr import config as configs
+from jaxsr import runtime, sharding
 from jaxsr.config import Config
-from jaxsr.step import make_predict
+from jaxsr.inference.predict import make_predict
+from jaxsr.training import setup
 
 SCALE = 4
 What = Literal['batch', 'patch', 'dispatch', 'devices', 'memory', 'pod']
@@ -84,7 +85,7 @@ def _time(run: Callable[[], Any], runs: int) -> float:
 
 def _step(*, batch: int, patch: int, runs: int, devices: int = 1) -> dict[str, Any]:
   mesh = sharding.make_mesh(devices)
-  built = experiment.assemble(_config(batch, patch), mesh)
+  built = setup.assemble(_config(batch, patch), mesh)
   data = sharding.put(_batch(batch, patch), mesh)
   state = built.init()
   program = built.compiled(built.plan.at(0)).lower(state, data, built.frozen).compile()
@@ -118,7 +119,7 @@ def _dispatch(steps: int, runs: int, batch: int = 8, patch: int = 24) -> dict[st
       'ms a step': _step(batch=batch, patch=patch, runs=runs)['ms a step']
     }
   mesh = sharding.make_mesh(1)
-  built = experiment.assemble(_config(batch, patch), mesh)
+  built = setup.assemble(_config(batch, patch), mesh)
   one = _batch(batch, patch)
   stacked = jax.device_put({k: np.stack([x] * steps) for k, x in one.items()})
   step = built.compiled(built.plan.at(0))
@@ -140,7 +141,7 @@ def _apart(devices: int, runs: int) -> dict[str, Any]:
   """Take steps on virtual devices, in a process of their own, as they are made at its start."""
   flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'
   code = (
-    'import json; from jaxsr import allocator; allocator.keep_freed(); '
+    'import json; from jaxsr import runtime; runtime.keep_freed_memory(); '
     'from benchmarks.scaling import _step; '
     f'print(json.dumps(_step(batch=16, patch=24, runs={runs}, devices={devices})))'
   )
@@ -199,5 +200,5 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == '__main__':
-  allocator.keep_freed()
+  runtime.keep_freed_memory()
   tyro.cli(main)

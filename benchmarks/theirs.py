@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks import twins
 from benchmarks.cases import (
   ADVERSARIAL,
   ALL_CASES,
@@ -24,6 +23,7 @@ from benchmarks.cases import (
   make_batch,
   make_images,
 )
+from tests.torch_reference import twins
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 

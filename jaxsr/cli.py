@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxsr import allocator, sharding
+from jaxsr import runtime
 from jaxsr.commands.compress import Compress
 from jaxsr.commands.data import Data
 from jaxsr.commands.evaluate import Evaluate
@@ -37,8 +37,8 @@ Command = (
 def main(arguments: Sequence[str] | None = None) -> None:
   """Parse the command line, run the command and exit."""
   if arguments is None:
-    allocator.keep_freed()
-    sharding.use_cores()
+    runtime.keep_freed_memory()
+    runtime.use_cpu_devices()
     arguments = sys.argv[1:]
   overrides = tuple(a for a in arguments if a.startswith(OVERRIDE))
   command = tyro.cli(

@@ -36,6 +36,16 @@ def flat(error: BaseException) -> str:
   return text if ' ' in text else f'there is no {text}'
 
 
+def one_line(error: BaseException) -> str:
+  """Shorten the text of an error of another library to one line."""
+  return ' '.join(str(error).split())[:120] or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+  """Return the first line of an error's text."""
+  return str(error).strip().splitlines()[0]
+
+
 def brief(items: Sequence[str], most: int = 5) -> str:
   """Join the first items of a list, and count the others."""
   more = f' and {len(items) - most} more' if len(items) > most else ''

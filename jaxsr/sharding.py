@@ -3,7 +3,6 @@
 What is trained is on all devices.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,22 +12,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxsr.ahead import cores
 from jaxsr.errors import UserError
-from jaxsr.ops import rows
-
-_MOST_CORES = 8
-
-
-def use_cores() -> None:
-  """Make each core that this process may use a device, up to 8; call it before JAX has any.
-
-  Parts of an image that are computed side by side stay in the caches of their cores. Where the
-  environment sets the number itself (`JAX_NUM_CPU_DEVICES`, or in `XLA_FLAGS`), nothing is done.
-  """
-  given = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
-  if not given and jax.config.values['jax_num_cpu_devices'] < 0:
-    jax.config.update('jax_num_cpu_devices', min(cores(), _MOST_CORES))
+from jaxsr.ops.cpu import halo
 
 
 def make_mesh(devices: int = 0) -> Mesh:
@@ -48,12 +33,12 @@ def make_mesh(devices: int = 0) -> Mesh:
 def make_rows(devices: Sequence[Any]) -> Mesh:
   """Lay devices along the axis over which the rows of an image are divided."""
   kinds = (AxisType.Auto,)
-  return jax.make_mesh((len(devices),), (rows.AXIS,), axis_types=kinds, devices=devices)
+  return jax.make_mesh((len(devices),), (halo.AXIS,), axis_types=kinds, devices=devices)
 
 
 def by_rows(mesh: Mesh) -> NamedSharding:
   """Divide the rows of images [b, h, w, c]."""
-  return NamedSharding(mesh, P(None, rows.AXIS))
+  return NamedSharding(mesh, P(None, halo.AXIS))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -18,7 +18,7 @@ import pytest
 from absl import flags
 
 from jaxsr import config as configs
-from jaxsr.data import images
+from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
 from runs import four_steps
 
@@ -55,7 +55,7 @@ def folder(tmp_path):
   root = tmp_path / 'films'
   (root / 'deeper').mkdir(parents=True)
   for i, name in enumerate(('a.png', 'b.png', 'deeper/c.png', 'd.tif')):
-    images.write(root / name, phantom(5, i, size=128)[..., None])
+    image_files.write(root / name, phantom(5, i, size=128)[..., None])
   return root
 
 

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 
 from jaxsr import config as configs
-from jaxsr import models, package, sharding
+from jaxsr import models, sharding
 from jaxsr.checkpoint import Checkpoints
-from jaxsr.experiment import assemble
+from jaxsr.inference import package
+from jaxsr.training.setup import assemble
 
 
 def four_steps(config):

@@ -8,10 +8,12 @@ import threading
 import numpy as np
 import pytest
 
-from jaxsr import __version__, cli, config, evaluate, predictor
-from jaxsr.data import degradation, images
+from jaxsr import __version__, cli, config
+from jaxsr.data import degradation, image_files
 from jaxsr.data.phantom import phantom
-from jaxsr.train import train
+from jaxsr.evaluation import evaluator
+from jaxsr.inference import model
+from jaxsr.training.train import train
 from runs import four_steps
 
 PER_IMAGE = (
@@ -63,7 +65,7 @@ def test_evaluate_writes_table_summary_and_sheet(run, folder, tmp_path, capsys):
   pooled = -10 * np.log10(np.mean([float(row['mse']) for row in rows]))
   assert summary['psnr_pooled'] == pytest.approx(pooled)
   assert summary['parameters'] == 4 * 9 + 4 + 4 * 2 + 2 + 9 * 2 + 1
-  assert images.read(output / 'contact_sheet.png', channels=3).shape[1] > 2000
+  assert image_files.read(output / 'contact_sheet.png', channels=3).shape[1] > 2000
   shown = capsys.readouterr().out
   assert 'worse than bicubic on 4 of 4 images' in shown and 'bicubic' in shown
 
@@ -72,10 +74,10 @@ def test_the_figures_are_those_of_what_upscale_writes(run, folder, tmp_path):
   """Do the protocol by hand with files: shrink, `jaxsr upscale`, compare."""
   small, large = tmp_path / 'small', tmp_path / 'large'
   small.mkdir()
-  hr = images.read(folder / 'a.png')
-  images.write(small / 'a.png', degradation.downscale(hr, 4))
+  hr = image_files.read(folder / 'a.png')
+  image_files.write(small / 'a.png', degradation.downscale(hr, 4))
   assert jaxsr('upscale', small, '--checkpoint', run, '--output', large) == 0
-  error = (images.read(large / 'a.png').astype(float) - hr)[4:-4, 4:-4]
+  error = (image_files.read(large / 'a.png').astype(float) - hr)[4:-4, 4:-4]
   psnr = 10 * np.log10(255**2 / np.square(error).mean())
   jaxsr('evaluate', '--checkpoint', run, '--data', folder / 'a.png', '--output', tmp_path / 'eval')
   (row,) = table(tmp_path / 'eval' / 'per_image.csv')
@@ -94,15 +96,18 @@ def test_interpolations_stand_in_every_table(folder, tmp_path, name, scale):
 
 def test_upscale_keeps_names_tree_depth_and_range(run, folder, tmp_path):
   deep = phantom(9, 0, size=64, bits=16)[..., None]
-  images.write(folder / 'deeper' / 'deep film.png', deep)
+  image_files.write(folder / 'deeper' / 'deep film.png', deep)
   shutil.copy(folder / 'a.png', folder / 'deeper' / 'a.png')
   assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out') == 0
-  for path in images.find(folder):
-    before, after = images.read(path), images.read(tmp_path / 'out' / path.relative_to(folder))
+  for path in image_files.find(folder):
+    before, after = (
+      image_files.read(path),
+      image_files.read(tmp_path / 'out' / path.relative_to(folder)),
+    )
     assert after.dtype == before.dtype
     assert after.shape == (4 * before.shape[0], 4 * before.shape[1], 1)
     assert abs(float(after.mean()) - float(before.mean())) < 0.01 * np.iinfo(before.dtype).max
-  after = images.read(tmp_path / 'out' / 'deeper' / 'deep film.png')
+  after = image_files.read(tmp_path / 'out' / 'deeper' / 'deep film.png')
   expected = degradation.upscale(deep, 4)
   assert np.abs(after.astype(int) - expected).max() <= 1
   assert len(np.unique(after)) > 2000
@@ -110,29 +115,29 @@ def test_upscale_keeps_names_tree_depth_and_range(run, folder, tmp_path):
 
 def test_films_are_written_while_others_are_enlarged(folder, tmp_path, monkeypatch):
   """Packing a PNG takes longer than a small network does."""
-  both_write, original = threading.Barrier(2, timeout=60), images.write
+  both_write, original = threading.Barrier(2, timeout=60), image_files.write
 
   def write(*arguments):
     both_write.wait()
     original(*arguments)
 
-  monkeypatch.setattr(images, 'write', write)
+  monkeypatch.setattr(image_files, 'write', write)
   assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out') == 0
-  assert len(images.find(tmp_path / 'out')) == 4
+  assert len(image_files.find(tmp_path / 'out')) == 4
 
 
 def test_a_disk_that_is_full_ends_it(folder, tmp_path, monkeypatch, capsys):
   def write(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  monkeypatch.setattr(images, 'write', write)
+  monkeypatch.setattr(image_files, 'write', write)
   assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out')
   assert 'No space left' in capsys.readouterr().err
 
 
 def test_pairs_are_prepared_while_others_are_measured(folder, tmp_path, monkeypatch):
   third_is_ready = threading.Event()
-  prepare, measure = evaluate.Evaluator.pair, evaluate.Evaluator.measure
+  prepare, measure = evaluator.Evaluator.pair, evaluator.Evaluator.measure
 
   def pair(self, index):
     if index == 2:
@@ -143,8 +148,8 @@ def test_pairs_are_prepared_while_others_are_measured(folder, tmp_path, monkeypa
     assert third_is_ready.wait(60)
     return measure(self, *arguments)
 
-  monkeypatch.setattr(evaluate.Evaluator, 'pair', pair)
-  monkeypatch.setattr(evaluate.Evaluator, 'measure', measured)
+  monkeypatch.setattr(evaluator.Evaluator, 'pair', pair)
+  monkeypatch.setattr(evaluator.Evaluator, 'measure', measured)
   options = ('--data', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'eval')
   assert jaxsr('evaluate', *options) == 0
 
@@ -152,18 +157,18 @@ def test_pairs_are_prepared_while_others_are_measured(folder, tmp_path, monkeypa
 def test_upscale_takes_a_file_to_a_file_or_a_folder(run, folder, tmp_path):
   one = folder / 'a.png'
   assert jaxsr('upscale', one, '--checkpoint', run, '--output', tmp_path / 'sr.tif') == 0
-  assert images.read(tmp_path / 'sr.tif').shape == (512, 512, 1)
+  assert image_files.read(tmp_path / 'sr.tif').shape == (512, 512, 1)
   assert jaxsr('upscale', one, '--checkpoint', run, '--output', tmp_path / 'new') == 0
   np.testing.assert_array_equal(
-    images.read(tmp_path / 'new' / 'a.png'), images.read(tmp_path / 'sr.tif')
+    image_files.read(tmp_path / 'new' / 'a.png'), image_files.read(tmp_path / 'sr.tif')
   )
 
 
 def test_upscale_takes_patterns_and_several_names(folder, tmp_path, capsys):
   options = ('--checkpoint', 'bicubic', '--output', tmp_path / 'out')
   assert jaxsr('upscale', folder / '[ab].png', folder / 'deeper', *options) == 0
-  names = {path.name for path in images.find(folder)}
-  assert {path.name for path in images.find(tmp_path / 'out')} <= names
+  names = {path.name for path in image_files.find(folder)}
+  assert {path.name for path in image_files.find(tmp_path / 'out')} <= names
   assert {'a.png', 'b.png'} <= {path.name for path in (tmp_path / 'out').iterdir()}
   capsys.readouterr()
   for wrong, reason in (
@@ -203,7 +208,7 @@ def test_a_folder_beside_that_is_not_ours_stays(folder, capsys, monkeypatch):
   for _ in range(2):
     assert jaxsr('upscale', '..', '--checkpoint', 'bicubic') == 0
   beside = folder.with_name(f'{folder.name}_x4')
-  assert len(images.find(beside)) == len(images.find(folder)) == 4
+  assert len(image_files.find(beside)) == len(image_files.find(folder)) == 4
   assert jaxsr('upscale', '/', '--checkpoint', 'bicubic') == 2
   assert 'has no place beside it' in capsys.readouterr().err
 
@@ -219,22 +224,22 @@ def test_what_is_done_is_kept_and_says_where_it_comes_from(run, folder, tmp_path
     return capsys.readouterr().out
 
   assert 'wrote 1 of 1' in again()
-  note = images.read_note(target)
+  note = image_files.read_note(target)
   assert f'jaxsr {__version__}; srcnn x4; weights ' in note and 'not for diagnosis' in note
   assert 'wrote 0 of 1' in again() and 'wrote 1 of 1' in again('--overwrite')
-  images.write(folder / 'a.png', 255 - images.read(folder / 'a.png'))
+  image_files.write(folder / 'a.png', 255 - image_files.read(folder / 'a.png'))
   assert 'wrote 1 of 1' in again()
-  assert images.read_note(target) != note
+  assert image_files.read_note(target) != note
   target.write_bytes(target.read_bytes()[:-100])
   assert 'wrote 1 of 1' in again()
-  images.read(target)
+  image_files.read(target)
 
 
 def test_one_bad_image_is_named_and_the_exit_code_says_so(run, folder, tmp_path, capsys):
   (folder / 'empty.png').write_bytes(b'')
   rgb = np.zeros((64, 64, 3), np.uint8)
   rgb[..., 0] = 200
-  images.write(folder / 'photo.png', rgb)
+  image_files.write(folder / 'photo.png', rgb)
   evaluate = ('evaluate', '--checkpoint', run, '--data', folder, '--output', tmp_path / 'eval')
   assert jaxsr(*evaluate) == 1
   error = capsys.readouterr().err
@@ -244,18 +249,18 @@ def test_one_bad_image_is_named_and_the_exit_code_says_so(run, folder, tmp_path,
   assert jaxsr('upscale', folder, '--checkpoint', run, '--output', tmp_path / 'out') == 1
   streams = capsys.readouterr()
   assert 'wrote 4 of 6' in streams.out and 'empty.png: is empty' in streams.err
-  assert len(images.find(tmp_path / 'out')) == 4
+  assert len(image_files.find(tmp_path / 'out')) == 4
 
 
 def test_an_image_too_small_to_measure_is_named(folder, tmp_path, capsys):
-  images.write(folder / 'stamp.png', np.zeros((20, 20, 1), np.uint8))
+  image_files.write(folder / 'stamp.png', np.zeros((20, 20, 1), np.uint8))
   options = ('--checkpoint', 'bicubic', '--data', folder, '--output', tmp_path)
   assert jaxsr('evaluate', *options) == 1
   assert 'is 20x20, smaller than the 30 pixels' in capsys.readouterr().err
 
 
 def test_sizes_that_are_no_multiple_are_cut_and_that_is_said(folder, tmp_path, capsys):
-  images.write(folder / 'odd.png', np.zeros((127, 126, 1), np.uint8))
+  image_files.write(folder / 'odd.png', np.zeros((127, 126, 1), np.uint8))
   options = ('--checkpoint', 'bicubic', '--data', folder, '--output', tmp_path)
   assert jaxsr('evaluate', *options) == 0
   assert 'odd.png' in capsys.readouterr().err
@@ -298,7 +303,7 @@ def test_an_input_is_never_overwritten(run, folder, capsys):
 
 def test_a_prediction_keeps_sixteen_bits_apart(run):
   """Two inputs that differ below 8 bit give outputs that differ."""
-  upscale = predictor.make_upscale(predictor.load('bicubic'))
+  upscale = model.make_upscale(model.load('bicubic'))
   low = np.full((16, 16, 1), 30_000, np.uint16)
   assert upscale(low).dtype == np.uint16
   np.testing.assert_array_equal(upscale(low), 30_000)
@@ -308,6 +313,6 @@ def test_a_prediction_keeps_sixteen_bits_apart(run):
 def test_phantoms_can_be_written(tmp_path, capsys):
   options = ('--output', tmp_path, '--count', 2, '--size', 64, '--bits', 16)
   assert jaxsr('phantom', *options) == 0
-  assert [images.read(p).dtype for p in images.find(tmp_path)] == [np.uint16] * 2
+  assert [image_files.read(p).dtype for p in image_files.find(tmp_path)] == [np.uint16] * 2
   assert jaxsr('phantom', '--output', tmp_path, '--size', 63) == 2
   assert 'error: ' in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxsr.data import images
+from jaxsr.data import image_files
 from runs import rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,10 +157,10 @@ def test_bad_input_is_one_line_within_seconds(arguments, message, tmp_path, film
   for name, folder in folders.items():
     if name != 'gone':
       folder.mkdir()
-  images.write(folders['small'] / 'a.png', film[:32, :32])
-  images.write(folders['stamps'] / 'a.png', film[:20, :20])
-  images.write(folders['colour'] / 'a.png', np.full((512, 512, 3), (1, 2, 3), np.uint8))
-  images.write(folders['damaged'] / 'a.png', film)
+  image_files.write(folders['small'] / 'a.png', film[:32, :32])
+  image_files.write(folders['stamps'] / 'a.png', film[:20, :20])
+  image_files.write(folders['colour'] / 'a.png', np.full((512, 512, 3), (1, 2, 3), np.uint8))
+  image_files.write(folders['damaged'] / 'a.png', film)
   whole = (folders['damaged'] / 'a.png').read_bytes()
   (folders['damaged'] / 'a.png').write_bytes(whole[:-100])
   filled = [a.format(**folders) for a in arguments]
@@ -178,5 +178,5 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
 
 
 def test_tensorflow_is_never_imported():
-  code = 'import sys, jaxsr.cli, jaxsr.train; sys.exit("tensorflow" in sys.modules)'
+  code = 'import sys, jaxsr.cli, jaxsr.training.train; sys.exit("tensorflow" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 if __name__ == '__main__':
   folder, text, port, process = sys.argv[1:]
   jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
-  from jaxsr.train import train
+  from jaxsr.training.train import train
 
   config = ConfigDict(json.loads(text))
   config.devices = 0

@@ -73,7 +73,18 @@ class Session:
 
   def correctness(self) -> dict[str, Any]:
     """Runs the tests marked `gpu`, in parallel processes."""
-    command = [sys.executable, '-m', 'pytest', 'tests/gpu', '-m', 'gpu', '-p', 'no:cacheprovider']
+    command = [
+      sys.executable,
+      '-m',
+      'pytest',
+      'tests/gpu',
+      '-m',
+      'gpu',
+      '-p',
+      'no:cacheprovider',
+      '-p',
+      'no:benchmark',
+    ]
     command += ['-n', '2' if self.dry else '12', '--maxprocesses=12', '--durations=10']
     if self.dry:
       command += ['-k', 'fsrcnn or device_give']

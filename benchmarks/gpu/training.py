@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.gpu.recipes import Recipe
 
-_OVERHEAD = 45.0  # seconds of a run that are no training: start, films, compilation, validation
+_OVERHEAD = 60.0  # seconds of a run that are no training: start, films, compilation, validation
 _RATE = re.compile(r'step (\d+)/\d+ .* (\d+) images/s')
 
 

@@ -7,10 +7,11 @@ import jax
 import tyro
 
 from jaxsr import config as configs
-from jaxsr import preemption, study, workdir
+from jaxsr import files, study
 from jaxsr.errors import UserError
 from jaxsr.files import make_folder
 from jaxsr.study import page, table
+from jaxsr.training import preemption
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Compress:
     if 'study' not in config:
       raise UserError(f'--config={self.config}: has no section `study`; see configs/compress.py')
     make_folder(self.workdir)
-    with workdir.locked(self.workdir):
+    with files.locked(self.workdir):
       return self._run(config)
 
   def _run(self, config: configs.Config) -> int:

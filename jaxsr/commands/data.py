@@ -14,14 +14,13 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from jaxsr import ahead
+from jaxsr import models, runtime
 from jaxsr.commands import report
 from jaxsr.data import records
-from jaxsr.data.nih import download, holdings, publisher, splits, verify
-from jaxsr.data.nih.publisher import Archive
+from jaxsr.data.nih import constants, download, local_copy, splits, verify
+from jaxsr.data.nih.constants import Archive
 from jaxsr.errors import UserError, brief
-from jaxsr.files import make_folder
-from jaxsr.workdir import locked
+from jaxsr.files import locked, make_folder
 
 DataSet = Annotated[Literal['nih'], tyro.conf.Positional]
 
@@ -50,17 +49,17 @@ class Download:
       failed = self._copy() if self.from_dir else self._fetch()
     for error in failed.values():
       print(f'failed: {error}', file=sys.stderr)
-    done = len(publisher.ARCHIVES) - len(failed)
-    print(f'{done} of {len(publisher.ARCHIVES)} archives are in {self.output}, with the right MD5')
+    done = len(constants.ARCHIVES) - len(failed)
+    print(f'{done} of {len(constants.ARCHIVES)} archives are in {self.output}, with the right MD5')
     self._tables()
-    print(publisher.TERMS)
+    print(constants.TERMS)
     return report.SOME_FAILED if failed else 0
 
   def _archives(self) -> tuple[Archive, ...]:
     if self.mirror is None:
-      return publisher.ARCHIVES
+      return constants.ARCHIVES
     base = self.mirror.rstrip('/')
-    return tuple(a._replace(url=f'{base}/{a.name}') for a in publisher.ARCHIVES)
+    return tuple(a._replace(url=f'{base}/{a.name}') for a in constants.ARCHIVES)
 
   def _fetch(self) -> dict[str, str]:
     archives, patience = self._archives(), download.Patience()
@@ -73,7 +72,7 @@ class Download:
   def _copy(self) -> dict[str, str]:
     assert self.from_dir is not None
     failed = {}
-    for archive in report.progress(publisher.ARCHIVES, len(publisher.ARCHIVES), 'copy'):
+    for archive in report.progress(constants.ARCHIVES, len(constants.ARCHIVES), 'copy'):
       try:
         download.take(self.from_dir / archive.name, archive, self.output)
       except UserError as error:
@@ -82,8 +81,8 @@ class Download:
 
   def _tables(self) -> None:
     """Take the tables from the folder or mirror; the publisher gives no lasting links to them."""
-    there = holdings.tables(self.from_dir) if self.from_dir else {}
-    for name in publisher.TABLES:
+    there = local_copy.tables(self.from_dir) if self.from_dir else {}
+    for name in constants.TABLES:
       target, problem = self.output / name, 'is missing'
       if target.exists():
         continue
@@ -96,7 +95,7 @@ class Download:
       except UserError as error:
         problem = f'could not be had ({error})'
       if not target.exists():
-        print(f'{name} {problem}: {publisher.by_hand("it")}')
+        print(f'{name} {problem}: {constants.by_hand("it")}')
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Verify:
 
   def run(self) -> int:
     """Look and print; return the exit code."""
-    found = holdings.find(self.data)
+    found = local_copy.find(self.data)
     with tqdm(total=len(found.parts), desc='verify', disable=not sys.stderr.isatty()) as bar:
       result = verify.verify(found, decode=self.decode, tell=lambda title: bar.update())
     for problem in result.problems:
@@ -159,7 +158,10 @@ class Prepare:
   def run(self) -> int:
     """Prepare and print; return the exit code."""
     builder, units = _builder()
-    found = holdings.find(self.data)
+    if self.scale not in models.SCALES:
+      scales = ', '.join(map(str, models.SCALES))
+      raise UserError(f'--scale {self.scale}: choose one of {scales}')
+    found = local_copy.find(self.data)
     make_folder(self.output)
     rule = splits.Rule(self.seed, self.validation, self.test)
     plan = units.make_plan(
@@ -180,7 +182,7 @@ class Prepare:
     own = [f'--{option}' for option in self.beam]
     if self.runner != 'DirectRunner':
       return own
-    workers = min(self.workers or ahead.cores(), parts)
+    workers = min(self.workers or runtime.cpu_count(), parts)
     mode = 'multi_processing' if workers > 1 else 'in_memory'
     quiet = '--default_sdk_harness_log_level=ERROR'
     running = [f'--direct_num_workers={workers}', f'--direct_running_mode={mode}', quiet]
@@ -191,7 +193,8 @@ def _builder() -> tuple[ModuleType, ModuleType]:
   """Import what writes records; Beam's remarks about clouds are of no interest here."""
   logging.disable(logging.WARNING)
   try:
-    from jaxsr.data.nih import builder, units
+    from jaxsr.data.nih import builder
+    from jaxsr.data.nih import shards as units
   except ImportError as error:
     raise UserError(f'{error.name} is missing: {records.EXTRA}') from error
   finally:
@@ -247,7 +250,7 @@ def _describe(folder: Path) -> None:
   print(f'{"":12s} {"films":>7s} {"patients":>9s}')
   for split in splits.SPLITS:
     of_split = [row for row in rows if row.split == split]
-    found = Counter(f for row in of_split for f in (row.findings or publisher.NORMAL).split('|'))
+    found = Counter(f for row in of_split for f in (row.findings or constants.NORMAL).split('|'))
     common = [f'{name} {count}' for name, count in found.most_common()]
     patients = len({row.patient for row in of_split})
     print(f'{split:12s} {len(of_split):7d} {patients:9d}   {brief(common, most=16)}')

@@ -8,13 +8,18 @@ from typing import Any, Literal
 
 import jax
 
-from jaxsr import __version__, evaluate, experiment, pictures, predictor, regions, strata
+from jaxsr import __version__, files
 from jaxsr import config as configs
 from jaxsr.commands import report
 from jaxsr.data import records, sources
-from jaxsr.data.nih import holdings, metadata, publisher
+from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.errors import ImageError, UserError, brief
+from jaxsr.evaluation import boxes as regions
+from jaxsr.evaluation import evaluator as evaluate
+from jaxsr.evaluation import plots, stratified
 from jaxsr.files import make_folder, write_text
+from jaxsr.inference import model as predictor
+from jaxsr.training import setup
 
 FIGURES = (
   ('PSNR', 'psnr', 3),
@@ -104,19 +109,19 @@ class Evaluate:
       'ensemble': self.ensemble,
       'version': __version__,
     }
-    if broken := strata.summarise(rows, known):
+    if broken := stratified.summarise(rows, known):
       summary['strata'] = broken
-      write_text(self.output / 'strata.csv', evaluate.to_csv(strata.lines(broken)))
+      write_text(self.output / 'strata.csv', files.to_csv(stratified.lines(broken)))
     if inside:
       summary['regions'] = regions.summarise(inside)
-      write_text(self.output / 'regions.csv', evaluate.to_csv(inside))
+      write_text(self.output / 'regions.csv', files.to_csv(inside))
     examples = [
       evaluator.measure(model.variables, indices[i])[1]._replace(
         title=evaluate.caption(rank, rows[i])
       )
       for rank, i in evaluate.ranks(rows).items()
     ]
-    evaluate.write(self.output, rows, summary, pictures.contact_sheet(examples))
+    evaluate.write(self.output, rows, summary, plots.contact_sheet(examples))
     _print_summary(summary)
     return report.failures(failed, 'left out')
 
@@ -125,7 +130,7 @@ class Evaluate:
       return None
     options = configs.base().content[self.features]
     options.update(weights=self.feature_weights, layer=self.feature_layer or options.layer)
-    return experiment.load_lens(self.features, options, 'float32')
+    return setup.load_lens(self.features, options, 'float32')
 
   def _source(self, channels: int) -> sources.Source:
     if records.holds(self.data):
@@ -139,12 +144,12 @@ class Evaluate:
     known = {row.name: row for row in source.rows} if isinstance(source, records.Records) else {}
     if self.tables is None:
       return known, {}
-    tables = holdings.tables(self.tables)
-    if entries := next((tables[n] for n in publisher.ENTRIES if n in tables), None):
+    tables = local_copy.tables(self.tables)
+    if entries := next((tables[n] for n in constants.ENTRIES if n in tables), None):
       known = {name: metadata.row(x) for name, x in metadata.read_entries(entries).items()}
-    boxes = metadata.read_boxes(tables[publisher.BOXES]) if publisher.BOXES in tables else []
+    boxes = metadata.read_boxes(tables[constants.BOXES]) if constants.BOXES in tables else []
     if not known and not boxes:
-      raise UserError(f'--tables {self.tables}: has neither {publisher.ENTRIES[0]} nor boxes')
+      raise UserError(f'--tables {self.tables}: has neither {constants.ENTRIES[0]} nor boxes')
     return known, regions.by_image(boxes)
 
   def _measure(

@@ -12,12 +12,12 @@ import tyro
 from safetensors import SafetensorError, safe_open
 
 from jaxsr import config as configs
-from jaxsr import manifest, models, published, workdir
-from jaxsr.checkpoint import Checkpoints
+from jaxsr import files, interop, models
+from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.config import Config
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import new_folder
-from jaxsr.published import Misfit, Published
+from jaxsr.interop import Misfit, Published
 
 MOST = 40  # lines of problems that are shown
 _OPTION = '--config.model.'
@@ -50,7 +50,7 @@ class Import:
     config = self._config()
     options = {name: config.model[name] for name in self._overridden()}
     try:
-      found = published.read(
+      found = interop.read(
         load(self.weights),
         model=self.model,
         scale=self.scale,
@@ -82,11 +82,11 @@ class Import:
 
   def _write(self, config: Config, found: Published) -> None:
     """Write what a run's folder holds, as far as inference needs it."""
-    origin = {'weights': self.weights.name, 'sha256': manifest.digest(self.weights)}
+    origin = {'weights': self.weights.name, 'sha256': files.sha256(self.weights)}
     origin |= {'naming': found.naming, 'layout': found.layout}
     state = {'ema': jax.tree.map(jnp.asarray, found.variables)}
     with new_folder(self.output) as folder:
-      workdir.write_config(folder, configs.to_dict(config), origin=origin)
+      run_dir.write_config(folder, configs.to_dict(config), origin=origin)
       checkpoints = Checkpoints(folder / 'checkpoints')
       checkpoints.save(0, state)
       checkpoints.wait()

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jaxsr import analysis, models
 from jaxsr import config as configs
-from jaxsr import costs, models
+from jaxsr.analysis import Costs, Layer
 from jaxsr.config import Config
-from jaxsr.costs import Costs, Layer
-from jaxsr.errors import UserError, nearest
+from jaxsr.errors import UserError, first_line, nearest
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Models:
     print(_task(self.scale))
     _row('network', 'parameters', 'GMACs', 'radius', 'activations')
     for name in models.MODELS:
-      _print_costs(name, costs.measure(configs.build_network(self._config(name))))
+      _print_costs(name, analysis.measure(configs.build_network(self._config(name))))
     print(_LEGEND)
     return 0
 
@@ -65,9 +65,9 @@ class Models:
   def _describe(self, name: str) -> None:
     network = configs.build_network(self._config(name))
     try:
-      found, total = costs.layers(network), costs.measure(network)
+      found, total = analysis.layers(network), analysis.measure(network)
     except (ValueError, TypeError, ZeroDivisionError) as error:
-      raise UserError(f'config.model: {str(error).strip().splitlines()[0]}') from error
+      raise UserError(f'config.model: {first_line(error)}') from error
     print(_task(network.scale))
     print(f'{"layer":40s} {"output":>16s} {"parameters":>12s} {"GMACs":>10s}')
     for indent, label, layer in _lines([found], 0):
@@ -86,7 +86,7 @@ _LEGEND = (
 
 
 def _task(scale: int) -> str:
-  side = costs.SIDE // scale
+  side = analysis.SIDE // scale
   return f'{side}x{side} -> {side * scale}x{side * scale}, one image'
 
 

@@ -7,11 +7,15 @@ from typing import Annotated, Any
 import tyro
 from flax.traverse_util import unflatten_dict
 
-from jaxsr import __version__, card, evaluate, models, package, predictor, workdir
-from jaxsr.compression import quantise
+from jaxsr import __version__, models
+from jaxsr.checkpoint import run_dir
+from jaxsr.compression import quantize
 from jaxsr.data import sources
 from jaxsr.errors import UserError
-from jaxsr.package import Package
+from jaxsr.evaluation import evaluator
+from jaxsr.inference import model as predictor
+from jaxsr.inference import model_card, package
+from jaxsr.inference.package import Package
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class PackageCommand:
       config |= {'slimmable': dict(stored.config['slimmable'])}
     origin = self._origin(stored, model)
     metrics = self._metrics(model, origin)
-    text = card.write(self.output.name, model, config, origin, metrics, int8=self.int8)
+    text = model_card.write(self.output.name, model, config, origin, metrics, int8=self.int8)
     made = Package(config, origin)
     package.write(self.output, model.variables, made, metrics=metrics, card=text, int8=self.int8)
     self._report(model, metrics)
@@ -70,7 +74,7 @@ class PackageCommand:
     """Say where the weights come from; folders by their names only."""
     if (packed := package.find(self.checkpoint)) is not None:
       return package.read_config(packed).origin
-    config, saved = stored.config, workdir.read_config(Path(self.checkpoint))
+    config, saved = stored.config, run_dir.read_config(Path(self.checkpoint))
     origin: dict[str, Any] = {'step': model.step, 'jaxsr': __version__}
     origin |= {k: _brief(Path(str(config['data'][k]))) for k in ('train', 'val')}
     origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
@@ -81,15 +85,15 @@ class PackageCommand:
   def _metrics(self, model: predictor.Predictor, origin: dict[str, Any]) -> dict[str, Any]:
     """Measure, or take over the last validation."""
     if self.data is None:
-      found = workdir.last_row(Path(self.checkpoint), step=model.step)
+      found = run_dir.last_row(Path(self.checkpoint), step=model.step)
       return {'of': f'the validation of its run, {origin["val"]}', **found} if found else {}
     source = sources.Folder(self.data, channels=model.channels)
-    measure = lambda variables: evaluate.measure(  # noqa: E731
+    measure = lambda variables: evaluator.measure(  # noqa: E731
       model.network, variables, source, scale=model.scale
     )
     metrics = {'of': _brief(self.data.resolve()), 'protocol': 'xray', **measure(model.variables)}
     if self.int8:
-      rounded = quantise.restore(quantise.quantise(package.to_tensors(model.variables)))
+      rounded = quantize.restore(quantize.quantize(package.to_tensors(model.variables)))
       tree = unflatten_dict({tuple(name.split('/')): x for name, x in rounded.items()})
       metrics = {**metrics, **measure(tree), 'float32': metrics}
     return metrics

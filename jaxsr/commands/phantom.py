@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxsr.commands import report
-from jaxsr.data import images, sources
+from jaxsr.data import image_files, sources
 from jaxsr.errors import UserError
 from jaxsr.files import make_folder
 
@@ -38,5 +38,5 @@ class Phantom:
     )
     make_folder(self.output)
     for i, name in enumerate(report.progress(source.names, len(source), 'phantom')):
-      images.write(self.output / name, source[i])
+      image_files.write(self.output / name, source[i])
     return 0

@@ -9,11 +9,13 @@ from typing import Annotated
 import tyro
 from PIL import Image
 
-from jaxsr import ahead, predictor, provenance, tiles
+from jaxsr import runtime
 from jaxsr.commands import report
-from jaxsr.data import images
+from jaxsr.data import image_files
 from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import make_folder
+from jaxsr.inference import model as predictor
+from jaxsr.inference import provenance, tiling
 
 _MOST_THREADS = 16
 
@@ -42,7 +44,7 @@ class Upscale:
   """A depth that a slimmable network was trained at."""
   ensemble: bool = False
   """Average over the eight flips and turns of each image: better, at eight times the cost."""
-  tile: int = tiles.SIDE
+  tile: int = tiling.SIDE
   """Images with a longer side are enlarged in windows of about so many low-resolution pixels, with
   the same result but for rounding and in less memory, unless the network must see the whole."""
   overwrite: bool = False
@@ -68,16 +70,18 @@ class Upscale:
         note = made_by._replace(source=provenance.digest(path))
         if not self.overwrite and provenance.is_done(target, note):
           return True
-        image = images.read(path, model.channels)
-        images.check_target(target, image)
+        image = image_files.read(path, model.channels)
+        image_files.check_target(target, image)
         make_folder(target.parent)
-        images.write(target, enlarge(image), str(note))
+        image_files.write(target, enlarge(image), str(note))
       except ImageError as error:
         return error
       return False
 
-    threads = min(max(2, ahead.cores()), _MOST_THREADS)  # most of the time a film is packed
-    results = list(report.progress(ahead.in_order(make, pairs, threads), len(pairs), 'upscale'))
+    threads = min(max(2, runtime.cpu_count()), _MOST_THREADS)  # most of the time a film is packed
+    results = list(
+      report.progress(runtime.prefetch_map(make, pairs, threads), len(pairs), 'upscale')
+    )
     failed = [result for result in results if isinstance(result, ImageError)]
     kept = results.count(True)
     there = f'; {kept} were there' if kept else ''
@@ -93,8 +97,8 @@ class Upscale:
       raise UserError('no image is named: jaxsr upscale IN.png')
     pairs = []
     for given, place in self._places(inputs, scale):
-      for path in images.find(given):
-        below = images.written_as(path.relative_to(given)) if given.is_dir() else ''
+      for path in image_files.find(given):
+        below = image_files.written_as(path.relative_to(given)) if given.is_dir() else ''
         pairs.append((path, place / below))
     pairs = _without_results(pairs) if self.output is None else pairs
     if twice := [str(t) for t, count in Counter(t for _, t in pairs).items() if count > 1]:
@@ -106,12 +110,12 @@ class Upscale:
     if self.output is None:
       return [(given, _beside(given, scale)) for given in inputs]
     alone = len(inputs) == 1 and not inputs[0].is_dir()
-    is_file = self.output.suffix.lower() in images.SUFFIXES and not self.output.is_dir()
+    is_file = self.output.suffix.lower() in image_files.SUFFIXES and not self.output.is_dir()
     places = []
     for given in inputs:
       place = self.output
       if not given.is_dir() and not (alone and is_file):
-        place = self.output / images.written_as(Path(given.name))
+        place = self.output / image_files.written_as(Path(given.name))
       _check_output(self.output, given, place, alone=alone)
       places.append((given, place))
     return places
@@ -124,7 +128,7 @@ def _beside(given: Path, scale: int) -> Path:
     raise UserError(f'{given}: has no place beside it; give --output')
   if given.is_dir():
     return given.with_name(f'{given.name}_x{scale}')
-  written = images.written_as(given)
+  written = image_files.written_as(given)
   return written.with_name(f'{written.stem}_x{scale}{written.suffix}')
 
 
@@ -149,8 +153,8 @@ def _check_output(output: Path, given: Path, place: Path, *, alone: bool) -> Non
     raise UserError(f'--output {output}: could overwrite {given}; choose another place')
   suffix = output.suffix.lower()
   is_image = suffix in Image.registered_extensions()
-  if alone and is_image and suffix not in images.SUFFIXES:
-    raise UserError(f'--output {output}: write one of {", ".join(images.SUFFIXES)}')
+  if alone and is_image and suffix not in image_files.SUFFIXES:
+    raise UserError(f'--output {output}: write one of {", ".join(image_files.SUFFIXES)}')
   if not alone and is_image and not output.is_dir():
     raise UserError(f'--output {output}: is a file; give a folder for several images')
 

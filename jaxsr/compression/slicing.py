@@ -18,8 +18,8 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxsr import models
-from jaxsr.compression import channels
-from jaxsr.compression.channels import Channels
+from jaxsr.compression import channel_groups
+from jaxsr.compression.channel_groups import Channels
 from jaxsr.errors import UserError
 
 Path = tuple[str, ...]
@@ -121,7 +121,7 @@ class _Side(NamedTuple):
   def read(cls, network: nn.Module, variables: Any) -> '_Side':
     leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
     paths = [tuple(str(key.key) for key in path) for path, _ in leaves]
-    return cls(channels.read(network, variables), paths)
+    return cls(channel_groups.read(network, variables), paths)
 
 
 def _rename(small: list[Path], large: list[Path]) -> dict[Path, Path]:

@@ -1,7 +1,7 @@
 """What every experiment's config holds, and how it is shrunk to a smoke test.
 
 A file in `configs/` starts from `base()`, sets what its experiment is about and ends with
-`finish(config, arg)`. `rules.py` checks a config, `changes.py` compares it with a run's.
+`finish(config, arg)`. `validate.py` checks a config, `compatibility.py` compares it with a run's.
 """
 
 import json
@@ -14,11 +14,11 @@ from absl.flags import Error, FlagValues
 from flax import linen as nn
 from ml_collections import ConfigDict, config_flags
 
-from jaxsr import features, models, objective
+from jaxsr import models, perceptual
 from jaxsr.errors import UserError, flat, nearest
-from jaxsr.features import weights
-from jaxsr.losses import CONTENT, TERMS
-from jaxsr.objective import Plan
+from jaxsr.losses import CONTENT, TERMS, schedule
+from jaxsr.losses.schedule import Plan
+from jaxsr.perceptual import weights
 
 Config = Any  # an ml_collections.ConfigDict, whose values have no static types
 
@@ -117,7 +117,7 @@ def _content(name: str) -> dict[str, Any]:
   return dict(
     weights='',  # a safetensors or npz file; '': the published ones; 'random'
     variant='auto',  # how they want their images: torchvision, caffe, tf_slim
-    layer='head' if name == 'mobilenet_v2' else features.LAYERS[name][-1],
+    layer='head' if name == 'mobilenet_v2' else perceptual.LAYERS[name][-1],
     activated=True,  # features behind the layer's ReLU
     distance='mse',  # or 'euclidean', 'l1', 'relative'
     scale=1.0,  # by which features are multiplied
@@ -199,7 +199,7 @@ def smoke(config: Config) -> Config:
 
 def make_plan(config: Config) -> Plan:
   """Lay out which terms count when; raises UserError where that is no plan."""
-  return objective.make_plan(
+  return schedule.make_plan(
     dict(config.loss),
     start=dict(config.start),
     ramp=dict(config.ramp),

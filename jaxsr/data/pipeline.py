@@ -1,28 +1,25 @@
 """The grain pipeline: batch i is a pure function of i.
 
 A batch is `{'lr': [b, h, w, c], 'hr': [b, sh, sw, c], 'mask': [b, sh, sw, 1]}` in the images' own
-integers (a fourth of the bytes of floats; `normalise` turns them into floats on the device), with
-`teacher` like `hr` where a teacher's images of whole films are kept. The
-mask is 0 in the margin, whose pixels a network would have to explain by what the crop cut away,
-and 1 elsewhere; where a crop ends at the image's edge it has no margin there.
+integers (a fourth of the bytes of floats; `batch.normalize` turns them into floats on the device),
+with `teacher` like `hr` where a teacher's images of whole films are kept. The mask is 0 in the
+margin, whose pixels a network would have to explain by what the crop cut away, and 1 elsewhere;
+where a crop ends at the image's edge it has no margin there.
 """
 
-import ctypes
 import dataclasses
 import signal
-import sys
 from collections.abc import Generator
 
 import grain
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from jaxsr.data import degradation, edges
-from jaxsr.data.films import Films
-from jaxsr.data.resident import Outlines
-from jaxsr.data.windows import Windows
-from jaxsr.losses import Batch
+from jaxsr import runtime
+from jaxsr.data import degradation, synthetic_edges
+from jaxsr.data.crops import Windows
+from jaxsr.data.device_cache import Outlines
+from jaxsr.data.image_cache import Films
 
 ENDLESS = 2**48  # samples: as good as without end
 
@@ -49,7 +46,7 @@ class Crop:
     cropped = {name: _window(x, start, scale * side) for name, x in large.items()}
     lr = _window(film.lr, corner, side)
     if self.edges and rng.random() < self.edges:
-      cropped['hr'] = edges.draw(cropped['hr'], rng)
+      cropped['hr'] = synthetic_edges.draw(cropped['hr'], rng)
       lr = degradation.downscale(cropped['hr'], scale)
     return {name: _turn(x, turn) for name, x in {'lr': lr, 'mask': mask, **cropped}.items()}
 
@@ -118,7 +115,7 @@ def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int
     if not flags.FLAGS.is_parsed():  # grain reads absl flags, which only absl's own main parses
       flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    stream = stream.mp_prefetch(options, worker_init_fn=_die_with_parent)
+    stream = stream.mp_prefetch(options, worker_init_fn=_init_worker)
   iterator = iter(stream)
   try:
     yield from iterator
@@ -127,17 +124,8 @@ def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int
       iterator.close()
 
 
-def _die_with_parent(worker: int, workers: int) -> None:
-  """Ask Linux to end a worker with its trainer, which may be killed without a chance to."""
+def _init_worker(worker: int, workers: int) -> None:
+  """Leave Ctrl-C to the trainer, and end with it."""
   del worker, workers
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
-  if sys.platform == 'linux':
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
-def normalise(batch: Batch) -> Batch:
-  """Turn a batch of integers into float32 in [0, 1]; part of the jitted step."""
-  peak = lambda x: jnp.iinfo(x.dtype).max  # noqa: E731
-  floats = {n: x.astype(jnp.float32) / peak(x) for n, x in batch.items() if n != 'mask'}
-  return {**floats, 'mask': batch['mask'].astype(jnp.float32)}
+  runtime.die_with_parent()

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt, UInt8
 
-from jaxsr.data import degradation, film, images
-from jaxsr.data.film import Film
+from jaxsr.data import crops, degradation, image_files
+from jaxsr.data.crops import Film
 from jaxsr.errors import ImageError, UserError, flat, nearest
 from jaxsr.files import write_json, write_text
 
@@ -171,9 +171,9 @@ class Records:
     if self.form != 'png':
       return found['hr']
     _, png = _compiled()
-    image = png.decode(found['png'], most=images.MAX_PIXELS)
+    image = png.decode(found['png'], most=image_files.MAX_PIXELS)
     if image is None:
-      return images.decode(io.BytesIO(found['png']), Path(self.names[index]))
+      return image_files.decode(io.BytesIO(found['png']), Path(self.names[index]))
     return image[..., None]
 
   def film(self, index: int, scale: int) -> Film:
@@ -186,7 +186,7 @@ class Records:
       bicubic, _ = _compiled()
       lr = bicubic.downscale(hr[..., 0], scale)[..., None]
       error = bicubic.map_error(hr[..., 0], lr[..., 0])
-    return Film(self._repeat(hr), self._repeat(lr), film.accumulate(error))
+    return Film(self._repeat(hr), self._repeat(lr), crops.accumulate(error))
 
   def _repeat(self, image: UInt[np.ndarray, 'h w 1']) -> UInt[np.ndarray, 'h w c']:
     return np.repeat(image, self.channels, axis=2) if self.channels > 1 else image
@@ -195,7 +195,7 @@ class Records:
 def _compiled() -> tuple[ModuleType, ModuleType]:
   """Import what is compiled where it is needed."""
   try:
-    from jaxsr.data import bicubic, png
+    from jaxsr.data.fast import bicubic, png
   except ImportError as error:
     raise UserError(f'{error.name} is missing: {EXTRA}') from error
   return bicubic, png

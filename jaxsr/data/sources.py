@@ -14,8 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr import metrics
-from jaxsr.data import dicom, images
+from jaxsr.data import dicom, image_files
 from jaxsr.data.phantom import phantom, phantom_nodules
 from jaxsr.data.records import Records
 from jaxsr.errors import ImageError, UserError
@@ -80,9 +79,9 @@ class Folder:
     self.sizes: list[tuple[int, int]] = []
     self.rejected: list[ImageError] = []
     depths = {8}
-    for path in images.find(root):
+    for path in image_files.find(root):
       try:
-        height, width, bits = images.check(path, channels)
+        height, width, bits = image_files.check(path, channels)
         if min(height, width) < minimum:
           raise ImageError(path, f'is {width}x{height}, smaller than {minimum}, {why}')
       except ImageError as error:
@@ -102,7 +101,7 @@ class Folder:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> Raw:
-    return images.read(self.paths[index], self.channels)
+    return image_files.read(self.paths[index], self.channels)
 
 
 def deepen(image: Raw, bits: int) -> Raw:
@@ -148,10 +147,10 @@ def training(config: Any) -> Source:
   return _source(config, data.train, 'train', minimum, why)
 
 
-def validation(config: Any) -> Source:
-  """Make the source that a config validates on; its images can be measured."""
+def validation(config: Any, *, minimum: int) -> Source:
+  """Make the source that a config validates on; no side of an image is below `minimum`."""
   data = config.data
-  minimum, why = metrics.SMALLEST + 2 * config.scale, 'what SSIM needs: give larger films'
+  why = 'what SSIM needs: give larger films'
   source = _source(config, data.val, 'validation', minimum, why)
   wanted = data.val_count
   return Subset(source, wanted) if 0 < wanted < len(source) else source

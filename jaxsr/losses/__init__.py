@@ -14,9 +14,8 @@ import jax
 from flax import struct
 from jaxtyping import Array, Float
 
-from jaxsr.losses import adversarial, content, distillation, pixel, structure
-
-Batch = dict[str, jax.Array]
+from jaxsr.data.batch import Batch
+from jaxsr.losses import adversarial, distillation, perceptual, pixel, structural
 
 ADVERSARIAL = 'adversarial'
 CONTENT = ('mobilenet_v2', 'vgg16', 'vgg19')
@@ -86,7 +85,7 @@ def _adversarial(outputs: Outputs, batch: Batch) -> jax.Array:
 def _content(name: str) -> Term:
   def term(outputs: Outputs, batch: Batch) -> jax.Array:
     found = outputs.features[name]
-    return content.content(found.sr, found.hr, distance=found.distance)
+    return perceptual.content(found.sr, found.hr, distance=found.distance)
 
   return term
 
@@ -123,15 +122,15 @@ TERMS: dict[str, Term] = {
   'distill_output': _taught(pixel.l1),
   'distill_output_mse': _taught(pixel.mse),
   'distill_upcycle': _paired(lambda sr, label: pixel.l1(sr, label).mean((1, 2, 3))),
-  'frequency': lambda outputs, batch: structure.frequency(outputs.patch, batch['patch']),
-  'gradient': lambda outputs, batch: structure.gradient(outputs.patch, batch['patch']),
+  'frequency': lambda outputs, batch: structural.frequency(outputs.patch, batch['patch']),
+  'gradient': lambda outputs, batch: structural.gradient(outputs.patch, batch['patch']),
   'l1': lambda outputs, batch: pixel.l1(outputs.sr, batch['hr']),
   'mobilenet_v2': _content('mobilenet_v2'),
   'mse': lambda outputs, batch: pixel.mse(outputs.sr, batch['hr']),
   'slimmable': _paired(pixel.mse),
-  'ssim': lambda outputs, batch: structure.ssim(outputs.patch, batch['patch']),
-  'tv': lambda outputs, batch: structure.tv(outputs.patch),
-  'tv_squared': lambda outputs, batch: structure.tv_squared(outputs.patch),
+  'ssim': lambda outputs, batch: structural.ssim(outputs.patch, batch['patch']),
+  'tv': lambda outputs, batch: structural.tv(outputs.patch),
+  'tv_squared': lambda outputs, batch: structural.tv_squared(outputs.patch),
   'vgg16': _content('vgg16'),
   'vgg19': _content('vgg19'),
 }

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsr.losses.content import relative
+from jaxsr.losses.perceptual import relative
 
 Image = Float[Array, 'b h w c']
 Features = Float[Array, 'b h w f']

@@ -2,7 +2,7 @@
 
 from jaxsr.ops.attention import attend
 from jaxsr.ops.convolution import convolve, deconvolve, join, multiply
-from jaxsr.ops.images import EDGES, INTERPOLATION, NHWC, pixel_shuffle, resize, upsample
+from jaxsr.ops.resample import EDGES, INTERPOLATION, NHWC, pixel_shuffle, resize, upsample
 
 __all__ = [
   'EDGES',

@@ -15,8 +15,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr.ops import depthwise, few, rows, winograd
-from jaxsr.ops.images import NHWC, Pads, pad, pixel_shuffle
+from jaxsr.ops.cpu import depthwise, halo, narrow, winograd
+from jaxsr.ops.resample import NHWC, Pads, pad, pixel_shuffle
 
 
 def convolve(
@@ -55,10 +55,10 @@ def convolve(
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
   pads = tuple((low, high) for low, high in padding)
-  if rows.parts() > 1:
-    if not rows.divides(x, kernel, pads):
+  if halo.parts() > 1:
+    if not halo.divides(x, kernel, pads):
       return jnp.asarray(own(x, kernel))
-    way = partial(rows.divide, way)
+    way = partial(halo.divide, way)
   ours = lambda x, kernel: way(x, kernel, pads)  # noqa: E731
   return jnp.asarray(lax.platform_dependent(x, kernel, cpu=ours, default=own))
 
@@ -74,8 +74,8 @@ def _way(
     return None
   if (height, width) == (1, 1):
     return _mix
-  if few.pays(kernel.shape):
-    return few.convolve
+  if narrow.pays(kernel.shape):
+    return narrow.convolve
   if (height, width) == (3, 3) and winograd.pays(x.shape, inputs, outputs):
     return winograd.convolve  # type: ignore[return-value]
   return None

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from jaxsr import config as configs
-from jaxsr import predictor, preemption
-from jaxsr.config import Config, changes, rules
+from jaxsr.config import Config, compatibility, validate
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import make_folder, write_json
+from jaxsr.inference import model
+from jaxsr.training import preemption
 
 UNTAUGHT, TEACHER = 'untaught', 'teacher'
 RESULT, LOG = 'result.json', 'log.txt'
@@ -75,16 +76,16 @@ def plan(config: Config, workdir: Path) -> tuple[Trial, list[Trial]]:
         one.model[key] = one.model[key] * value
       name = f'w{width:g}_d{depth:g}_{objective}_s{seed}'
       try:
-        rules.check(one)
+        validate.check(one)
       except UserError as error:
         raise UserError(f'config.study, trial {name}: {error}') from error
       trials.append(Trial(name, objective, width, depth, seed, one, study.films))
   own = _set(base, study.teacher)
   if given:
-    saved = predictor.find(given).config
+    saved = model.find(given).config
     own.update(steps=saved.get('steps', 0), model=ConfigDict(saved['model']))
   else:
-    rules.check(own)
+    validate.check(own)
   return Trial(TEACHER, TEACHER, 1.0, 1.0, own.seed, own, study.films, given), trials
 
 
@@ -126,7 +127,7 @@ def result(workdir: Path, trial: Trial) -> dict[str, Any] | None:
   try:
     found = json.loads(path.read_text(encoding='utf-8'))
     was, now = {**found['config'], 'study.films': found['films']}, configs.to_dict(trial.config)
-    differences = changes.differences(was, {**now, 'study.films': trial.films})
+    differences = compatibility.differences(was, {**now, 'study.films': trial.films})
   except (ValueError, KeyError, OSError) as error:
     raise UserError(f'{path}: cannot be read ({error}); delete it') from error
   told = {name: pair for name, pair in differences.items() if name not in _HARMLESS}

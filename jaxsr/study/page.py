@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from jaxsr import config as configs
-from jaxsr import evaluate, pictures, predictor
 from jaxsr.data import sources
 from jaxsr.errors import UserError
+from jaxsr.evaluation import evaluator, plots
 from jaxsr.files import write_text
+from jaxsr.inference import model as predictor
 from jaxsr.study import Trial, checkpoint_of, result
 from jaxsr.study.table import Row, faults
 
@@ -187,16 +188,16 @@ def _crops(workdir: Path, teacher: Trial, trials: Sequence[Trial]) -> list[str]:
     return ['<p>No trial is finished.</p>']
   whole = configs.copy(shown[0].config)
   whole.data.val_count = trials[0].films
-  source = sources.validation(whole)
+  source = sources.validation(whole, minimum=evaluator.smallest(whole.scale))
   figures, chosen = [], 0
   for trial in shown:
     model = predictor.load(checkpoint_of(workdir, trial))
-    found = evaluate.Evaluator(model.network, source, scale=model.scale)
+    found = evaluator.Evaluator(model.network, source, scale=model.scale)
     if trial is shown[0]:
       results = [(i, found.measure(model.variables, i)[0]['psnr']) for i in range(len(source))]
       chosen = sorted(results, key=lambda pair: pair[1])[len(results) // 2][0]
     row, example = found.measure(model.variables, chosen)
-    top, left, side = pictures.detail(example)
+    top, left, side = plots.detail(example)
     cut = lambda x: x[top : top + side, left : left + side]  # noqa: E731, B023
     if trial is shown[0]:
       name = html.escape(row['file'])

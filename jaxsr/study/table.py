@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsr import analysis
 from jaxsr import config as configs
-from jaxsr import costs
+from jaxsr.checkpoint.run_dir import environment
 from jaxsr.files import write_json, write_text
 from jaxsr.study import UNTAUGHT, Trial, result
-from jaxsr.workdir import environment
 
 CSV, COSTS = 'study.csv', 'costs.json'
 COLUMNS = (
@@ -41,7 +41,7 @@ def measure_costs(trials: Sequence[Trial], workdir: Path) -> Costs:
     if trial.size in known:
       continue
     network = configs.build_network(trial.config)
-    found = costs.measure(network)
+    found = analysis.measure(network)
     known[trial.size] = {
       'parameters': found.parameters,
       'gmacs': round(found.macs / 1e9, 4),
@@ -53,7 +53,7 @@ def measure_costs(trials: Sequence[Trial], workdir: Path) -> Costs:
 
 
 def _time(network: Any) -> float:
-  side = costs.SIDE // network.scale
+  side = analysis.SIDE // network.scale
   lr = jnp.full((1, side, side, network.channels), 0.5)
   with jax.default_device(jax.local_devices(backend='cpu')[0]):
     variables = jax.jit(lambda x: network.init(jax.random.key(0), x, train=False))(lr)

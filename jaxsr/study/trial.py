@@ -5,33 +5,31 @@ python -m jaxsr.study.trial trials/NAME/trial.json trials/NAME FILMS [CHECKPOINT
 With a checkpoint, which is a teacher's that was given, nothing is trained.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from jaxsr import config as configs
-from jaxsr import evaluate, predictor
+from jaxsr import runtime
 from jaxsr.config import Config
 from jaxsr.data import sources
 from jaxsr.errors import UserError
+from jaxsr.evaluation import evaluator
 from jaxsr.files import write_json
+from jaxsr.inference import model as predictor
 from jaxsr.study import RESULT
-from jaxsr.train import train
+from jaxsr.training.train import train
 
 
 def main(described: Path, folder: Path, films: int, given: str = '') -> int:
   """Run the trial; return the exit code of the training."""
   parent = os.getppid()
-  if sys.platform == 'linux':  # a study that is killed takes its trials with it
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-      return 1
+  runtime.die_with_parent()  # a study that is killed takes its trials with it
+  if os.getppid() != parent:
+    return 1
   config: Config = ConfigDict(json.loads(described.read_text(encoding='utf-8')))
   try:
     if not given and (code := train(config, folder)):
@@ -45,12 +43,13 @@ def main(described: Path, folder: Path, films: int, given: str = '') -> int:
   return 0
 
 
-def measure(config: Config, checkpoint: str, films: int) -> evaluate.Row:
+def measure(config: Config, checkpoint: str, films: int) -> evaluator.Row:
   """Measure a checkpoint on validation images (0: all); raises UserError if none can be."""
   whole = configs.copy(config)
   whole.data.val_count = films
-  source, model = sources.validation(whole), predictor.load(checkpoint)
-  return evaluate.measure(model.network, model.variables, source, scale=model.scale)
+  source = sources.validation(whole, minimum=evaluator.smallest(whole.scale))
+  model = predictor.load(checkpoint)
+  return evaluator.measure(model.network, model.variables, source, scale=model.scale)
 
 
 if __name__ == '__main__':

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from jaxsr import config as configs
-from jaxsr import models, predictor, sharding
+from jaxsr import models, sharding
 from jaxsr.compression import slimmable
 from jaxsr.errors import UserError
-from jaxsr.experiment import assemble
+from jaxsr.inference import model
+from jaxsr.training.setup import assemble
 from runs import pack, run, variables_of
 
 MODEL = {'name': 'edsr', 'features': 32, 'blocks': 4, 'upsampler': 'direct'}
@@ -78,8 +79,8 @@ def test_every_size_is_trained(slim, batch):
 
 def test_sizes_are_picked_by_name(tmp_path):
   folder = str(pack(tmp_path / 'slim', MODEL, slimmable=SIZES))
-  whole = predictor.load(folder)
-  small = predictor.load(folder, width=0.25, depth=0.5)
+  whole = model.load(folder)
+  small = model.load(folder, width=0.25, depth=0.5)
   assert small.network.features == 8 and small.network.blocks == 2
   assert small.parameters < whole.parameters / 8
   np.testing.assert_array_equal(
@@ -87,10 +88,10 @@ def test_sizes_are_picked_by_name(tmp_path):
     whole.variables['params']['block_3']['conv_0']['kernel'][..., :8, :8],
   )
   with pytest.raises(UserError, match=r'--width 0.3: .* width 0.25, 0.5, 1.0 only'):
-    predictor.load(folder, width=0.3)
+    model.load(folder, width=0.3)
   plain = str(pack(tmp_path / 'plain', MODEL))
   with pytest.raises(UserError, match=r'--width 0.5: .* width 1.0 only'):
-    predictor.load(plain, width=0.5)
+    model.load(plain, width=0.5)
 
 
 def test_batch_norm_is_refused():

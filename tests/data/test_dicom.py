@@ -16,7 +16,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.encoders.base import get_encoder
 
-from jaxsr.data import images, sources
+from jaxsr.data import image_files, sources
 from jaxsr.errors import ImageError
 
 KINDS = ('MONOCHROME1', 'MONOCHROME2')
@@ -69,14 +69,14 @@ def test_each_stored_value_has_its_level_over_the_whole_range(tmp_path, kind, si
   stored = ramp(bits, signed, count=2**bits)
   ds = build(stored, bits=bits, signed=signed, kind=kind, RescaleSlope=slope, RescaleIntercept=7)
   path = save(tmp_path / 'film.dcm', ds, IMPLICIT if signed else EXPLICIT)
-  found, inverted = images.read(path), (kind == 'MONOCHROME1') != (slope < 0)
+  found, inverted = image_files.read(path), (kind == 'MONOCHROME1') != (slope < 0)
   wanted = expected(stored, bits=bits, signed=signed, inverted=inverted)
   assert found.dtype == wanted.dtype
   np.testing.assert_array_equal(found[..., 0], wanted)
   assert len(np.unique(found)) == 2**bits
   assert (found.min(), found.max()) == (0, np.iinfo(found.dtype).max)
-  assert images.check(path) == (*stored.shape, 8 * found.itemsize)
-  np.testing.assert_array_equal(images.read(path, channels=3), np.repeat(found, 3, axis=2))
+  assert image_files.check(path) == (*stored.shape, 8 * found.itemsize)
+  np.testing.assert_array_equal(image_files.read(path, channels=3), np.repeat(found, 3, axis=2))
 
 
 @pytest.mark.parametrize('signed', [False, True])
@@ -84,8 +84,8 @@ def test_bits_above_those_stored_may_hold_anything(tmp_path, rng, signed):
   stored = ramp(12, signed)
   dirty = stored & 0xFFF | rng.integers(1, 16, stored.shape) << 12
   one, two = (build(values, signed=signed) for values in (stored, dirty))
-  found = images.read(save(tmp_path / 'dirty.dcm', two))
-  np.testing.assert_array_equal(found, images.read(save(tmp_path / 'clean.dcm', one)))
+  found = image_files.read(save(tmp_path / 'dirty.dcm', two))
+  np.testing.assert_array_equal(found, image_files.read(save(tmp_path / 'clean.dcm', one)))
 
 
 @pytest.mark.parametrize('syntax', [IMPLICIT, EXPLICIT])
@@ -100,7 +100,7 @@ def test_padding_is_black_and_nothing_else_changes(tmp_path, kind, signed, count
     ds.PixelPaddingRangeLimit = last
   wanted = expected(stored, bits=12, signed=signed, inverted=kind == 'MONOCHROME1')
   wanted[(stored >= first) & (stored <= last)] = 0
-  found = images.read(save(tmp_path / 'film.dcm', ds, syntax))
+  found = image_files.read(save(tmp_path / 'film.dcm', ds, syntax))
   np.testing.assert_array_equal(found[..., 0], wanted)
   assert (found == 0).sum() == count
 
@@ -120,7 +120,7 @@ def test_a_modality_table_takes_the_place_of_the_slope(tmp_path, rng, kind, sign
   elements = look_up(table, first=first, depth=16) | {'RescaleSlope': -1, 'RescaleIntercept': 0}
   ds = build(stored, signed=signed, kind=kind, **elements)
   values = table[np.clip(stored - first, 0, 99)]
-  found = images.read(save(tmp_path / 'film.dcm', ds))
+  found = image_files.read(save(tmp_path / 'film.dcm', ds))
   np.testing.assert_array_equal(found[..., 0], 65535 - values if kind == 'MONOCHROME1' else values)
 
 
@@ -128,7 +128,7 @@ def test_a_modality_table_takes_the_place_of_the_slope(tmp_path, rng, kind, sign
 def test_headers_tell_the_depth_of_the_pixels(tmp_path, bits, depth):
   elements = look_up(np.arange(64) << (depth - 8), first=0, depth=depth)
   path = save(tmp_path / 'film.dcm', build(ramp(6), bits=bits, **elements))
-  assert images.check(path)[2] == 8 * images.read(path).itemsize
+  assert image_files.check(path)[2] == 8 * image_files.read(path).itemsize
 
 
 @pytest.mark.parametrize('syntax', ['RLELossless', 'JPEG2000Lossless', 'JPEGLSLossless'])
@@ -137,7 +137,7 @@ def test_lossless_compression_changes_nothing(tmp_path, rng, syntax):
   if not get_encoder(syntax).is_available:
     pytest.skip(f'nothing here encodes {syntax.name}')
   (ds := build(stored)).compress(syntax)
-  found = images.read(save(tmp_path / 'film.dcm', ds))
+  found = image_files.read(save(tmp_path / 'film.dcm', ds))
   np.testing.assert_array_equal(found[..., 0], expected(stored, bits=12))
 
 
@@ -183,7 +183,7 @@ def test_a_refusal_is_a_line_without_the_patient(tmp_path, kind, capfd, caplog, 
   save(tmp_path / 'good.dcm', build(ramp(), **PERSONAL))
   tracemalloc.start()
   with pytest.raises(ImageError, match=REFUSED[kind][1]) as caught:
-    images.read(path)
+    image_files.read(path)
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak < 2**24  # bytes; the huge one would take gigabytes
@@ -203,7 +203,7 @@ def test_files_that_are_cut_anywhere_and_random_bytes_are_refused(tmp_path, rng)
   for content in cut + [whole[:132] + rng.bytes(rng.integers(2000)) for _ in range(100)]:
     (tmp_path / 'film.dcm').write_bytes(content)
     with pytest.raises(ImageError):
-      images.read(tmp_path / 'film.dcm')
+      image_files.read(tmp_path / 'film.dcm')
 
 
 def test_a_missing_plug_in_is_named(tmp_path, monkeypatch):
@@ -212,7 +212,7 @@ def test_a_missing_plug_in_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(decoder, '_available', {})
   monkeypatch.setattr(decoder, '_unavailable', missing)
   spoil(tmp_path / 'film.dcm', 'damaged')
-  for what in (images.check, images.read):
+  for what in (image_files.check, image_files.read):
     with pytest.raises(ImageError, match=r'first>=2 and second>=3.*third>=4.*jaxsr\[dicom\]'):
       what(tmp_path / 'film.dcm')
 
@@ -243,7 +243,7 @@ def test_threads_do_not_let_one_another_speak(tmp_path, recwarn, caplog):
 
   def refused(number):
     with pytest.raises(ImageError):
-      images.check(path)
+      image_files.check(path)
 
   with ThreadPoolExecutor(8) as pool:
     list(pool.map(refused, range(200)))
@@ -269,17 +269,17 @@ def real(shared):
 
 @pytest.mark.parametrize('name', REAL)
 def test_real_files_equal_pydicom(real, name):
-  found, ds = images.read(real / name), pydicom.dcmread(real / name)
+  found, ds = image_files.read(real / name), pydicom.dcmread(real / name)
   inverted = ds.PhotometricInterpretation == 'MONOCHROME1'
   wanted = expected(ds.pixel_array.astype(int), bits=ds.BitsStored, inverted=inverted)
   np.testing.assert_array_equal(found[..., 0], wanted)
-  assert images.check(real / name) == REAL[name] == (*found.shape[:2], 8 * found.itemsize)
+  assert image_files.check(real / name) == REAL[name] == (*found.shape[:2], 8 * found.itemsize)
   grid = expected(np.arange(2**ds.BitsStored), bits=ds.BitsStored)
   assert np.isin(found, grid).all()
 
 
 def test_a_film_is_the_same_as_png_and_the_inverse_of_the_other_monochrome(real, shared):
-  png = images.read(shared / 'nih' / 'train' / '00000002_000.png')
-  found, one, two = (images.read(real / name) for name in list(REAL)[:3])
+  png = image_files.read(shared / 'nih' / 'train' / '00000002_000.png')
+  found, one, two = (image_files.read(real / name) for name in list(REAL)[:3])
   np.testing.assert_array_equal(found, png)
   np.testing.assert_array_equal(one, 255 - two)

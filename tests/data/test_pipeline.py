@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr.data import degradation, film, films, images, pipeline, sources
-from jaxsr.data.windows import Windows
+from jaxsr.data import crops, degradation, image_cache, image_files, pipeline, sources
+from jaxsr.data.batch import normalize
+from jaxsr.data.crops import Windows
 from jaxsr.errors import ImageError
 
 WINDOWS = Windows(seed=1, patch=8, margin=3, by_error=0.5)
@@ -20,7 +21,7 @@ def make_batches(films, *, batch_size=4, process=0, processes=1, **changes):
 @pytest.fixture(scope='module')
 def phantoms():
   source = sources.Phantoms(seed=2, start=0, count=3, size=128, bits=8)
-  return films.Films(source, scale=4, capacity=2**30)
+  return image_cache.Films(source, scale=4, capacity=2**30)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_a_stream_goes_on_anywhere(dataset, workers):
 def test_an_epoch_shows_every_film_once(phantoms):
   seen = []
 
-  class Spy(films.Films):
+  class Spy(image_cache.Films):
     def __getitem__(self, index):
       seen.append(index)
       return phantoms[index]
@@ -81,9 +82,9 @@ def test_crops_are_aligned_at_every_turn():
   scale, side = 4, 40
   lr = np.arange(side * side, dtype=np.uint16).reshape(side, side, 1)
   hr = lr.repeat(scale, axis=0).repeat(scale, axis=1)
-  made = film.Film(hr, lr, np.arange(1, 101) / 100)
+  made = crops.Film(hr, lr, np.arange(1, 101) / 100)
 
-  class One(films.Films):
+  class One(image_cache.Films):
     def __getitem__(self, index):
       return made
 
@@ -149,19 +150,19 @@ def test_a_film_that_turns_out_damaged_is_replaced_by_the_next(folder, capsys):
   content = bytearray((folder / 'b.png').read_bytes())
   content[len(content) // 2] ^= 1
   (folder / 'b.png').write_bytes(content)
-  whole = films.Films(sources.Folder(folder), scale=4, capacity=2**30)
+  whole = image_cache.Films(sources.Folder(folder), scale=4, capacity=2**30)
   np.testing.assert_array_equal(whole[1].hr, whole[2].hr)
   np.testing.assert_array_equal(whole[1].hr, whole[2].hr)
   assert capsys.readouterr().err.count('left out of training') == 1
-  for path in images.find(folder):
+  for path in image_files.find(folder):
     path.write_bytes(path.read_bytes()[:-2000] + bytes(2000))
   with pytest.raises(ImageError, match='all the others'):
-    films.Films(whole.source, scale=4, capacity=2**30)[0]
+    image_cache.Films(whole.source, scale=4, capacity=2**30)[0]
 
 
 def test_memory_stays_below_its_capacity(phantoms):
   one = sum(array.nbytes for array in phantoms[0] if array is not None)
-  small = films.Films(phantoms.source, scale=4, capacity=2 * one)
+  small = image_cache.Films(phantoms.source, scale=4, capacity=2 * one)
   for index in (0, 1, 2, 0):
     np.testing.assert_array_equal(small[index].hr, phantoms[index].hr)
     assert len(small._kept) <= 2
@@ -170,13 +171,13 @@ def test_memory_stays_below_its_capacity(phantoms):
 
 def test_sixteen_bit_films_stay_sixteen_bit():
   source = sources.Phantoms(seed=2, start=0, count=1, size=128, bits=16)
-  deep = films.Films(source, scale=4, capacity=2**30)
+  deep = image_cache.Films(source, scale=4, capacity=2**30)
   batch = make_batches(deep)[0]
   assert batch['hr'].dtype == batch['lr'].dtype == np.uint16
-  floats = pipeline.normalise({name: jnp.asarray(x) for name, x in batch.items()})
+  floats = normalize({name: jnp.asarray(x) for name, x in batch.items()})
   np.testing.assert_allclose(floats['hr'], batch['hr'] / 65535, atol=1e-7)
 
 
 def test_by_error_covers_flat_films():
-  flat = film.make(np.full((64, 64, 1), 9, np.uint8), 4)
+  flat = crops.make_film(np.full((64, 64, 1), 9, np.uint8), 4)
   np.testing.assert_allclose(np.diff(flat.error), 1 / 16)

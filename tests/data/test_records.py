@@ -21,16 +21,16 @@ pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jax
 
 from jaxsr import cli
 from jaxsr import config as configs
-from jaxsr.data import degradation, film, images, pipeline, records, sources
-from jaxsr.data.films import Films
-from jaxsr.data.nih import units
+from jaxsr.data import crops, degradation, image_files, pipeline, records, sources
+from jaxsr.data.crops import Windows
+from jaxsr.data.image_cache import Films
+from jaxsr.data.nih import shards
 from jaxsr.data.nih.metadata import Entry
+from jaxsr.data.nih.shards import Plan
 from jaxsr.data.nih.splits import Rule
-from jaxsr.data.nih.units import Plan
 from jaxsr.data.records import Records
-from jaxsr.data.windows import Windows
 from jaxsr.errors import ImageError, UserError
-from jaxsr.train import train
+from jaxsr.training.train import train
 
 ROOT = Path(__file__).parents[2]
 ONE = Entry('00000001_000.png', '00000001', (), 58, 'M', 'PA', 2682, 2749, (0.143, 0.143))
@@ -158,7 +158,7 @@ def test_patients_are_in_one_split(prepared):
 def test_a_film_is_what_a_folder_gives(prepared, scale):
   source = Records(prepared, 'train')
   for i in (0, len(source) - 1):
-    mine, theirs = source.film(i, scale), film.make(source[i], scale)
+    mine, theirs = source.film(i, scale), crops.make_film(source[i], scale)
     for a, b in zip(mine, theirs, strict=True):
       np.testing.assert_array_equal(a, b)
 
@@ -166,7 +166,7 @@ def test_a_film_is_what_a_folder_gives(prepared, scale):
 def test_a_scale_that_does_not_divide_the_film_cuts_it(copy, tmp_path):
   assert prepare(copy, tmp_path, '--workers', 1, '--scale', 3) == 1
   source = Records(tmp_path, 'train')
-  for a, b in zip(source.film(0, 3), film.make(source[0], 3), strict=True):
+  for a, b in zip(source.film(0, 3), crops.make_film(source[0], 3), strict=True):
     np.testing.assert_array_equal(a, b)
 
 
@@ -205,8 +205,8 @@ def test_a_film_is_always_the_same_bytes():
   image = {'hr': np.zeros((4, 4, 1), np.uint8), 'lr': np.zeros((1, 1, 1), np.uint8)}
   image['error'] = np.zeros(1, np.float32)
   plan = Plan('', (), '', Rule(), (), 'raw', 4)
-  example = units.make_example(ONE, png(draw(3)), plan) | image
-  found = units.serializer('raw')(example)
+  example = shards.make_example(ONE, png(draw(3)), plan) | image
+  found = shards.serializer('raw')(example)
   names = sorted(
     ['age', 'error', 'findings', 'hr/shape', 'hr/value', 'lr/shape', 'lr/value', 'name']
   )
@@ -217,10 +217,10 @@ def test_a_film_is_always_the_same_bytes():
 @pytest.mark.parametrize('form', records.FORMS)
 def test_plain_images_do_not_wait_for_pillow(monkeypatch, form):
   """Guard the speed of preparing, and of reading records of files."""
-  for module, name in ((images, 'decode'), (degradation, 'resize')):
+  for module, name in ((image_files, 'decode'), (degradation, 'resize')):
     monkeypatch.setattr(module, name, lambda *args: pytest.fail('Pillow was asked'))
   plan = Plan('', (), '', Rule(), (), form, 4)
-  example = units.make_example(ONE, png(draw(3)), plan)
+  example = shards.make_example(ONE, png(draw(3)), plan)
   assert ('png' in example) == (form == 'png')
   monkeypatch.setattr(Records, '_read', lambda self, index: example)
   source = Records.__new__(Records)
@@ -232,8 +232,8 @@ def test_plain_images_do_not_wait_for_pillow(monkeypatch, form):
 def test_a_missing_compiler_is_a_line(prepared, monkeypatch):
   monkeypatch.setitem(sys.modules, 'numba', None)
   for name in ('png', 'bicubic', 'transpose'):
-    monkeypatch.delitem(sys.modules, f'jaxsr.data.{name}', raising=False)
-    monkeypatch.delattr(f'jaxsr.data.{name}', raising=False)
+    monkeypatch.delitem(sys.modules, f'jaxsr.data.fast.{name}', raising=False)
+    monkeypatch.delattr(f'jaxsr.data.fast.{name}', raising=False)
   with pytest.raises(UserError, match='numba is missing: pip install'):
     Records(prepared, 'train').film(0, 2)
 

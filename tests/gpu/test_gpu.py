@@ -18,10 +18,11 @@ from jax.sharding import AxisType
 from PIL import Image
 
 from jaxsr import config as configs
-from jaxsr import models, package, sharding
+from jaxsr import models, sharding
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.data.phantom import phantom
-from jaxsr.experiment import assemble
+from jaxsr.inference import package
+from jaxsr.training.setup import assemble
 from models.small import SMALL, draw
 from runs import four_steps, same
 

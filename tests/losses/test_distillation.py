@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr import distill, models
+from jaxsr import models
 from jaxsr.losses import TERMS, Outputs, Pair, distillation
+from jaxsr.training import distillation as distill
 
 
 @pytest.fixture

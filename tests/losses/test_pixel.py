@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from jaxsr.losses import TERMS, Outputs
-from jaxsr.objective import reduce
+from jaxsr.losses.schedule import reduce
 
 REFERENCE = {
   'l1': lambda e: np.abs(e),

@@ -8,11 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxsr import experiment, metrics, sharding, step
-from jaxsr.data import pipeline
-from jaxsr.features import weights
+from jaxsr import metrics, sharding
+from jaxsr.data.batch import normalize
 from jaxsr.losses import ADVERSARIAL, TERMS
 from jaxsr.losses.adversarial import FORMS
+from jaxsr.perceptual import weights
+from jaxsr.training import setup, step
 from runs import pack
 
 CASES = [(name, {}) for name in TERMS if name != ADVERSARIAL]
@@ -42,7 +43,7 @@ def assemble(config, name, options, teacher):
   config.model.features = 16  # so that there are narrower ones
   config.teacher.checkpoint = teacher
   config.update_from_flattened_dict(options)
-  return experiment.assemble(config, sharding.make_mesh(1))
+  return setup.assemble(config, sharding.make_mesh(1))
 
 
 def begin(built):
@@ -70,7 +71,7 @@ def raw(rng):
 def test_gradient_at_the_generator_equals_finite_differences(tiny, raw, teacher, name, options):
   """The gradient that the step sends through the generator, against differences of the term."""
   built = assemble(tiny, name, options, teacher)
-  state, batch = begin(built), pipeline.normalise(jax.tree.map(jnp.asarray, raw))
+  state, batch = begin(built), normalize(jax.tree.map(jnp.asarray, raw))
   batch['patch'] = metrics.shave(batch['hr'], built.parts.margin)
   phase = built.plan.at(0)
   eye = lambda: step.make_eye(built.parts, phase, state, batch, built.frozen)

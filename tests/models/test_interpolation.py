@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxsr import models, ops
-from jaxsr.data import degradation, images
+from jaxsr.data import degradation, image_files
 from jaxsr.errors import UserError
 from jaxsr.models.interpolation import BackProjection
 
@@ -97,6 +97,6 @@ def test_it_is_above_bicubic_on_a_phantom(film, lr):
 
 def test_it_is_above_bicubic_on_films(shared):
   for path in sorted((shared / 'nih' / 'val').glob('*.png'))[::10]:
-    hr = images.read(path)
+    hr = image_files.read(path)
     lr = degradation.downscale(hr, 4).astype(np.float32) / 255
     assert psnr(project(lr, 4), hr) > psnr(pillow(lr, *hr.shape[:2]), hr) + 0.2

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from twins import F, agree, close, tn, torch
 
-from benchmarks.twins import (
+from jaxsr import models
+from jaxsr.models import discriminator, layers, rdn, srdensenet, srresnet, swift_srgan
+from torch_reference.twins import (
   RDN,
   STAGES,
   DiscriminatorTwin,
@@ -20,8 +22,6 @@ from benchmarks.twins import (
   to_torch,
   weights,
 )
-from jaxsr import models
-from jaxsr.models import discriminator, layers, rdn, srdensenet, srresnet, swift_srgan
 
 
 def test_rdn_block(rng):

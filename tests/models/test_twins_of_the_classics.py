@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import pytest
 from twins import F, agree, tn
 
-from benchmarks.twins import (
+from jaxsr import models
+from jaxsr.models import edsr, layers
+from torch_reference.twins import (
   EDSR,
   MEAN,
   VDSR,
@@ -19,8 +21,6 @@ from benchmarks.twins import (
   directly,
   numbered,
 )
-from jaxsr import models
-from jaxsr.models import edsr, layers
 
 
 class SRCNN(tn.Module):

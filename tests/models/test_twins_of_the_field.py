@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from twins import F, agree, tn, torch
 
-from benchmarks.twins import (
+from jaxsr import models
+from jaxsr.models import rcan, rlfn, rrdb, span, swinir
+from torch_reference.twins import (
   MEAN,
   SPAB,
   SPAN,
@@ -23,8 +25,6 @@ from benchmarks.twins import (
   shuffled,
   to_torch,
 )
-from jaxsr import models
-from jaxsr.models import rcan, rlfn, rrdb, span, swinir
 
 
 class ChannelAttention(tn.Module):

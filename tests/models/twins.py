@@ -11,7 +11,7 @@ from small import draw, quick
 
 torch = pytest.importorskip('torch', reason='PyTorch twins (pip install torch)')
 
-from benchmarks.twins import from_torch, load, to_torch, weights  # noqa: E402
+from torch_reference.twins import from_torch, load, to_torch, weights  # noqa: E402
 
 tn, F = torch.nn, torch.nn.functional
 

@@ -21,9 +21,10 @@ from etils import epath
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from jaxsr.data import records
-from jaxsr.data.nih import publisher, splits, units
-from jaxsr.data.nih.holdings import Part
-from jaxsr.data.nih.units import Plan
+from jaxsr.data.nih import constants, splits
+from jaxsr.data.nih import shards as units
+from jaxsr.data.nih.local_copy import Part
+from jaxsr.data.nih.shards import Plan
 from jaxsr.data.records import Facts, Row
 from jaxsr.errors import UserError, brief, flat
 
@@ -41,9 +42,9 @@ class NihChestXray14(FileReaderBuilder):
     form = self._plan.form if self._plan else 'raw'
     return tfds.core.DatasetInfo(
       builder=self,
-      description=publisher.TERMS,
+      description=constants.TERMS,
       features=units.features(form),
-      homepage=publisher.HOME,
+      homepage=constants.HOME,
       disable_shuffling=True,
     )
 
@@ -128,7 +129,7 @@ def _facts(plan: Plan, reports: Sequence[dict[str, Any]]) -> Facts:
     splits=plan.rule.describe(plan.lists is not None),
     failed=[error for unit in reports for error in unit['failed']],
     strangers=sum(len(unit['strangers']) for unit in reports),
-    terms=publisher.TERMS,
+    terms=constants.TERMS,
     digest=units.digest(plan),
   )
 

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr.data.nih import metadata, publisher
-from jaxsr.data.nih.publisher import Archive
+from jaxsr.data.nih import constants, metadata
+from jaxsr.data.nih.constants import Archive
 from jaxsr.errors import UserError, flat
 from jaxsr.files import atomic
 
@@ -88,7 +88,7 @@ class Fetcher:
         part(path).replace(bad(path))
         raise UserError(
           f'{archive.name}: has MD5 {found}, the publisher says {archive.md5}; it is kept as '
-          f'{path.name}.bad; try again, or {publisher.by_hand(archive.name)}'
+          f'{path.name}.bad; try again, or {constants.by_hand(archive.name)}'
         )
       self._tell(-part(path).stat().st_size)
       part(path).unlink()
@@ -115,7 +115,7 @@ class Fetcher:
       if max(tries, restarts) >= TRIES:
         raise UserError(
           f'{archive.name}: {reason}, {TRIES} times; the same command goes on from '
-          f'{before // 10**6} MB; or {publisher.by_hand(archive.name)}'
+          f'{before // 10**6} MB; or {constants.by_hand(archive.name)}'
         )
       if self._stop.wait(wait):
         raise Stopped
@@ -156,7 +156,7 @@ class Fetcher:
           kind = response.headers.get_content_type()
           raise UserError(
             f'{archive.name}: {archive.url} gives no archive but {kind}; the link may have '
-            f'moved: {publisher.by_hand(archive.name)}'
+            f'moved: {constants.by_hand(archive.name)}'
           )
         if self._stop.is_set():
           raise Stopped
@@ -191,7 +191,7 @@ def _reason(error: Exception, archive: Archive) -> str:
     if error.code in _GONE:
       raise UserError(
         f'{archive.name}: {archive.url} is not to be had any more ({error.code} {error.reason}): '
-        f'{publisher.by_hand(archive.name)}'
+        f'{constants.by_hand(archive.name)}'
       ) from error
     return f'the server says {error.code} {error.reason}'
   if isinstance(error, TimeoutError):
@@ -241,7 +241,7 @@ def size(archive: Archive, patience: Patience) -> int | None:
 
 def check_space(output: Path, archives: Sequence[Archive], sizes: Sequence[int | None]) -> int:
   """Return how many bytes there will be; raises UserError where the disk has no room for them."""
-  usual = publisher.GIGABYTES * 10**9 // len(publisher.ARCHIVES)
+  usual = constants.GIGABYTES * 10**9 // len(constants.ARCHIVES)
   whole = [usual if known is None else known for known in sizes]
   names = [output / archive.name for archive in archives]
   here = [path for name in names for path in (name, part(name)) if path.is_file()]
@@ -278,7 +278,7 @@ def take(source: Path, archive: Archive, output: Path) -> None:
   if target.is_file() and md5(target) == archive.md5:
     return
   if not source.is_file():
-    raise UserError(f'{source}: no such file; {publisher.by_hand(archive.name)}')
+    raise UserError(f'{source}: no such file; {constants.by_hand(archive.name)}')
   found, size, free = md5(source), source.stat().st_size, shutil.disk_usage(output).free
   if found != archive.md5:
     raise UserError(f'{source}: has MD5 {found}, the publisher says {archive.md5}: fetch it again')

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr.data.nih import publisher
+from jaxsr.data.nih import constants
 from jaxsr.data.records import Row
 from jaxsr.errors import UserError
 
@@ -59,13 +59,13 @@ def read_entries(path: Path) -> dict[str, Entry]:
 
 def _entry(row: list[str]) -> Entry:
   name, found, _, patient, age, sex, view, width, height, *spacing = row
-  match = publisher.NAME.fullmatch(name)
+  match = constants.NAME.fullmatch(name)
   if match is None:
     raise ValueError(f'{name!r} is no image of NIH ChestX-ray14')
   if int(match[1]) != int(patient):
     raise ValueError(f'{name} is said to be of patient {patient}')
-  findings = tuple(f for f in found.split('|') if f != publisher.NORMAL)
-  if unknown := set(findings) - set(publisher.FINDINGS):
+  findings = tuple(f for f in found.split('|') if f != constants.NORMAL)
+  if unknown := set(findings) - set(constants.FINDINGS):
     raise ValueError(f'finding {min(unknown)!r} is unknown')
   years = int(age.rstrip('YMD'))  # the older table writes 058Y, 012M and 007D
   years = years if age[-1] not in 'MD' else 0
@@ -88,9 +88,9 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def check(path: Path, name: str) -> None:
   """Raise UserError where a file is not the table that `name` says."""
-  if name in publisher.ENTRIES:
+  if name in constants.ENTRIES:
     read_entries(path)
-  elif name == publisher.BOXES:
+  elif name == constants.BOXES:
     read_boxes(path)
   elif not read_list(path):
     raise UserError(f'{path}: names no image')
@@ -98,7 +98,7 @@ def check(path: Path, name: str) -> None:
 
 def row(entry: Entry, split: str = '') -> Row:
   """Write an entry as the row of an index of records."""
-  findings, side = '|'.join(entry.findings), publisher.SIDE
+  findings, side = '|'.join(entry.findings), constants.SIDE
   of_patient = (entry.patient, findings, entry.age, entry.sex, entry.view)
   return Row(split, entry.name, *of_patient, side, side)
 
@@ -116,7 +116,7 @@ def read_list(path: Path) -> list[str]:
   """Read one of the lists of image names; raises UserError where a line is none."""
   names = read_text(path).split()
   for name in names:
-    if not publisher.NAME.fullmatch(name):
+    if not constants.NAME.fullmatch(name):
       raise UserError(f'{path}: {name[:40]!r} is no image of NIH ChestX-ray14')
   return names
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr.data import images
-from jaxsr.data.nih import download, holdings, metadata, publisher
-from jaxsr.data.nih.holdings import Holdings
+from jaxsr.data import image_files
+from jaxsr.data.nih import constants, download, local_copy, metadata
+from jaxsr.data.nih.local_copy import Holdings
 from jaxsr.errors import ImageError, UserError, brief
 
 Tell = Callable[[str], object]
@@ -27,7 +27,7 @@ def verify(found: Holdings, *, decode: bool, tell: Tell = lambda title: None) ->
   for part in found.parts:
     tell(part.title)
     try:
-      for name, content in holdings.read(part):
+      for name, content in local_copy.read(part):
         if name in names:
           problems.append(f'{part.title}: {name} is there twice')
         names.add(name)
@@ -40,9 +40,9 @@ def verify(found: Holdings, *, decode: bool, tell: Tell = lambda title: None) ->
 
 def _broken(name: str, content: bytes | None) -> str | None:
   if content is None:
-    return f'{name}: is larger than {holdings.MAX_IMAGE >> 20} MiB'
+    return f'{name}: is larger than {local_copy.MAX_IMAGE >> 20} MiB'
   try:
-    images.decode(io.BytesIO(content), Path(name))
+    image_files.decode(io.BytesIO(content), Path(name))
   except ImageError as error:
     return str(error)
   return None
@@ -50,7 +50,7 @@ def _broken(name: str, content: bytes | None) -> str | None:
 
 def _archives(found: Holdings) -> Iterable[str]:
   """Compare the publisher's archives with their sums."""
-  known = {archive.name: archive.md5 for archive in publisher.ARCHIVES}
+  known = {archive.name: archive.md5 for archive in constants.ARCHIVES}
   for part in found.parts:
     path = Path(part.path)
     if not part.files and path.name in known and download.md5(path) != known[path.name]:
@@ -58,22 +58,22 @@ def _archives(found: Holdings) -> Iterable[str]:
 
 
 def _tables(found: Holdings) -> Iterable[str]:
-  if not any(name in found.tables for name in publisher.ENTRIES):
-    yield f'{publisher.ENTRIES[0]} is missing: {publisher.by_hand("it")}'
-  for kind, name in publisher.LISTS.items():
+  if not any(name in found.tables for name in constants.ENTRIES):
+    yield f'{constants.ENTRIES[0]} is missing: {constants.by_hand("it")}'
+  for kind, name in constants.LISTS.items():
     if name not in found.tables:
       why = 'without it the published split cannot be used'
-      yield f'{name} is missing, {why}: {publisher.by_hand("it")}'
-    elif (count := len(metadata.read_list(found.tables[name]))) != publisher.LISTED[kind]:
-      yield f'{name} names {count} images, the published one {publisher.LISTED[kind]}'
+      yield f'{name} is missing, {why}: {constants.by_hand("it")}'
+    elif (count := len(metadata.read_list(found.tables[name]))) != constants.LISTED[kind]:
+      yield f'{name} names {count} images, the published one {constants.LISTED[kind]}'
 
 
 def _missing(found: Holdings, names: set[str]) -> list[str]:
   """Tell which images of the table are not here, and which here are not of it."""
-  table = next((found.tables[n] for n in publisher.ENTRIES if n in found.tables), None)
+  table = next((found.tables[n] for n in constants.ENTRIES if n in found.tables), None)
   if table is None:
-    short = len(names) != publisher.IMAGES
-    return [f'{len(names)} of {publisher.IMAGES} images are here'] if short else []
+    short = len(names) != constants.IMAGES
+    return [f'{len(names)} of {constants.IMAGES} images are here'] if short else []
   known = metadata.read_entries(table).keys()
   lines = []
   if missing := sorted(known - names):

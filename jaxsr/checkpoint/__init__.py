@@ -1,0 +1,175 @@
+"""The checkpoints of a run: which are there, which are kept, which can be believed.
+
+A folder holds one snapshot a step; the last two and the best by validation PSNR are kept. A step
+that is damaged is set aside as `N.bad`, and the one before it is used.
+"""
+
+import itertools
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxsr.checkpoint import storage
+from jaxsr.checkpoint.storage import CheckpointError, Damaged
+
+Tree = Any
+LATEST = 2
+SAVING = '.saving'
+_NONE = -1
+
+
+class Checkpoints:
+  """The checkpoints of one run."""
+
+  def __init__(self, folder: Path):
+    self.folder = folder.resolve()  # Orbax takes no relative path
+    self._saver: threading.Thread | None = None
+    self._error: Exception | None = None
+
+  def path(self, step: int) -> Path:
+    """Name a step's folder."""
+    return self.folder / str(step)
+
+  def steps(self) -> list[int]:
+    """List the steps that are there, damaged or not, in order."""
+    if not self.folder.is_dir():
+      return []
+    return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit() and p.is_dir())
+
+  def started(self) -> bool:
+    """Tell whether anything was ever saved, be it whole or set aside."""
+    return bool(self.steps()) or any(self.folder.glob('*.bad*'))
+
+  def best(self) -> int | None:
+    """Name the step with the best validation PSNR, if any was validated."""
+    scores = {step: self._psnr(step) for step in self.steps()}
+    validated = {step: score for step, score in scores.items() if score is not None}
+    return max(validated, key=lambda step: validated[step], default=None)
+
+  def _psnr(self, step: int) -> float | None:
+    try:
+      return storage.read_record(self.path(step))['psnr']
+    except (Damaged, KeyError):
+      return None
+
+  def save(self, step: int, state: Tree, *, psnr: float | None = None) -> None:
+    """Begin to save a state; `psnr` is its validation figure in dB, if it has one.
+
+    A step gets its name only once all of it is on disk. Raises CheckpointError where the disk does
+    not take it, or did not take the one before.
+    """
+    self.wait()
+    saving = self.folder / f'{step}{SAVING}'
+    try:
+      self.folder.mkdir(parents=True, exist_ok=True)
+      finish = storage.write(saving, state, {'step': step, 'psnr': psnr})
+    except Exception as error:
+      raise self._cannot_save(error) from error
+    self._saver = threading.Thread(target=self._finish, args=(finish, saving, step))
+    self._saver.start()
+
+  def _finish(self, finish: Callable[[], None], saving: Path, step: int) -> None:
+    try:
+      finish()
+      if jax.process_index() == 0:
+        shutil.rmtree(self.path(step), ignore_errors=True)
+        saving.rename(self.path(step))
+        self._sweep()
+    except Exception as error:  # of a thread, which has nobody to raise it to: `wait` does
+      self._error = error
+
+  def wait(self) -> None:
+    """Wait until the last save is on disk; raises CheckpointError if it is not."""
+    if self._saver is not None:
+      self._saver.join()
+      self._saver = None
+    if self._error is not None:
+      error, self._error = self._error, None
+      raise self._cannot_save(error) from error
+
+  def _cannot_save(self, error: Exception) -> CheckpointError:
+    return CheckpointError(f'{self.folder}: cannot save ({storage.first_line(error)})')
+
+  def _sweep(self) -> None:
+    """Drop the steps that are not kept, and what a killed trainer left half saved."""
+    steps = self.steps()
+    kept = {*steps[-LATEST:], self.best()}
+    dropped = [self.path(step) for step in steps if step not in kept]
+    for path in [*dropped, *self.folder.glob(f'*{SAVING}*')]:
+      shutil.rmtree(path, ignore_errors=True)
+
+  def restore(self, target: Tree, *, repair: bool = False) -> Tree:
+    """Restore the last state that is whole; several hosts restore the same one.
+
+    `target` gives its shapes and shardings. With `repair`, a damaged step is renamed to `N.bad`.
+    Raises CheckpointError where no step is whole, or where they are of another architecture.
+    """
+    return self._walk_back(target, ('',), repair=repair)[0]
+
+  def restore_variables(self, target: Tree, *, step: int | None = None) -> tuple[Tree, int]:
+    """Restore what inference needs, and nothing else, of the last whole step or of a given one.
+
+    `target` gives the shapes of `params` and, where the network has them, `batch_stats`. Returns
+    the averages of both, and the step that they are of. Raises
+    CheckpointError as `restore` does, and where a given step is damaged.
+    """
+    wanted, parts = {'ema': target}, ('ema',)
+    if step is None:
+      found, step = self._walk_back(wanted, parts, repair=False)
+    else:
+      try:
+        found = self._read(step, wanted, parts)
+      except Damaged as damage:
+        text = f'checkpoint {self.path(step)} is damaged ({damage}); give another step'
+        raise CheckpointError(text) from damage
+    return found['ema'], step
+
+  def _walk_back(self, target: Tree, parts: tuple[str, ...], *, repair: bool) -> tuple[Tree, int]:
+    tried: set[int] = set()
+    while True:
+      step = self._agree(tried)
+      try:
+        return self._read(step, target, parts), step
+      except Damaged as damage:
+        self._report(step, damage, repair=repair)
+        tried.add(step)
+
+  def _agree(self, tried: set[int]) -> int:
+    """Name the newest step that was not tried, as the first host sees it."""
+    step = max((s for s in self.steps() if s not in tried), default=_NONE)
+    if jax.process_count() > 1:
+      step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+    if step == _NONE:
+      raise CheckpointError(
+        f'{self.folder}: holds no checkpoint that is whole; train first, or choose a new workdir '
+        'to start over'
+      )
+    return step
+
+  def _read(self, step: int, target: Tree, parts: tuple[str, ...]) -> Tree:
+    """Read a step; every host checks every file, so that all fail or none does."""
+    path = self.path(step)
+    storage.check(path)
+    found = storage.read_record(path)['step']
+    if found != step:
+      raise Damaged(f'it is a copy of step {found}')
+    return storage.read(path, target, parts)
+
+  def _report(self, step: int, damage: Damaged, *, repair: bool) -> None:
+    if jax.process_index() != 0:
+      return
+    path, way_out = self.path(step), 'trying the one before it'
+    if repair:
+      names = itertools.chain(['bad'], (f'bad{number}' for number in itertools.count(2)))
+      asides = (self.folder / f'{step}.{name}' for name in names)
+      aside = next(p for p in asides if not p.exists())
+      path.rename(aside)
+      way_out = f'set aside as {aside.name}, {way_out}'
+    print(f'checkpoint {path} is damaged ({damage}); {way_out}', file=sys.stderr, flush=True)

@@ -1,0 +1,107 @@
+"""A run's folder: its lock, its config, and the table of its evaluations."""
+
+import csv
+import importlib.metadata
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsr import __version__, runtime
+from jaxsr.config import compatibility
+from jaxsr.errors import UserError
+from jaxsr.files import to_csv, write_json, write_text
+
+CONFIG = 'config.json'
+METRICS = 'metrics.csv'
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pillow')
+
+
+def environment() -> dict[str, Any]:
+  """List what bit-exact repetition depends on."""
+  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  devices = jax.devices()
+  return {
+    'jaxsr': __version__,
+    'python': platform.python_version(),
+    **versions,
+    'device': devices[0].device_kind,
+    'devices': len(devices),
+    'processes': jax.process_count(),
+    'cores': runtime.cpu_count(),
+  }
+
+
+def read_config(workdir: Path) -> dict[str, Any] | None:
+  """Read what the run was last started with: `config` and `environment`."""
+  path = workdir / CONFIG
+  if not path.exists():
+    return None
+  try:
+    saved = json.loads(path.read_text(encoding='utf-8'))
+    return {'config': dict(saved['config']), 'environment': dict(saved['environment'])}
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise UserError(f'{path}: is no config of a run ({type(error).__name__})') from error
+
+
+def write_config(workdir: Path, config: dict[str, Any], **more: Any) -> None:
+  """Write the resolved config and the versions."""
+  write_json(workdir / CONFIG, {'config': config, 'environment': environment(), **more})
+
+
+def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> None:
+  """Print what changed since the run was last started; raise UserError where it must not."""
+  saved = read_config(workdir)
+  if saved is None:
+    return
+  for line in compatibility.check_change(saved['config'], config, allowed=allowed):
+    print(f'note: {line}')
+  for name, (was, now) in compatibility.differences(saved['environment'], environment()).items():
+    print(f'note: {name} was {was}, is now {now}: the result will not be the same bit for bit')
+
+
+class Table:
+  """`metrics.csv`: one row an evaluation; rows beyond the step that a run resumes from are cut."""
+
+  def __init__(self, workdir: Path, *, step: int):
+    self._path = workdir / METRICS
+    self._rows: list[dict[str, Any]] = []
+    if self._path.exists():
+      with self._path.open(newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+      self._rows = [
+        row for row in rows if (row.get('step') or '').isdigit() and int(row['step']) <= step
+      ]
+
+  @property
+  def rows(self) -> list[dict[str, Any]]:
+    """Give the rows."""
+    return self._rows
+
+  def has(self, step: int) -> bool:
+    """Tell whether a step was evaluated."""
+    return any(int(row['step']) == step for row in self._rows)
+
+  def psnr(self, step: int) -> float | None:
+    """Look up a step's PSNR."""
+    return next((float(r['psnr']) for r in self._rows if int(r['step']) == step), None)
+
+  def add(self, row: dict[str, Any], *, write: bool = True) -> None:
+    """Append a row; the file is replaced whole."""
+    self._rows.append(row)
+    if write:
+      write_text(self._path, to_csv(self._rows))
+
+  def last(self) -> dict[str, Any]:
+    """Give the newest row."""
+    return self._rows[-1]
+
+
+def last_row(workdir: Path, *, step: int | None) -> dict[str, float]:
+  """Read what a run's validation said of a step; empty if nothing."""
+  table = Table(workdir, step=sys.maxsize)
+  row = next((row for row in table.rows if int(row['step']) == step), {})
+  return {name: float(value) for name, value in row.items() if value}

@@ -1,0 +1,134 @@
+"""One checkpoint on disk: the only file that talks to Orbax.
+
+Orbax restores a flipped bit in silence. So a snapshot holds the SHA-256 of every array, taken
+before it is handed to Orbax, and of every file; both are checked on the way back.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from jaxsr import files
+from jaxsr.errors import UserError
+
+Tree = Any
+
+
+class CheckpointError(UserError):
+  """Says what is wrong with a checkpoint, or with what was asked of it."""
+
+
+class Damaged(Exception):
+  """Says why a snapshot cannot be used."""
+
+
+def write(path: Path, tree: Tree, record: Mapping[str, Any]) -> Callable[[], None]:
+  """Begin to write a tree with a JSON record; the function that is returned waits for the end.
+
+  The tree may be donated as soon as this returns.
+  """
+  arrays = dict(_named(tree))
+  saved = ocp.save_checkpointables_async(
+    str(path),
+    {'state': {'arrays': arrays}},
+    overwrite=True,
+    custom_metadata={**record, 'sums': sums(arrays)},  # type: ignore[arg-type]
+  )
+
+  def finish() -> None:
+    saved.result()
+    if jax.process_index() == 0:
+      files.write_manifest(path)
+
+  return finish
+
+
+def check(path: Path) -> None:
+  """Raise Damaged unless every file holds what was written."""
+  with _damage():
+    files.verify_manifest(path)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+  """Read the record; raises Damaged where there is none."""
+  with _damage():
+    found: Any = ocp.checkpointables_metadata(str(path)).custom_metadata
+    return dict(found)
+
+
+def read(path: Path, target: Tree, parts: tuple[str, ...] = ('',)) -> Tree:
+  """Read the arrays whose names begin with one of `parts`.
+
+  `target` gives their shapes and shardings. Raises Damaged where a sum differs, CheckpointError
+  where the snapshot is of another architecture.
+  """
+  expected = {k: v for k, v in read_record(path)['sums'].items() if k.startswith(parts)}
+  shapes = dict(_named(target))
+  _compare(path, expected, shapes)
+  place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
+  context = ocp.Context()
+  context.pytree_options.loading.partial_load = True
+  with _damage(), context:
+    abstract = {'state': {'arrays': jax.tree.map(place, shapes)}}
+    arrays = ocp.load_checkpointables(str(path), abstract)['state']['arrays']
+  for name, found in sums(arrays).items():
+    if found != expected[name]:
+      raise Damaged(f'SHA-256 of {name} differs')
+  return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in shapes])
+
+
+def sums(arrays: Mapping[str, jax.Array]) -> dict[str, list]:
+  """Describe arrays by SHA-256, shape and dtype."""
+  host = jax.device_get(dict(arrays))
+  return {name: [_sum(x), list(x.shape), str(x.dtype)] for name, x in host.items()}
+
+
+def _sum(array: np.ndarray) -> str:
+  return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _named(tree: Tree) -> list[tuple[str, Any]]:
+  """Name leaves by their path; a file keeps no classes, so neither does what is saved."""
+  leaves, _ = jax.tree.flatten_with_path(tree)
+  return [(jax.tree_util.keystr(path, simple=True, separator='/'), x) for path, x in leaves]
+
+
+def _compare(path: Path, saved: Mapping[str, list], wanted: Mapping[str, Any]) -> None:
+  """Tell another architecture from damage: the record lists every array's shape."""
+  for name in sorted(saved.keys() | wanted.keys()):
+    if name not in saved or name not in wanted:
+      side = 'lacks' if name in wanted else 'has'
+      raise CheckpointError(f'{path}: is of another architecture: it {side} {name}')
+    there, here = saved[name][1:], [list(wanted[name].shape), str(wanted[name].dtype)]
+    if there != here:
+      raise CheckpointError(
+        f'{path}: is of another architecture: {name} is {there[0]} {there[1]} there, '
+        f'{here[0]} {here[1]} here'
+      )
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+  """Take whatever Orbax's parsers and TensorStore raise for damage, and keep their logs quiet."""
+  logger = logging.getLogger('absl')
+  level = logger.level
+  logger.setLevel(logging.CRITICAL + 1)
+  try:
+    yield
+  except Exception as error:
+    raise Damaged(first_line(error)) from error
+  finally:
+    logger.setLevel(level)
+
+
+def first_line(error: Exception) -> str:
+  """Shorten an error whose text may run to pages."""
+  lines = str(error).strip().splitlines()
+  return f'{type(error).__name__}: {lines[0][:160]}' if lines else type(error).__name__

@@ -1,0 +1,13 @@
+"""Batches of images, as the step takes them."""
+
+import jax
+import jax.numpy as jnp
+
+Batch = dict[str, jax.Array]
+
+
+def normalize(batch: Batch) -> Batch:
+  """Turn a batch of integers into float32 in [0, 1]; part of the jitted step."""
+  peak = lambda x: jnp.iinfo(x.dtype).max  # noqa: E731
+  floats = {n: x.astype(jnp.float32) / peak(x) for n, x in batch.items() if n != 'mask'}
+  return {**floats, 'mask': batch['mask'].astype(jnp.float32)}

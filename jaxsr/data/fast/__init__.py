@@ -1,0 +1,1 @@
+"""What records are made by, compiled by numba: PNG, bicubic and transposition."""

@@ -1,0 +1,97 @@
+"""Films in memory: decoded once, degraded once, cropped many times."""
+
+import sys
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from jaxsr.data import crops
+from jaxsr.data.crops import Film
+from jaxsr.data.records import Records
+from jaxsr.data.sources import Source, deepen
+from jaxsr.data.teacher_cache import Labels
+from jaxsr.errors import ImageError
+
+
+class Films:
+  """Films of a source by number, kept in memory up to `capacity` bytes, oldest dropped first.
+
+  An image that turns out to be damaged is named once on stderr and replaced by the next one that
+  is not, so that what a number means depends on the files alone.
+  """
+
+  def __init__(self, source: Source, *, scale: int, capacity: int, labels: Labels | None = None):
+    self.source, self.scale, self.capacity, self.labels = source, scale, capacity, labels
+    self._start()
+
+  def _start(self) -> None:
+    self._kept: OrderedDict[int, Film] = OrderedDict()
+    self._bytes = 0
+    self._bad: set[int] = set()
+    self._lock = threading.Lock()
+
+  def __getstate__(self) -> dict:  # a worker process starts with nothing in memory
+    return {name: vars(self)[name] for name in ('source', 'scale', 'capacity', 'labels')}
+
+  def __setstate__(self, state: dict) -> None:
+    vars(self).update(state)
+    self._start()
+
+  def __repr__(self) -> str:  # grain prints its source; an address would differ on every run
+    return f'Films({len(self)}, scale={self.scale})'
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> Film:
+    for candidate in range(index, index + len(self)):
+      candidate %= len(self)
+      found = self._get(candidate)
+      if found is not None:
+        return found
+    raise ImageError(Path(self.source.names[index]), 'is damaged, and so are all the others')
+
+  def _get(self, index: int) -> Film | None:
+    with self._lock:
+      if index in self._bad:
+        return None
+      if index in self._kept:
+        self._kept.move_to_end(index)
+        return self._kept[index]
+    try:
+      made = self._make(index)
+    except ImageError as error:
+      self._reject(index, error)
+      return None
+    self._keep(index, made)
+    return made
+
+  def _make(self, index: int) -> Film:
+    source = self.source
+    if isinstance(source, Records):
+      made = source.film(index, self.scale)
+    else:
+      made = crops.make_film(deepen(source[index], source.bits), self.scale)
+    if self.labels is None:
+      return made
+    return made._replace(teacher=self.labels.read(index, made.lr))
+
+  def _keep(self, index: int, made: Film) -> None:
+    with self._lock:
+      if index not in self._kept:
+        self._kept[index] = made
+        self._bytes += _size(made)
+      while self._bytes > self.capacity and len(self._kept) > 1:
+        _, dropped = self._kept.popitem(last=False)
+        self._bytes -= _size(dropped)
+
+  def _reject(self, index: int, error: ImageError) -> None:
+    with self._lock:
+      known = index in self._bad
+      self._bad.add(index)
+    if not known:
+      print(f'left out of training: {error}', file=sys.stderr, flush=True)
+
+
+def _size(made: Film) -> int:
+  return sum(array.nbytes for array in made if array is not None)

@@ -1,0 +1,271 @@
+"""The units of work that records are made in: what one is, and how it is written.
+
+Each unit of a copy (an archive, or some images of a folder) becomes one file of ArrayRecord for
+each split, and a small JSON that says what is in them. A unit is done when its JSON is there.
+Every image is checked once, and decoded where its record needs that; one that is damaged is left
+out, and named.
+"""
+
+import functools
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from jaxtyping import UInt8
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+from jaxsr.data import degradation, image_files, records
+from jaxsr.data.fast import bicubic, png
+from jaxsr.data.nih import constants, local_copy, metadata, splits
+from jaxsr.data.nih.local_copy import Holdings, Part
+from jaxsr.data.nih.metadata import Entry
+from jaxsr.data.nih.splits import Rule
+from jaxsr.errors import ImageError, UserError
+from jaxsr.files import release, write_json
+
+MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # of a record; a PNG file has as many as `png`
+_RELEASE = 100  # records, after which what was written goes to the disk
+
+
+class Plan(NamedTuple):
+  """What is written from a copy: everything that a worker must know.
+
+  `labels` are findings, or `No Finding`; where there are any, other images are left out.
+  """
+
+  root: str
+  tables: tuple[tuple[str, str], ...]
+  folder: str  # where finished units are kept
+  rule: Rule
+  labels: tuple[str, ...]
+  form: str
+  scale: int
+
+  @property
+  def lists(self) -> dict[str, list[str]] | None:
+    """Read the publisher's lists of names; None where they are not all here."""
+    tables = dict(self.tables)
+    if not all(name in tables for name in constants.LISTS.values()):
+      return None
+    return {kind: metadata.read_list(Path(tables[n])) for kind, n in constants.LISTS.items()}
+
+
+def make_plan(
+  found: Holdings,
+  output: Path,
+  *,
+  rule: Rule,
+  labels: Sequence[str] = (),
+  form: str = 'raw',
+  scale: int = 4,
+) -> Plan:
+  """Lay out what is written; raises UserError where the table of findings is missing."""
+  splits.check(rule)
+  tables = tuple((name, str(path)) for name, path in sorted(found.tables.items()))
+  if not any(name in found.tables for name in constants.ENTRIES):
+    raise UserError(f'{found.root}: {constants.by_hand(constants.ENTRIES[0])}')
+  known = (constants.NORMAL, *constants.FINDINGS)
+  for label in labels:
+    if label not in known:
+      raise UserError(f'--labels {label!r} is unknown: there are {", ".join(known)}')
+  plan = Plan(str(found.root), tables, '', rule, tuple(labels), form, scale)
+  described = repr((plan, found.parts, [os.path.getsize(path) for _, path in tables]))
+  name = hashlib.sha256(described.encode()).hexdigest()[:12]
+  return plan._replace(folder=str(output.resolve() / f'.unfinished-{name}'))
+
+
+@functools.lru_cache(maxsize=1)
+def _tables(plan: Plan) -> tuple[dict[str, Entry], dict[str, str]]:
+  """Read what is known of the images, and deal them out; once in each process."""
+  tables = dict(plan.tables)
+  entries = metadata.read_entries(Path(next(tables[n] for n in constants.ENTRIES if n in tables)))
+  return entries, splits.deal(entries, plan.lists, plan.rule)
+
+
+def write_part(part: Part, plan: Plan) -> None:
+  """Write a unit, if it is not there yet; what keeps it from that is written beside it."""
+  try:
+    if not done(plan, part).exists():
+      _write(part, plan)
+  except (UserError, OSError) as error:  # Beam would wrap it
+    trouble(plan, part).write_text(str(error), encoding='utf-8')
+
+
+def _write(part: Part, plan: Plan) -> None:
+  entries, dealt = _tables(plan)
+  rows, failed, strangers = [], [], []
+  serialize = serializer(plan.form)
+  with _Shards(plan, part) as shards:
+    for name, content in local_copy.read(part):
+      entry, split = entries.get(name), dealt.get(name)
+      if entry is None or split is None:
+        strangers.append(name)
+        continue
+      if plan.labels and not set(entry.findings or (constants.NORMAL,)) & set(plan.labels):
+        continue
+      try:
+        example = make_example(entry, content, plan)
+      except ImageError as error:
+        failed.append(str(error))
+        continue
+      shards.write(split, serialize(example))
+      rows.append(metadata.row(entry, split))
+  write_json(done(plan, part), {'rows': rows, 'failed': failed, 'strangers': strangers})
+
+
+def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, Any]:
+  """Check an image and turn it into a record; raises ImageError where it is of no use."""
+  path = Path(entry.name)
+  if content is None:
+    raise ImageError(path, f'is larger than {local_copy.MAX_IMAGE >> 20} MiB')
+  if plan.form == 'png':
+    image = _pack(content, path)
+  else:
+    image = _degrade(_decode(content, path), plan.scale)
+  return image | {
+    'name': entry.name,
+    'patient': entry.patient,
+    'findings': entry.findings,
+    'age': entry.age,
+    'sex': entry.sex,
+    'view': entry.view,
+    'original_size': np.array((entry.width, entry.height), np.int32),
+    'original_spacing': np.array(entry.spacing, np.float32),
+  }
+
+
+def _pack(content: bytes, path: Path) -> dict[str, Any]:
+  """Keep a file as it is; what cannot be checked without decoding is decoded."""
+  if png.check(content, most=constants.SIDE**2) != (constants.SIDE, constants.SIDE):
+    _decode(content, path)
+  return {'png': content}
+
+
+def _decode(content: bytes, path: Path) -> UInt8[np.ndarray, 'h w']:
+  """Decode an image; raises ImageError where it is not one that was published."""
+  side = constants.SIDE
+  plain = png.decode(content, most=side**2)
+  hr = image_files.decode(io.BytesIO(content), path) if plain is None else plain[..., None]
+  if hr.shape != (side, side, 1) or hr.dtype != np.uint8:
+    height, width, _ = hr.shape
+    raise ImageError(path, f'is {width}x{height} {hr.dtype}, not {side}x{side} uint8')
+  return hr[..., 0]
+
+
+def _degrade(image: UInt8[np.ndarray, 'h w'], scale: int) -> dict[str, Any]:
+  """Make of an image what training reads."""
+  hr = degradation.cut(image, scale)
+  lr = bicubic.downscale(hr, scale)
+  error = bicubic.map_error(hr, lr)
+  return {'hr': image[..., None], 'lr': lr[..., None], 'error': error}
+
+
+class _Shards:
+  """Writes a unit's records by split; the files have their names only if all went well.
+
+  A unit may have 11 GB, and memory that is new to a virtual machine takes longer to get than
+  the disk to write: what was written is released every `_RELEASE` records.
+  """
+
+  def __init__(self, plan: Plan, part: Part):
+    self._plan, self._part, self._count = plan, part, 0
+    self._writers: dict[str, ArrayRecordWriter] = {}
+
+  def __enter__(self) -> '_Shards':
+    return self
+
+  def _unfinished(self, split: str) -> Path:
+    return Path(f'{shard(self._plan, self._part, split)}.part')
+
+  def write(self, split: str, record: bytes) -> None:
+    """Append a record to its split's file."""
+    if split not in self._writers:
+      path = str(self._unfinished(split))
+      self._writers[split] = ArrayRecordWriter(path, records.FORMS[self._plan.form])
+    self._writers[split].write(record)
+    self._count += 1
+    if self._count % _RELEASE == 0:
+      for each in self._writers:
+        release(self._unfinished(each))
+
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    for split, writer in self._writers.items():
+      writer.close()
+      path = self._unfinished(split)
+      if kind is None:
+        release(path)
+        path.replace(shard(self._plan, self._part, split))
+      else:
+        path.unlink()
+
+
+def shard(plan: Plan, part: Part, split: str) -> Path:
+  """Name a unit's file of records of a split."""
+  return Path(plan.folder, f'{part.number:05d}-{split}.array_record')
+
+
+def digest(plan: Plan) -> str:
+  """Give what tells a plan and its copy from others."""
+  return plan.folder.rpartition('-')[2]
+
+
+def done(plan: Plan, part: Part) -> Path:
+  """Name the JSON of a unit, which is there when it is done."""
+  return Path(plan.folder, f'{part.number:05d}.json')
+
+
+def trouble(plan: Plan, part: Part) -> Path:
+  """Name the file that says why a unit could not be written."""
+  return Path(plan.folder, f'{part.number:05d}.error')
+
+
+def features(form: str) -> tfds.features.FeaturesDict:
+  """Describe a record."""
+  tensor = functools.partial(tfds.features.Tensor, encoding='bytes')
+  plane = tensor(shape=(None, None, 1), dtype=np.uint8)
+  raw = {'hr': plane, 'lr': plane, 'error': tensor(shape=(None,), dtype=np.float32)}
+  return tfds.features.FeaturesDict(
+    ({'png': tfds.features.Text()} if form == 'png' else raw)
+    | {
+      'name': tfds.features.Text(),
+      'patient': tfds.features.Text(),
+      'findings': tfds.features.Sequence(tfds.features.ClassLabel(names=constants.FINDINGS)),
+      'age': np.int32,
+      'sex': tfds.features.ClassLabel(names=['F', 'M']),
+      'view': tfds.features.ClassLabel(names=['AP', 'PA']),
+      'original_size': tfds.features.Tensor(shape=(2,), dtype=np.int32),
+      'original_spacing': tfds.features.Tensor(shape=(2,), dtype=np.float32),
+    }
+  )
+
+
+def serializer(form: str) -> Callable[[dict[str, Any]], bytes]:
+  """Make what writes records, the same bytes for the same film; TFDS's own leaves maps unsorted."""
+  described: Any = features(form)
+  writer = ExampleSerializer(described.get_serialized_info())
+
+  def serialize(example: dict[str, Any]) -> bytes:
+    found = writer.get_tf_example(described.encode_example(example))
+    return found.SerializeToString(deterministic=True)
+
+  return serialize
+
+
+def check_room(plan: Plan, parts: Sequence[Part], output: Path) -> None:
+  """Raise UserError where the disk has no room for the units that are missing."""
+  missing = [part for part in parts if not done(plan, part).exists()]
+  packed = [Path(part.path).stat().st_size / 1e6 for part in missing if not part.files]
+  images = sum(len(part.files) for part in missing) + sum(packed) / MEGABYTES['png']
+  needed, free = images * MEGABYTES[plan.form] / 1e3, shutil.disk_usage(output).free / 1e9
+  if needed > free:
+    raise UserError(
+      f'{output}: the records take about {needed:.1f} GB, and {free:.1f} are free; make room, '
+      'choose another --output, or --form png'
+    )

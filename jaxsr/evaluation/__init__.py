@@ -1,0 +1,1 @@
+"""How good enlarged images are."""

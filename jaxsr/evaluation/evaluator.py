@@ -1,0 +1,203 @@
+"""Whole images in, a table out: `per_image.csv`, `summary.json` and a contact sheet."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxsr import files, metrics, runtime
+from jaxsr.data import image_files
+from jaxsr.data.sources import Source
+from jaxsr.errors import ImageError, UserError
+from jaxsr.evaluation import plots
+from jaxsr.evaluation.protocol import Pair, preparation, shrink
+from jaxsr.files import write_json, write_text
+from jaxsr.inference.upscale import make_enlarge
+from jaxsr.losses.perceptual import relative
+from jaxsr.models.interpolation import Bicubic
+from jaxsr.perceptual import Lens
+
+Row = dict[str, Any]
+
+_READERS = 2  # threads that prepare the next images
+
+
+def smallest(scale: int) -> int:
+  """Tell the smallest side that can be measured."""
+  return metrics.SMALLEST + 2 * scale
+
+
+class Evaluator:
+  """Measures a network on the images of a source.
+
+  Bicubic's own figures are computed once for each image and kept. One program is compiled for
+  each image size. With `gaze`, a feature network and its variables, what it sees is compared, too.
+  `ensemble` and `devices` are those of `make_enlarge`.
+  """
+
+  def __init__(
+    self,
+    network: nn.Module,
+    source: Source,
+    *,
+    scale: int,
+    protocol: str = 'xray',
+    gaze: tuple[Lens, Any] | None = None,
+    ensemble: bool = False,
+    devices: Sequence[Any] = (),
+  ):
+    self.source, self.scale = source, scale
+    self._protocol, self._gaze = protocol, gaze
+    self._prepare = preparation(protocol, getattr(network, 'channels', 1))
+    self._interpolates = isinstance(network, Bicubic)
+    self._enlarge = make_enlarge(network, ensemble=ensemble, devices=devices)
+    self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
+    self._see = jax.jit(gaze[0].see) if gaze else None
+    self._bicubic: dict[int, Row] = {}
+
+  def pair(self, index: int) -> Pair:
+    """Read and prepare image `index`; raises ImageError where it cannot be measured."""
+    image = self.source[index]
+    path = Path(self.source.names[index])
+    if image.dtype != np.uint8 and self._protocol == 'luma':
+      raise ImageError(path, 'has 16 bit; the protocol luma is defined on 8')
+    if min(image.shape[:2]) < smallest(self.scale):
+      rule = f'smaller than the {smallest(self.scale)} pixels that SSIM needs'
+      raise ImageError(path, f'is {image.shape[1]}x{image.shape[0]}, {rule}')
+    return self._prepare(image, self.scale)
+
+  def measure(
+    self, variables: Any, index: int, pair: Pair | None = None
+  ) -> tuple[Row, plots.Example]:
+    """Measure one image, whose pair may be at hand."""
+    pair = self.pair(index) if pair is None else pair
+    if index not in self._bicubic:
+      self._bicubic[index] = self._figures(pair.bicubic, pair)
+    if self._interpolates:  # what stands beside every figure is the protocol's own bicubic
+      sr, figures = pair.bicubic, self._bicubic[index]
+    else:
+      sr = np.asarray(self._enlarge(variables, pair.lr[None], np.float32(pair.levels))[0])
+      if not np.isfinite(sr).all():
+        raise ImageError(Path(self.source.names[index]), 'comes out not finite')
+      sr = metrics.luma(sr) if sr.shape[-1] > pair.hr.shape[-1] else sr
+      figures = self._figures(sr, pair)
+    row = _row(self.source.names[index], figures, self._bicubic[index])
+    return row, plots.Example(row['file'], pair.lr, pair.bicubic, sr, pair.hr)
+
+  def _figures(self, sr: np.ndarray, pair: Pair) -> Row:
+    """Measure an enlarged image, rounded to its levels."""
+    images = jnp.asarray(sr[None]), jnp.asarray(pair.hr[None])
+    found = {name: float(value[0]) for name, value in self._measure(*images).items()}
+    lr = metrics.luma(pair.lr) if pair.lr.shape[-1] > sr.shape[-1] else pair.lr
+    again = shrink(self._protocol, sr, self.scale, pair.levels)
+    found['mse_consistency'] = float(np.square(again - lr).mean())
+    if self._gaze and self._see:
+      seen = [self._see(self._gaze[1], image) for image in images]
+      found['feature_distance'] = float(relative(*seen)[0])
+    return found
+
+  def measure_all(self, variables: Any) -> Iterator[tuple[Row, plots.Example] | ImageError]:
+    """Measure every image; one that cannot be is given as its error."""
+
+    def prepare(index: int) -> Pair | ImageError:
+      try:
+        return self.pair(index)
+      except ImageError as error:
+        return error
+
+    pairs = runtime.prefetch_map(prepare, range(len(self.source)), _READERS)
+    for index, pair in enumerate(pairs):
+      if isinstance(pair, ImageError):
+        yield pair
+        continue
+      try:
+        yield self.measure(variables, index, pair)
+      except ImageError as error:
+        yield error
+
+
+def _row(name: str, figures: Row, bicubic: Row) -> Row:
+  """Lay out an image's figures, each with bicubic's behind it; None is what it has none of."""
+  row: Row = {'file': name}
+  ours, theirs = _figures(figures), _figures(bicubic)
+  for key, value in ours.items():
+    row |= {key: value, f'bicubic_{key}': theirs[key]}
+  return row | {'mse': figures['mse'], 'bicubic_mse': bicubic['mse']}
+
+
+def _figures(found: Row) -> Row:
+  """Turn means into the figures of a table."""
+  have, want = found['high_energy'], found['high_energy_hr']
+  row = {
+    'psnr': metrics.psnr(found['mse']),
+    'ssim': found['ssim'],
+    'psnr_centre': metrics.psnr(found['mse_centre']),
+    'ssim_centre': found['ssim_centre'],
+    'psnr_uncropped': metrics.psnr(found['mse_uncropped']),
+    'ms_ssim': found.get('ms_ssim'),
+    'high_frequency': have / want if want > 0 else None,
+    'consistency': metrics.psnr(found['mse_consistency']),
+  }
+  seen = {'feature_distance': found['feature_distance']} if 'feature_distance' in found else {}
+  return row | seen
+
+
+def summarise(rows: Sequence[Row]) -> Row:
+  """Average a table: plain means of each column, PSNR's spread, and the PSNR of the mean error.
+
+  Images that have no such figure are left out of its mean, which is None if none has.
+  """
+
+  def mean(name: str) -> float | None:
+    found = [row[name] for row in rows if row[name] is not None]
+    return float(np.mean(found)) if found else None
+
+  names = [name for name in rows[0] if name not in ('file', 'mse', 'bicubic_mse')]
+  summary: Row = {'n': len(rows)} | {name: mean(name) for name in names}
+  spread = [row['psnr'] for row in rows]
+  return summary | {
+    'psnr_sd': float(np.std(spread, ddof=1)) if len(rows) > 1 else 0.0,
+    'psnr_pooled': metrics.psnr(float(np.mean([row['mse'] for row in rows]))),
+    'bicubic_psnr_pooled': metrics.psnr(float(np.mean([row['bicubic_mse'] for row in rows]))),
+    'psnr_gain': summary['psnr'] - summary['bicubic_psnr'],
+    'psnr_gain_centre': summary['psnr_centre'] - summary['bicubic_psnr_centre'],
+    'images_below_bicubic': sum(row['psnr'] < row['bicubic_psnr'] for row in rows),
+  }
+
+
+def measure(network: nn.Module, variables: Any, source: Source, *, scale: int) -> Row:
+  """Measure a network on all images of a source, and average; raises UserError if none can be."""
+  results = list(Evaluator(network, source, scale=scale).measure_all(variables))
+  rows = [result[0] for result in results if not isinstance(result, ImageError)]
+  failed = [str(result) for result in results if isinstance(result, ImageError)]
+  if not rows:
+    raise UserError(f'no image can be measured: {failed[0]}')
+  return summarise(rows) | {'failed': failed}
+
+
+def ranks(rows: Sequence[Row]) -> dict[str, int]:
+  """Name the best, the median and the worst row by PSNR."""
+  order = sorted(range(len(rows)), key=lambda i: rows[i]['psnr'])
+  return {'best': order[-1], 'median': order[len(order) // 2], 'worst': order[0]}
+
+
+def write(output: Path, rows: Sequence[Row], summary: Row, sheet: np.ndarray) -> None:
+  """Write an evaluation's files."""
+  write_text(output / 'per_image.csv', files.to_csv(rows))
+  write_json(output / 'summary.json', summary)
+  image_files.write(output / 'contact_sheet.png', sheet)
+
+
+def caption(rank: str, row: Row) -> str:
+  """Say how an image fared."""
+  psnr, bicubic = row['psnr'], row['bicubic_psnr']
+  return (
+    f'{rank}: {row["file"]}   PSNR {psnr:.2f} dB (bicubic {bicubic:.2f}, {psnr - bicubic:+.2f})   '
+    f'SSIM {row["ssim"]:.4f} ({row["bicubic_ssim"]:.4f})   '
+    f'centre {row["psnr_centre"]:.2f} dB ({row["bicubic_psnr_centre"]:.2f})'
+  )

@@ -1,0 +1,89 @@
+"""Figures by finding, view, sex and age, with intervals that respect whose films they are.
+
+Intervals are 95 % percentiles of a bootstrap over patients: films of one patient are alike, and
+resampling films would make intervals too narrow.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsr.data.nih import constants
+from jaxsr.data.records import Row
+
+RESAMPLES, SEED = 2_000, 0
+FIGURES = ('psnr', 'ssim')
+BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 200))  # years, both ends in them
+
+
+def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, Row]) -> dict[str, Any]:
+  """Break an evaluation's rows down by what is known of their images, by file name.
+
+  Returns `{kind: {value: figures}}` for the kinds `all`, `finding`, `view`, `sex` and `age`. An
+  image with several findings counts for each. Images of which nothing is known are left out.
+  """
+  groups: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+  for row in rows:
+    entry = known.get(Path(row['file']).name)
+    if entry is None:
+      continue
+    for kind, value in _strata(entry):
+      groups[kind][value].append(row | {'patient': entry.patient})
+  return {
+    kind: {value: figures(groups[kind][value]) for value in sorted(groups[kind])}
+    for kind in ('all', 'finding', 'view', 'sex', 'age')
+    if kind in groups
+  }
+
+
+def _strata(entry: Row) -> list[tuple[str, str]]:
+  low, high = next((band for band in BANDS if entry.age <= band[1]), BANDS[-1])
+  age = f'{low}-{high}' if high < BANDS[-1][1] else f'{low}+'
+  found = entry.findings.split('|') if entry.findings else [constants.NORMAL]
+  single = [('all', 'all'), ('view', entry.view), ('sex', entry.sex), ('age', age)]
+  return single + [('finding', finding) for finding in found]
+
+
+def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """Average rows that have a `patient`; each mean has its interval, `[low, high]`, beside it."""
+  patients = [row['patient'] for row in rows]
+  found: dict[str, Any] = {'n': len(rows), 'patients': len(set(patients))}
+  for name in FIGURES:
+    pairs = [(row[name], row[f'bicubic_{name}']) for row in rows]
+    ours, theirs = np.array(pairs, np.float64).T
+    gain = {f'{name}_gain': ours - theirs}
+    for label, values in ({name: ours, f'bicubic_{name}': theirs} | gain).items():
+      found[label] = float(values.mean())
+      found[f'{label}_interval'] = interval(values, patients)
+  return found
+
+
+def interval(values: np.ndarray, patients: Sequence[str]) -> list[float] | None:
+  """Bootstrap the mean of values over patients; None where there is only one patient."""
+  _, whose = np.unique(np.array(patients), return_inverse=True)
+  count = int(whose.max()) + 1
+  if count < 2:
+    return None
+  sums, sizes = np.bincount(whose, values), np.bincount(whose)
+  rng = np.random.default_rng(SEED)
+  drawn = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+  means = (drawn @ sums) / (drawn @ sizes)
+  return [float(x) for x in np.percentile(means, (2.5, 97.5))]
+
+
+def lines(strata: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Lay strata out as the rows of a table."""
+  table = []
+  for kind, values in strata.items():
+    for value, found in values.items():
+      row: dict[str, Any] = {'kind': kind, 'value': value}
+      for name, x in found.items():
+        if name.endswith('_interval'):
+          row[f'{name}_low'], row[f'{name}_high'] = x or (None, None)
+        else:
+          row[name] = x
+      table.append(row)
+  return table

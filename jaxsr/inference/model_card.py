@@ -1,0 +1,89 @@
+"""The model card of a package."""
+
+from typing import Any
+
+from jaxsr.inference.model import Predictor
+
+_LIMITS = """## Limits
+
+- For research. **Not for diagnosis**, and not a medical device: what it adds beyond the low
+  resolution is likely, not measured.
+- It knows low resolutions that are bicubic reductions of clean films. Others (noise, JPEG, another
+  reduction) come out worse than these figures.
+- Films of other devices, projections and depths may differ from those that it was trained on.
+"""
+
+
+def write(
+  name: str,
+  model: Predictor,
+  config: dict[str, Any],
+  origin: dict[str, Any],
+  metrics: dict[str, Any],
+  *,
+  int8: bool,
+) -> str:
+  """Write the card; `{hashes}` stands where the files' hashes go."""
+  kind = {1: 'gray', 3: 'RGB'}[model.channels]
+  bits = 'int8 kernels, float32 vectors' if int8 else 'float32'
+  sizes = ''
+  if slim := config.get('slimmable'):
+    widths, depths = (', '.join(map(str, slim[key])) for key in ('widths', 'depths'))
+    sizes = f'\nIt runs at widths {widths} and depths {depths}: `--width`, `--depth`.\n'
+  options = ', '.join(f'{key}={value}' for key, value in config['model'].items() if key != 'name')
+  return f"""# {name}
+
+{model.name} x{model.scale} for {kind} chest radiographs, {model.parameters:,} parameters, {bits}.
+{sizes}
+```
+jaxsr upscale film.png --checkpoint {name} --output large.png
+```
+
+Network: {options}.
+
+## Training
+
+{_training(origin)}
+
+## Figures
+
+{_figures(metrics, model.scale)}
+
+{_LIMITS}
+## Files
+
+{{hashes}}
+"""
+
+
+def _training(origin: dict[str, Any]) -> str:
+  if not origin.get('loss'):
+    return 'Weights of others, imported; how they were trained is not known here.'
+  terms = ' + '.join(f'{weight:g} {name}' for name, weight in origin['loss'].items())
+  versions = origin.get('environment', {})
+  names = ', '.join(f'{k} {versions[k]}' for k in ('jaxsr', 'jax', 'flax') if k in versions)
+  optimizer = origin.get('optimizer', {})
+  by = f' by {optimizer["name"]} at {optimizer["learning_rate"]:g}' if 'name' in optimizer else ''
+  return (
+    f'Trained on `{origin["train"]}`: '
+    f'{terms}{by}, step {origin["step"]} of {origin["steps"]}, batches of '
+    f'{origin["batch_size"]}, seed {origin["seed"]}. {names}.'
+  )
+
+
+def _figures(metrics: dict[str, Any], scale: int) -> str:
+  if 'psnr' not in metrics:
+    return 'None were measured.'
+  lines = [
+    f'On {metrics["of"]}, protocol xray (8 bits, {scale} pixels cropped, mean over films):',
+    '',
+    '| | PSNR | SSIM | PSNR, centre |',
+    '|---|---|---|---|',
+  ]
+  rows = [('this', '', metrics), ('bicubic', 'bicubic_', metrics)]
+  if 'float32' in metrics:
+    rows.insert(1, ('this, in float32', '', metrics['float32']))
+  for label, prefix, found in rows:
+    psnr, ssim, centre = (float(found[prefix + k]) for k in ('psnr', 'ssim', 'psnr_centre'))
+    lines.append(f'| {label} | {psnr:.3f} | {ssim:.4f} | {centre:.3f} |')
+  return '\n'.join(lines)

@@ -1,0 +1,199 @@
+"""Weights that others published, turned into variables of this project's networks.
+
+Tensors are matched by name under every naming in `names` and every layout; the reading that leaves
+the fewest problems is taken. What the network is, its width and depth, is read from their shapes.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxsr import models
+from jaxsr.errors import UserError, brief, flat, nearest
+from jaxsr.interop import architecture
+from jaxsr.interop.naming import NAMINGS, OURS
+from jaxsr.interop.state_dict import Reading, Tensors, readings
+from jaxsr.models.layers import shuffle_stages
+
+ORDERS = ('torch', 'tensorflow')  # of the channels that a pixel shuffle moves to space
+
+
+class Misfit(UserError):
+  """Says that tensors do not make a network; `problems` has a line for each of them."""
+
+  def __init__(self, text: str, problems: list[str]):
+    super().__init__(text)
+    self.problems = problems
+
+
+class Published(NamedTuple):
+  """A network's options, channels and variables, the naming and layout they came in, and faults."""
+
+  options: dict[str, Any]
+  channels: int
+  variables: dict[str, Any]
+  naming: str
+  layout: str
+  problems: list[str]
+
+
+def read(
+  tensors: Tensors,
+  *,
+  model: str,
+  scale: int,
+  options: Mapping[str, Any] | None = None,
+  order: str | None = None,
+) -> Published:
+  """Turn tensors by name into a network's variables, float32.
+
+  `options` are set over what was read. `order` is that of the channels before a pixel shuffle;
+  unless given, it is this project's own under its own names and PyTorch's under all others. Raises
+  UserError for an unknown network, and Misfit where tensors are missing, unknown, not finite or of
+  a shape that does not fit.
+  """
+  if model not in architecture.READERS:
+    raise UserError(f'weights for {model!r}: {nearest(model, architecture.READERS)}')
+  if not tensors:
+    raise UserError('there are no tensors')
+  models.build(model, options, scale=scale)  # raises UserError for what is unknown
+  wild = [f'{name} {x.shape}: is not finite' for name, x in tensors.items() if not _finite(x)]
+  if wild:
+    raise Misfit('the file holds numbers that are not finite', wild)
+  fits = (_fit(each, model, scale, options or {}, order) for each in readings(tensors, model))
+  found = [fit for fit in fits if fit is not None]
+  if not found:
+    raise _unknown(tensors, model)
+  best = min(found, key=lambda fit: (not fit.variables, len(fit.problems)))
+  if best.variables and best.channels not in (1, 3):
+    raise Misfit(f'no {model}: its images have {best.channels} channels, neither 1 nor 3', [])
+  if best.problems:
+    raise Misfit(
+      f'no {model} for scale {scale} (read with the names of {best.naming}, {best.layout}): '
+      f'{brief(best.problems, 1)}',
+      best.problems,
+    )
+  return best
+
+
+def _unknown(tensors: Tensors, model: str) -> Misfit:
+  known = ', '.join(naming.title for naming in (*NAMINGS[model], OURS))
+  return Misfit(
+    f'{len(tensors)} tensors, such as {next(iter(tensors))}, have the names of no {model} that is '
+    f'known ({known}): docs/importing.md tells how to rename them',
+    [],
+  )
+
+
+def _finite(x: np.ndarray) -> bool:
+  return bool(np.isfinite(x.astype(np.float32)).all())
+
+
+def _fit(
+  reading: Reading, model: str, scale: int, options: Mapping[str, Any], order: str | None
+) -> Published | None:
+  """Fill a network's variables from a reading, and list what is wrong.
+
+  None: these are the names of something else. With our own, any tensors could be a network's until
+  it is looked for in them.
+  """
+  naming = reading.naming
+  try:
+    kernels = architecture.Kernels(reading.kernels())
+    means, problems = _means(reading)
+    found = {**naming.options, **architecture.READERS[model](kernels), **means, **options}
+    channels = architecture.channels(kernels)
+    network = models.build(model, found, scale=scale, channels=channels)
+    expected = _expected(network)
+  except (LookupError, StopIteration, ValueError, ZeroDivisionError) as error:
+    if reading.unknown or (naming is OURS and isinstance(error, KeyError | UserError)):
+      return None
+    problems = [f'what network this is is not clear: {_reason(error)}']
+    return Published({}, 0, {}, naming.title, reading.layout, problems)
+  torch = order == 'torch' if order else naming is not OURS
+  zero = _without_bias(reading, expected)
+  variables, used = {}, {(m, leaf) for m in ('sub_mean', 'add_mean') for leaf in ('weight', 'bias')}
+  for path, shape in expected.items():
+    module, leaf = '/'.join(path[1:-1]), path[-1]
+    key = reading.find(module, leaf)
+    if key is not None:
+      used.add(key)
+      x = _checked(reading, key, leaf, shape, problems)
+      factor = _shuffled(module, network) if torch else None
+      x = to_tensorflow(x, factor) if factor and x.ndim else x
+      variables[path] = x / np.float32(naming.bias_range) if leaf == 'bias' else x
+    elif leaf == 'bias' and module in zero:
+      variables[path] = np.zeros(shape, np.float32)
+    else:
+      name = f'{module}/{leaf}'.lstrip('/')
+      problems.append(f'{name} {reading.theirs(leaf, shape)}: is missing')
+  problems += reading.unknown + reading.leftovers(used)
+  tree = unflatten_dict(variables)
+  return Published(found, channels, tree, naming.title, reading.layout, problems)
+
+
+def _reason(error: Exception) -> str:
+  return f'it has no {error.args[0]}' if isinstance(error, KeyError) else flat(error)
+
+
+def _expected(network: nn.Module) -> dict[tuple[str, ...], tuple[int, ...]]:
+  """List the shapes of a network's variables by their paths."""
+  flat: dict[Any, Any] = flatten_dict(models.shapes(network))
+  return {path: x.shape for path, x in flat.items()}
+
+
+def _checked(
+  reading: Reading, key: tuple[str, str], leaf: str, shape: tuple[int, ...], problems: list[str]
+) -> np.ndarray:
+  """Take a tensor; where its shape is wrong, say so."""
+  x = reading.take(key, leaf)
+  x = x.reshape(()) if shape == () and x.size == 1 else x
+  if x.shape != shape:
+    name, original = reading.tensors[key]
+    problems.append(f'{name} {original.shape}: should be {reading.theirs(leaf, shape)}')
+    return np.zeros(shape, np.float32)
+  return x
+
+
+def _without_bias(reading: Reading, expected: Any) -> set[str]:
+  """Find the modules that have no bias in this implementation, if this file has none of theirs."""
+  modules = {'/'.join(path[1:-1]) for path in expected if path[-1] == 'bias'}
+  unbiased = {module for module in modules if reading.naming.is_unbiased(module)}
+  return unbiased if not any(reading.find(module, 'bias') for module in unbiased) else set()
+
+
+def _means(reading: Reading) -> tuple[dict[str, Any], list[str]]:
+  """Read the mean that EDSR-PyTorch keeps as convolutions, which must do nothing else.
+
+  What is subtracted before the network must be what is added after it.
+  """
+  found, problems = [], []
+  for module, sign in (('sub_mean', -1), ('add_mean', 1)):
+    weight, bias = (reading.tensors.get((module, leaf)) for leaf in ('weight', 'bias'))
+    if weight is None or bias is None:
+      continue
+    if np.abs(weight[1].astype(np.float32).reshape(3, 3) - np.eye(3)).max() > 1e-3:
+      problems.append(f'{weight[0]} {weight[1].shape}: should be the identity')
+    found.append(sign * bias[1].astype(np.float32) / 255)
+    if np.abs(found[0] - found[-1]).max() > 1e-3:
+      problems.append(f'{bias[0]} {bias[1].shape}: should be what sub_mean subtracts')
+  return ({'mean': tuple(map(float, found[0]))} if found else {}), problems
+
+
+def _shuffled(module: str, network: Any) -> int | None:
+  """Tell the factor of the pixel shuffle that a module's output goes to."""
+  stage = module.removeprefix('upsampler/conv_').removeprefix('upsampler_')
+  stage = stage.removesuffix('/pointwise')
+  if stage.isdigit():
+    return shuffle_stages(network.scale)[int(stage)]
+  name = type(network).__name__
+  direct = name in ('RLFN', 'SPAN') or getattr(network, 'upsampler', None) == 'direct'
+  return network.scale if direct and module == 'tail' else None
+
+
+def to_tensorflow(x: np.ndarray, factor: int) -> np.ndarray:
+  """Reorder the last axis from channel, row, column to row, column, channel."""
+  return x.reshape(*x.shape[:-1], -1, factor**2).swapaxes(-1, -2).reshape(x.shape)

@@ -1,0 +1,75 @@
+"""Resampling and pixel shuffle.
+
+`pixel_shuffle` has TensorFlow's channel order (row, column, channel), not PyTorch's (channel, row,
+column): weights that come from PyTorch are permuted on import.
+"""
+
+from functools import partial
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxsr.ops.cpu.halo import Pads, interpolate
+
+NHWC = ('NHWC', 'HWIO', 'NHWC')  # what XLA's convolutions call images and kernels here
+
+INTERPOLATION = 'interpolation'  # the scope in which costs find what is interpolated
+EDGES = ('cut', 'mirror')
+_SUPPORT = 3  # pixels on each side that the widest kernel reaches
+
+
+def resize(
+  x: Float[Array, 'b h w c'], height: int, width: int, *, method: str, antialias: bool = True
+) -> Float[Array, 'b y x c']:
+  """Interpolate images: 'linear', 'cubic' (Keys, a = -0.5) or 'lanczos3'.
+
+  Kernels are cut off and renormalised at the border, as in Pillow; the result is not clipped.
+  """
+  with jax.named_scope(INTERPOLATION):
+    shape = (x.shape[0], height, width, x.shape[-1])
+    compute = partial(jax.image.resize, shape=shape, method=method, antialias=antialias)
+    return interpolate(compute, x)
+
+
+def upsample(
+  x: Float[Array, 'b h w c'], scale: int, *, method: str = 'cubic', edges: str = 'cut'
+) -> Float[Array, 'b sh sw c']:
+  """Enlarge images by an integer factor; see `resize`.
+
+  `edges` says what a kernel sees beyond the border: 'cut' nothing, as in Pillow, or 'mirror' the
+  image mirrored, as in MATLAB's `imresize`.
+  """
+  if edges not in EDGES:
+    raise ValueError(f'edges {edges!r} is not one of {", ".join(map(repr, EDGES))}')
+  border = _SUPPORT if edges == 'mirror' else 0
+  if border:
+    x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode='symmetric')
+  x = resize(x, x.shape[1] * scale, x.shape[2] * scale, method=method)
+  cut = border * scale
+  return x[:, cut : x.shape[1] - cut, cut : x.shape[2] - cut]
+
+
+def pad(x: Float[Array, 'b h w c'], padding: Pads) -> Float[Array, 'b y x c']:
+  """Put zeros around images; a negative padding cuts."""
+  pads = ((0, 0, 0), *((*one, 0) for one in padding), (0, 0, 0))
+  return jnp.asarray(lax.pad(x, jnp.zeros((), x.dtype), pads))
+
+
+def pixel_shuffle(x: Float[Array, 'b h w ssc'], scale: int) -> Float[Array, 'b sh sw c']:
+  """Move channels to space: sub-pixel convolution's last step (Shi et al., CVPR 2016)."""
+  return jnp.asarray(dm_pix.depth_to_space(x, scale))
+
+
+def written_over(x: Array, shape: tuple[int, ...]) -> Array:
+  """Make what a loop will write all of, out of a number in the middle of the loop's input.
+
+  Zeros depend on nothing: XLA makes those of all of a network's layers before the first of them,
+  and keeps them. What was padded is flattened first: XLA would look for the number in what was
+  there before, which then is needed twice, and so computed by itself and kept.
+  """
+  middle = int(np.ravel_multi_index([n // 2 for n in x.shape], x.shape))
+  return jnp.broadcast_to(lax.slice_in_dim(x.reshape(-1), middle, middle + 1), shape)

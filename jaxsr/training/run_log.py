@@ -1,0 +1,177 @@
+"""Everything of a run that a person reads: progress, TensorBoard, metrics.csv."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from jaxsr import config as configs
+from jaxsr.checkpoint import run_dir
+from jaxsr.config import Config, compatibility
+from jaxsr.data import sources
+from jaxsr.errors import brief
+from jaxsr.evaluation import plots
+from jaxsr.evaluation.evaluator import Row, summarise
+from jaxsr.models import count_parameters
+from jaxsr.training.state import State
+from jaxsr.training.tensorboard import Summary
+
+ROW = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim', 'psnr_centre', 'bicubic_psnr_centre')
+CURVES = (*ROW, 'psnr_gain', 'psnr_gain_centre', 'psnr_pooled', 'psnr_uncropped', 'ms_ssim')
+CURVES += ('high_frequency', 'consistency', 'feature_distance')
+CURVES += tuple(f'bicubic_{name}' for name in CURVES[-4:])
+
+
+def report_sources(train_source: sources.Source, val_source: sources.Source, scale: int) -> None:
+  """Say what was left out or cut, and what validation shares with training."""
+  for name, source in (('training', train_source), ('validation', val_source)):
+    if source.rejected:
+      total = len(source.rejected) + len(source)
+      print(f'left out of {name}: {len(source.rejected)} of {total} images', file=sys.stderr)
+      for error in source.rejected[:10]:
+        print(f'  {error}', file=sys.stderr)
+    if uneven := sources.uneven(source, scale):
+      print(f'{len(uneven)} images of {name} are cut to a multiple of {scale}: {brief(uneven)}')
+  if shared := sources.overlap(train_source, val_source):
+    print(
+      f'warning: {shared} of {len(val_source)} validation images are trained on, or show a '
+      'patient that is; their figures flatter the network',
+      file=sys.stderr,
+    )
+
+
+def introduce(
+  config: Config, state: State, train: sources.Source, val: sources.Source, mesh: Mesh
+) -> None:
+  """Say what is about to be trained on what."""
+  parameters = count_parameters(state.ema)
+  text = f'{config.model.name}: {parameters:,} parameters; {len(train)} images to train on, '
+  text += f'{len(val)} to validate; {mesh.size} x {mesh.devices.flat[0].device_kind}'
+  print(text + (f'; resumed at step {state.step}' if state.step else ''), flush=True)
+
+
+class Log:
+  """Writes on the primary host; the others only keep the table, to decide alike."""
+
+  def __init__(self, config: Config, folder: Path, *, start: int, primary: bool):
+    self.table = run_dir.Table(folder, step=start)
+    self._folder, self._steps, self._batch_size = folder, config.steps, config.batch_size
+    self._primary = primary
+    self._start = self._step = start
+    self._since = time.perf_counter()
+    self._training = 0.0  # seconds since the start, without validation
+    self._losses: list[float] = []
+    self._terms: Sequence[str] = ()
+    self._rate = 0.0
+    quiet = not (primary and sys.stderr.isatty())
+    self._bar = tqdm(
+      initial=start, total=config.steps, unit='step', disable=quiet, dynamic_ncols=True
+    )
+    self._summary = Summary(folder, step=start) if primary else None
+    if self._summary:
+      self._summary.begin(
+        compatibility.flatten(configs.to_dict(config)), 'val/psnr', 'val/psnr_gain'
+      )
+
+  def tick(self) -> None:
+    """Move the bar."""
+    self._bar.update()
+
+  def scalars(self, step: int, rows: Sequence[dict[str, np.ndarray]], *, waited: float) -> None:
+    """Write one row of scalars: the means over the steps since the last one."""
+    now = time.perf_counter()
+    seconds, self._since = now - self._since, now
+    self._rate = (step - self._step) * self._batch_size / seconds
+    self._training, self._step = self._training + seconds, step
+    losses = [float(row['loss']) for row in rows if 'loss' in row]
+    self._losses += [loss for loss in losses if np.isfinite(loss)]
+    values = {name: _mean(rows, name) for name in dict.fromkeys(n for row in rows for n in row)}
+    values |= {name: float(rows[-1][name]) for name in ('skipped', 'skipped_in_row')}
+    values |= {'images_per_second': self._rate, 'waiting_for_data': waited / seconds}
+    if self._summary:
+      tagged = {n if '/' in n else f'train/{n}': value for n, value in values.items()}
+      self._summary.scalars(step, tagged)
+    text = (
+      f'loss {values.get("loss", np.nan):.3g}  psnr {values["psnr"]:.2f}  {self._rate:.0f} images/s'
+    )
+    if 'discriminator/accuracy' in values:
+      text += f'  D {values["discriminator/accuracy"]:.0%}'
+    if values['skipped']:
+      text += f'  skipped {values["skipped"]:.0f}'
+    self._bar.set_postfix_str(text, refresh=False)
+    self._bar.update()
+    if self._bar.disable and self._primary:
+      left = self._training / (step - self._start) * (self._steps - step)
+      print(f'step {step}/{self._steps}  {text}  {tqdm.format_interval(left)} left', flush=True)
+
+  def validation(
+    self, step: int, rows: Sequence[Row], strips: Sequence[plots.Example], *, seconds: float
+  ) -> None:
+    """Write a row of metrics.csv, curves and strips; validation is no training time."""
+    self._since += seconds
+    summary = summarise(rows)
+    loss = float(np.mean(self._losses)) if self._losses else float('nan')
+    self._losses.clear()
+    row = {'step': step} | {name: round(summary[name], 6) for name in ROW}
+    row |= {'loss': f'{loss:.6g}', 'images_per_second': round(self._rate, 2)}
+    self.table.add(row, write=self._primary)
+    if not self._summary:
+      return
+    curves = {name: summary[name] for name in CURVES if summary.get(name) is not None}
+    self._summary.scalars(step, {f'val/{name}': value for name, value in curves.items()})
+    for example in strips:
+      self._summary.image(step, f'val/{example.title}', plots.strip(example))
+    text = (
+      f'step {step}: PSNR {summary["psnr"]:.3f} dB (bicubic {summary["bicubic_psnr"]:.3f}, '
+      f'{summary["psnr_gain"]:+.3f}), centre {summary["psnr_centre"]:.3f} '
+      f'({summary["psnr_gain_centre"]:+.3f}), SSIM {summary["ssim"]:.4f} '
+      f'({summary["bicubic_ssim"]:.4f}), {len(rows)} images'
+    )
+    if self._bar.disable:
+      print(text, flush=True)
+    else:
+      self._bar.write(text)
+
+  def stage(self, step: int, terms: Sequence[str]) -> None:
+    """Say which terms count from here on, where others did before."""
+    if self._terms and terms != self._terms and self._primary:
+      self._bar.write(f'step {step}: from here on {", ".join(terms)}')
+    self._terms = terms
+
+  def warn(self, step: int, text: str) -> None:
+    """Tell what goes wrong without stopping the run."""
+    if self._primary:
+      print(f'warning, step {step}: {text}', file=sys.stderr, flush=True)
+
+  def finish(self) -> None:
+    """Say how the run ended and what to do next."""
+    if not self._summary:
+      return
+    self._summary.end()
+    last = self.table.last()
+    psnr = float(last['psnr'])
+    gain = psnr - float(last['bicubic_psnr'])
+    verdict = f'{gain:+.2f} dB over bicubic' if gain > 0 else f'{gain:+.2f} dB: WORSE than bicubic'
+    folder = self._folder
+    self._bar.close()
+    print(f'finished at step {last["step"]}: {psnr:.2f} dB, {verdict}')
+    print(f'  curves:   tensorboard --logdir {folder}')
+    print(f'  evaluate: jaxsr evaluate --checkpoint {folder} --data DIR --output DIR')
+    print(f'  use:      jaxsr upscale IN.png --checkpoint {folder} --output OUT.png', flush=True)
+
+  def close(self) -> None:
+    """Close the bar and the event files."""
+    self._bar.close()
+    if self._summary:
+      self._summary.close()
+
+
+def _mean(rows: Sequence[dict[str, np.ndarray]], name: str) -> float:
+  """Average over the steps that have a value, the finite ones if there are any."""
+  found = [float(row[name]) for row in rows if name in row]
+  finite = [value for value in found if np.isfinite(value)]
+  return float(np.mean(finite or found))

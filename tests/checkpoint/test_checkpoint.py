@@ -1,0 +1,199 @@
+import functools
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsr import sharding
+from jaxsr.checkpoint import CheckpointError, Checkpoints, storage
+from jaxsr.checkpoint.storage import sums
+
+# Orbax drops the other reads of a checkpoint that it fails to read, and Python says so.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
+
+@functools.cache
+def make_state(seed=0, width=64):
+  def build():
+    keys = jax.random.split(jax.random.key(seed), 3)
+    return {
+      'ema': {
+        'params': {'kernel': jax.random.normal(keys[0], (3, 3, width, 8))},
+        'batch_stats': {'mean': jax.random.normal(keys[2], (8,))},
+      },
+      'generator': {
+        'params': {'kernel': jax.random.normal(keys[1], (3, 3, width, 8))},
+        'batch_stats': {'mean': jax.random.normal(keys[2], (8,))},
+      },
+      'step': jnp.int32(seed),
+    }
+
+  return jax.jit(build, out_shardings=sharding.replicated(sharding.make_mesh(1)))()
+
+
+def shapes(state):
+  here = sharding.replicated(sharding.make_mesh(1))
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state)
+
+
+def equal(a, b):
+  return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y), a, b))
+
+
+@pytest.fixture
+def two(tmp_path):
+  """Save steps 1 and 2."""
+  checkpoints = Checkpoints(tmp_path / 'checkpoints')
+  for step in (1, 2):
+    checkpoints.save(step, make_state(step), psnr=40.0 - step)
+  checkpoints.wait()
+  return checkpoints
+
+
+def test_a_state_comes_back_bit_for_bit(two):
+  assert equal(two.restore(shapes(make_state())), make_state(2))
+
+
+def test_inference_reads_only_what_it_needs(two):
+  target = shapes(make_state())['ema']
+  found, step = two.restore_variables(target)
+  assert step == 2
+  assert equal(found, make_state(2)['ema'])
+  assert two.restore_variables(target, step=1)[1] == 1
+
+
+def test_a_sharded_state_is_restored_on_other_devices(tmp_path):
+  four = sharding.replicated(sharding.make_mesh(4))
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(5, jax.device_put(make_state(5), four))
+  checkpoints.wait()
+  assert equal(checkpoints.restore(shapes(make_state())), make_state(5))
+
+
+def test_last_two_and_best_are_kept(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  for step, psnr in enumerate([30.0, 35.0, 33.0, None, 34.0, 32.0]):
+    checkpoints.save(step, make_state(step, width=2), psnr=psnr)
+  checkpoints.wait()
+  assert checkpoints.steps() == [1, 4, 5]
+  assert checkpoints.best() == 1
+
+
+def fault(path, rng, kind):
+  """Damage one file of a checkpoint, larger ones more often."""
+  files = [p for p in sorted(path.rglob('*')) if p.is_file()]
+  sizes = np.array([p.stat().st_size for p in files], float) + 200
+  target = files[rng.choice(len(files), p=sizes / sizes.sum())]
+  content = bytearray(target.read_bytes())
+  if kind == 'delete':
+    target.unlink()
+  elif kind == 'truncate':
+    target.write_bytes(content[: rng.integers(len(content))] if content else b'')
+  elif content:
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    target.write_bytes(content)
+  else:
+    target.write_bytes(b'x')
+  return target
+
+
+@pytest.mark.parametrize('kind', ['flip', 'truncate', 'delete'])
+def test_no_damage_is_silent(two, kind, capsys):
+  """Twenty faults of each kind: every one is named, and the step before is used."""
+  path, whole = two.folder / '2', two.folder.parent / 'whole'
+  shutil.copytree(path, whole)
+  for seed in range(20):
+    target = fault(path, np.random.default_rng(seed), kind)
+    found = two.restore(shapes(make_state()), repair=True)
+    assert two.steps() == [1] and equal(found, make_state(1)), f'{kind} of {target} was silent'
+    error = capsys.readouterr().err
+    assert f'checkpoint {path} is damaged' in error and 'set aside as 2.bad' in error
+    shutil.copytree(whole, path)
+
+
+def test_a_step_that_was_asked_for_is_never_another(two):
+  shutil.rmtree(two.folder / '2' / 'state')
+  target = {'params': shapes(make_state())['ema']}
+  with pytest.raises(CheckpointError, match='2 is damaged .* give another step'):
+    two.restore_variables(target, step=2)
+
+
+def test_without_repair_nothing_is_renamed(two, capsys):
+  shutil.rmtree(two.folder / '2' / 'state')
+  found = two.restore(shapes(make_state()))
+  assert equal(found, make_state(1)) and two.steps() == [1, 2]
+  assert 'trying the one before it' in capsys.readouterr().err
+
+
+def test_when_all_are_damaged_it_does_not_start_over(two, capsys):
+  for step in two.steps():
+    shutil.rmtree(two.folder / str(step) / 'state')
+  with pytest.raises(CheckpointError, match='holds no checkpoint that is whole'):
+    two.restore(shapes(make_state()), repair=True)
+  assert capsys.readouterr().err.count('set aside') == 2
+  assert two.started() and not two.steps()
+  with pytest.raises(CheckpointError, match='holds no checkpoint that is whole'):
+    two.restore(shapes(make_state()), repair=True)
+
+
+def test_strays_are_not_taken_for_checkpoints(two):
+  (two.folder / '99').mkdir()
+  (two.folder / '7.saving.orbax-checkpoint-tmp').mkdir()
+  (two.folder / '8.saving').mkdir()
+  (two.folder / '.DS_Store').write_bytes(b'x')
+  (two.folder / '2' / '.DS_Store').write_bytes(b'x')
+  assert equal(two.restore(shapes(make_state()), repair=True), make_state(2))
+  assert two.steps() == [1, 2]
+  two.save(9, make_state(9))
+  two.wait()
+  assert not list(two.folder.glob('*.saving*'))
+
+
+def test_arrays_are_checked_even_where_files_are_whole(two, capsys, monkeypatch):
+  """A value that changed on its way to the file has a wrong sum under a right manifest."""
+  moved = Checkpoints(two.folder.parent / 'moved')
+  state = make_state(1)
+  honest = storage.sums
+  monkeypatch.setattr(
+    storage, 'sums', lambda arrays: honest(arrays) | {'step': ['0' * 64, [], 'int32']}
+  )
+  moved.save(1, state)
+  moved.wait()
+  monkeypatch.undo()
+  with pytest.raises(CheckpointError, match='holds no checkpoint that is whole'):
+    moved.restore(shapes(state))
+  assert 'SHA-256 of step differs' in capsys.readouterr().err
+
+
+def test_a_swapped_step_is_noticed(two):
+  shutil.rmtree(two.folder / '2')
+  shutil.copytree(two.folder / '1', two.folder / '2')
+  assert equal(two.restore(shapes(make_state()), repair=True), make_state(1))
+  assert (two.folder / '2.bad').is_dir()
+
+
+def test_another_architecture_is_no_damage(two):
+  with pytest.raises(CheckpointError, match=r'architecture: ema/params/kernel is \[3, 3, 64, 8\]'):
+    two.restore(shapes(make_state(width=32)), repair=True)
+  target = shapes(make_state())
+  target['ema']['bias'] = target['step']
+  with pytest.raises(CheckpointError, match='it lacks ema/bias'):
+    two.restore(target, repair=True)
+  assert two.steps() == [1, 2]
+
+
+def test_an_empty_folder_says_so(tmp_path):
+  with pytest.raises(CheckpointError, match='holds no checkpoint'):
+    Checkpoints(tmp_path).restore(shapes(make_state()))
+
+
+def test_sums_see_every_bit():
+  array = np.arange(6, dtype=np.float32)
+  other = array.copy()
+  other.view(np.uint32)[3] ^= 1
+  a, b = jnp.asarray(array), jnp.asarray(other)
+  assert sums({'x': a}) != sums({'x': b})
+  assert sums({'x': a}) != sums({'x': a.reshape(2, 3)})
+  assert sums({'x': a}) == sums({'x': a + 0})

@@ -1,0 +1,282 @@
+"""Copies as they lie, hostile archives, the tables beside them, and patients dealt out."""
+
+import gzip
+import os
+import tarfile
+import zipfile
+from collections import Counter
+
+import pytest
+
+from jaxsr import cli
+from jaxsr.data.nih import constants, local_copy, metadata, splits
+from jaxsr.data.nih.splits import Rule
+from jaxsr.errors import UserError
+from nih_files import ENTRY as GOOD
+from nih_files import table, tar
+
+NAMES = [f'{patient:08d}_{i:03d}.png' for patient in (1, 2, 3) for i in (0, 1)]
+
+
+def special(name, kind, link=''):
+  info = tarfile.TarInfo(name)
+  info.type, info.linkname = kind, link
+  return info
+
+
+def read_all(folder):
+  found = local_copy.find(folder)
+  return {name: content for part in found.parts for name, content in local_copy.read(part)}
+
+
+def flat(folder):
+  for name in NAMES:
+    (folder / name).write_bytes(name.encode())
+
+
+def nested(folder):
+  for i, name in enumerate(NAMES):
+    place = folder / f'images_{i // 2 + 1:03d}' / 'images'
+    place.mkdir(parents=True, exist_ok=True)
+    (place / name).write_bytes(name.encode())
+
+
+def archived(folder):
+  for i in range(3):
+    some = [(f'images/{n}', n.encode()) for n in NAMES[2 * i : 2 * i + 2]]
+    tar(folder / f'images_{i + 1:03d}.tar.gz', some)
+
+
+def zipped(folder):
+  with zipfile.ZipFile(folder / 'archive.zip', 'w') as archive:
+    for name in NAMES:
+      archive.writestr(f'images_001/images/{name}', name.encode())
+
+
+def mixed(folder):
+  archived(folder)
+  (folder / NAMES[0]).write_bytes(NAMES[0].encode())  # which an archive has as well
+
+
+@pytest.mark.parametrize('layout', [flat, nested, archived, zipped, mixed])
+def test_a_copy_is_taken_as_it_lies(tmp_path, layout):
+  layout(tmp_path)
+  (tmp_path / 'notes.txt').write_text('not an image')
+  (tmp_path / 'images_099.tar.gz.part').write_bytes(b'half')
+  assert read_all(tmp_path) == {name: name.encode() for name in NAMES}
+
+
+def test_hostile_members_are_left_where_they_are(tmp_path):
+  copy = tmp_path / 'copy'
+  copy.mkdir()
+  good = NAMES[0]
+  other = [
+    ('../../escape.png', b'x'),
+    ('/etc/escape.png', b'x'),
+    ('images/evil.png', b'x'),
+    ('images/00000001_0000.png', b'x'),
+    (special(f'images/{NAMES[1]}', tarfile.SYMTYPE, '/etc/passwd'), b''),
+    (special(f'images/{NAMES[2]}', tarfile.LNKTYPE, '../../../etc/passwd'), b''),
+    (special(f'images/{NAMES[3]}', tarfile.CHRTYPE), b''),
+    (special(f'images/{NAMES[3]}', tarfile.FIFOTYPE), b''),
+    (special(f'images/{NAMES[3]}', tarfile.DIRTYPE), b''),
+    ('n' * 50_000, b'x'),
+    (f'../../../{NAMES[4]}', b'named rightly, whatever its folder'),
+    (f'images/{good}', b'good'),
+    (f'images/{good}', b'a second one of this name'),
+  ]
+  tar(copy / 'images_001.tar.gz', other)
+  before = sorted(tmp_path.rglob('*'))
+  found = read_all(copy)
+  assert found == {good: b'good', NAMES[4]: b'named rightly, whatever its folder'}
+  assert sorted(tmp_path.rglob('*')) == before
+  assert not os.path.exists('/etc/escape.png')
+
+
+def test_an_image_that_is_too_large_is_said_to_be(tmp_path, monkeypatch):
+  monkeypatch.setattr(local_copy, 'MAX_IMAGE', 100)
+  tar(tmp_path / 'images_001.tar.gz', [(NAMES[0], bytes(101)), (NAMES[1], bytes(100))])
+  assert read_all(tmp_path) == {NAMES[0]: None, NAMES[1]: bytes(100)}
+
+
+def damaged(reason):
+  return pytest.raises(UserError, match=rf'images_001.*is damaged \(.*{reason}.*fetch it again')
+
+
+def test_a_header_that_claims_gigabytes_is_refused(tmp_path):
+  info = special('x', tarfile.GNUTYPE_LONGNAME)
+  info.size = 7 << 30
+  (tmp_path / 'images_001.tar').write_bytes(info.tobuf() + bytes(2048))
+  with damaged('header of 7516192768 bytes'):
+    read_all(tmp_path)
+
+
+def test_a_million_entries_are_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(local_copy, 'MAX_ENTRIES', 1_000)
+  header = tarfile.TarInfo('x').tobuf()
+  (tmp_path / 'images_001.tar').write_bytes(1_001 * header + bytes(1024))
+  with damaged('more than 1000 entries'):
+    read_all(tmp_path)
+
+
+@pytest.mark.parametrize('keep', [0.1, 0.6, 0.99])
+def test_a_truncated_archive_is_named(tmp_path, keep):
+  tar(tmp_path / 'whole.tar.gz', [(name, os.urandom(5000)) for name in NAMES])
+  whole = (tmp_path / 'whole.tar.gz').read_bytes()
+  (tmp_path / 'whole.tar.gz').unlink()
+  (tmp_path / 'images_001.tar.gz').write_bytes(whole[: int(keep * len(whole))])
+  with damaged(''):
+    read_all(tmp_path)
+
+
+def test_a_page_in_place_of_an_archive_is_named(tmp_path):
+  (tmp_path / 'images_001.tar.gz').write_text('<html>sign in</html>')
+  with damaged(''):
+    read_all(tmp_path)
+
+
+def test_a_folder_without_images_says_how_to_get_them(tmp_path):
+  with pytest.raises(UserError, match='jaxsr data download nih'):
+    local_copy.find(tmp_path)
+
+
+# The tables beside the images.
+
+
+@pytest.fixture(scope='module')
+def entries(shared):
+  return metadata.read_entries(shared / 'nih_meta' / 'Data_Entry_2017_v2020.csv.gz')
+
+
+def test_the_real_table_is_read_whole(entries):
+  assert len(entries) == constants.IMAGES
+  assert len({entry.patient for entry in entries.values()}) == constants.PATIENTS
+  findings = Counter(f for entry in entries.values() for f in entry.findings)
+  assert findings.keys() == set(constants.FINDINGS)
+  assert findings['Hernia'] == 227 and findings['Pneumonia'] == 1431  # as published
+  assert sum(not entry.findings for entry in entries.values()) == 60_361
+  first = entries['00000001_001.png']
+  assert first.findings == ('Cardiomegaly', 'Emphysema')
+  assert (first.age, first.sex, first.view, first.width) == (58, 'M', 'PA', 2894)
+
+
+def test_the_real_boxes_are_read_whole(shared, entries):
+  boxes = metadata.read_boxes(shared / 'nih_meta' / 'BBox_List_2017.csv')
+  assert len(boxes) == 984
+  assert {box.finding for box in boxes} <= set(constants.FINDINGS)
+  assert all(box.name in entries for box in boxes)
+
+
+def test_the_older_table_is_read_as_well(tmp_path):
+  path = tmp_path / 'Data_Entry_2017.csv'
+  path.write_text(
+    table(
+      GOOD.replace(',58,', ',058Y,') + ',', GOOD.replace('_000', '_001').replace(',58,', ',011M,')
+    )
+  )
+  found = metadata.read_entries(path)
+  assert [entry.age for entry in found.values()] == [58, 0]
+
+
+@pytest.mark.parametrize(
+  'rows, reason',
+  [
+    ((GOOD.replace('00000001_000.png', 'a.png'),), "'a.png' is no image"),
+    ((GOOD.replace(',1,', ',2,'),), 'is said to be of patient 2'),
+    ((GOOD.replace('No Finding', 'Gout'),), "'Gout' is unknown"),
+    ((GOOD, GOOD.replace('PA', 'AP')), 'is there twice'),
+    (('00000001_000.png,No Finding',), 'line 2 is not of this table'),
+    ((), 'holds no entry'),
+  ],
+)
+def test_a_wrong_table_is_named(tmp_path, rows, reason):
+  path = tmp_path / 'Data_Entry_2017_v2020.csv'
+  path.write_text(table(*rows))
+  with pytest.raises(UserError, match=reason):
+    metadata.read_entries(path)
+
+
+@pytest.mark.parametrize(
+  'content', [b'<html>', b'', b'\xff\xfe\x00', gzip.compress(b'a,b\n', mtime=0)[:-9]]
+)
+def test_what_is_no_table_is_named(tmp_path, content):
+  path = tmp_path / 'Data_Entry_2017_v2020.csv'
+  path.write_bytes(content)
+  with pytest.raises(UserError, match='Data_Entry_2017_v2020.csv'):
+    metadata.read_entries(path)
+
+
+# Patients.
+
+
+def lists_of(entries):
+  """Write lists as the published ones are, of whole patients, with their counts."""
+  images, tested, missing = Counter(n[:8] for n in entries), set(), constants.LISTED['test']
+  for patient, count in images.most_common():
+    if count <= missing:
+      tested.add(patient)
+      missing -= count
+  assert not missing
+  kinds = {
+    kind: [n for n in entries if (n[:8] in tested) == (kind == 'test')] for kind in constants.LISTS
+  }
+  assert {kind: len(names) for kind, names in kinds.items()} == constants.LISTED
+  return kinds
+
+
+@pytest.mark.parametrize('listed', [True, False])
+def test_no_patient_of_the_real_table_is_in_two_splits(entries, listed):
+  lists = lists_of(entries) if listed else None
+  dealt = splits.deal(entries, lists, Rule())
+  assert dealt.keys() == entries.keys()
+  patients = {s: {n[:8] for n, split in dealt.items() if split == s} for s in splits.SPLITS}
+  assert sum(map(len, patients.values())) == len(set.union(*patients.values()))
+  counts = Counter(dealt.values())
+  if listed:
+    assert counts['test'] == constants.LISTED['test'] == 25_596
+    assert counts['train'] + counts['validation'] == constants.LISTED['train_val'] == 86_524
+  share = len(patients['validation']) / sum(map(len, patients.values()))
+  assert 0.04 < share < 0.06
+
+
+def test_a_patients_split_does_not_depend_on_the_others(entries):
+  names = sorted(entries)
+  whole, half = splits.deal(names, None, Rule()), splits.deal(names[::2], None, Rule())
+  assert all(whole[name] == split for name, split in half.items())
+  assert whole != splits.deal(names, None, Rule(seed=1))
+
+
+def test_lists_that_share_a_patient_are_refused():
+  with pytest.raises(UserError, match='share 1 patients, as 00000001'):
+    splits.deal(NAMES, {'train_val': NAMES[:1] + NAMES[2:], 'test': NAMES[1:2]}, Rule())
+
+
+def test_images_of_no_list_are_left_out():
+  dealt = splits.deal(NAMES, {'train_val': NAMES[:2], 'test': NAMES[2:4]}, Rule(validation=0.0))
+  assert dealt == dict(zip(NAMES, ['train'] * 2 + ['test'] * 2, strict=False))
+
+
+def test_verify_names_what_is_wrong(tmp_path, shared, capsys):
+  film = shared / 'nih' / 'train' / '00000001_000.png'
+  whole = film.read_bytes()
+  (tmp_path / film.name).write_bytes(whole)
+  (tmp_path / '00000002_000.png').write_bytes(whole[:9000])
+  (tmp_path / '00000099_000.png').write_bytes(whole)
+  tar(tmp_path / 'images_003.tar.gz', [('images/00000003_000.png', whole)])
+  rows = [GOOD, *(GOOD.replace('00000001', f'{i:08d}').replace(',1,', f',{i},') for i in (2, 3, 4))]
+  (tmp_path / 'Data_Entry_2017_v2020.csv').write_text(table(*rows))
+  (tmp_path / 'test_list.txt').write_text('00000001_000.png\n')
+  with pytest.raises(SystemExit) as exit:
+    cli.main(['data', 'verify', 'nih', str(tmp_path)])
+  assert exit.value.code == 1
+  out = capsys.readouterr().out
+  for line in (
+    '00000002_000.png: is truncated',
+    'images_003.tar.gz: its MD5 is not the published one',
+    'train_val_list.txt is missing',
+    'test_list.txt names 1 images, the published one 25596',
+    '1 of 4 images are missing: 00000004_000.png',
+    '1 images are not in Data_Entry_2017_v2020.csv: 00000099_000.png',
+    '4 images of 4 patients',
+  ):
+    assert line in out

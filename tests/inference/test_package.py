@@ -1,0 +1,188 @@
+"""Packages: what is shipped is what was trained."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from jaxsr import cli, files
+from jaxsr import config as configs
+from jaxsr.data import image_files
+from jaxsr.errors import UserError
+from jaxsr.inference import model as predictor
+from jaxsr.inference import package
+from jaxsr.training.train import train
+from runs import four_steps, pack
+
+MODEL = {'name': 'edsr', 'features': 8, 'blocks': 2, 'upsampler': 'direct'}
+
+
+def command(*arguments):
+  with pytest.raises(SystemExit) as caught:
+    cli.main([str(a) for a in arguments])
+  return caught.value.code
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """Train a network with BatchNorm for four steps."""
+  config = four_steps(configs.base())
+  config.model = configs.network('srresnet', features=8, blocks=1, bicubic_skip=True)
+  config.loss.mse, config.devices = 1.0, 1
+  folder = tmp_path_factory.mktemp('run')
+  assert train(config, folder) == 0
+  return folder
+
+
+def test_a_package_gives_the_image_of_its_run(run, tmp_path, folder, capsys):
+  output = tmp_path / 'shipped'
+  assert command('package', run, '--output', output, '--data', folder) == 0
+  assert '/films, ' in capsys.readouterr().out
+  ours, theirs = predictor.load(str(run)), predictor.load(str(output))
+  assert theirs.step == ours.step and theirs.network == ours.network
+  lr = jnp.asarray(np.random.default_rng(0).random((1, 16, 16, 1), dtype=np.float32))
+  images = [np.asarray(one.network.apply(one.variables, lr, train=False)) for one in (ours, theirs)]
+  np.testing.assert_array_equal(*images)
+  metrics = json.loads((output / 'metrics.json').read_text())
+  assert metrics['n'] == 4 and metrics['psnr'] > 20
+  card = (output / 'README.md').read_text()
+  for name in ('model.safetensors', 'config.json', 'metrics.json'):
+    assert hashlib.sha256((output / name).read_bytes()).hexdigest() in card
+  assert 'Not for diagnosis' in card and '1 mse' in card and '{' not in card
+  assert str(run) not in card + (output / 'config.json').read_text()
+
+
+def test_eight_bits_are_a_fourth_and_their_cost_is_measured(run, tmp_path, folder, capsys):
+  assert command('package', run, '--output', tmp_path / 'a', '--int8') == 2
+  assert '--int8 needs --data' in capsys.readouterr().err
+  assert command('package', run, '--output', tmp_path / 'a', '--int8', '--data', folder) == 0
+  assert '8 bits cost' in capsys.readouterr().out
+  with safe_open(tmp_path / 'a' / 'model.safetensors', framework='numpy') as file:
+    assert file.get_tensor('params/body/kernel').dtype == np.int8
+  metrics = json.loads((tmp_path / 'a' / 'metrics.json').read_text())
+  assert abs(metrics['psnr'] - metrics['float32']['psnr']) < 0.1
+  assert predictor.load(str(tmp_path / 'a')).parameters == predictor.load(str(run)).parameters
+
+
+def test_without_films_the_figures_are_the_validations(run, tmp_path):
+  assert command('package', run, '--output', tmp_path / 'a') == 0
+  metrics = json.loads((tmp_path / 'a' / 'metrics.json').read_text())
+  assert metrics['of'].startswith('the validation of its run, ') and metrics['step'] == 4
+
+
+def test_packages_are_found_by_name(tmp_path, monkeypatch, folder):
+  pack(tmp_path / 'checkpoints' / 'mine', MODEL)
+  monkeypatch.chdir(tmp_path)
+  assert 'mine' in package.known()
+  assert predictor.load('mine').network.features == 8
+  assert command('upscale', folder / 'a.png', '--checkpoint', 'mine', '--output', 'large.png') == 0
+  assert (tmp_path / 'large.png').exists()
+  with pytest.raises(UserError, match='bicubic.*mine'):
+    predictor.load('yours')
+  with pytest.raises(UserError, match='which has one step only'):
+    predictor.load('mine', step='best')
+
+
+def test_training_goes_on_from_a_package(tmp_path):
+  """Of a network without statistics, which the file holds nothing of."""
+  config = four_steps(configs.base())
+  config.model, config.loss.mse, config.devices = configs.network(**MODEL), 1.0, 1
+  config.init_from = str(pack(tmp_path / 'shipped', MODEL))
+  assert train(config, tmp_path / 'run') == 0
+  assert predictor.load(str(tmp_path / 'run')).step == 4
+
+
+def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch, folder, capsys):
+  monkeypatch.setattr(package, '_folders', lambda: (tmp_path / 'checkpoints',))
+  pack(tmp_path / 'checkpoints' / 'edsr_x4', MODEL)
+  shutil.copy(folder / 'a.png', tmp_path / 'film.png')
+  assert command('upscale', tmp_path / 'film.png') == 0
+  assert image_files.read(tmp_path / 'film_x4.png').shape == (512, 512, 1)
+  assert 'edsr x4' in image_files.read_note(tmp_path / 'film_x4.png')
+  assert command('evaluate', '--data', folder / 'a.png', '--output', tmp_path / 'eval') == 0
+  capsys.readouterr()
+  assert command('upscale', tmp_path / 'film.png', '--scale', 3) == 2
+  assert 'weights that come along: edsr_x4' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('scale', [2, 4])
+def test_the_packages_that_come_along_are_whole(scale):
+  model = predictor.load(None, scale=scale)
+  assert (model.scale, model.channels) == (scale, 1)
+  for folder in (p for p in (Path(__file__).parents[2] / 'checkpoints').iterdir() if p.is_dir()):
+    card = (folder / package.CARD).read_text()
+    for name in (package.WEIGHTS, package.CONFIG, package.METRICS):
+      assert files.sha256(folder / name) in card
+    metrics = json.loads((folder / package.METRICS).read_text())
+    assert metrics['psnr'] > metrics['bicubic_psnr'] and metrics['n'] >= 40
+    assert predictor.load(folder.name).parameters > 0
+
+
+def test_an_installed_wheel_enlarges_at_once(tmp_path, folder):
+  """Build it as pip does, put it where nothing of this project is, and use its own weights."""
+  project = Path(__file__).parents[2]
+  pip = (sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-build-isolation', '--quiet')
+  subprocess.run((*pip, '--target', str(tmp_path / 'lib'), str(project)), check=True, timeout=300)
+  shutil.copy(folder / 'a.png', tmp_path / 'film.png')
+  code = 'import jaxsr.cli as cli; print(cli.__file__); cli.main()'
+  environment = {**os.environ, 'PYTHONPATH': str(tmp_path / 'lib')}
+  done = subprocess.run(
+    (sys.executable, '-c', code, 'upscale', 'film.png'),
+    cwd=tmp_path,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  assert str(tmp_path / 'lib') in done.stdout
+  assert image_files.read(tmp_path / 'film_x4.png').shape == (512, 512, 1)
+
+
+def test_nothing_is_overwritten(run, tmp_path, capsys):
+  (tmp_path / 'there').mkdir()
+  (tmp_path / 'there' / 'file').touch()
+  assert command('package', run, '--output', tmp_path / 'there') == 2
+  assert 'is there already' in capsys.readouterr().err
+
+
+def spoil_shape(folder):
+  config = json.loads((folder / 'config.json').read_text())
+  config['config']['model']['features'] = 12
+  (folder / 'config.json').write_text(json.dumps(config))
+
+
+def spoil_name(folder):
+  config = json.loads((folder / 'config.json').read_text())
+  config['config']['model']['blocks'] = 3
+  (folder / 'config.json').write_text(json.dumps(config))
+
+
+def truncate(folder):
+  path = folder / 'model.safetensors'
+  path.write_bytes(path.read_bytes()[:-8])
+
+
+@pytest.mark.parametrize(
+  ('spoil', 'message'),
+  [
+    (spoil_shape, 'asks for'),
+    (spoil_name, 'is in one of them'),
+    (truncate, 'no whole safetensors file'),
+    (lambda folder: (folder / 'config.json').write_text('{}'), 'is not the config of a package'),
+  ],
+)
+def test_damage_is_said_in_one_line(tmp_path, spoil, message):
+  folder = pack(tmp_path / 'a', MODEL)
+  spoil(folder)
+  with pytest.raises(UserError, match=message) as caught:
+    predictor.load(str(folder))
+  assert '\n' not in str(caught.value)

@@ -1,0 +1,327 @@
+"""What is made of names, layouts, kinds of number and shapes, and what is said of a misfit."""
+
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from PIL import Image
+from small import SMALL, TRAINABLE, build, draw, quick
+
+from jaxsr import interop, models
+from jaxsr.data import sources
+from jaxsr.errors import UserError
+from jaxsr.evaluation.evaluator import Evaluator, summarise
+from jaxsr.interop import Misfit
+
+ROWS_LAST = {'OIHW': (3, 2, 0, 1), 'HWIO': (0, 1, 2, 3)}
+
+
+def small(rng, name, scale=2, channels=1):
+  """Draw a small network's variables."""
+  return draw(rng, build(name, scale=scale, channels=channels), (1, 16, 16, channels), train=False)
+
+
+def named(variables, separator='.', *, collection=False):
+  """Name arrays as this project does."""
+  paths = flatten_dict(variables)
+  return {separator.join(p if collection else p[1:]): np.asarray(x) for p, x in paths.items()}
+
+
+BASICSR = (  # our paths of an EDSR, and BasicSR's
+  (r'head\.', r'conv_first.'),
+  (r'block_(\d)\.conv_0', r'body.\1.conv1'),
+  (r'block_(\d)\.conv_1', r'body.\1.conv2'),
+  (r'body\.(?=[kb])', r'conv_after_body.'),
+  (r'upsampler\.conv_0', r'upsample.0'),
+  (r'upsampler\.conv_1', r'upsample.2'),
+  (r'tail\.', r'conv_last.'),
+)
+
+
+def basicsr(variables, layout='OIHW', order='torch'):
+  """Name an EDSR's arrays as BasicSR does, and bring them into its layout."""
+  found = {}
+  for name, x in named(variables).items():
+    if order == 'torch' and name.startswith('upsampler'):
+      x = x.reshape(*x.shape[:-1], 4, -1).swapaxes(-1, -2).reshape(x.shape)
+    pattern, theirs = next(rule for rule in BASICSR if re.match(rule[0], name))
+    name = re.sub(pattern, theirs, name, count=1).replace('kernel', 'weight')
+    found[name] = x.transpose(ROWS_LAST[layout]) if x.ndim == 4 else x
+  return found
+
+
+@pytest.fixture
+def edsr(rng):
+  """Draw a small EDSR x4 for RGB, as Flax has it and as a file of BasicSR's has it."""
+  variables = small(rng, 'edsr', 4, 3)
+  return variables, basicsr(variables)
+
+
+def same(found, variables, **tolerance):
+  ours, theirs = flatten_dict(found.variables), flatten_dict(variables)
+  assert ours.keys() == theirs.keys()
+  for path, x in ours.items():
+    assert x.dtype == np.float32
+    np.testing.assert_allclose(x, theirs[path], **({'rtol': 0} | tolerance), err_msg=str(path))
+
+
+def misfit(tensors, model='edsr', scale=4, **options):
+  with pytest.raises(Misfit) as caught:
+    interop.read(tensors, model=model, scale=scale, **options)
+  assert isinstance(caught.value, UserError)
+  assert '\n' not in str(caught.value)
+  return caught.value
+
+
+@pytest.mark.parametrize('name', TRAINABLE)
+@pytest.mark.parametrize('form', [{}, {'separator': '/', 'collection': True}])
+def test_own_names_and_what_shapes_tell(name, form, rng):
+  channels = 3 if name in ('rdn', 'vdsr') else 1
+  variables = small(rng, name, 2, channels)
+  found = interop.read(named(variables, **form), model=name, scale=2)
+  assert (found.naming, found.layout, found.channels) == ('this project', 'HWIO', channels)
+  assert found.options.items() >= SMALL[name].items()
+  same(found, variables)
+
+
+@pytest.mark.parametrize(
+  ('name', 'options'),
+  [
+    ('edsr', {'upsampler': 'direct'}),
+    ('rcan', {'attention': False}),
+    ('rlfn', {'middle': 6}),
+    ('span', {'folded': True}),
+    ('srcnn', {'kernels': (9, 1, 5)}),
+    ('srdensenet', {'variant': 'dense'}),
+    ('srdensenet', {'variant': 'prelu'}),
+    ('swinir', {'upsampler': 'direct', 'mlp_ratio': 4.0}),
+  ],
+)
+def test_variants_are_read_from_shapes(name, options, rng):
+  network = build(name, options)
+  variables = draw(rng, network, (1, 16, 16, 1), train=False)
+  found = interop.read(named(variables), model=name, scale=2)
+  assert found.options.items() >= options.items()
+  same(found, variables)
+
+
+@pytest.mark.parametrize(('features', 'scaling'), [(255, 1.0), (256, 0.1)])
+def test_the_wide_edsr_scales_its_residuals(features, scaling):
+  shapes = {'head': (3, 3, 1, features), 'tail': (3, 3, features, 4)}
+  inner = ('block_0.conv_0', 'block_0.conv_1', 'body')
+  shapes |= {name: (3, 3, features, features) for name in inner}
+  tensors = {f'{name}.kernel': np.zeros(shape, np.float32) for name, shape in shapes.items()}
+  tensors |= {f'{name}.bias': np.zeros(shape[-1]) for name, shape in shapes.items()}
+  assert interop.read(tensors, model='edsr', scale=2).options['residual_scaling'] == scaling
+
+
+@pytest.mark.parametrize('layout', ['OIHW', 'HWIO'])
+def test_both_layouts_under_public_names(layout, edsr):
+  variables, _ = edsr
+  found = interop.read(basicsr(variables, layout), model='edsr', scale=4)
+  assert (found.naming, found.layout, found.channels) == ('BasicSR', layout, 3)
+  same(found, variables)
+
+
+def test_order_of_channels_before_a_shuffle(edsr):
+  variables, theirs = edsr
+  found = interop.read(basicsr(variables, order='tensorflow'), model='edsr', scale=4)
+  with pytest.raises(AssertionError):
+    same(found, variables)
+  unordered = basicsr(variables, order='tensorflow')
+  same(interop.read(unordered, model='edsr', scale=4, order='tensorflow'), variables)
+  same(interop.read(theirs, model='edsr', scale=4, order='torch'), variables)
+
+
+def test_order_may_be_set_under_own_names(edsr):
+  variables, theirs = edsr
+  tensors = named(variables)
+  for i in (0, 1):
+    kernel, bias = theirs[f'upsample.{2 * i}.weight'], theirs[f'upsample.{2 * i}.bias']
+    tensors[f'upsampler.conv_{i}.kernel'] = kernel.transpose(2, 3, 1, 0)
+    tensors[f'upsampler.conv_{i}.bias'] = bias
+  same(interop.read(tensors, model='edsr', scale=4, order='torch'), variables)
+
+
+@pytest.mark.parametrize(
+  'wrapper', ['module.', 'params_ema.', 'params.', 'state_dict.module.', 'generator.', 'model.net.']
+)
+def test_wrappers(wrapper, edsr):
+  variables, theirs = edsr
+  wrapped = {wrapper + name: x for name, x in theirs.items()}
+  same(interop.read(wrapped, model='edsr', scale=4), variables)
+
+
+@pytest.mark.parametrize(
+  ('dtype', 'error'), [(np.float16, 1e-3), (np.float64, 0), (jnp.bfloat16, 8e-3)]
+)
+def test_kinds_of_number(dtype, error, edsr):
+  variables, theirs = edsr
+  found = interop.read({k: x.astype(dtype) for k, x in theirs.items()}, model='edsr', scale=4)
+  same(found, variables, rtol=error, atol=error / 100)
+
+
+def test_a_stored_mean_is_read_and_must_be_a_mean(edsr):
+  _, theirs = edsr
+  names = {'conv_first': 'head.0', 'conv_after_body': 'body.2', 'conv_last': 'tail.1'}
+  names |= {f'body.{i}.conv{j}': f'body.{i}.body.{2 * j - 2}' for i in (0, 1) for j in (1, 2)}
+  names |= {f'upsample.{i}': f'tail.0.{i}' for i in (0, 2)}
+  split = ((*name.rpartition('.'), x) for name, x in theirs.items())
+  tensors = {f'{names[module]}.{leaf}': x for module, _, leaf, x in split}
+  options = interop.read(tensors, model='edsr', scale=4).options
+  assert options['mean'] == (0.4488, 0.4371, 0.4040)
+  tensors['sub_mean.weight'] = np.eye(3, dtype=jnp.bfloat16)[..., None, None]
+  tensors['sub_mean.bias'] = np.array([-51, -102, -153], jnp.bfloat16)
+  mean = interop.read(tensors, model='edsr', scale=4).options['mean']
+  assert mean == pytest.approx((0.2, 0.4, 0.6))
+  tensors['sub_mean.weight'] = 1.5 * tensors['sub_mean.weight']
+  problems = misfit(tensors).problems
+  assert problems == ['sub_mean.weight (3, 3, 1, 1): should be the identity']
+  tensors['sub_mean.weight'] = np.eye(3, dtype=np.float32)[..., None, None]
+  tensors['add_mean.weight'] = tensors['sub_mean.weight']
+  tensors['add_mean.bias'] = np.array([51, 102, 150], np.float32)
+  problems = misfit(tensors).problems
+  assert problems == ['add_mean.bias (3,): should be what sub_mean subtracts']
+
+
+def test_what_does_not_fit_is_listed_by_name_and_shape(edsr):
+  _, theirs = edsr
+  theirs['conv_last.weight'] = theirs['conv_last.weight'][:, :, :1, :1]
+  theirs['more.bias'] = theirs.pop('body.1.conv2.bias')
+  assert set(misfit(theirs).problems) == {
+    'conv_last.weight (3, 8, 1, 1): should be (3, 8, 3, 3)',
+    'more.bias (8,): is not known',
+    'block_1/conv_1/bias (8,): is missing',
+  }
+  assert 'BasicSR, OIHW' in str(misfit(theirs))
+
+
+def test_own_names_that_do_not_fit_are_listed(rng):
+  tensors = named(small(rng, 'srresnet'))
+  tensors['body.scale'] = tensors.pop('norm.scale')
+  tensors['block_0.norm_0.mean'] = tensors['block_0.norm_0.mean'][:4]
+  assert set(misfit(tensors, 'srresnet', 2).problems) == {
+    'norm/scale (8,): is missing',
+    'body.scale (8,): has no place in this network',
+    'block_0.norm_0.mean (4,): should be (8,)',
+  }
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize('dtype', [np.float32, jnp.bfloat16])
+def test_numbers_that_are_not_finite(value, dtype, edsr):
+  _, theirs = edsr
+  theirs['conv_first.bias'] = np.array([0, value] * 4, dtype)
+  assert misfit(theirs).problems == ['conv_first.bias (8,): is not finite']
+
+
+def test_some_biases_missing_is_not_no_biases():
+  """Lornatang's VDSR has no biases, which are zero then; a file that has one must have all."""
+  names = ['conv1.0', 'trunk.0.conv', 'trunk.1.conv', 'conv2']
+  shapes = [(4, 1, 3, 3), (4, 4, 3, 3), (4, 4, 3, 3), (1, 4, 3, 3)]
+  tensors = {f'{n}.weight': np.ones(s, np.float32) for n, s in zip(names, shapes, strict=True)}
+  biases = interop.read(tensors, model='vdsr', scale=2).variables['params']['conv_1']['bias']
+  np.testing.assert_array_equal(biases, 0)
+  tensors['conv2.bias'] = np.zeros(1, np.float32)
+  assert [line.split()[0] for line in misfit(tensors, 'vdsr', 2).problems] == [
+    f'conv_{i}/bias' for i in range(3)
+  ]
+
+
+def test_without_its_first_layer_a_network_is_not_clear(edsr):
+  _, theirs = edsr
+  del theirs['conv_first.weight']
+  assert misfit(theirs).problems == ['what network this is is not clear: it has no head']
+
+
+@pytest.mark.parametrize('model', ['rdn', 'rcan', 'srresnet', 'swinir', 'fsrcnn', 'vdsr'])
+def test_another_networks_file(model, edsr):
+  found = misfit(edsr[1], model)
+  assert found.problems == []
+  assert f'18 tensors, such as {next(iter(edsr[1]))}, have the names of no {model}' in str(found)
+  assert 'this project' in str(found) and 'docs/importing.md' in str(found)
+
+
+@pytest.mark.parametrize(
+  ('wrong', 'line'),
+  [
+    (2, r'upsample\.2\.weight \(32, 8, 3, 3\): has no place'),
+    (3, r'upsample\.0\.weight \(32, 8, 3, 3\): should be \(72, 8, 3, 3\)'),
+    (8, r'upsampler/conv_2/kernel \(32, 8, 3, 3\): is missing'),
+  ],
+)
+def test_another_scales_file(wrong, line, edsr):
+  found = misfit(edsr[1], scale=wrong)
+  assert any(re.match(line, problem) for problem in found.problems)
+  assert f'no edsr for scale {wrong}' in str(found)
+
+
+def test_images_of_other_channels_are_refused(rng):
+  assert '4 channels' in str(misfit(named(small(rng, 'edsr', 2, 4)), scale=2))
+
+
+def test_options_are_set_over_what_was_read(edsr):
+  given = {'residual_scaling': 0.3, 'image_range': 1.0, 'mean': (0.5, 0.5, 0.5)}
+  options = interop.read(edsr[1], model='edsr', scale=4, options=given).options
+  assert options.items() >= given.items() and options['features'] == 8
+  assert interop.read(edsr[1], model='edsr', scale=4).options['image_range'] == 255
+
+
+@pytest.mark.parametrize(
+  ('change', 'text'),
+  [
+    ({'model': 'esdr'}, "did you mean 'edsr'"),
+    ({'model': 'bicubic'}, 'there are: edsr'),
+    ({'scale': 5}, 'scale 5'),
+    ({'options': {'padding': 'zeros'}}, "no option 'padding'"),
+    ({'tensors': {}}, 'no tensors'),
+  ],
+)
+def test_what_is_not_understood(change, text, edsr):
+  arguments = {'tensors': edsr[1], 'model': 'edsr', 'scale': 4} | change
+  with pytest.raises(UserError, match=text):
+    interop.read(arguments.pop('tensors'), **arguments)
+
+
+@pytest.mark.parametrize('own', [True, False])
+def test_an_options_bad_value_is_named(own, rng, edsr):
+  tensors = named(small(rng, 'edsr')) if own else edsr[1]
+  found = misfit(tensors, options={'upsampler': 'shuffled'})
+  assert "upsampler 'shuffled' is not one of 'shuffle', 'direct'" in str(found)
+
+
+def test_swift_srgan_reproduces_its_authors_sample(shared):
+  """Read weights that others trained; their picture is truncated to 8 bit."""
+  found = interop.read(stored(shared, 'swift_srgan_nih'), model='swift_srgan', scale=4)
+  network = models.build('swift_srgan', found.options, scale=4, channels=3)
+  assert models.count_parameters(found.variables) == 201_209
+  samples = shared / 'reference' / 'swift_srgan_sample'
+  lr = np.asarray(Image.open(samples / 'sample_lr_input.png').convert('RGB'), np.float32) / 255
+  theirs = np.asarray(Image.open(samples / 'sample_sr_output.png').convert('RGB'), int)
+  sr = quick(lambda v, x: network.apply(v, x, train=False))(found.variables, lr[None])
+  ours = np.clip(np.asarray(sr[0]) * 255, 0, 255).astype(int)  # cuts off
+  assert np.abs(ours - theirs).max() <= 1
+  assert (ours == theirs).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+  ('scale', 'psnr', 'ssim'), [(2, 37.53, 0.9587), (3, 33.66, 0.9213), (4, 31.34, 0.8838)]
+)
+def test_vdsr_gives_its_authors_figures(shared, scale, psnr, ssim):
+  found = interop.read(stored(shared, 'vdsr_official'), model='vdsr', scale=scale)
+  network = models.build('vdsr', found.options, scale=scale, channels=found.channels)
+  source = sources.Folder(shared / 'reference' / 'set5', channels=3)
+  evaluator = Evaluator(network, source, scale=scale, protocol='luma')
+  summary = summarise([row for row, _ in evaluator.measure_all(found.variables)])
+  assert summary['n'] == 5
+  assert summary['psnr'] == pytest.approx(psnr, abs=0.01)
+  assert summary['ssim'] == pytest.approx(ssim, abs=1e-4)
+
+
+def stored(shared, name):
+  path = shared / 'reference' / f'{name}.safetensors'
+  if not path.is_file():
+    pytest.skip(f'{path} is absent')
+  return pytest.importorskip('safetensors.numpy', reason='published weights').load_file(path)
