@@ -63,13 +63,13 @@ def main(
   make_folder(output)
   options = configs.base().content[features]
   options.update(weights=str(feature_weights), layer=layer)
-  gaze = setup.load_lens(features, options, 'float32')
+  perceptual = setup.load_extractor(features, options, 'float32')
   found = {}
   for run in runs:
     label, _, place = run.partition('=')
     checkpoint, _, step = place.partition('@')
     model = predictor.load(checkpoint, scale=scale, step=step or 'latest')
-    found[label] = _measure(model, data, films, gaze)
+    found[label] = _measure(model, data, films, perceptual)
     found[label][0].update(_costs(model, latency=latency))
     print(label, found[label][0], flush=True)
   write_json(output / 'summary.json', {label: summary for label, (summary, _, _) in found.items()})
@@ -87,10 +87,10 @@ def main(
     _draw(folder, output / f'{folder.name}.png')
 
 
-def _measure(model: predictor.Predictor, data: Path, films: int, gaze: Any) -> tuple:
+def _measure(model: predictor.Predictor, data: Path, films: int, perceptual: Any) -> tuple:
   source: sources.Source = sources.Folder(data, channels=model.channels)
   source = sources.Subset(source, films) if films else source
-  evaluator = evaluate.Evaluator(model.network, source, scale=model.scale, gaze=gaze)
+  evaluator = evaluate.Evaluator(model.network, source, scale=model.scale, perceptual=perceptual)
   rows = [evaluator.measure(model.variables, i)[0] for i in range(len(source))]
   return evaluate.summarise(rows), rows, lambda i: evaluator.measure(model.variables, i)[1]
 

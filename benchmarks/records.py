@@ -26,7 +26,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from benchmarks.loader import torch_batches
 from jaxsr.data import crops, degradation, image_files, pipeline, records
 from jaxsr.data.crops import Windows
-from jaxsr.data.device_cache import Outlines
+from jaxsr.data.device_cache import CropIndex
 from jaxsr.data.fast import bicubic, png
 from jaxsr.data.image_cache import Films
 from jaxsr.data.nih import builder, local_copy, shards
@@ -61,7 +61,7 @@ def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool =
         films = Films(source, scale=SCALE, capacity=2**35)
         errors = np.stack([films[i].error for i in range(len(films))])
         _measure('  any, on the host', crops, _batches(films, threads))
-        pointers = _batches(Outlines((256, 256), errors), threads)
+        pointers = _batches(CropIndex((256, 256), errors), threads)
         _measure('  any, on the device: its pointers', crops, pointers)
         _tiles(source, Path(temporary, 'tiles'), crops, side)
     _steps(image_files.find(data)[:100])
@@ -74,7 +74,7 @@ def _stream(source: Records, capacity: int, threads: int) -> Callable[[int], obj
   return _batches(Films(source, scale=SCALE, capacity=capacity), threads)
 
 
-def _batches(films: Films | Outlines, threads: int) -> Callable[[int], object]:
+def _batches(films: Films | CropIndex, threads: int) -> Callable[[int], object]:
   dataset = pipeline.batches(films, WINDOWS, batch_size=16)
 
   def take(count: int) -> None:

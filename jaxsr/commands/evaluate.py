@@ -73,7 +73,7 @@ class Evaluate:
 
   def run(self) -> int:
     """Measure, write and print; return the exit code."""
-    gaze = self._gaze()
+    perceptual = self._perceptual()
     model = predictor.load(
       self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
     )
@@ -91,7 +91,7 @@ class Evaluate:
       source,
       scale=model.scale,
       protocol=self.protocol,
-      gaze=gaze,
+      perceptual=perceptual,
       ensemble=self.ensemble,
       devices=jax.local_devices(),
     )
@@ -102,7 +102,7 @@ class Evaluate:
       'parameters': model.parameters,
       'scale': model.scale,
       'protocol': self.protocol,
-      'features': None if gaze is None else f'{self.features}/{gaze[0].module.layer}',
+      'features': None if perceptual is None else f'{self.features}/{perceptual[0].module.layer}',
       'checkpoint_step': model.step,
       'width': self.width,
       'depth': self.depth,
@@ -125,12 +125,12 @@ class Evaluate:
     _print_summary(summary)
     return report.failures(failed, 'left out')
 
-  def _gaze(self) -> tuple[Any, Any] | None:
+  def _perceptual(self) -> tuple[Any, Any] | None:
     if self.features is None:
       return None
     options = configs.base().content[self.features]
     options.update(weights=self.feature_weights, layer=self.feature_layer or options.layer)
-    return setup.load_lens(self.features, options, 'float32')
+    return setup.load_extractor(self.features, options, 'float32')
 
   def _source(self, channels: int) -> sources.Source:
     if records.holds(self.data):

@@ -19,14 +19,14 @@ from jaxsr.errors import UserError
 ROOM = 0.8  # of a device's memory that films may take
 
 
-class Outlines(NamedTuple):
+class CropIndex(NamedTuple):
   """What the host must know of films that are elsewhere: their sides, and where bicubic errs."""
 
   lengths: tuple[int, int]  # of the low resolution
   errors: Float[np.ndarray, 'n blocks']
 
 
-def load(films: Films, mesh: Mesh) -> tuple[Outlines, dict[str, Any]]:
+def load(films: Films, mesh: Mesh) -> tuple[CropIndex, dict[str, Any]]:
   """Put all films on every device: `hr`, `lr` and, where there is one, `teacher`, [n, h, w, c].
 
   Raises UserError where they are not of one size, or too many.
@@ -50,7 +50,7 @@ def load(films: Films, mesh: Mesh) -> tuple[Outlines, dict[str, Any]]:
     for name, stack in stacked.items():
       stack[i] = getattr(film, name)
   height, width, _ = first.lr.shape
-  return Outlines((height, width), errors), sharding.put_everywhere(stacked, mesh)
+  return CropIndex((height, width), errors), sharding.put_everywhere(stacked, mesh)
 
 
 def _check_room(size: int) -> None:

@@ -18,7 +18,7 @@ from absl import flags
 from jaxsr import runtime
 from jaxsr.data import degradation, synthetic_edges
 from jaxsr.data.crops import Windows
-from jaxsr.data.device_cache import Outlines
+from jaxsr.data.device_cache import CropIndex
 from jaxsr.data.image_cache import Films
 
 ENDLESS = 2**48  # samples: as good as without end
@@ -28,7 +28,7 @@ Stream = Generator[Raw, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Crop:
+class CropSampler:
   """Cut the crop of a number, in the low resolution, the high one, and its mask."""
 
   films: Films
@@ -52,15 +52,15 @@ class Crop:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pointer:
+class CropLocation:
   """Say where the crop of a number lies, for films that are on the device."""
 
-  outlines: Outlines
+  index: CropIndex
   windows: Windows
 
   def __call__(self, number: int, rng: np.random.Generator) -> Raw:
-    film = self.windows.film(number, len(self.outlines.errors))
-    corner, turn = self.windows.draw(self.outlines.lengths, self.outlines.errors[film], rng)
+    film = self.windows.film(number, len(self.index.errors))
+    corner, turn = self.windows.draw(self.index.lengths, self.index.errors[film], rng)
     where = {'film': film, 'corner': corner, 'turn': turn}
     return {name: np.array(value, np.int32) for name, value in where.items()}
 
@@ -88,7 +88,7 @@ def _turn(image: np.ndarray, turn: int) -> np.ndarray:
 
 
 def batches(
-  films: Films | Outlines,
+  films: Films | CropIndex,
   windows: Windows,
   *,
   batch_size: int,
@@ -98,10 +98,12 @@ def batches(
 ) -> grain.MapDataset:
   """Describe this process's share of all batches; `[i]` is batch i.
 
-  `edges` is the share of crops that hard edges are drawn on. Of `Outlines`, a batch says where its
+  `edges` is the share of crops that hard edges are drawn on. Of `CropIndex`, a batch says where its
   crops lie, and the device cuts them.
   """
-  make = Crop(films, windows, edges) if isinstance(films, Films) else Pointer(films, windows)
+  make = (
+    CropSampler(films, windows, edges) if isinstance(films, Films) else CropLocation(films, windows)
+  )
   dataset = grain.MapDataset.range(ENDLESS).seed(windows.seed)
   dataset = dataset.random_map(make).batch(batch_size // processes)
   return dataset[process::processes] if processes > 1 else dataset

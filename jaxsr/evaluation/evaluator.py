@@ -20,7 +20,7 @@ from jaxsr.files import write_json, write_text
 from jaxsr.inference.upscale import make_enlarge
 from jaxsr.losses.perceptual import relative
 from jaxsr.models.interpolation import Bicubic
-from jaxsr.perceptual import Lens
+from jaxsr.perceptual import FeatureExtractor
 
 Row = dict[str, Any]
 
@@ -36,7 +36,8 @@ class Evaluator:
   """Measures a network on the images of a source.
 
   Bicubic's own figures are computed once for each image and kept. One program is compiled for
-  each image size. With `gaze`, a feature network and its variables, what it sees is compared, too.
+  each image size. `perceptual` is a feature network with its variables, and adds the feature
+  distance.
   `ensemble` and `devices` are those of `make_enlarge`.
   """
 
@@ -47,17 +48,17 @@ class Evaluator:
     *,
     scale: int,
     protocol: str = 'xray',
-    gaze: tuple[Lens, Any] | None = None,
+    perceptual: tuple[FeatureExtractor, Any] | None = None,
     ensemble: bool = False,
     devices: Sequence[Any] = (),
   ):
     self.source, self.scale = source, scale
-    self._protocol, self._gaze = protocol, gaze
+    self._protocol, self._perceptual = protocol, perceptual
     self._prepare = preparation(protocol, getattr(network, 'channels', 1))
     self._interpolates = isinstance(network, Bicubic)
     self._enlarge = make_enlarge(network, ensemble=ensemble, devices=devices)
     self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
-    self._see = jax.jit(gaze[0].see) if gaze else None
+    self._extract = jax.jit(perceptual[0].extract) if perceptual else None
     self._bicubic: dict[int, Row] = {}
 
   def pair(self, index: int) -> Pair:
@@ -96,8 +97,8 @@ class Evaluator:
     lr = metrics.luma(pair.lr) if pair.lr.shape[-1] > sr.shape[-1] else pair.lr
     again = shrink(self._protocol, sr, self.scale, pair.levels)
     found['mse_consistency'] = float(np.square(again - lr).mean())
-    if self._gaze and self._see:
-      seen = [self._see(self._gaze[1], image) for image in images]
+    if self._perceptual and self._extract:
+      seen = [self._extract(self._perceptual[1], image) for image in images]
       found['feature_distance'] = float(relative(*seen)[0])
     return found
 

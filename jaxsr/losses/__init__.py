@@ -79,7 +79,7 @@ Term = Callable[[Outputs, Batch], jax.Array]
 def _adversarial(outputs: Outputs, batch: Batch) -> jax.Array:
   judged = outputs.judged
   assert judged is not None
-  return adversarial.deceive(judged.real, judged.fake, form=judged.form)
+  return adversarial.generator_loss(judged.real, judged.fake, form=judged.form)
 
 
 def _content(name: str) -> Term:

@@ -84,12 +84,12 @@ FORMS = {
 }
 
 
-def discriminate(real: Logits, fake: Logits, *, form: str) -> Values:
+def discriminator_loss(real: Logits, fake: Logits, *, form: str) -> Values:
   """Take what the discriminator minimises."""
   return FORMS[form].discriminator(real, fake)[:, 0]
 
 
-def deceive(real: Logits, fake: Logits, *, form: str) -> Values:
+def generator_loss(real: Logits, fake: Logits, *, form: str) -> Values:
   """Take what the generator minimises."""
   return FORMS[form].generator(real, fake)[:, 0]
 

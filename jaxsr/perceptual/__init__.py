@@ -79,7 +79,7 @@ def prepare(image: Float[Array, 'b h w c'], variant: Variant) -> Float[Array, 'b
   return x[..., ::-1] if variant.bgr else x
 
 
-class Lens(NamedTuple):
+class FeatureExtractor(NamedTuple):
   """A feature network up to a layer, and how what it sees is compared; `scale` is its unit."""
 
   module: nn.Module
@@ -87,6 +87,6 @@ class Lens(NamedTuple):
   distance: str
   scale: float = 1.0
 
-  def see(self, variables: Any, image: Float[Array, 'b h w c']) -> Float[Array, 'b y x f']:
+  def extract(self, variables: Any, image: Float[Array, 'b h w c']) -> Float[Array, 'b y x f']:
     """Compute the features of gray or RGB images in [0, 1]."""
     return self.scale * jnp.asarray(self.module.apply(variables, prepare(image, self.variant)))

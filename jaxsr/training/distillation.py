@@ -13,7 +13,7 @@ from jaxsr.compression.slimmable import Size
 from jaxsr.data.batch import Batch
 from jaxsr.losses import DISTILL, SLIMMABLE, Pair
 from jaxsr.models.layers import Conv
-from jaxsr.training.optimizer import Learner
+from jaxsr.training.optimizer import TrainableNetwork
 
 Low = Float[Array, 'b h w c']
 High = Float[Array, 'b sh sw c']
@@ -84,13 +84,13 @@ class Lesson(NamedTuple):
 
   teachers: tuple[Teacher, ...] = ()
   points: int = 0
-  adapters: Learner | None = None
+  adapters: TrainableNetwork | None = None
   sizes: tuple[Size, ...] = ()
 
   def make(
     self,
     terms: Sequence[str],
-    student: Learner,
+    student: TrainableNetwork,
     variables: tuple[Any, Any, Any],
     batch: Batch,
     views: 'Sequence[View]',
@@ -101,7 +101,7 @@ class Lesson(NamedTuple):
     `variables` are its parameters, its statistics, and the parameters of the adapters.
     """
     params, stats, adapting = variables
-    sr, next_stats, trunk = student.reveal(params, stats, batch['lr'])
+    sr, next_stats, trunk = student.apply_with_features(params, stats, batch['lr'])
     made: dict[str, Any] = {'sr': sr}
     if needs_features(terms):
       made['trunk'] = spread(trunk, self.points)
@@ -182,7 +182,7 @@ class View(NamedTuple):
     return [lesson.label(frozen, self.plain)[0]] + ([] if self.truth is None else [self.truth])
 
 
-def make_views(batch: Batch, key: jax.Array, *, scale: int) -> list[View]:
+def upcycle(batch: Batch, key: jax.Array, *, scale: int) -> list[View]:
   """Make new inputs of a batch, as DUKD does.
 
   Zhang et al., Data Upcycling Knowledge Distillation for Image Super-Resolution, 2023. Zoomed in:

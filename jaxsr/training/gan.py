@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import optax
 
 from jaxsr.losses import Judged, adversarial
-from jaxsr.training.optimizer import Learner
-from jaxsr.training.state import Params, Trainable, Watch
+from jaxsr.training.optimizer import TrainableNetwork
+from jaxsr.training.state import DiscriminatorStats, Params, Trainable
 
 Scalars = dict[str, jax.Array]
 
 DECAY = 0.98  # of the accuracy's moving average, which the alarm looks at
 
 
-class Adversary(NamedTuple):
+class DiscriminatorTrainer(NamedTuple):
   """A discriminator, how it is trained, and how what it sees is disturbed.
 
   `noise` is the standard deviation of what is added to all images that it sees, in parts of their
@@ -24,7 +24,7 @@ class Adversary(NamedTuple):
   the student's images from the teacher's instead of true ones.
   """
 
-  learner: Learner
+  learner: TrainableNetwork
   form: str
   r1: float
   noise: float
@@ -44,7 +44,7 @@ class Adversary(NamedTuple):
       judge = self.learner.apply
       logits_real, stats = judge(params, discriminator.batch_stats, real)
       logits_fake, stats = judge(params, stats, fake)
-      loss = adversarial.discriminate(logits_real, logits_fake, form=self.form).mean()
+      loss = adversarial.discriminator_loss(logits_real, logits_fake, form=self.form).mean()
       penalty = jnp.zeros(())
       if self.r1:
         of_real = lambda x: judge(params, discriminator.batch_stats, x)[0]  # noqa: E731
@@ -88,13 +88,15 @@ class Adversary(NamedTuple):
     return images + noise * jax.random.normal(key, images.shape) if self.noise else images
 
 
-def follow(watch: Watch, accuracy: jax.Array, updates: jax.Array) -> Watch:
+def update_accuracy(
+  watch: DiscriminatorStats, accuracy: jax.Array, updates: jax.Array
+) -> DiscriminatorStats:
   """Move the average of the accuracy; it starts as a plain mean."""
   keep = jnp.minimum(DECAY, updates / (9 + updates))
   return dataclasses.replace(watch, accuracy=keep * watch.accuracy + (1 - keep) * accuracy)
 
 
-class Alarm(NamedTuple):
+class CollapseMonitor(NamedTuple):
   """When to call a discriminator collapsed, and what to do then.
 
   `action` is 'warn', 'lower' (halve the adversarial weight) or 'stop'.
@@ -105,7 +107,7 @@ class Alarm(NamedTuple):
   evaluations: int
   action: str
 
-  def look(self, watch: Watch) -> tuple[Watch, str]:
+  def check(self, watch: DiscriminatorStats) -> tuple[DiscriminatorStats, str]:
     """Look at an evaluation: give the next watch, and what to tell if it is time to."""
     accuracy = float(watch.accuracy)
     if self.low < accuracy < self.high:

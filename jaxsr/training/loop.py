@@ -132,7 +132,7 @@ def _look(step: int, state: State, experiment: Experiment, log: Log) -> State:
   begin = experiment.plan.adversarial
   if begin is None or state.watch is None or step <= begin or not log.table.has(step):
     return state
-  watch, text = experiment.alarm.look(state.watch)
+  watch, text = experiment.alarm.check(state.watch)
   if text:
     log.warn(step, text)
   if text and experiment.alarm.action == 'stop':

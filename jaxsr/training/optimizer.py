@@ -1,6 +1,6 @@
 """Clipped gradients; a linear warm-up and a cosine to zero for each stage of a run.
 
-`Learner` is a network with its optimiser.
+`TrainableNetwork` is a network with its optimiser.
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ def updates(opt_state: Any) -> jax.Array:
   return optax.tree.get_all_with_path(opt_state, 'count')[0][1]
 
 
-class Learner(NamedTuple):
+class TrainableNetwork(NamedTuple):
   """A network, its optimiser, and the learning rate by the number of its updates."""
 
   network: nn.Module
@@ -85,9 +85,11 @@ class Learner(NamedTuple):
 
   def apply(self, params: Params, stats: Params, images: Any) -> tuple[Any, Params]:
     """Apply the network in training; return what it gives and its next BatchNorm statistics."""
-    return self.reveal(params, stats, images)[:2]
+    return self.apply_with_features(params, stats, images)[:2]
 
-  def reveal(self, params: Params, stats: Params, images: Any) -> tuple[Any, Params, Any]:
+  def apply_with_features(
+    self, params: Params, stats: Params, images: Any
+  ) -> tuple[Any, Params, Any]:
     """Do the same, and return the features of its trunk, which cost nothing where not used."""
     variables, seen = {'params': params, 'batch_stats': stats}, ['batch_stats', 'features']
     out, changed = cast(Any, self.network.apply(variables, images, train=True, mutable=seen))

@@ -22,11 +22,11 @@ from jaxsr.losses import CONTENT
 from jaxsr.losses.schedule import Phase, Plan
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
-from jaxsr.perceptual import Lens, download, weights
+from jaxsr.perceptual import FeatureExtractor, download, weights
 from jaxsr.training import distillation, optimizer, state, teachers
 from jaxsr.training.distillation import Adapters, Lesson, Teacher
-from jaxsr.training.gan import Adversary, Alarm
-from jaxsr.training.optimizer import Learner
+from jaxsr.training.gan import CollapseMonitor, DiscriminatorTrainer
+from jaxsr.training.optimizer import TrainableNetwork
 from jaxsr.training.state import State
 from jaxsr.training.step import Parts, Scalars, Step, make_train_step
 
@@ -42,7 +42,7 @@ class Experiment(NamedTuple):
   parts: Parts
   plan: Plan
   frozen: dict[str, Any]
-  alarm: Alarm
+  alarm: CollapseMonitor
   teachers: tuple[Predictor, ...]
   compiled: Callable[[Phase], Any]
   compiling: dict[Phase, Future[Any]]
@@ -53,9 +53,11 @@ class Experiment(NamedTuple):
     return self.parts.generator.network
 
   @property
-  def gaze(self) -> tuple[Lens, Any] | None:
+  def perceptual(self) -> tuple[FeatureExtractor, Any] | None:
     """Give the first feature network, with its variables: what validation compares by."""
-    return next(((lens, self.frozen[name]) for name, lens in self.parts.lenses.items()), None)
+    return next(
+      ((extractor, self.frozen[name]) for name, extractor in self.parts.extractors.items()), None
+    )
 
   def prepare(self, number: int, batch: Any) -> None:
     """Compile step `number` for batches like this one in a thread; its first call waits for it."""
@@ -82,7 +84,7 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
   feature network or a teacher are not to be had.
   """
   plan = configs.make_plan(config)
-  lenses, frozen = _lenses(config, mesh)
+  extractors, frozen = _load_extractors(config, mesh)
   generator = _generator(config, plan)
   needed = distillation.needs_teacher(plan.terms) or config.adversarial.real == 'teacher'
   found = teachers.load(config) if needed else ()
@@ -92,7 +94,7 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
   parts = Parts(
     generator=generator,
     adversary=_adversary(config, plan),
-    lenses=lenses,
+    extractors=extractors,
     lesson=lesson,
     margin=config.data.margin * config.scale,
     ema_decay=config.ema,
@@ -124,7 +126,7 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
     parts=parts,
     plan=plan,
     frozen=frozen,
-    alarm=Alarm(**config.adversarial.alarm),
+    alarm=CollapseMonitor(**config.adversarial.alarm),
     teachers=found,
     compiled=compiled,
     compiling={},
@@ -155,7 +157,9 @@ def _init(config: Config, parts: Parts) -> State:
   patch = jnp.zeros((1, side, side, config.channels))
   learner, key = parts.adversary.learner, jax.random.fold_in(key, 1)
   discriminator = state.init_trainable(learner.network, learner.tx, key, patch)
-  return dataclasses.replace(first, discriminator=discriminator, watch=state.init_watch())
+  return dataclasses.replace(
+    first, discriminator=discriminator, watch=state.init_discriminator_stats()
+  )
 
 
 def _quickly() -> dict[str, Any]:
@@ -165,23 +169,25 @@ def _quickly() -> dict[str, Any]:
   return {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
 
 
-def _generator(config: Config, plan: Plan) -> Learner:
+def _generator(config: Config, plan: Plan) -> TrainableNetwork:
   options = dict(config.optimizer)
   stages = [(options.pop('learning_rate'), plan.updates(config.steps)[0])]
   if plan.pretrain:
     stages.insert(0, (config.pretrain.learning_rate, plan.pretrain))
-  return Learner(configs.build_network(config), *optimizer.make_optimizer(stages, **options))
+  return TrainableNetwork(
+    configs.build_network(config), *optimizer.make_optimizer(stages, **options)
+  )
 
 
-def _adversary(config: Config, plan: Plan) -> Adversary | None:
+def _adversary(config: Config, plan: Plan) -> DiscriminatorTrainer | None:
   if plan.adversarial is None:
     return None
   options = dict(config.discriminator)
   settings = dict(options.pop('optimizer'))
   stages = [(settings.pop('learning_rate'), plan.updates(config.steps)[1])]
   network = Discriminator(**options, dtype=PRECISIONS[config.precision])
-  return Adversary(
-    learner=Learner(network, *optimizer.make_optimizer(stages, **settings)),
+  return DiscriminatorTrainer(
+    learner=TrainableNetwork(network, *optimizer.make_optimizer(stages, **settings)),
     form=config.adversarial.form,
     of_teacher=config.adversarial.real == 'teacher',
     r1=config.adversarial.r1,
@@ -191,7 +197,9 @@ def _adversary(config: Config, plan: Plan) -> Adversary | None:
   )
 
 
-def _lesson(config: Config, plan: Plan, generator: Learner, found: tuple[Predictor, ...]) -> Lesson:
+def _lesson(
+  config: Config, plan: Plan, generator: TrainableNetwork, found: tuple[Predictor, ...]
+) -> Lesson:
   """Build what teachers are compared through, and the smaller selves of a slimmable network."""
   terms = plan.terms
   network, points = generator.network, config.teacher.points
@@ -230,17 +238,22 @@ def _trunk(network: Any, points: int, lr: jax.Array) -> tuple[Any, ...]:
   return distillation.spread(jax.eval_shape(run, lr), points)
 
 
-def _lenses(config: Config, mesh: Mesh) -> tuple[dict[str, Lens], dict[str, Any]]:
+def _load_extractors(
+  config: Config, mesh: Mesh
+) -> tuple[dict[str, FeatureExtractor], dict[str, Any]]:
   """Load the feature networks that terms ask for."""
-  lenses, frozen = {}, {}
+  extractors, frozen = {}, {}
   for name in CONTENT:
     if config.loss[name] or (config.pretrain.steps and config.pretrain.loss[name]):
-      lens, variables = load_lens(name, config.content[name], config.precision)
-      lenses[name], frozen[name] = lens, jax.device_put(variables, sharding.replicated(mesh))
-  return lenses, frozen
+      extractor, variables = load_extractor(name, config.content[name], config.precision)
+      extractors[name], frozen[name] = (
+        extractor,
+        jax.device_put(variables, sharding.replicated(mesh)),
+      )
+  return extractors, frozen
 
 
-def load_lens(name: str, options: Any, precision: str) -> tuple[Lens, Any]:
+def load_extractor(name: str, options: Any, precision: str) -> tuple[FeatureExtractor, Any]:
   """Load a feature network as a section of `config.content` describes it, and say what it is."""
   if options.weights == weights.RANDOM:
     found = weights.random(name, options.layer)
@@ -256,5 +269,7 @@ def load_lens(name: str, options: Any, precision: str) -> tuple[Lens, Any]:
     variant=found.variant,
     dtype=PRECISIONS[precision],
   )
-  lens = Lens(module, found.variant, distance=options.distance, scale=options.scale)
-  return lens, found.variables
+  extractor = FeatureExtractor(
+    module, found.variant, distance=options.distance, scale=options.scale
+  )
+  return extractor, found.variables

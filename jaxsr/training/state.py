@@ -26,7 +26,7 @@ class Trainable:
 
 
 @struct.dataclass
-class Watch:
+class DiscriminatorStats:
   """What is known of how the discriminator fares, float32 and int32 scalars.
 
   `accuracy` is its moving average, `alarms` counts the evaluations in a row at which it was out of
@@ -54,7 +54,7 @@ class State:
   skipped: Any
   skipped_in_row: Any
   discriminator: Trainable | None = None
-  watch: Watch | None = None
+  watch: DiscriminatorStats | None = None
   adapters: Trainable | None = None
 
 
@@ -78,6 +78,8 @@ def init_trainable(
   return Trainable(params, variables.get('batch_stats', {}), tx.init(params))
 
 
-def init_watch() -> Watch:
+def init_discriminator_stats() -> DiscriminatorStats:
   """Begin to watch."""
-  return Watch(accuracy=jnp.zeros(()), alarms=jnp.zeros((), jnp.int32), factor=jnp.ones(()))
+  return DiscriminatorStats(
+    accuracy=jnp.zeros(()), alarms=jnp.zeros((), jnp.int32), factor=jnp.ones(())
+  )

@@ -11,11 +11,11 @@ from jaxsr import metrics
 from jaxsr.data.batch import Batch, normalize
 from jaxsr.losses import ADVERSARIAL, DISTILL, SLIMMABLE, TERMS, Compared, Outputs
 from jaxsr.losses.schedule import Phase, reduce
-from jaxsr.perceptual import Lens
+from jaxsr.perceptual import FeatureExtractor
 from jaxsr.training import optimizer
-from jaxsr.training.distillation import Lesson, Made, View, make_views, negatives
-from jaxsr.training.gan import Adversary, follow
-from jaxsr.training.optimizer import Learner
+from jaxsr.training.distillation import Lesson, Made, View, negatives, upcycle
+from jaxsr.training.gan import DiscriminatorTrainer, update_accuracy
+from jaxsr.training.optimizer import TrainableNetwork
 from jaxsr.training.state import Params, State, Trainable
 
 Scalars = dict[str, jax.Array]
@@ -29,9 +29,9 @@ class Parts(NamedTuple):
   `margin` is in pixels of the high resolution, `seed` of what is random in a step.
   """
 
-  generator: Learner
-  adversary: Adversary | None
-  lenses: Mapping[str, Lens]
+  generator: TrainableNetwork
+  adversary: DiscriminatorTrainer | None
+  extractors: Mapping[str, FeatureExtractor]
   lesson: Lesson
   margin: int
   ema_decay: float
@@ -64,7 +64,7 @@ def make_train_step(parts: Parts, phase: Phase) -> Step:
         discriminator, eye.real, fake, eye.keys[0], state.step
       )
       count = optimizer.updates(discriminator.opt_state) - 1
-      watch = follow(watch, found['accuracy'], count)
+      watch = update_accuracy(watch, found['accuracy'], count)
       scalars |= {f'discriminator/{name}': value for name, value in found.items()}
     if phase.generator:
       gradient, found = weigh(phase, eye._replace(discriminator=discriminator), made, state)
@@ -136,10 +136,10 @@ class Eye(NamedTuple):
       judge = parts.adversary.judge
       judged = judge(self.discriminator, self.real, patch, self.keys[1], self.step)
       return Outputs(sr, patch, judged=judged)
-    if term in parts.lenses:
-      lens, variables = parts.lenses[term], self.frozen[term]
-      seen = (lens.see(variables, x) for x in (patch, self.batch['patch']))
-      return Outputs(sr, patch, features={term: Compared(*seen, distance=lens.distance)})
+    if term in parts.extractors:
+      extractor, variables = parts.extractors[term], self.frozen[term]
+      seen = (extractor.extract(variables, x) for x in (patch, self.batch['patch']))
+      return Outputs(sr, patch, features={term: Compared(*seen, distance=extractor.distance)})
     if term in ('distill_output', 'distill_output_mse'):
       return Outputs(sr, patch, teacher=self.teacher)
     if term == 'distill_contrast':
@@ -157,7 +157,7 @@ def make_eye(parts: Parts, phase: Phase, state: State, batch: Batch, frozen: Fro
   """Build the eye of a step."""
   keys = jax.random.split(jax.random.fold_in(jax.random.key(parts.seed), state.step), 4)
   scale = batch['hr'].shape[1] // batch['lr'].shape[1]
-  views = make_views(batch, keys[2], scale=scale) if 'distill_upcycle' in phase.terms else []
+  views = upcycle(batch, keys[2], scale=scale) if 'distill_upcycle' in phase.terms else []
   return Eye(parts, state.discriminator, batch, frozen, state.ema, views, keys, state.step)
 
 

@@ -17,7 +17,7 @@ from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.config import Config, validate
 from jaxsr.data import device_cache, pipeline, sources
 from jaxsr.data.crops import Windows
-from jaxsr.data.device_cache import Outlines
+from jaxsr.data.device_cache import CropIndex
 from jaxsr.data.image_cache import Films
 from jaxsr.data.teacher_cache import Labels
 from jaxsr.evaluation.evaluator import Evaluator, smallest
@@ -69,7 +69,9 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   if primary:
     run_dir.write_config(folder, configs.to_dict(config))
     run_log.introduce(config, state, train_source, val_source, mesh)
-  evaluator = Evaluator(experiment.network, val_source, scale=config.scale, gaze=experiment.gaze)
+  evaluator = Evaluator(
+    experiment.network, val_source, scale=config.scale, perceptual=experiment.perceptual
+  )
   log = Log(config, folder, start=start, primary=primary)
   labels = teachers.prepare_labels(config, experiment.teachers, train_source)
   batches = _batches(config, experiment, train_source, mesh, start=start, labels=labels)
@@ -115,7 +117,7 @@ def _batches(
   """Yield batches from `start` on, on the devices one ahead of their use."""
   data = config.data
   capacity = int(data.cache_gib * 2**30 / max(1, data.workers)) if data.cache == 'host' else 0
-  films: Films | Outlines = Films(source, scale=config.scale, capacity=capacity, labels=labels)
+  films: Films | CropIndex = Films(source, scale=config.scale, capacity=capacity, labels=labels)
   if data.cache == 'device':
     films, experiment.frozen['films'] = device_cache.load(films, mesh)
   dataset = pipeline.batches(

@@ -43,9 +43,9 @@ class Labelled(Films):
 )
 def test_the_device_cuts_the_hosts_batches(kind, options, scale):
   films = kind(phantoms(**options), scale=scale, capacity=2**30)
-  outlines, arrays = device_cache.load(films, sharding.make_mesh(1))
+  index, arrays = device_cache.load(films, sharding.make_mesh(1))
   host = pipeline.batches(films, WINDOWS, batch_size=16)
-  device = pipeline.batches(outlines, WINDOWS, batch_size=16)
+  device = pipeline.batches(index, WINDOWS, batch_size=16)
   cut = jax.jit(device_cache.cut, static_argnames=('patch', 'margin'))
   for i in (0, 5):
     where = {name: jax.numpy.asarray(x) for name, x in device[i].items()}
@@ -59,8 +59,8 @@ def test_the_device_cuts_the_hosts_batches(kind, options, scale):
 
 def test_every_turn_and_edge_is_met():
   """What the comparison above rests on: its batches show all turns and all four edges."""
-  outlines = device_cache.Outlines((32, 32), np.tile(np.arange(1, 65) / 64, (3, 1)))
-  batch = pipeline.batches(outlines, WINDOWS, batch_size=400)[0]
+  index = device_cache.CropIndex((32, 32), np.tile(np.arange(1, 65) / 64, (3, 1)))
+  batch = pipeline.batches(index, WINDOWS, batch_size=400)[0]
   assert set(batch['turn']) == set(range(8)) and set(batch['film']) == {0, 1, 2}
   for axis in (0, 1):
     assert {0, 32 - WINDOWS.side} <= set(batch['corner'][:, axis])
@@ -113,8 +113,8 @@ def test_films_that_do_not_fit_are_refused(monkeypatch):
 
 
 def test_worker_processes_draw_the_same_crops():
-  outlines, _ = device_cache.load(Films(phantoms(), scale=4, capacity=2**30), sharding.make_mesh(1))
-  dataset = pipeline.batches(outlines, WINDOWS, batch_size=4)
+  index, _ = device_cache.load(Films(phantoms(), scale=4, capacity=2**30), sharding.make_mesh(1))
+  dataset = pipeline.batches(index, WINDOWS, batch_size=4)
   stream = pipeline.iterate(dataset, start=3, threads=1, workers=2)
   for i, batch in zip(range(3, 6), stream, strict=False):
     for name, x in dataset[i].items():

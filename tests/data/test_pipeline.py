@@ -89,7 +89,7 @@ def test_crops_are_aligned_at_every_turn():
       return made
 
   source = sources.Phantoms(seed=0, start=0, count=1, size=128, bits=16)
-  crop = pipeline.Crop(One(source, scale=scale, capacity=0), WINDOWS)
+  crop = pipeline.CropSampler(One(source, scale=scale, capacity=0), WINDOWS)
   turns = set()
   for seed in range(200):
     found = crop(0, np.random.default_rng(seed))
@@ -137,7 +137,7 @@ def test_edges_are_learnt_from(phantoms):
 
 
 def test_the_crop_is_of_the_protocols_low_resolution(phantoms):
-  crop = pipeline.Crop(phantoms, Windows(seed=0, patch=8, margin=0, by_error=0.0))
+  crop = pipeline.CropSampler(phantoms, Windows(seed=0, patch=8, margin=0, by_error=0.0))
   shown = [crop(n, np.random.default_rng(4)) for n in range(3)]
   windows = np.lib.stride_tricks.sliding_window_view(phantoms[0].lr[..., 0], (8, 8)).reshape(-1, 64)
   lrs = [sample['lr'][..., 0] for sample in shown]

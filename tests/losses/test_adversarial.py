@@ -37,9 +37,9 @@ PAPERS = {  # what each paper writes: the discriminator's loss, the generator's
 @pytest.mark.parametrize('form', FORMS)
 def test_form_equals_its_paper(form, logits):
   discriminator, generator = PAPERS[form]
-  found = adversarial.discriminate(*map(jnp.asarray, logits), form=form)
+  found = adversarial.discriminator_loss(*map(jnp.asarray, logits), form=form)
   np.testing.assert_allclose(found, discriminator(*logits)[:, 0], rtol=1e-5)
-  found = adversarial.deceive(*map(jnp.asarray, logits), form=form)
+  found = adversarial.generator_loss(*map(jnp.asarray, logits), form=form)
   np.testing.assert_allclose(found, generator(*logits)[:, 0], rtol=1e-5)
 
 
@@ -47,7 +47,7 @@ def test_form_equals_its_paper(form, logits):
 def test_each_side_pulls_its_own_way(form, logits):
   """Descent on the generator's loss raises fakes; on the discriminator's it lowers them."""
   real, fake = map(jnp.asarray, logits)
-  for side, sign in ((adversarial.deceive, -1), (adversarial.discriminate, 1)):
+  for side, sign in ((adversarial.generator_loss, -1), (adversarial.discriminator_loss, 1)):
     slope = jax.grad(lambda f, side=side: side(real, f, form=form).mean())(fake)
     assert (sign * slope).sum() > 0
 
@@ -65,9 +65,11 @@ def test_a_discriminator_that_scores_everything_zero_is_at_chance():
   """The published collapse: scores of 1e-16 for true and generated films alike."""
   scores = jnp.full((8, 1), -36.0)
   assert adversarial.accuracy(scores, scores, form='probability') == 0.5
-  slope = jax.grad(lambda f: adversarial.deceive(scores, f, form='probability').mean())(scores)
+  slope = jax.grad(lambda f: adversarial.generator_loss(scores, f, form='probability').mean())(
+    scores
+  )
   assert np.abs(slope).max() < 1e-15  # the generator is told nothing
-  slope = jax.grad(lambda f: adversarial.deceive(scores, f, form='bce').mean())(scores)
+  slope = jax.grad(lambda f: adversarial.generator_loss(scores, f, form='bce').mean())(scores)
   assert np.abs(slope).max() > 0.1  # with the logarithm, it is
 
 

@@ -67,7 +67,7 @@ def test_affinity_equals_pytorch(rng):
 def test_views_are_what_dukd_makes(rng):
   lr = jnp.asarray(rng.random((8, 8, 8, 1), dtype=np.float32))
   hr = jnp.asarray(rng.random((8, 32, 32, 1), dtype=np.float32))
-  near, far = distill.make_views({'lr': lr, 'hr': hr}, jax.random.key(0), scale=4)
+  near, far = distill.upcycle({'lr': lr, 'hr': hr}, jax.random.key(0), scale=4)
   tiles = [hr[:, 8 * i : 8 * i + 8, 8 * j : 8 * j + 8] for i in range(4) for j in range(4)]
   assert sum(np.array_equal(near.plain, tile) for tile in tiles) == 1
   assert far.plain.shape == (8, 2, 2, 1) and far.truth is lr

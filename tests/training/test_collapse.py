@@ -4,24 +4,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr.training.gan import Alarm, follow
-from jaxsr.training.state import Watch, init_watch
+from jaxsr.training.gan import CollapseMonitor, update_accuracy
+from jaxsr.training.state import DiscriminatorStats, init_discriminator_stats
 
 
 def watch(accuracy):
-  return Watch(accuracy=jnp.float32(accuracy), alarms=jnp.int32(0), factor=jnp.float32(1))
+  return DiscriminatorStats(
+    accuracy=jnp.float32(accuracy), alarms=jnp.int32(0), factor=jnp.float32(1)
+  )
 
 
 def look(alarm, accuracies):
   """Look at one evaluation after the other; return the watch and what was told at each."""
   found, texts = watch(0.75), []
   for accuracy in accuracies:
-    found, text = alarm.look(Watch(jnp.float32(accuracy), found.alarms, found.factor))
+    found, text = alarm.check(DiscriminatorStats(jnp.float32(accuracy), found.alarms, found.factor))
     texts.append(text)
   return found, texts
 
 
-ALARM = Alarm(low=0.52, high=0.98, evaluations=3, action='warn')
+ALARM = CollapseMonitor(low=0.52, high=0.98, evaluations=3, action='warn')
 
 
 @pytest.mark.parametrize(
@@ -46,9 +48,9 @@ def test_lowering_halves_the_weight_each_time():
 
 
 def test_accuracy_is_averaged_from_a_plain_start():
-  found = follow(init_watch(), jnp.float32(0.6), jnp.int32(0))
+  found = update_accuracy(init_discriminator_stats(), jnp.float32(0.6), jnp.int32(0))
   assert float(found.accuracy) == pytest.approx(0.6)
   for update in range(1, 500):
-    found = follow(found, jnp.float32(0.9), jnp.int32(update))
+    found = update_accuracy(found, jnp.float32(0.9), jnp.int32(update))
   assert float(found.accuracy) == pytest.approx(0.9, abs=1e-3)
   assert np.isfinite(float(found.factor))

@@ -56,7 +56,7 @@ def test_first_step_is_golden(gan, batch):
   inner = np.s_[:, 8:-8, 8:-8]
   real, stats = learner.apply(first.params, first.batch_stats, hr[inner])
   fake, stats = learner.apply(first.params, stats, sr[inner])
-  expected = adversarial.discriminate(real, fake, form='bce').mean()
+  expected = adversarial.discriminator_loss(real, fake, form='bce').mean()
   assert scalars['discriminator/loss'] == pytest.approx(float(expected), rel=1e-4)
   assert scalars['discriminator/logit_real'] == pytest.approx(float(real.mean()), abs=1e-4)
   after, _ = run(gan, batch)
@@ -64,7 +64,7 @@ def test_first_step_is_golden(gan, batch):
   jax.tree.map(close, after.discriminator.batch_stats, stats)  # of true, then of generated films
   jax.tree.map(close, after.generator.batch_stats, of_generator)
   judge = lambda x: learner.apply(after.discriminator.params, stats, x)[0]
-  expected = adversarial.deceive(judge(hr[inner]), judge(sr[inner]), form='bce').mean()
+  expected = adversarial.generator_loss(judge(hr[inner]), judge(sr[inner]), form='bce').mean()
   assert scalars['term/adversarial'] == pytest.approx(float(expected), rel=1e-3)
   assert scalars['loss'] == pytest.approx(
     sum(v for k, v in scalars.items() if k.startswith('weighted/')), rel=1e-5
