@@ -48,7 +48,7 @@ def main(data: Path, crops: int = 2_000, threads: int = 1, against_torch: bool =
       output.mkdir()
       plan = shards.make_plan(found, output, rule=Rule(validation=0, test=0), form=form)
       start = time.perf_counter()
-      folder = builder.prepare(plan, found.parts, output, runner='DirectRunner', flags=[])
+      folder = builder.prepare(plan, found.shards, output, runner='DirectRunner', flags=[])
       seconds = time.perf_counter() - start
       source = Records(folder, 'train')
       size = sum(path.stat().st_size for path in folder.glob('*array_record*')) / len(source)

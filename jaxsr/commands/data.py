@@ -52,7 +52,7 @@ class Download:
     done = len(constants.ARCHIVES) - len(failed)
     print(f'{done} of {len(constants.ARCHIVES)} archives are in {self.output}, with the right MD5')
     self._tables()
-    print(constants.TERMS)
+    print(constants.TERMS_OF_USE)
     return report.SOME_FAILED if failed else 0
 
   def _archives(self) -> tuple[Archive, ...]:
@@ -62,19 +62,19 @@ class Download:
     return tuple(a._replace(url=f'{base}/{a.name}') for a in constants.ARCHIVES)
 
   def _fetch(self) -> dict[str, str]:
-    archives, patience = self._archives(), download.Patience()
-    sizes = [download.size(archive, patience) for archive in archives]
+    archives, retries = self._archives(), download.RetryPolicy()
+    sizes = [download.archive_size(archive, retries) for archive in archives]
     total = download.check_space(self.output, archives, sizes)
     hidden = not sys.stderr.isatty()
     with tqdm(total=total, unit='B', unit_scale=True, desc='download', disable=hidden) as bar:
-      return download.Fetcher(self.output, tell=bar.update).fetch_all(archives, jobs=self.jobs)
+      return download.Fetcher(self.output, on_bytes=bar.update).fetch_all(archives, jobs=self.jobs)
 
   def _copy(self) -> dict[str, str]:
     assert self.from_dir is not None
     failed = {}
     for archive in report.progress(constants.ARCHIVES, len(constants.ARCHIVES), 'copy'):
       try:
-        download.take(self.from_dir / archive.name, archive, self.output)
+        download.copy_archive(self.from_dir / archive.name, archive, self.output)
       except UserError as error:
         failed[archive.name] = str(error)
     return failed
@@ -88,14 +88,14 @@ class Download:
         continue
       try:
         if name in there:
-          download.take_table(there[name].read_bytes(), target)
+          download.save_table(there[name].read_bytes(), target)
         elif self.mirror:
           url = f'{self.mirror.rstrip("/")}/{name}'
-          download.fetch_table(url, target, download.Patience())
+          download.fetch_table(url, target, download.RetryPolicy())
       except UserError as error:
         problem = f'could not be had ({error})'
       if not target.exists():
-        print(f'{name} {problem}: {constants.by_hand("it")}')
+        print(f'{name} {problem}: {constants.manual_download("it")}')
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ class Verify:
   def run(self) -> int:
     """Look and print; return the exit code."""
     found = local_copy.find(self.data)
-    with tqdm(total=len(found.parts), desc='verify', disable=not sys.stderr.isatty()) as bar:
-      result = verify.verify(found, decode=self.decode, tell=lambda title: bar.update())
+    with tqdm(total=len(found.shards), desc='verify', disable=not sys.stderr.isatty()) as bar:
+      result = verify.verify(found, decode=self.decode, on_shard=lambda title: bar.update())
     for problem in result.problems:
       print(problem)
-    patients = {splits.patient(name) for name in result.names}
+    patients = {splits.patient_id(name) for name in result.names}
     print(f'{len(result.names)} images of {len(patients)} patients in {self.data}', end='')
     print(f'; {len(result.problems)} problems' if result.problems else ', all of them sound')
     return report.SOME_FAILED if result.problems else 0
@@ -157,21 +157,21 @@ class Prepare:
 
   def run(self) -> int:
     """Prepare and print; return the exit code."""
-    builder, units = _builder()
+    builder, shards = _builder()
     if self.scale not in models.SCALES:
       scales = ', '.join(map(str, models.SCALES))
       raise UserError(f'--scale {self.scale}: choose one of {scales}')
     found = local_copy.find(self.data)
     make_folder(self.output)
     rule = splits.Rule(self.seed, self.validation, self.test)
-    plan = units.make_plan(
+    plan = shards.make_plan(
       found, self.output, rule=rule, labels=self.labels, form=self.form, scale=self.scale
     )
     if plan.lists is None:
       print(rule.describe(lists=False), file=sys.stderr)
-    flags = self._flags(len(found.parts))
-    with locked(self.output), _watched(plan.folder, len(found.parts)):
-      folder = builder.prepare(plan, found.parts, self.output, runner=self.runner, flags=flags)
+    flags = self._flags(len(found.shards))
+    with locked(self.output), _watched(plan.folder, len(found.shards)):
+      folder = builder.prepare(plan, found.shards, self.output, runner=self.runner, flags=flags)
     facts = records.read_facts(folder)
     for error in facts.failed:
       print(f'left out: {error}', file=sys.stderr)
@@ -193,22 +193,21 @@ def _builder() -> tuple[ModuleType, ModuleType]:
   """Import what writes records; Beam's remarks about clouds are of no interest here."""
   logging.disable(logging.WARNING)
   try:
-    from jaxsr.data.nih import builder
-    from jaxsr.data.nih import shards as units
+    from jaxsr.data.nih import builder, shards
   except ImportError as error:
     raise UserError(f'{error.name} is missing: {records.EXTRA}') from error
   finally:
     logging.disable(logging.NOTSET)
-  return builder, units
+  return builder, shards
 
 
 @contextmanager
 def _watched(folder: str, parts: int) -> Iterator[None]:
-  """Show how many units are done, where a person looks."""
+  """Show how many shards are done, where a person looks."""
   over = threading.Event()
 
   def watch() -> None:
-    with tqdm(total=parts, desc='prepare', unit='unit', disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=parts, desc='prepare', unit='shard', disable=not sys.stderr.isatty()) as bar:
       while not over.wait(1.0):
         bar.update(len(list(Path(folder).glob('*.json'))) - bar.n)
 
@@ -250,12 +249,14 @@ def _describe(folder: Path) -> None:
   print(f'{"":12s} {"films":>7s} {"patients":>9s}')
   for split in splits.SPLITS:
     of_split = [row for row in rows if row.split == split]
-    found = Counter(f for row in of_split for f in (row.findings or constants.NORMAL).split('|'))
+    found = Counter(
+      f for row in of_split for f in (row.findings or constants.NO_FINDING).split('|')
+    )
     common = [f'{name} {count}' for name, count in found.most_common()]
     patients = len({row.patient for row in of_split})
     print(f'{split:12s} {len(of_split):7d} {patients:9d}   {brief(common, most=16)}')
-  if facts.strangers:
-    print(f'{facts.strangers} images are in no table or list, and were left out')
+  if facts.unlisted:
+    print(f'{facts.unlisted} images are in no table or list, and were left out')
   if facts.failed:
     print(
       f'{len(facts.failed)} images are damaged, and were left out: {brief(facts.failed, most=3)}'

@@ -139,17 +139,19 @@ class Evaluate:
 
   def _known(
     self, source: sources.Source
-  ) -> tuple[dict[str, records.Row], Mapping[str, list[metadata.Box]]]:
+  ) -> tuple[dict[str, records.IndexRow], Mapping[str, list[metadata.Box]]]:
     """Read what is known of the images, and of places in them."""
     known = {row.name: row for row in source.rows} if isinstance(source, records.Records) else {}
     if self.tables is None:
       return known, {}
     tables = local_copy.tables(self.tables)
-    if entries := next((tables[n] for n in constants.ENTRIES if n in tables), None):
-      known = {name: metadata.row(x) for name, x in metadata.read_entries(entries).items()}
-    boxes = metadata.read_boxes(tables[constants.BOXES]) if constants.BOXES in tables else []
+    if entries := next((tables[n] for n in constants.ENTRY_TABLES if n in tables), None):
+      known = {name: metadata.index_row(x) for name, x in metadata.read_entries(entries).items()}
+    boxes = (
+      metadata.read_boxes(tables[constants.BOX_TABLE]) if constants.BOX_TABLE in tables else []
+    )
     if not known and not boxes:
-      raise UserError(f'--tables {self.tables}: has neither {constants.ENTRIES[0]} nor boxes')
+      raise UserError(f'--tables {self.tables}: has neither {constants.ENTRY_TABLES[0]} nor boxes')
     return known, regions.by_image(boxes)
 
   def _measure(
@@ -157,7 +159,7 @@ class Evaluate:
     model: predictor.Predictor,
     evaluator: evaluate.Evaluator,
     source: sources.Source,
-    known: Mapping[str, records.Row],
+    known: Mapping[str, records.IndexRow],
     boxes: Mapping[str, list[metadata.Box]],
   ) -> tuple[list[evaluate.Row], list[int], list[ImageError], list[evaluate.Row]]:
     rows, indices, failed, inside = [], [], list(source.rejected), []

@@ -7,8 +7,6 @@ import numpy as np
 from jaxtyping import Float, UInt
 from PIL import Image
 
-Raw = UInt[np.ndarray, '_ _ c']
-
 
 def cut(image: UInt[np.ndarray, '_ _ *c'], scale: int) -> UInt[np.ndarray, '_ _ *c']:
   """Cut rows and columns off the end until both sides are multiples of the scale."""
@@ -16,19 +14,21 @@ def cut(image: UInt[np.ndarray, '_ _ *c'], scale: int) -> UInt[np.ndarray, '_ _ 
   return np.ascontiguousarray(image[:height, :width])
 
 
-def downscale(image: Raw, scale: int) -> Raw:
+def downscale(image: UInt[np.ndarray, 'sh sw c'], scale: int) -> UInt[np.ndarray, 'h w c']:
   """Shrink with Pillow's bicubic, the chest X-ray protocol's degradation."""
   height, width = image.shape[:2]
   return resize(image, height // scale, width // scale)
 
 
-def upscale(image: Raw, scale: int) -> Raw:
+def upscale(image: UInt[np.ndarray, 'h w c'], scale: int) -> UInt[np.ndarray, 'sh sw c']:
   """Enlarge with Pillow's bicubic."""
   height, width = image.shape[:2]
   return resize(image, height * scale, width * scale)
 
 
-def resize(image: Raw, height: int, width: int) -> Raw:
+def resize(
+  image: UInt[np.ndarray, 'h w c'], height: int, width: int
+) -> UInt[np.ndarray, '{height} {width} c']:
   """Resize with Pillow's bicubic, which rounds to 8 bit after each of its two passes.
 
   16-bit images are resized as floats and rounded once: Pillow has no 16-bit passes.

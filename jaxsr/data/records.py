@@ -29,7 +29,7 @@ NORMAL = 'normal'  # the label of films without a finding
 EXTRA = "pip install 'jaxsr[nih]'"
 
 
-class Row(NamedTuple):
+class IndexRow(NamedTuple):
   """What the index knows of a record; `findings` are joined by |, `age` is in years."""
 
   split: str
@@ -50,36 +50,36 @@ class Facts(NamedTuple):
   scale: int
   splits: str
   failed: list[str]
-  strangers: int
+  unlisted: int
   terms: str
   digest: str  # of the settings and of what was there
 
 
-def write_index(folder: Path, rows: Iterable[Row]) -> None:
+def write_index(folder: Path, rows: Iterable[IndexRow]) -> None:
   """Write the index."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(Row._fields)
+  writer.writerow(IndexRow._fields)
   writer.writerows(rows)
   write_text(folder / INDEX, text.getvalue())
 
 
-def read_index(folder: Path) -> list[Row]:
+def read_index(folder: Path) -> list[IndexRow]:
   """Read the index; raises UserError where it is not one."""
   path = folder / INDEX
   try:
     with path.open(newline='', encoding='utf-8') as file:
       header, *lines = csv.reader(file)
-    if tuple(header) != Row._fields:
+    if tuple(header) != IndexRow._fields:
       raise ValueError(f'its columns are {", ".join(header)}')
     return [_row(line) for line in lines]
   except (OSError, ValueError, TypeError) as error:
     raise UserError(f'{path}: is no index of records ({error}); prepare them again') from error
 
 
-def _row(line: list[str]) -> Row:
+def _row(line: list[str]) -> IndexRow:
   split, name, patient, findings, age, sex, view, height, width = line
-  return Row(split, name, patient, findings, int(age), sex, view, int(height), int(width))
+  return IndexRow(split, name, patient, findings, int(age), sex, view, int(height), int(width))
 
 
 def write_facts(folder: Path, facts: Facts) -> None:
@@ -91,7 +91,10 @@ def read_facts(folder: Path) -> Facts:
   """Read how records were made; raises UserError where that is not said."""
   path = folder / FACTS
   try:
-    return Facts(**json.loads(path.read_text(encoding='utf-8')))
+    facts = json.loads(path.read_text(encoding='utf-8'))
+    if 'strangers' in facts:  # the field's name in records written before version 0.1.0
+      facts['unlisted'] = facts.pop('strangers')
+    return Facts(**facts)
   except (OSError, ValueError, TypeError) as error:
     raise UserError(f'{path}: does not say how records were made ({flat(error)})') from error
 
@@ -231,7 +234,7 @@ def damaged(folder: Path) -> list[ImageError]:
   return found
 
 
-def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
+def _of_split(rows: Sequence[IndexRow], split: str) -> list[IndexRow]:
   found = [row for row in rows if row.split == split]
   if not found:
     known = sorted({row.split for row in rows})
@@ -239,7 +242,7 @@ def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
   return found
 
 
-def _places(rows: Sequence[Row], label: str) -> list[int]:
+def _places(rows: Sequence[IndexRow], label: str) -> list[int]:
   """Choose the records of a split that have a label, sorted by name."""
   wanted = label.lower()
   labels = [tuple(row.findings.lower().split('|')) if row.findings else (NORMAL,) for row in rows]

@@ -11,14 +11,13 @@ import numpy as np
 from jaxtyping import Float, UInt
 from PIL import Image, ImageDraw, ImageFont
 
-Raw = UInt[np.ndarray, 'h w c']
 Cover = Float[np.ndarray, 'h w']
 
 _FINE = 4  # parts of a pixel that letters are placed by
 _LETTERS = string.ascii_uppercase + string.digits
 
 
-def draw(crop: Raw, rng: np.random.Generator) -> Raw:
+def draw(crop: UInt[np.ndarray, 'h w c'], rng: np.random.Generator) -> UInt[np.ndarray, 'h w c']:
   """Draw one of the three on a crop, uint8 or uint16; returns a new one."""
   cover, level = (_collimator, _frame, _letters)[rng.integers(3)](crop.shape[:2], rng)
   alpha = cover[..., None]

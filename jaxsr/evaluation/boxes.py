@@ -38,7 +38,7 @@ def _inside(
   if min(bottom - top, right - left) < metrics.WINDOW:
     return None
   row: dict[str, Any] = {'file': box.name, 'finding': box.finding}
-  row |= {'patient': splits.patient(box.name), 'x': left, 'y': top}
+  row |= {'patient': splits.patient_id(box.name), 'x': left, 'y': top}
   row |= {'width': right - left, 'height': bottom - top}
   windows = np.s_[top : bottom - metrics.WINDOW + 1, left : right - metrics.WINDOW + 1]
   for prefix, image, found in (('', example.sr, ours), ('bicubic_', example.bicubic, theirs)):

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from jaxsr.data.nih import constants
-from jaxsr.data.records import Row
+from jaxsr.data.records import IndexRow
 
 RESAMPLES, SEED = 2_000, 0
 FIGURES = ('psnr', 'ssim')
 BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 200))  # years, both ends in them
 
 
-def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, Row]) -> dict[str, Any]:
+def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, IndexRow]) -> dict[str, Any]:
   """Break an evaluation's rows down by what is known of their images, by file name.
 
   Returns `{kind: {value: figures}}` for the kinds `all`, `finding`, `view`, `sex` and `age`. An
@@ -39,10 +39,10 @@ def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, Row]) -> dict[
   }
 
 
-def _strata(entry: Row) -> list[tuple[str, str]]:
+def _strata(entry: IndexRow) -> list[tuple[str, str]]:
   low, high = next((band for band in BANDS if entry.age <= band[1]), BANDS[-1])
   age = f'{low}-{high}' if high < BANDS[-1][1] else f'{low}+'
-  found = entry.findings.split('|') if entry.findings else [constants.NORMAL]
+  found = entry.findings.split('|') if entry.findings else [constants.NO_FINDING]
   single = [('all', 'all'), ('view', entry.view), ('sex', entry.sex), ('age', age)]
   return single + [('finding', finding) for finding in found]
 

@@ -129,22 +129,22 @@ from pathlib import Path
 from PIL import Image
 from jaxsr.data import pipeline, records
 from jaxsr.data.films import Films
-from jaxsr.data.nih import publisher, splits, units
+from jaxsr.data.nih import constants, shards, splits
 from jaxsr.data.nih.metadata import Entry
-from jaxsr.data.nih.units import Plan
+from jaxsr.data.nih.shards import Plan
 from jaxsr.data.windows import Windows
 
 COUNT = 112_120
 folder = Path(sys.argv[1])
-row = records.Row('train', '', '', 'Mass', 50, 'F', 'PA', 1024, 1024)
+row = records.IndexRow('train', '', '', 'Mass', 50, 'F', 'PA', 1024, 1024)
 names = (f'{i // 4:08d}_{i % 4:03d}.png' for i in range(COUNT))
 records.write_index(folder, (row._replace(name=name, patient=name[:8]) for name in names))
 records.write_facts(folder, records.Facts('raw', 4, '', [], 0, '', ''))
 
 
-serialize = units.serializer('raw')
+serialize = shards.serializer('raw')
 plan = Plan('', (), '', splits.Rule(), (), 'raw', 4)
-side = publisher.SIDE
+side = constants.IMAGE_SIDE
 
 
 class Endless:
@@ -153,7 +153,7 @@ class Endless:
     name = f'{place // 4:08d}_{place % 4:03d}.png'
     image = np.repeat(rng.integers(0, 255, (side, 1), np.uint8), side, axis=1)
     entry = Entry(name, name[:8], ('Mass',), 50, 'F', 'PA', side, side, (0.2, 0.2))
-    return serialize(units.make_example(entry, png(image), plan))
+    return serialize(shards.make_example(entry, png(image), plan))
 
 
 def png(image):

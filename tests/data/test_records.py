@@ -136,7 +136,7 @@ def test_records_are_the_images_and_damaged_ones_are_named(prepared, capsys):
   for error in facts.failed:
     name, _, reason = error.partition(': ')
     assert BAD[name] in reason
-  assert facts.strangers == 1
+  assert facts.unlisted == 1
   assert run('inspect', prepared, '--read') == 0
   out = capsys.readouterr().out
   assert '16 films' in out and '5 images are damaged' in out and "publisher's test_list" in out
@@ -274,7 +274,7 @@ def test_a_damaged_archive_is_named_and_what_is_finished_is_kept(copy, prepared,
   archive.write_bytes(whole[:-3000])
   assert prepare(lame, output, '--workers', 1) == 2
   error = capsys.readouterr().err
-  assert 'images_002.tar.gz: is damaged' in error and '2 of 3 units are finished' in error
+  assert 'images_002.tar.gz: is damaged' in error and '2 of 3 shards are finished' in error
   assert not list(output.glob('nih_chest_xray14/*'))
   (kept,) = output.glob('.unfinished-*')
   done = {path.stat().st_ino for path in kept.glob('*.array_record')}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxsr.data.records import Row
+from jaxsr.data.records import IndexRow
 from jaxsr.evaluation import stratified
 
 FIGURES = ('psnr', 'bicubic_psnr', 'ssim', 'bicubic_ssim')
@@ -10,7 +10,7 @@ FIGURES = ('psnr', 'bicubic_psnr', 'ssim', 'bicubic_ssim')
 def known(*entries):
   """Make the index of films `(patient, findings, age)`, by name."""
   rows = [
-    Row('test', f'{i:08d}_000.png', patient, findings, age, 'FM'[i % 2], 'PA', 64, 64)
+    IndexRow('test', f'{i:08d}_000.png', patient, findings, age, 'FM'[i % 2], 'PA', 64, 64)
     for i, (patient, findings, age) in enumerate(entries)
   ]
   return {row.name: row for row in rows}

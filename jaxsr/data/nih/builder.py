@@ -1,4 +1,4 @@
-"""Write NIH ChestX-ray14 as records: a TFDS builder whose work is a Beam pipeline of units.
+"""Write NIH ChestX-ray14 as records: a TFDS builder whose work is a Beam pipeline of shards.
 
 A run that was killed goes on with the units that are missing; files get their final names when all
 are there. What is written depends on the copy and the settings alone, not on runners and workers.
@@ -22,10 +22,17 @@ from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from jaxsr.data import records
 from jaxsr.data.nih import constants, splits
-from jaxsr.data.nih import shards as units
-from jaxsr.data.nih.local_copy import Part
-from jaxsr.data.nih.shards import Plan
-from jaxsr.data.records import Facts, Row
+from jaxsr.data.nih.local_copy import Shard
+from jaxsr.data.nih.shards import (
+  Plan,
+  check_room,
+  digest,
+  features,
+  record_file,
+  report_file,
+  write_shard,
+)
+from jaxsr.data.records import Facts, IndexRow
 from jaxsr.errors import UserError, brief, flat
 
 
@@ -34,16 +41,16 @@ class NihChestXray14(FileReaderBuilder):
 
   VERSION = tfds.core.Version('1.0.0')
 
-  def __init__(self, *, plan: Plan | None = None, parts: Sequence[Part] = (), **options: Any):
-    self._plan, self._parts = plan, tuple(parts)
+  def __init__(self, *, plan: Plan | None = None, shards: Sequence[Shard] = (), **options: Any):
+    self._plan, self._shards = plan, tuple(shards)
     super().__init__(file_format='array_record', **options)
 
   def _info(self) -> tfds.core.DatasetInfo:
     form = self._plan.form if self._plan else 'raw'
     return tfds.core.DatasetInfo(
       builder=self,
-      description=constants.TERMS,
-      features=units.features(form),
+      description=constants.TERMS_OF_USE,
+      features=features(form),
       homepage=constants.HOME,
       disable_shuffling=True,
     )
@@ -61,22 +68,22 @@ class NihChestXray14(FileReaderBuilder):
     with beam.Pipeline(runner=download_config.beam_runner, options=options) as pipeline:
       _ = (
         pipeline
-        | beam.Create(list(self._parts), reshuffle=True)
-        | 'Write' >> beam.Map(units.write_part, plan)
+        | beam.Create(list(self._shards), reshuffle=True)
+        | 'Write' >> beam.Map(write_shard, plan)
       )
     if errors := [path.read_text(encoding='utf-8') for path in sorted(folder.glob('*.error'))]:
       raise UserError(
-        f'{errors[0]}; {len(self._parts) - len(errors)} of {len(self._parts)} units '
+        f'{errors[0]}; {len(self._shards) - len(errors)} of {len(self._shards)} shards '
         'are finished, and the same command goes on with them'
       )
     self._finish(plan, Path(self.data_dir))
 
   def _finish(self, plan: Plan, output: Path) -> None:
     """Link the units' files into the data set, and write what is in them."""
-    texts = [units.done(plan, part).read_text(encoding='utf-8') for part in self._parts]
+    texts = [report_file(plan, shard).read_text(encoding='utf-8') for shard in self._shards]
     reports = [json.loads(text) for text in texts]
-    rows = [[Row(*row) for row in unit['rows']] for unit in reports]
-    _check(plan, rows, failed=[error for unit in reports for error in unit['failed']])
+    rows = [[IndexRow(*row) for row in report['rows']] for report in reports]
+    _check(plan, rows, failed=[error for report in reports for error in report['failed']])
     found, ordered = [], []
     for split in splits.SPLITS:
       of_split = [[row for row in unit if row.split == split] for unit in rows]
@@ -87,15 +94,15 @@ class NihChestXray14(FileReaderBuilder):
         split=split,
         filetype_suffix='array_record',
       )
-      shards = [units.shard(plan, self._parts[number], split) for number in numbers]
-      for place, shard in enumerate(shards):
-        _link(shard, template.sharded_filepath(shard_index=place, num_shards=len(shards)))
-      if shards:
+      files = [record_file(plan, self._shards[number], split) for number in numbers]
+      for place, file in enumerate(files):
+        _link(file, template.sharded_filepath(shard_index=place, num_shards=len(files)))
+      if files:
         found.append(
           tfds.core.SplitInfo(
             name=split,
             shard_lengths=[len(of_split[number]) for number in numbers],
-            num_bytes=sum(shard.stat().st_size for shard in shards),
+            num_bytes=sum(file.stat().st_size for file in files),
             filename_template=template,
           )
         )
@@ -113,7 +120,7 @@ def _link(path: Path, name: epath.Path) -> None:
     shutil.copyfile(path, name)
 
 
-def _check(plan: Plan, rows: Sequence[Sequence[Row]], failed: Sequence[str]) -> None:
+def _check(plan: Plan, rows: Sequence[Sequence[IndexRow]], failed: Sequence[str]) -> None:
   """Raise UserError where nothing is of use, or an image is there twice."""
   names = Counter(row.name for unit in rows for row in unit)
   if not names:
@@ -127,15 +134,15 @@ def _facts(plan: Plan, reports: Sequence[dict[str, Any]]) -> Facts:
     form=plan.form,
     scale=plan.scale,
     splits=plan.rule.describe(plan.lists is not None),
-    failed=[error for unit in reports for error in unit['failed']],
-    strangers=sum(len(unit['strangers']) for unit in reports),
-    terms=constants.TERMS,
-    digest=units.digest(plan),
+    failed=[error for report in reports for error in report['failed']],
+    unlisted=sum(len(report['unlisted']) for report in reports),
+    terms=constants.TERMS_OF_USE,
+    digest=digest(plan),
   )
 
 
 def prepare(
-  plan: Plan, parts: Sequence[Part], output: Path, *, runner: str, flags: Sequence[str]
+  plan: Plan, shards: Sequence[Shard], output: Path, *, runner: str, flags: Sequence[str]
 ) -> Path:
   """Write the records of a plan below `output`; return their folder.
 
@@ -144,13 +151,13 @@ def prepare(
   """
   for left in output.glob('nih_chest_xray14/incomplete.*'):  # of a run that was killed
     shutil.rmtree(left)
-  builder = NihChestXray14(plan=plan, parts=parts, data_dir=output)
+  builder = NihChestXray14(plan=plan, shards=shards, data_dir=output)
   if (folder := Path(builder.data_dir)).exists():
-    if records.read_facts(folder).digest != units.digest(plan):
+    if records.read_facts(folder).digest != digest(plan):
       raise UserError(f'{folder}: holds other records; choose another --output')
     shutil.rmtree(plan.folder, ignore_errors=True)
     return folder
-  units.check_room(plan, parts, output)
+  check_room(plan, shards, output)
   config = tfds.download.DownloadConfig(
     beam_runner=runner, beam_options=PipelineOptions(list(flags), save_main_session=False)
   )

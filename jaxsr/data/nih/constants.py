@@ -4,19 +4,19 @@ import re
 from typing import NamedTuple
 
 HOME = 'https://nihcc.app.box.com/v/ChestXray-NIHCC'
-TERMS = (
+TERMS_OF_USE = (
   'NIH ChestX-ray14: use is unrestricted; link to '
   f'{HOME}, cite Wang et al., ChestX-ray8, CVPR 2017, and acknowledge the NIH Clinical Center'
 )
-IMAGES, PATIENTS = 112_120, 30_805
-SIDE = 1024  # pixels of an image
-GIGABYTES = 42  # of all archives together
-NAME = re.compile(r'(\d{8})_(\d{3})\.png')
-ENTRIES = ('Data_Entry_2017_v2020.csv', 'Data_Entry_2017.csv')  # the first is the newer one
-LISTS = {'train_val': 'train_val_list.txt', 'test': 'test_list.txt'}
-LISTED = {'train_val': 86_524, 'test': 25_596}
-BOXES = 'BBox_List_2017.csv'
-NORMAL = 'No Finding'
+IMAGE_COUNT, PATIENT_COUNT = 112_120, 30_805
+IMAGE_SIDE = 1024  # pixels of an image
+TOTAL_GIGABYTES = 42  # of all archives together
+IMAGE_NAME = re.compile(r'(\d{8})_(\d{3})\.png')
+ENTRY_TABLES = ('Data_Entry_2017_v2020.csv', 'Data_Entry_2017.csv')  # the first is the newer one
+SPLIT_LISTS = {'train_val': 'train_val_list.txt', 'test': 'test_list.txt'}
+SPLIT_LIST_SIZES = {'train_val': 86_524, 'test': 25_596}
+BOX_TABLE = 'BBox_List_2017.csv'
+NO_FINDING = 'No Finding'
 FINDINGS = (
   'Atelectasis',
   'Cardiomegaly',
@@ -63,9 +63,9 @@ ARCHIVES = tuple(
   for number, (md5, key) in enumerate(_PUBLISHED, 1)
 )
 
-TABLES = (ENTRIES[0], *LISTS.values(), BOXES)
+TABLES = (ENTRY_TABLES[0], *SPLIT_LISTS.values(), BOX_TABLE)
 
 
-def by_hand(name: str) -> str:
+def manual_download(name: str) -> str:
   """Say how to fetch a file without this program."""
   return f'fetch {name} by hand from {HOME} and put it into the same folder'

@@ -29,29 +29,29 @@ _GONE = (401, 403, 404, 410)
 _GZIP = b'\x1f\x8b'
 
 
-class Patience(NamedTuple):
+class RetryPolicy(NamedTuple):
   """How long to wait, in seconds: for a byte, and before a second try (doubled each time)."""
 
-  stall: float = 60.0
-  first: float = 1.0
-  longest: float = 60.0
+  timeout: float = 60.0
+  first_wait: float = 1.0
+  longest_wait: float = 60.0
 
 
-class Stopped(Exception):
+class _Cancelled(Exception):
   """Says that another thread was told to stop."""
 
 
 class Fetcher:
-  """Fetches archives into a folder; `tell` is called with each number of bytes that came."""
+  """Fetches archives into a folder; `on_bytes` is called with each number of bytes that came."""
 
   def __init__(
     self,
     output: Path,
     *,
-    tell: Callable[[int], object] = lambda count: None,
-    patience: Patience | None = None,
+    on_bytes: Callable[[int], object] = lambda count: None,
+    retries: RetryPolicy | None = None,
   ):
-    self.output, self._tell, self._patience = output, tell, patience or Patience()
+    self.output, self._on_bytes, self._retries = output, on_bytes, retries or RetryPolicy()
     self._stop = threading.Event()
 
   def fetch_all(self, archives: Sequence[Archive], *, jobs: int) -> dict[str, str]:
@@ -76,32 +76,32 @@ class Fetcher:
     path = self.output / archive.name
     if path.is_file():
       if md5(path) == archive.md5:
-        self._tell(path.stat().st_size)
+        self._on_bytes(path.stat().st_size)
         return
-      path.replace(bad(path))
+      path.replace(rejected_file(path))
     for attempt in (1, 2):
-      found = self._receive(archive, part(path))
+      found = self._receive(archive, partial_file(path))
       if found == archive.md5:
-        part(path).replace(path)
+        partial_file(path).replace(path)
         return
       if attempt == 2:
-        part(path).replace(bad(path))
+        partial_file(path).replace(rejected_file(path))
         raise UserError(
           f'{archive.name}: has MD5 {found}, the publisher says {archive.md5}; it is kept as '
-          f'{path.name}.bad; try again, or {constants.by_hand(archive.name)}'
+          f'{path.name}.bad; try again, or {constants.manual_download(archive.name)}'
         )
-      self._tell(-part(path).stat().st_size)
-      part(path).unlink()
+      self._on_bytes(-partial_file(path).stat().st_size)
+      partial_file(path).unlink()
 
   def _receive(self, archive: Archive, path: Path) -> str:
     """Go on until a file is whole; return its MD5."""
     digest = hashlib.md5(usedforsecurity=False)
-    self._tell(_feed(digest, path))
-    tries, restarts, wait = 0, 0, self._patience.first
+    self._on_bytes(_hash_existing(digest, path))
+    tries, restarts, wait = 0, 0, self._retries.first_wait
     while True:
       before = path.stat().st_size if path.exists() else 0
       try:
-        if self._go_on(archive, path, digest):
+        if self._request_rest(archive, path, digest):
           return digest.hexdigest()
         reason = 'the connection was cut'
       except _Restart:
@@ -111,24 +111,24 @@ class Fetcher:
       except (OSError, http.client.HTTPException) as error:
         reason = _reason(error, archive)
       came = (path.stat().st_size if path.exists() else 0) > before
-      tries, wait = (1, self._patience.first) if came else (tries + 1, wait)
+      tries, wait = (1, self._retries.first_wait) if came else (tries + 1, wait)
       if max(tries, restarts) >= TRIES:
         raise UserError(
           f'{archive.name}: {reason}, {TRIES} times; the same command goes on from '
-          f'{before // 10**6} MB; or {constants.by_hand(archive.name)}'
+          f'{before // 10**6} MB; or {constants.manual_download(archive.name)}'
         )
       if self._stop.wait(wait):
-        raise Stopped
-      wait = min(2 * wait, self._patience.longest)
+        raise _Cancelled
+      wait = min(2 * wait, self._retries.longest_wait)
 
-  def _go_on(self, archive: Archive, path: Path, digest: 'hashlib._Hash') -> bool:
+  def _request_rest(self, archive: Archive, path: Path, digest: 'hashlib._Hash') -> bool:
     """Ask for what is missing and append it; tell whether all of it came."""
     have = path.stat().st_size if path.exists() else 0
     request = urllib.request.Request(archive.url, headers={'Accept-Encoding': 'identity'})
     if have:
       request.add_header('Range', f'bytes={have}-')
     try:
-      response = urllib.request.urlopen(request, timeout=self._patience.stall)
+      response = urllib.request.urlopen(request, timeout=self._retries.timeout)
     except urllib.error.HTTPError as error:
       if error.code == 416 and have:  # nothing is missing, or what is here is not of this file
         if error.headers.get('Content-Range') == f'bytes */{have}':
@@ -148,7 +148,7 @@ class Fetcher:
     digest: 'hashlib._Hash',
     have: int,
   ) -> bool:
-    expected = _whole(response, have)
+    expected = _total_size(response, have)
     came = have
     with path.open('ab') as file:
       while chunk := response.read1(_CHUNK):
@@ -156,18 +156,18 @@ class Fetcher:
           kind = response.headers.get_content_type()
           raise UserError(
             f'{archive.name}: {archive.url} gives no archive but {kind}; the link may have '
-            f'moved: {constants.by_hand(archive.name)}'
+            f'moved: {constants.manual_download(archive.name)}'
           )
         if self._stop.is_set():
-          raise Stopped
+          raise _Cancelled
         file.write(chunk)
         digest.update(chunk)
         came += len(chunk)
-        self._tell(len(chunk))
+        self._on_bytes(len(chunk))
     return came > 0 and expected in (None, came)
 
   def _restart(self, path: Path) -> None:
-    self._tell(-path.stat().st_size)
+    self._on_bytes(-path.stat().st_size)
     path.unlink()
     raise _Restart
 
@@ -176,7 +176,7 @@ class _Restart(Exception):
   """Says that a server does not go on where a file ends."""
 
 
-def _whole(response: http.client.HTTPResponse, have: int) -> int | None:
+def _total_size(response: http.client.HTTPResponse, have: int) -> int | None:
   """Tell how long a file is that a response gives the rest of."""
   if response.status == 206:
     total = response.headers.get('Content-Range', '').rpartition('/')[2]
@@ -191,7 +191,7 @@ def _reason(error: Exception, archive: Archive) -> str:
     if error.code in _GONE:
       raise UserError(
         f'{archive.name}: {archive.url} is not to be had any more ({error.code} {error.reason}): '
-        f'{constants.by_hand(archive.name)}'
+        f'{constants.manual_download(archive.name)}'
       ) from error
     return f'the server says {error.code} {error.reason}'
   if isinstance(error, TimeoutError):
@@ -201,7 +201,7 @@ def _reason(error: Exception, archive: Archive) -> str:
   return str(getattr(error, 'reason', error)) or type(error).__name__
 
 
-def _feed(digest: 'hashlib._Hash', path: Path) -> int:
+def _hash_existing(digest: 'hashlib._Hash', path: Path) -> int:
   """Hash what is there already; return how much it is."""
   if not path.exists():
     return 0
@@ -211,12 +211,12 @@ def _feed(digest: 'hashlib._Hash', path: Path) -> int:
   return path.stat().st_size
 
 
-def part(path: Path) -> Path:
+def partial_file(path: Path) -> Path:
   """Name the file that an archive is while it comes."""
   return path.with_name(path.name + '.part')
 
 
-def bad(path: Path) -> Path:
+def rejected_file(path: Path) -> Path:
   """Name the file that an archive with a wrong sum is kept as."""
   return path.with_name(path.name + '.bad')
 
@@ -228,11 +228,11 @@ def md5(path: Path) -> str:
   return found.hexdigest()
 
 
-def size(archive: Archive, patience: Patience) -> int | None:
+def archive_size(archive: Archive, retries: RetryPolicy) -> int | None:
   """Ask how large an archive is; None where the server does not say."""
   request = urllib.request.Request(archive.url, method='HEAD')
   try:
-    with urllib.request.urlopen(request, timeout=patience.stall) as response:
+    with urllib.request.urlopen(request, timeout=retries.timeout) as response:
       length = response.headers.get('Content-Length', '')
   except (OSError, http.client.HTTPException):
     return None
@@ -241,10 +241,10 @@ def size(archive: Archive, patience: Patience) -> int | None:
 
 def check_space(output: Path, archives: Sequence[Archive], sizes: Sequence[int | None]) -> int:
   """Return how many bytes there will be; raises UserError where the disk has no room for them."""
-  usual = constants.GIGABYTES * 10**9 // len(constants.ARCHIVES)
+  usual = constants.TOTAL_GIGABYTES * 10**9 // len(constants.ARCHIVES)
   whole = [usual if known is None else known for known in sizes]
   names = [output / archive.name for archive in archives]
-  here = [path for name in names for path in (name, part(name)) if path.is_file()]
+  here = [path for name in names for path in (name, partial_file(name)) if path.is_file()]
   missing = sum(whole) - sum(path.stat().st_size for path in here)
   free = shutil.disk_usage(output).free
   if missing > free:
@@ -255,30 +255,30 @@ def check_space(output: Path, archives: Sequence[Archive], sizes: Sequence[int |
   return sum(whole)
 
 
-def fetch_table(url: str, path: Path, patience: Patience) -> None:
+def fetch_table(url: str, path: Path, retries: RetryPolicy) -> None:
   """Fetch a table, which is small and has no sum; raises UserError where it is none."""
   try:
-    with urllib.request.urlopen(url, timeout=patience.stall) as response:
+    with urllib.request.urlopen(url, timeout=retries.timeout) as response:
       content = response.read(_LARGEST_TABLE)
   except (OSError, http.client.HTTPException) as error:
     raise UserError(f'{path.name}: cannot be fetched ({flat(error)})') from error
-  take_table(content, path)
+  save_table(content, path)
 
 
-def take_table(content: bytes, path: Path) -> None:
+def save_table(content: bytes, path: Path) -> None:
   """Write a table if it can be read as one; raises UserError otherwise."""
   with atomic(path) as temporary:
     temporary.write_bytes(content)
     metadata.check(temporary, path.name)
 
 
-def take(source: Path, archive: Archive, output: Path) -> None:
+def copy_archive(source: Path, archive: Archive, output: Path) -> None:
   """Copy an archive that lies on disk, if it is not there; raises UserError where it is damaged."""
   target = output / archive.name
   if target.is_file() and md5(target) == archive.md5:
     return
   if not source.is_file():
-    raise UserError(f'{source}: no such file; {constants.by_hand(archive.name)}')
+    raise UserError(f'{source}: no such file; {constants.manual_download(archive.name)}')
   found, size, free = md5(source), source.stat().st_size, shutil.disk_usage(output).free
   if found != archive.md5:
     raise UserError(f'{source}: has MD5 {found}, the publisher says {archive.md5}: fetch it again')

@@ -21,10 +21,10 @@ MAX_IMAGE = 32 << 20  # bytes; the largest published one has less than one milli
 MAX_ENTRIES = 200_000  # of an archive; a whole copy in one holds 112,120
 MAX_HEADER = 1 << 20  # bytes of a name or an extended header
 _TAR = ('.tar.gz', '.tgz', '.tar')
-_TABLES = (*constants.ENTRIES, *constants.LISTS.values(), constants.BOXES)
+_TABLES = (*constants.ENTRY_TABLES, *constants.SPLIT_LISTS.values(), constants.BOX_TABLE)
 
 
-class Part(NamedTuple):
+class Shard(NamedTuple):
   """A unit of work: an archive, or some images of a folder by their paths below the root."""
 
   number: int
@@ -40,15 +40,15 @@ class Part(NamedTuple):
     return f'{Path(self.files[0]).name} to {Path(self.files[-1]).name}'
 
 
-class Holdings(NamedTuple):
+class LocalCopy(NamedTuple):
   """What lies below a folder: units of images, and the tables by the publisher's names."""
 
   root: Path
-  parts: tuple[Part, ...]
+  shards: tuple[Shard, ...]
   tables: dict[str, Path]
 
 
-def find(root: Path) -> Holdings:
+def find(root: Path) -> LocalCopy:
   """Look through a folder; raises UserError where it holds no images."""
   if not root.is_dir():
     raise UserError(f'{root}: no such folder')
@@ -59,7 +59,7 @@ def find(root: Path) -> Holdings:
     folders[:] = sorted(name for name in folders if not name.startswith('.'))
     for name in sorted(files):
       path = Path(folder, name)
-      if constants.NAME.fullmatch(name):
+      if constants.IMAGE_NAME.fullmatch(name):
         images.setdefault(name, str(path.relative_to(root)))
       elif name.endswith((*_TAR, '.zip')):
         archives.append(path)
@@ -70,9 +70,9 @@ def find(root: Path) -> Holdings:
     )
   names = sorted(images)
   groups = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
-  parts = [Part(0, str(root), tuple(images[n] for n in group)) for group in groups]
-  parts += [Part(0, str(path), skip=tuple(names)) for path in sorted(archives)]
-  return Holdings(root, tuple(p._replace(number=i) for i, p in enumerate(parts)), tables(root))
+  shards = [Shard(0, str(root), tuple(images[n] for n in group)) for group in groups]
+  shards += [Shard(0, str(path), skip=tuple(names)) for path in sorted(archives)]
+  return LocalCopy(root, tuple(p._replace(number=i) for i, p in enumerate(shards)), tables(root))
 
 
 def tables(root: Path) -> dict[str, Path]:
@@ -82,31 +82,31 @@ def tables(root: Path) -> dict[str, Path]:
   return {name: path for name, path in reversed(named) if name in _TABLES}
 
 
-def read(part: Part) -> Iterator[tuple[str, bytes | None]]:
-  """Yield the images of a part by name, None for one that is too large to be one.
+def read(shard: Shard) -> Iterator[tuple[str, bytes | None]]:
+  """Yield the images of a shard by name, None for one that is too large to be one.
 
   Raises UserError where an archive is damaged.
   """
-  if part.files:
-    for file in part.files:
-      path = Path(part.path, file)
+  if shard.files:
+    for file in shard.files:
+      path = Path(shard.path, file)
       yield path.name, path.read_bytes() if path.stat().st_size <= MAX_IMAGE else None
     return
-  members = _zip(part.path) if part.path.endswith('.zip') else _tar(part.path)
-  seen = set(part.skip)
+  members = _zip(shard.path) if shard.path.endswith('.zip') else _tar(shard.path)
+  seen = set(shard.skip)
   try:
     for name, content in members:
       if name not in seen:
         seen.add(name)
         yield name, content
   except (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
-    raise UserError(f'{part.path}: is damaged ({flat(error)}); fetch it again') from error
+    raise UserError(f'{shard.path}: is damaged ({flat(error)}); fetch it again') from error
 
 
-def _wanted(name: str) -> str | None:
+def _image_name(name: str) -> str | None:
   """Give the name of an image that a member holds, if it does; folders are of no account."""
   base = name.rpartition('/')[2]
-  return base if constants.NAME.fullmatch(base) else None
+  return base if constants.IMAGE_NAME.fullmatch(base) else None
 
 
 class _Header(tarfile.TarInfo):
@@ -126,7 +126,7 @@ def _tar(path: str) -> Iterator[tuple[str, bytes | None]]:
       if count >= MAX_ENTRIES:
         raise tarfile.ReadError(f'more than {MAX_ENTRIES} entries')
       archive.members = []  # type: ignore[attr-defined]  # it would keep all headers
-      name = _wanted(member.name)
+      name = _image_name(member.name)
       if name is None or not member.isreg():
         continue
       if member.issparse() or member.size > MAX_IMAGE:
@@ -146,7 +146,7 @@ def _zip(path: str) -> Iterator[tuple[str, bytes | None]]:
     if len(members) > MAX_ENTRIES:
       raise zipfile.BadZipFile(f'more than {MAX_ENTRIES} entries')
     for member in members:
-      name = _wanted(member.filename)
+      name = _image_name(member.filename)
       if name is not None:
         large = member.file_size > MAX_IMAGE
         yield name, None if large else archive.read(member)

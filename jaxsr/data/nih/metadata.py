@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxsr.data.nih import constants
-from jaxsr.data.records import Row
+from jaxsr.data.records import IndexRow
 from jaxsr.errors import UserError
 
 _FIRST = 'Image Index'  # the first column of both tables
@@ -59,12 +59,12 @@ def read_entries(path: Path) -> dict[str, Entry]:
 
 def _entry(row: list[str]) -> Entry:
   name, found, _, patient, age, sex, view, width, height, *spacing = row
-  match = constants.NAME.fullmatch(name)
+  match = constants.IMAGE_NAME.fullmatch(name)
   if match is None:
     raise ValueError(f'{name!r} is no image of NIH ChestX-ray14')
   if int(match[1]) != int(patient):
     raise ValueError(f'{name} is said to be of patient {patient}')
-  findings = tuple(f for f in found.split('|') if f != constants.NORMAL)
+  findings = tuple(f for f in found.split('|') if f != constants.NO_FINDING)
   if unknown := set(findings) - set(constants.FINDINGS):
     raise ValueError(f'finding {min(unknown)!r} is unknown')
   years = int(age.rstrip('YMD'))  # the older table writes 058Y, 012M and 007D
@@ -88,19 +88,19 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def check(path: Path, name: str) -> None:
   """Raise UserError where a file is not the table that `name` says."""
-  if name in constants.ENTRIES:
+  if name in constants.ENTRY_TABLES:
     read_entries(path)
-  elif name == constants.BOXES:
+  elif name == constants.BOX_TABLE:
     read_boxes(path)
   elif not read_list(path):
     raise UserError(f'{path}: names no image')
 
 
-def row(entry: Entry, split: str = '') -> Row:
+def index_row(entry: Entry, split: str = '') -> IndexRow:
   """Write an entry as the row of an index of records."""
-  findings, side = '|'.join(entry.findings), constants.SIDE
+  findings, side = '|'.join(entry.findings), constants.IMAGE_SIDE
   of_patient = (entry.patient, findings, entry.age, entry.sex, entry.view)
-  return Row(split, entry.name, *of_patient, side, side)
+  return IndexRow(split, entry.name, *of_patient, side, side)
 
 
 def read_text(path: Path) -> str:
@@ -116,7 +116,7 @@ def read_list(path: Path) -> list[str]:
   """Read one of the lists of image names; raises UserError where a line is none."""
   names = read_text(path).split()
   for name in names:
-    if not constants.NAME.fullmatch(name):
+    if not constants.IMAGE_NAME.fullmatch(name):
       raise UserError(f'{path}: {name[:40]!r} is no image of NIH ChestX-ray14')
   return names
 

@@ -24,7 +24,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from jaxsr.data import degradation, image_files, records
 from jaxsr.data.fast import bicubic, png
 from jaxsr.data.nih import constants, local_copy, metadata, splits
-from jaxsr.data.nih.local_copy import Holdings, Part
+from jaxsr.data.nih.local_copy import LocalCopy, Shard
 from jaxsr.data.nih.metadata import Entry
 from jaxsr.data.nih.splits import Rule
 from jaxsr.errors import ImageError, UserError
@@ -52,13 +52,13 @@ class Plan(NamedTuple):
   def lists(self) -> dict[str, list[str]] | None:
     """Read the publisher's lists of names; None where they are not all here."""
     tables = dict(self.tables)
-    if not all(name in tables for name in constants.LISTS.values()):
+    if not all(name in tables for name in constants.SPLIT_LISTS.values()):
       return None
-    return {kind: metadata.read_list(Path(tables[n])) for kind, n in constants.LISTS.items()}
+    return {kind: metadata.read_list(Path(tables[n])) for kind, n in constants.SPLIT_LISTS.items()}
 
 
 def make_plan(
-  found: Holdings,
+  found: LocalCopy,
   output: Path,
   *,
   rule: Rule,
@@ -69,14 +69,14 @@ def make_plan(
   """Lay out what is written; raises UserError where the table of findings is missing."""
   splits.check(rule)
   tables = tuple((name, str(path)) for name, path in sorted(found.tables.items()))
-  if not any(name in found.tables for name in constants.ENTRIES):
-    raise UserError(f'{found.root}: {constants.by_hand(constants.ENTRIES[0])}')
-  known = (constants.NORMAL, *constants.FINDINGS)
+  if not any(name in found.tables for name in constants.ENTRY_TABLES):
+    raise UserError(f'{found.root}: {constants.manual_download(constants.ENTRY_TABLES[0])}')
+  known = (constants.NO_FINDING, *constants.FINDINGS)
   for label in labels:
     if label not in known:
       raise UserError(f'--labels {label!r} is unknown: there are {", ".join(known)}')
   plan = Plan(str(found.root), tables, '', rule, tuple(labels), form, scale)
-  described = repr((plan, found.parts, [os.path.getsize(path) for _, path in tables]))
+  described = repr((plan, found.shards, [os.path.getsize(path) for _, path in tables]))
   name = hashlib.sha256(described.encode()).hexdigest()[:12]
   return plan._replace(folder=str(output.resolve() / f'.unfinished-{name}'))
 
@@ -85,39 +85,41 @@ def make_plan(
 def _tables(plan: Plan) -> tuple[dict[str, Entry], dict[str, str]]:
   """Read what is known of the images, and deal them out; once in each process."""
   tables = dict(plan.tables)
-  entries = metadata.read_entries(Path(next(tables[n] for n in constants.ENTRIES if n in tables)))
-  return entries, splits.deal(entries, plan.lists, plan.rule)
+  entries = metadata.read_entries(
+    Path(next(tables[n] for n in constants.ENTRY_TABLES if n in tables))
+  )
+  return entries, splits.assign(entries, plan.lists, plan.rule)
 
 
-def write_part(part: Part, plan: Plan) -> None:
+def write_shard(shard: Shard, plan: Plan) -> None:
   """Write a unit, if it is not there yet; what keeps it from that is written beside it."""
   try:
-    if not done(plan, part).exists():
-      _write(part, plan)
+    if not report_file(plan, shard).exists():
+      _write(shard, plan)
   except (UserError, OSError) as error:  # Beam would wrap it
-    trouble(plan, part).write_text(str(error), encoding='utf-8')
+    error_file(plan, shard).write_text(str(error), encoding='utf-8')
 
 
-def _write(part: Part, plan: Plan) -> None:
-  entries, dealt = _tables(plan)
-  rows, failed, strangers = [], [], []
+def _write(shard: Shard, plan: Plan) -> None:
+  entries, assigned = _tables(plan)
+  rows, failed, unlisted = [], [], []
   serialize = serializer(plan.form)
-  with _Shards(plan, part) as shards:
-    for name, content in local_copy.read(part):
-      entry, split = entries.get(name), dealt.get(name)
+  with _ShardWriter(plan, shard) as writer:
+    for name, content in local_copy.read(shard):
+      entry, split = entries.get(name), assigned.get(name)
       if entry is None or split is None:
-        strangers.append(name)
+        unlisted.append(name)
         continue
-      if plan.labels and not set(entry.findings or (constants.NORMAL,)) & set(plan.labels):
+      if plan.labels and not set(entry.findings or (constants.NO_FINDING,)) & set(plan.labels):
         continue
       try:
         example = make_example(entry, content, plan)
       except ImageError as error:
         failed.append(str(error))
         continue
-      shards.write(split, serialize(example))
-      rows.append(metadata.row(entry, split))
-  write_json(done(plan, part), {'rows': rows, 'failed': failed, 'strangers': strangers})
+      writer.write(split, serialize(example))
+      rows.append(metadata.index_row(entry, split))
+  write_json(report_file(plan, shard), {'rows': rows, 'failed': failed, 'unlisted': unlisted})
 
 
 def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, Any]:
@@ -143,14 +145,17 @@ def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, A
 
 def _pack(content: bytes, path: Path) -> dict[str, Any]:
   """Keep a file as it is; what cannot be checked without decoding is decoded."""
-  if png.check(content, most=constants.SIDE**2) != (constants.SIDE, constants.SIDE):
+  if png.check(content, most=constants.IMAGE_SIDE**2) != (
+    constants.IMAGE_SIDE,
+    constants.IMAGE_SIDE,
+  ):
     _decode(content, path)
   return {'png': content}
 
 
 def _decode(content: bytes, path: Path) -> UInt8[np.ndarray, 'h w']:
   """Decode an image; raises ImageError where it is not one that was published."""
-  side = constants.SIDE
+  side = constants.IMAGE_SIDE
   plain = png.decode(content, most=side**2)
   hr = image_files.decode(io.BytesIO(content), path) if plain is None else plain[..., None]
   if hr.shape != (side, side, 1) or hr.dtype != np.uint8:
@@ -167,22 +172,22 @@ def _degrade(image: UInt8[np.ndarray, 'h w'], scale: int) -> dict[str, Any]:
   return {'hr': image[..., None], 'lr': lr[..., None], 'error': error}
 
 
-class _Shards:
+class _ShardWriter:
   """Writes a unit's records by split; the files have their names only if all went well.
 
   A unit may have 11 GB, and memory that is new to a virtual machine takes longer to get than
   the disk to write: what was written is released every `_RELEASE` records.
   """
 
-  def __init__(self, plan: Plan, part: Part):
-    self._plan, self._part, self._count = plan, part, 0
+  def __init__(self, plan: Plan, shard: Shard):
+    self._plan, self._shard, self._count = plan, shard, 0
     self._writers: dict[str, ArrayRecordWriter] = {}
 
-  def __enter__(self) -> '_Shards':
+  def __enter__(self) -> '_ShardWriter':
     return self
 
   def _unfinished(self, split: str) -> Path:
-    return Path(f'{shard(self._plan, self._part, split)}.part')
+    return Path(f'{record_file(self._plan, self._shard, split)}.part')
 
   def write(self, split: str, record: bytes) -> None:
     """Append a record to its split's file."""
@@ -201,14 +206,14 @@ class _Shards:
       path = self._unfinished(split)
       if kind is None:
         release(path)
-        path.replace(shard(self._plan, self._part, split))
+        path.replace(record_file(self._plan, self._shard, split))
       else:
         path.unlink()
 
 
-def shard(plan: Plan, part: Part, split: str) -> Path:
+def record_file(plan: Plan, shard: Shard, split: str) -> Path:
   """Name a unit's file of records of a split."""
-  return Path(plan.folder, f'{part.number:05d}-{split}.array_record')
+  return Path(plan.folder, f'{shard.number:05d}-{split}.array_record')
 
 
 def digest(plan: Plan) -> str:
@@ -216,14 +221,14 @@ def digest(plan: Plan) -> str:
   return plan.folder.rpartition('-')[2]
 
 
-def done(plan: Plan, part: Part) -> Path:
+def report_file(plan: Plan, shard: Shard) -> Path:
   """Name the JSON of a unit, which is there when it is done."""
-  return Path(plan.folder, f'{part.number:05d}.json')
+  return Path(plan.folder, f'{shard.number:05d}.json')
 
 
-def trouble(plan: Plan, part: Part) -> Path:
+def error_file(plan: Plan, shard: Shard) -> Path:
   """Name the file that says why a unit could not be written."""
-  return Path(plan.folder, f'{part.number:05d}.error')
+  return Path(plan.folder, f'{shard.number:05d}.error')
 
 
 def features(form: str) -> tfds.features.FeaturesDict:
@@ -258,11 +263,11 @@ def serializer(form: str) -> Callable[[dict[str, Any]], bytes]:
   return serialize
 
 
-def check_room(plan: Plan, parts: Sequence[Part], output: Path) -> None:
+def check_room(plan: Plan, shards: Sequence[Shard], output: Path) -> None:
   """Raise UserError where the disk has no room for the units that are missing."""
-  missing = [part for part in parts if not done(plan, part).exists()]
-  packed = [Path(part.path).stat().st_size / 1e6 for part in missing if not part.files]
-  images = sum(len(part.files) for part in missing) + sum(packed) / MEGABYTES['png']
+  missing = [shard for shard in shards if not report_file(plan, shard).exists()]
+  packed = [Path(shard.path).stat().st_size / 1e6 for shard in missing if not shard.files]
+  images = sum(len(shard.files) for shard in missing) + sum(packed) / MEGABYTES['png']
   needed, free = images * MEGABYTES[plan.form] / 1e3, shutil.disk_usage(output).free / 1e9
   if needed > free:
     raise UserError(

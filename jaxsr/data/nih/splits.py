@@ -46,12 +46,12 @@ def check(rule: Rule) -> None:
     raise UserError(f'{shares} must not be negative, and must be less than 1 together')
 
 
-def patient(name: str) -> str:
+def patient_id(name: str) -> str:
   """Tell whose film an image is by its name."""
   return name[:8]
 
 
-def deal(
+def assign(
   names: Iterable[str], lists: Mapping[str, Sequence[str]] | None, rule: Rule
 ) -> dict[str, str]:
   """Give the split of each image; images that are in neither list are left out.
@@ -59,22 +59,22 @@ def deal(
   `lists` are the names in `train_val` and `test`. Raises UserError where the lists share a patient.
   """
   if lists is None:
-    return {name: _dealt(patient(name), rule) for name in names}
+    return {name: _draw_split(patient_id(name), rule) for name in names}
   tested = set(lists['test'])
   known = tested | set(lists['train_val'])
-  if both := {patient(n) for n in tested} & {patient(n) for n in lists['train_val']}:
+  if both := {patient_id(n) for n in tested} & {patient_id(n) for n in lists['train_val']}:
     raise UserError(
       f'the lists share {len(both)} patients, as {min(both)}: they are not the published ones'
     )
   whole = rule._replace(test=0.0)
   return {
-    name: 'test' if name in tested else _dealt(patient(name), whole)
+    name: 'test' if name in tested else _draw_split(patient_id(name), whole)
     for name in names
     if name in known
   }
 
 
-def _dealt(patient: str, rule: Rule) -> str:
+def _draw_split(patient: str, rule: Rule) -> str:
   place = _uniform(rule.seed, patient)
   if place < rule.validation:
     return 'validation'

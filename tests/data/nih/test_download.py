@@ -11,7 +11,7 @@ from jaxsr.data.nih import constants, download
 from jaxsr.data.nih.constants import Archive
 from jaxsr.errors import UserError
 
-PATIENCE = download.Patience(stall=0.5, first=0.01, longest=0.05)
+RETRIES = download.RetryPolicy(timeout=0.5, first_wait=0.01, longest_wait=0.05)
 SIZE = 200_000
 
 
@@ -82,7 +82,7 @@ class Server:
       handler.wfile.write(rest[: len(rest) // 2])
       handler.wfile.flush()
       if fault == 'stall':
-        time.sleep(2 * PATIENCE.stall)
+        time.sleep(2 * RETRIES.stall)
       handler.close_connection = True
       return
     handler.wfile.write(rest)
@@ -103,7 +103,7 @@ def server():
 
 @pytest.fixture
 def fetcher(tmp_path):
-  return download.Fetcher(tmp_path, patience=PATIENCE)
+  return download.Fetcher(tmp_path, retries=RETRIES)
 
 
 def whole(server, folder):
@@ -122,7 +122,7 @@ def test_twelve_archives_come_through_every_fault(server, fetcher, tmp_path):
 def test_a_part_is_gone_on_with(server, fetcher, tmp_path):
   archive = server.archives()[0]
   body = server.files[archive.name]
-  download.part(tmp_path / archive.name).write_bytes(body[:70_000])
+  download.partial_file(tmp_path / archive.name).write_bytes(body[:70_000])
   fetcher.fetch(archive)
   assert server.asked == [(archive.name, 'bytes=70000-')]
   assert (tmp_path / archive.name).read_bytes() == body
@@ -139,14 +139,14 @@ def test_what_is_there_is_not_fetched_again(server, fetcher, tmp_path):
 def test_a_part_of_the_whole_length_or_more(server, fetcher, tmp_path, length):
   archive = server.archives()[0]
   body = server.files[archive.name]
-  download.part(tmp_path / archive.name).write_bytes((body + bytes(500))[:length])
+  download.partial_file(tmp_path / archive.name).write_bytes((body + bytes(500))[:length])
   fetcher.fetch(archive)
   assert (tmp_path / archive.name).read_bytes() == body
 
 
 def test_a_damaged_part_is_fetched_anew(server, fetcher, tmp_path):
   archive = server.archives()[0]
-  download.part(tmp_path / archive.name).write_bytes(b'\x1f\x8b' + bytes(1000))
+  download.partial_file(tmp_path / archive.name).write_bytes(b'\x1f\x8b' + bytes(1000))
   fetcher.fetch(archive)
   assert (tmp_path / archive.name).read_bytes() == server.files[archive.name]
 
@@ -197,8 +197,10 @@ def test_what_is_told_adds_up(server, tmp_path):
   told = []
   archives = server.archives()[:3]
   server.faults[archives[0].name], server.faults[archives[1].name] = ['cut'], ['changed']
-  download.part(tmp_path / archives[2].name).write_bytes(server.files[archives[2].name][:1000])
-  fetcher = download.Fetcher(tmp_path, tell=told.append, patience=PATIENCE)
+  download.partial_file(tmp_path / archives[2].name).write_bytes(
+    server.files[archives[2].name][:1000]
+  )
+  fetcher = download.Fetcher(tmp_path, on_bytes=told.append, retries=RETRIES)
   fetcher.fetch_all(archives, jobs=1)
   assert sum(told) == 3 * (SIZE + 2)
 
@@ -206,7 +208,7 @@ def test_what_is_told_adds_up(server, tmp_path):
 def test_a_full_disk_is_seen_first(server, tmp_path, monkeypatch):
   usage = shutil.disk_usage(tmp_path)._replace(free=5 * SIZE)
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
-  sizes = [download.size(archive, PATIENCE) for archive in server.archives()]
+  sizes = [download.archive_size(archive, RETRIES) for archive in server.archives()]
   assert sizes == [SIZE + 2] * 12
   with pytest.raises(UserError, match='GB are missing and'):
     download.check_space(tmp_path, server.archives(), sizes)

@@ -26,7 +26,7 @@ def special(name, kind, link=''):
 
 def read_all(folder):
   found = local_copy.find(folder)
-  return {name: content for part in found.parts for name, content in local_copy.read(part)}
+  return {name: content for part in found.shards for name, content in local_copy.read(part)}
 
 
 def flat(folder):
@@ -149,8 +149,8 @@ def entries(shared):
 
 
 def test_the_real_table_is_read_whole(entries):
-  assert len(entries) == constants.IMAGES
-  assert len({entry.patient for entry in entries.values()}) == constants.PATIENTS
+  assert len(entries) == constants.IMAGE_COUNT
+  assert len({entry.patient for entry in entries.values()}) == constants.PATIENT_COUNT
   findings = Counter(f for entry in entries.values() for f in entry.findings)
   assert findings.keys() == set(constants.FINDINGS)
   assert findings['Hernia'] == 227 and findings['Pneumonia'] == 1431  # as published
@@ -211,48 +211,55 @@ def test_what_is_no_table_is_named(tmp_path, content):
 
 def lists_of(entries):
   """Write lists as the published ones are, of whole patients, with their counts."""
-  images, tested, missing = Counter(n[:8] for n in entries), set(), constants.LISTED['test']
+  images, tested, missing = (
+    Counter(n[:8] for n in entries),
+    set(),
+    constants.SPLIT_LIST_SIZES['test'],
+  )
   for patient, count in images.most_common():
     if count <= missing:
       tested.add(patient)
       missing -= count
   assert not missing
   kinds = {
-    kind: [n for n in entries if (n[:8] in tested) == (kind == 'test')] for kind in constants.LISTS
+    kind: [n for n in entries if (n[:8] in tested) == (kind == 'test')]
+    for kind in constants.SPLIT_LISTS
   }
-  assert {kind: len(names) for kind, names in kinds.items()} == constants.LISTED
+  assert {kind: len(names) for kind, names in kinds.items()} == constants.SPLIT_LIST_SIZES
   return kinds
 
 
 @pytest.mark.parametrize('listed', [True, False])
 def test_no_patient_of_the_real_table_is_in_two_splits(entries, listed):
   lists = lists_of(entries) if listed else None
-  dealt = splits.deal(entries, lists, Rule())
+  dealt = splits.assign(entries, lists, Rule())
   assert dealt.keys() == entries.keys()
   patients = {s: {n[:8] for n, split in dealt.items() if split == s} for s in splits.SPLITS}
   assert sum(map(len, patients.values())) == len(set.union(*patients.values()))
   counts = Counter(dealt.values())
   if listed:
-    assert counts['test'] == constants.LISTED['test'] == 25_596
-    assert counts['train'] + counts['validation'] == constants.LISTED['train_val'] == 86_524
+    assert counts['test'] == constants.SPLIT_LIST_SIZES['test'] == 25_596
+    assert (
+      counts['train'] + counts['validation'] == constants.SPLIT_LIST_SIZES['train_val'] == 86_524
+    )
   share = len(patients['validation']) / sum(map(len, patients.values()))
   assert 0.04 < share < 0.06
 
 
 def test_a_patients_split_does_not_depend_on_the_others(entries):
   names = sorted(entries)
-  whole, half = splits.deal(names, None, Rule()), splits.deal(names[::2], None, Rule())
+  whole, half = splits.assign(names, None, Rule()), splits.assign(names[::2], None, Rule())
   assert all(whole[name] == split for name, split in half.items())
-  assert whole != splits.deal(names, None, Rule(seed=1))
+  assert whole != splits.assign(names, None, Rule(seed=1))
 
 
 def test_lists_that_share_a_patient_are_refused():
   with pytest.raises(UserError, match='share 1 patients, as 00000001'):
-    splits.deal(NAMES, {'train_val': NAMES[:1] + NAMES[2:], 'test': NAMES[1:2]}, Rule())
+    splits.assign(NAMES, {'train_val': NAMES[:1] + NAMES[2:], 'test': NAMES[1:2]}, Rule())
 
 
 def test_images_of_no_list_are_left_out():
-  dealt = splits.deal(NAMES, {'train_val': NAMES[:2], 'test': NAMES[2:4]}, Rule(validation=0.0))
+  dealt = splits.assign(NAMES, {'train_val': NAMES[:2], 'test': NAMES[2:4]}, Rule(validation=0.0))
   assert dealt == dict(zip(NAMES, ['train'] * 2 + ['test'] * 2, strict=False))
 
 
