@@ -128,11 +128,11 @@ import numpy as np
 from pathlib import Path
 from PIL import Image
 from jaxsr.data import pipeline, records
-from jaxsr.data.films import Films
+from jaxsr.data.image_cache import Films
 from jaxsr.data.nih import constants, shards, splits
 from jaxsr.data.nih.metadata import Entry
 from jaxsr.data.nih.shards import Plan
-from jaxsr.data.windows import Windows
+from jaxsr.data.crops import Windows
 
 COUNT = 112_120
 folder = Path(sys.argv[1])
