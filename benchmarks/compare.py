@@ -24,7 +24,7 @@ from jaxsr.data import image_files, sources
 from jaxsr.evaluation import evaluator as evaluate
 from jaxsr.evaluation import plots
 from jaxsr.files import make_folder, write_json, write_text
-from jaxsr.inference import model as predictor
+from jaxsr.inference.model import Model, load
 from jaxsr.training import setup
 
 COLUMNS = {
@@ -68,7 +68,7 @@ def main(
   for run in runs:
     label, _, place = run.partition('=')
     checkpoint, _, step = place.partition('@')
-    model = predictor.load(checkpoint, scale=scale, step=step or 'latest')
+    model = load(checkpoint, scale=scale, step=step or 'latest')
     found[label] = _measure(model, data, films, perceptual)
     found[label][0].update(_costs(model, latency=latency))
     print(label, found[label][0], flush=True)
@@ -87,7 +87,7 @@ def main(
     _draw(folder, output / f'{folder.name}.png')
 
 
-def _measure(model: predictor.Predictor, data: Path, films: int, perceptual: Any) -> tuple:
+def _measure(model: Model, data: Path, films: int, perceptual: Any) -> tuple:
   source: sources.Source = sources.Folder(data, channels=model.channels)
   source = sources.Subset(source, films) if films else source
   evaluator = evaluate.Evaluator(model.network, source, scale=model.scale, perceptual=perceptual)
@@ -95,7 +95,7 @@ def _measure(model: predictor.Predictor, data: Path, films: int, perceptual: Any
   return evaluate.summarise(rows), rows, lambda i: evaluator.measure(model.variables, i)[1]
 
 
-def _costs(model: predictor.Predictor, *, latency: bool) -> dict[str, Any]:
+def _costs(model: Model, *, latency: bool) -> dict[str, Any]:
   cost = analysis.measure(model.network)
   timed = {'seconds': measure(model)['median']} if latency else {}
   return {'parameters': model.parameters, 'gmacs': cost.macs / 1e9, **timed}

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from jaxsr import analysis
-from jaxsr.inference import model as predictor
+from jaxsr.inference.model import Model
 from jaxsr.inference.predict import make_predict
 
 
-def measure(model: predictor.Predictor, runs: int = 5, enough: float = 10.0) -> dict[str, Any]:
+def measure(model: Model, runs: int = 5, enough: float = 10.0) -> dict[str, Any]:
   """Time one film that becomes 1024x1024, compiled: the median of a few runs."""
   side = analysis.SIDE // model.scale
   lr = np.random.default_rng(0).random((1, side, side, model.channels), dtype=np.float32)

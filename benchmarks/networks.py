@@ -25,7 +25,7 @@ from jaxsr.data import sources
 from jaxsr.evaluation import evaluator as evaluate
 from jaxsr.files import make_folder, write_json, write_text
 from jaxsr.inference import model
-from jaxsr.inference.model import Predictor
+from jaxsr.inference.model import Model
 from jaxsr.training.train import train
 
 TRAINABLE = tuple(name for name in models.MODELS if name not in models.PARAMETER_FREE)
@@ -83,7 +83,7 @@ def _config(name: str, budget: dict[str, Any]) -> Config:
   return config
 
 
-def _load(output: Path, name: str) -> Predictor:
+def _load(output: Path, name: str) -> Model:
   return model.load(name if name in models.PARAMETER_FREE else str(output / name))
 
 
@@ -93,7 +93,7 @@ def _once(path: Path, compute: Any) -> None:
     write_json(path, compute())
 
 
-def _quality(model: Predictor, source: sources.Source) -> dict[str, Any]:
+def _quality(model: Model, source: sources.Source) -> dict[str, Any]:
   evaluator = evaluate.Evaluator(model.network, source, scale=SCALE)
   results = [evaluator.measure(model.variables, i)[0] for i in range(len(source))]
   return evaluate.summarise(results)

@@ -78,7 +78,9 @@ def infer(
   begun = time.perf_counter()
   images = make_images(batch, side)
   groups = np.split(images, len(images) if jax.default_backend() == 'cpu' else 1)
-  mesh = sharding.make_rows(jax.devices()[: upscale.parts(images.shape[1], jax.device_count())])
+  mesh = sharding.make_rows(
+    jax.devices()[: upscale.partitions(images.shape[1], jax.device_count())]
+  )
   variables = jax.device_put(variables, sharding.replicated(mesh))
   groups = [jax.device_put(group, sharding.by_rows(mesh)) for group in groups]
   predict = jax.jit(make_predict(network))

@@ -12,7 +12,7 @@ from jaxsr import __version__, cli, config
 from jaxsr.data import degradation, image_files
 from jaxsr.data.phantom import phantom
 from jaxsr.evaluation import evaluator
-from jaxsr.inference import model
+from jaxsr.inference.model import load
 from jaxsr.training.train import train
 from runs import four_steps
 
@@ -303,7 +303,7 @@ def test_an_input_is_never_overwritten(run, folder, capsys):
 
 def test_a_prediction_keeps_sixteen_bits_apart(run):
   """Two inputs that differ below 8 bit give outputs that differ."""
-  upscale = model.make_upscale(model.load('bicubic'))
+  upscale = load('bicubic').upscale
   low = np.full((16, 16, 1), 30_000, np.uint16)
   assert upscale(low).dtype == np.uint16
   np.testing.assert_array_equal(upscale(low), 30_000)

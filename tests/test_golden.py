@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from jaxsr.data.phantom import phantom
-from jaxsr.inference import model as predictor
+from jaxsr.inference.model import load
 from jaxsr.training.train import train
 from runs import final, four_steps, pack
 
@@ -61,10 +61,10 @@ def train_four_steps(name, folder):
 
 def upscale(name):
   """Return a phantom enlarged by a package, by the smallest one also in windows."""
-  model = predictor.load(name)
+  model = load(name)
   image = phantom(3, 0, size=64)[..., None]
   tiles = (512, 32) if name == 'edsr_x4_tiny' else (512,)
-  return [predictor.make_upscale(model, tile=tile)(image) for tile in tiles]
+  return [model.upscale(image, tile=tile) for tile in tiles]
 
 
 def digest(leaves):

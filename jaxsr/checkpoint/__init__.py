@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxsr.checkpoint import storage
-from jaxsr.checkpoint.storage import CheckpointError, Damaged
+from jaxsr.checkpoint.storage import CheckpointError, CorruptCheckpointError
 
 Tree = Any
 LATEST = 2
@@ -43,7 +43,7 @@ class Checkpoints:
       return []
     return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit() and p.is_dir())
 
-  def started(self) -> bool:
+  def exists(self) -> bool:
     """Tell whether anything was ever saved, be it whole or set aside."""
     return bool(self.steps()) or any(self.folder.glob('*.bad*'))
 
@@ -56,7 +56,7 @@ class Checkpoints:
   def _psnr(self, step: int) -> float | None:
     try:
       return storage.read_record(self.path(step))['psnr']
-    except (Damaged, KeyError):
+    except (CorruptCheckpointError, KeyError):
       return None
 
   def save(self, step: int, state: Tree, *, psnr: float | None = None) -> None:
@@ -126,7 +126,7 @@ class Checkpoints:
     else:
       try:
         found = self._read(step, wanted, parts)
-      except Damaged as damage:
+      except CorruptCheckpointError as damage:
         text = f'checkpoint {self.path(step)} is damaged ({damage}); give another step'
         raise CheckpointError(text) from damage
     return found['ema'], step
@@ -137,7 +137,7 @@ class Checkpoints:
       step = self._agree(tried)
       try:
         return self._read(step, target, parts), step
-      except Damaged as damage:
+      except CorruptCheckpointError as damage:
         self._report(step, damage, repair=repair)
         tried.add(step)
 
@@ -159,10 +159,10 @@ class Checkpoints:
     storage.check(path)
     found = storage.read_record(path)['step']
     if found != step:
-      raise Damaged(f'it is a copy of step {found}')
+      raise CorruptCheckpointError(f'it is a copy of step {found}')
     return storage.read(path, target, parts)
 
-  def _report(self, step: int, damage: Damaged, *, repair: bool) -> None:
+  def _report(self, step: int, damage: CorruptCheckpointError, *, repair: bool) -> None:
     if jax.process_index() != 0:
       return
     path, way_out = self.path(step), 'trying the one before it'

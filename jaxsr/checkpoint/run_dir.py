@@ -63,7 +63,7 @@ def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> Non
     print(f'note: {name} was {was}, is now {now}: the result will not be the same bit for bit')
 
 
-class Table:
+class MetricsTable:
   """`metrics.csv`: one row an evaluation; rows beyond the step that a run resumes from are cut."""
 
   def __init__(self, workdir: Path, *, step: int):
@@ -102,6 +102,6 @@ class Table:
 
 def last_row(workdir: Path, *, step: int | None) -> dict[str, float]:
   """Read what a run's validation said of a step; empty if nothing."""
-  table = Table(workdir, step=sys.maxsize)
+  table = MetricsTable(workdir, step=sys.maxsize)
   row = next((row for row in table.rows if int(row['step']) == step), {})
   return {name: float(value) for name, value in row.items() if value}

@@ -25,7 +25,7 @@ class CheckpointError(UserError):
   """Says what is wrong with a checkpoint, or with what was asked of it."""
 
 
-class Damaged(Exception):
+class CorruptCheckpointError(Exception):
   """Says why a snapshot cannot be used."""
 
 
@@ -51,13 +51,13 @@ def write(path: Path, tree: Tree, record: Mapping[str, Any]) -> Callable[[], Non
 
 
 def check(path: Path) -> None:
-  """Raise Damaged unless every file holds what was written."""
+  """Raise CorruptCheckpointError unless every file holds what was written."""
   with _damage():
     files.verify_manifest(path)
 
 
 def read_record(path: Path) -> dict[str, Any]:
-  """Read the record; raises Damaged where there is none."""
+  """Read the record; raises CorruptCheckpointError where there is none."""
   with _damage():
     found: Any = ocp.checkpointables_metadata(str(path)).custom_metadata
     return dict(found)
@@ -66,8 +66,8 @@ def read_record(path: Path) -> dict[str, Any]:
 def read(path: Path, target: Tree, parts: tuple[str, ...] = ('',)) -> Tree:
   """Read the arrays whose names begin with one of `parts`.
 
-  `target` gives their shapes and shardings. Raises Damaged where a sum differs, CheckpointError
-  where the snapshot is of another architecture.
+  `target` gives their shapes and shardings. Raises CorruptCheckpointError if a sum differs,
+  CheckpointError if the checkpoint is of another architecture.
   """
   expected = {k: v for k, v in read_record(path)['sums'].items() if k.startswith(parts)}
   shapes = dict(_named(target))
@@ -80,7 +80,7 @@ def read(path: Path, target: Tree, parts: tuple[str, ...] = ('',)) -> Tree:
     arrays = ocp.load_checkpointables(str(path), abstract)['state']['arrays']
   for name, found in sums(arrays).items():
     if found != expected[name]:
-      raise Damaged(f'SHA-256 of {name} differs')
+      raise CorruptCheckpointError(f'SHA-256 of {name} differs')
   return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in shapes])
 
 
@@ -123,7 +123,7 @@ def _damage() -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    raise Damaged(first_line(error)) from error
+    raise CorruptCheckpointError(first_line(error)) from error
   finally:
     logger.setLevel(level)
 

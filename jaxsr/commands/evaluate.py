@@ -18,7 +18,7 @@ from jaxsr.evaluation import boxes as regions
 from jaxsr.evaluation import evaluator as evaluate
 from jaxsr.evaluation import plots, stratified
 from jaxsr.files import make_folder, write_text
-from jaxsr.inference import model as predictor
+from jaxsr.inference.model import Model, load
 from jaxsr.training import setup
 
 FIGURES = (
@@ -74,7 +74,7 @@ class Evaluate:
   def run(self) -> int:
     """Measure, write and print; return the exit code."""
     perceptual = self._perceptual()
-    model = predictor.load(
+    model = load(
       self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
     )
     channels = 3 if self.protocol == 'luma' else model.channels
@@ -98,7 +98,7 @@ class Evaluate:
     rows, indices, failed, inside = self._measure(model, evaluator, source, known, boxes)
     summary = evaluate.summarise(rows) | {
       'failed': [str(error) for error in failed],
-      'network': model.name,
+      'network': model.architecture,
       'parameters': model.parameters,
       'scale': model.scale,
       'protocol': self.protocol,
@@ -156,12 +156,12 @@ class Evaluate:
 
   def _measure(
     self,
-    model: predictor.Predictor,
+    model: Model,
     evaluator: evaluate.Evaluator,
     source: sources.Source,
     known: Mapping[str, records.IndexRow],
     boxes: Mapping[str, list[metadata.Box]],
-  ) -> tuple[list[evaluate.Row], list[int], list[ImageError], list[evaluate.Row]]:
+  ) -> tuple[list[evaluate.Figures], list[int], list[ImageError], list[evaluate.Figures]]:
     rows, indices, failed, inside = [], [], list(source.rejected), []
     results = evaluator.measure_all(model.variables)
     for i, result in enumerate(report.progress(results, len(source), 'evaluate')):
@@ -179,7 +179,7 @@ class Evaluate:
     return rows, indices, failed, inside
 
 
-def _print_summary(summary: evaluate.Row) -> None:
+def _print_summary(summary: evaluate.Figures) -> None:
   step = '' if summary['checkpoint_step'] is None else f', step {summary["checkpoint_step"]}'
   print(
     f'{summary["network"]}{step}, x{summary["scale"]}, protocol {summary["protocol"]}, '

@@ -1,6 +1,6 @@
 """`jaxsr package`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +13,8 @@ from jaxsr.compression import quantize
 from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator
-from jaxsr.inference import model as predictor
 from jaxsr.inference import model_card, package
+from jaxsr.inference.model import Model, is_slimmable, load, read_config
 from jaxsr.inference.package import Package
 
 
@@ -49,20 +49,20 @@ class PackageCommand:
       raise UserError('--int8 needs --data, so that what it costs is measured')
     if self.checkpoint in models.PARAMETER_FREE:
       raise UserError(f'{self.checkpoint} has no weights that could be packed')
-    stored = predictor.find(self.checkpoint)
-    model = predictor.load(self.checkpoint, step=self.step, width=self.width, depth=self.depth)
+    saved = read_config(self.checkpoint)
+    model = load(self.checkpoint, step=self.step, width=self.width, depth=self.depth)
     config = {
       'model': models.describe(model.network),
       'scale': model.scale,
       'channels': model.channels,
-      'precision': stored.config['precision'],
+      'precision': saved['precision'],
     }
-    if stored.slimmable and (self.width, self.depth) == (1.0, 1.0):
-      whole = predictor.load(self.checkpoint, step=self.step, fold=False)
-      model = model._replace(network=whole.network, variables=whole.variables)
+    if is_slimmable(saved) and (self.width, self.depth) == (1.0, 1.0):
+      whole = load(self.checkpoint, step=self.step, fold=False)
+      model = replace(model, network=whole.network, variables=whole.variables)
       config |= {'model': models.describe(model.network)}
-      config |= {'slimmable': dict(stored.config['slimmable'])}
-    origin = self._origin(stored, model)
+      config |= {'slimmable': dict(saved['slimmable'])}
+    origin = self._origin(saved, model)
     metrics = self._metrics(model, origin)
     text = model_card.write(self.output.name, model, config, origin, metrics, int8=self.int8)
     made = Package(config, origin)
@@ -70,11 +70,11 @@ class PackageCommand:
     self._report(model, metrics)
     return 0
 
-  def _origin(self, stored: predictor.Stored, model: predictor.Predictor) -> dict[str, Any]:
+  def _origin(self, config: dict[str, Any], model: Model) -> dict[str, Any]:
     """Say where the weights come from; folders by their names only."""
     if (packed := package.find(self.checkpoint)) is not None:
       return package.read_config(packed).origin
-    config, saved = stored.config, run_dir.read_config(Path(self.checkpoint))
+    saved = run_dir.read_config(Path(self.checkpoint))
     origin: dict[str, Any] = {'step': model.step, 'jaxsr': __version__}
     origin |= {k: _brief(Path(str(config['data'][k]))) for k in ('train', 'val')}
     origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
@@ -82,7 +82,7 @@ class PackageCommand:
     origin['optimizer'] = dict(config['optimizer'])
     return origin | ({'environment': saved['environment']} if saved else {})
 
-  def _metrics(self, model: predictor.Predictor, origin: dict[str, Any]) -> dict[str, Any]:
+  def _metrics(self, model: Model, origin: dict[str, Any]) -> dict[str, Any]:
     """Measure, or take over the last validation."""
     if self.data is None:
       found = run_dir.last_row(Path(self.checkpoint), step=model.step)
@@ -98,9 +98,9 @@ class PackageCommand:
       metrics = {**metrics, **measure(tree), 'float32': metrics}
     return metrics
 
-  def _report(self, model: predictor.Predictor, metrics: dict[str, Any]) -> None:
+  def _report(self, model: Model, metrics: dict[str, Any]) -> None:
     size = (self.output / package.WEIGHTS).stat().st_size
-    print(f'{model.name} x{model.scale}, {model.parameters:,} parameters, {size:,} bytes')
+    print(f'{model.architecture} x{model.scale}, {model.parameters:,} parameters, {size:,} bytes')
     if 'psnr' in metrics:
       gain = metrics['psnr'] - metrics['bicubic_psnr']
       print(f'  {metrics["psnr"]:.3f} dB on {metrics["of"]}, {gain:+.3f} over bicubic')

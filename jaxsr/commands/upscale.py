@@ -3,6 +3,7 @@
 import glob
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,8 @@ from jaxsr.commands import report
 from jaxsr.data import image_files
 from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import make_folder
-from jaxsr.inference import model as predictor
 from jaxsr.inference import provenance, tiling
+from jaxsr.inference.model import load
 
 _MOST_THREADS = 16
 
@@ -56,11 +57,11 @@ class Upscale:
     """Enlarge and write; return the exit code."""
     if self.tile < 1:
       raise UserError(f'--tile {self.tile} is less than 1')
-    model = predictor.load(
+    model = load(
       self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
     )
     pairs = self._pairs(model.scale)
-    enlarge = predictor.make_upscale(model, ensemble=self.ensemble, tile=self.tile)
+    enlarge = partial(model.upscale, ensemble=self.ensemble, tile=self.tile)
     made_by = provenance.of(model, ensemble=self.ensemble)
 
     def make(pair: tuple[Path, Path]) -> bool | ImageError:

@@ -17,17 +17,17 @@ from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.protocol import Pair, preparation, shrink
 from jaxsr.files import write_json, write_text
-from jaxsr.inference.upscale import make_enlarge
+from jaxsr.inference.upscale import make_upscale
 from jaxsr.losses.perceptual import relative
 from jaxsr.models.interpolation import Bicubic
 from jaxsr.perceptual import FeatureExtractor
 
-Row = dict[str, Any]
+Figures = dict[str, Any]
 
 _READERS = 2  # threads that prepare the next images
 
 
-def smallest(scale: int) -> int:
+def min_size(scale: int) -> int:
   """Tell the smallest side that can be measured."""
   return metrics.SMALLEST + 2 * scale
 
@@ -38,7 +38,7 @@ class Evaluator:
   Bicubic's own figures are computed once for each image and kept. One program is compiled for
   each image size. `perceptual` is a feature network with its variables, and adds the feature
   distance.
-  `ensemble` and `devices` are those of `make_enlarge`.
+  `ensemble` and `devices` are those of `make_upscale`.
   """
 
   def __init__(
@@ -56,10 +56,10 @@ class Evaluator:
     self._protocol, self._perceptual = protocol, perceptual
     self._prepare = preparation(protocol, getattr(network, 'channels', 1))
     self._interpolates = isinstance(network, Bicubic)
-    self._enlarge = make_enlarge(network, ensemble=ensemble, devices=devices)
+    self._enlarge = make_upscale(network, ensemble=ensemble, devices=devices)
     self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
     self._extract = jax.jit(perceptual[0].extract) if perceptual else None
-    self._bicubic: dict[int, Row] = {}
+    self._bicubic: dict[int, Figures] = {}
 
   def pair(self, index: int) -> Pair:
     """Read and prepare image `index`; raises ImageError where it cannot be measured."""
@@ -67,14 +67,14 @@ class Evaluator:
     path = Path(self.source.names[index])
     if image.dtype != np.uint8 and self._protocol == 'luma':
       raise ImageError(path, 'has 16 bit; the protocol luma is defined on 8')
-    if min(image.shape[:2]) < smallest(self.scale):
-      rule = f'smaller than the {smallest(self.scale)} pixels that SSIM needs'
+    if min(image.shape[:2]) < min_size(self.scale):
+      rule = f'smaller than the {min_size(self.scale)} pixels that SSIM needs'
       raise ImageError(path, f'is {image.shape[1]}x{image.shape[0]}, {rule}')
     return self._prepare(image, self.scale)
 
   def measure(
     self, variables: Any, index: int, pair: Pair | None = None
-  ) -> tuple[Row, plots.Example]:
+  ) -> tuple[Figures, plots.Example]:
     """Measure one image, whose pair may be at hand."""
     pair = self.pair(index) if pair is None else pair
     if index not in self._bicubic:
@@ -90,7 +90,7 @@ class Evaluator:
     row = _row(self.source.names[index], figures, self._bicubic[index])
     return row, plots.Example(row['file'], pair.lr, pair.bicubic, sr, pair.hr)
 
-  def _figures(self, sr: np.ndarray, pair: Pair) -> Row:
+  def _figures(self, sr: np.ndarray, pair: Pair) -> Figures:
     """Measure an enlarged image, rounded to its levels."""
     images = jnp.asarray(sr[None]), jnp.asarray(pair.hr[None])
     found = {name: float(value[0]) for name, value in self._measure(*images).items()}
@@ -102,7 +102,7 @@ class Evaluator:
       found['feature_distance'] = float(relative(*seen)[0])
     return found
 
-  def measure_all(self, variables: Any) -> Iterator[tuple[Row, plots.Example] | ImageError]:
+  def measure_all(self, variables: Any) -> Iterator[tuple[Figures, plots.Example] | ImageError]:
     """Measure every image; one that cannot be is given as its error."""
 
     def prepare(index: int) -> Pair | ImageError:
@@ -122,16 +122,16 @@ class Evaluator:
         yield error
 
 
-def _row(name: str, figures: Row, bicubic: Row) -> Row:
+def _row(name: str, figures: Figures, bicubic: Figures) -> Figures:
   """Lay out an image's figures, each with bicubic's behind it; None is what it has none of."""
-  row: Row = {'file': name}
+  row: Figures = {'file': name}
   ours, theirs = _figures(figures), _figures(bicubic)
   for key, value in ours.items():
     row |= {key: value, f'bicubic_{key}': theirs[key]}
   return row | {'mse': figures['mse'], 'bicubic_mse': bicubic['mse']}
 
 
-def _figures(found: Row) -> Row:
+def _figures(found: Figures) -> Figures:
   """Turn means into the figures of a table."""
   have, want = found['high_energy'], found['high_energy_hr']
   row = {
@@ -148,7 +148,7 @@ def _figures(found: Row) -> Row:
   return row | seen
 
 
-def summarise(rows: Sequence[Row]) -> Row:
+def summarise(rows: Sequence[Figures]) -> Figures:
   """Average a table: plain means of each column, PSNR's spread, and the PSNR of the mean error.
 
   Images that have no such figure are left out of its mean, which is None if none has.
@@ -159,7 +159,7 @@ def summarise(rows: Sequence[Row]) -> Row:
     return float(np.mean(found)) if found else None
 
   names = [name for name in rows[0] if name not in ('file', 'mse', 'bicubic_mse')]
-  summary: Row = {'n': len(rows)} | {name: mean(name) for name in names}
+  summary: Figures = {'n': len(rows)} | {name: mean(name) for name in names}
   spread = [row['psnr'] for row in rows]
   return summary | {
     'psnr_sd': float(np.std(spread, ddof=1)) if len(rows) > 1 else 0.0,
@@ -171,7 +171,7 @@ def summarise(rows: Sequence[Row]) -> Row:
   }
 
 
-def measure(network: nn.Module, variables: Any, source: Source, *, scale: int) -> Row:
+def measure(network: nn.Module, variables: Any, source: Source, *, scale: int) -> Figures:
   """Measure a network on all images of a source, and average; raises UserError if none can be."""
   results = list(Evaluator(network, source, scale=scale).measure_all(variables))
   rows = [result[0] for result in results if not isinstance(result, ImageError)]
@@ -181,20 +181,20 @@ def measure(network: nn.Module, variables: Any, source: Source, *, scale: int) -
   return summarise(rows) | {'failed': failed}
 
 
-def ranks(rows: Sequence[Row]) -> dict[str, int]:
+def ranks(rows: Sequence[Figures]) -> dict[str, int]:
   """Name the best, the median and the worst row by PSNR."""
   order = sorted(range(len(rows)), key=lambda i: rows[i]['psnr'])
   return {'best': order[-1], 'median': order[len(order) // 2], 'worst': order[0]}
 
 
-def write(output: Path, rows: Sequence[Row], summary: Row, sheet: np.ndarray) -> None:
+def write(output: Path, rows: Sequence[Figures], summary: Figures, sheet: np.ndarray) -> None:
   """Write an evaluation's files."""
   write_text(output / 'per_image.csv', files.to_csv(rows))
   write_json(output / 'summary.json', summary)
   image_files.write(output / 'contact_sheet.png', sheet)
 
 
-def caption(rank: str, row: Row) -> str:
+def caption(rank: str, row: Figures) -> str:
   """Say how an image fared."""
   psnr, bicubic = row['psnr'], row['bicubic_psnr']
   return (

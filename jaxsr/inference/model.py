@@ -1,5 +1,6 @@
-"""Give a run's folder, a package or the name of an interpolation, get a network ready to use."""
+"""Load a trained model from a run, a package, or by name, and upscale images with it."""
 
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable
@@ -17,11 +18,21 @@ from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.compression import slicing, slimmable
 from jaxsr.errors import UserError
 from jaxsr.inference import package, tiling
-from jaxsr.inference.upscale import make_enlarge
+from jaxsr.inference.upscale import make_upscale
 
 
-class Predictor(NamedTuple):
-  """A network with its variables; `step` is None where nothing was trained."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+  """A super-resolution network with its variables.
+
+  Attributes:
+    name: the name of the package, of the run's folder, or of the interpolation.
+    network: the Flax module.
+    variables: `params` and, if the network has them, `batch_stats`.
+    scale: the upscaling factor: 2, 3, 4 or 8.
+    channels: 1 for gray images, 3 for RGB.
+    step: the training step of the variables; None if nothing was trained.
+  """
 
   name: str
   network: nn.Module
@@ -31,181 +42,234 @@ class Predictor(NamedTuple):
   step: int | None
 
   @property
+  def architecture(self) -> str:
+    """The network's name in `jaxsr.models`, such as 'edsr'."""
+    return models.describe(self.network)['name']
+
+  @property
   def parameters(self) -> int:
-    """Count what was trained."""
+    """The number of trainable parameters."""
     return models.count_parameters(self.variables)
 
+  def upscale(
+    self, image: UInt[np.ndarray, 'h w c'], *, ensemble: bool = False, tile: int = tiling.SIDE
+  ) -> UInt[np.ndarray, 'sh sw c']:
+    """Upscale a uint8 or uint16 image.
 
-class Stored(NamedTuple):
-  """A network on disk: its config, and what reads its variables into a target at a step."""
+    Args:
+      image: the image [h, w, c].
+      ensemble: average over the eight flips and quarter turns of the image, at eight times the
+        cost.
+      tile: images with a longer side, in low-resolution pixels, are upscaled in overlapping tiles
+        of about this size, one per device at a time.
 
+    Returns:
+      The image [scale * h, scale * w, c], of the dtype of `image`.
+    """
+    return self._upscaler(ensemble, tile)(image)
+
+  def _upscaler(self, ensemble: bool, tile: int) -> Callable[[np.ndarray], np.ndarray]:
+    if (ensemble, tile) not in self._upscalers:
+      self._upscalers[ensemble, tile] = _make_upscaler(self, ensemble=ensemble, tile=tile)
+    return self._upscalers[ensemble, tile]
+
+  @functools.cached_property
+  def _upscalers(self) -> dict[tuple[bool, int], Callable[[np.ndarray], np.ndarray]]:
+    """Compiled functions by their options, so that each is compiled once per model."""
+    return {}
+
+
+class _Saved(NamedTuple):
+  """A network on disk: its config, and the function that reads its variables."""
+
+  name: str
   config: dict[str, Any]
   network: nn.Module
   read: Callable[..., tuple[Any, int]]
 
-  @property
-  def slimmable(self) -> bool:
-    """Tell whether it was trained at several sizes; a package says so by having the section."""
-    loss = self.config.get('loss')
-    return 'slimmable' in self.config if loss is None else bool(loss.get('slimmable'))
-
 
 def load(
-  checkpoint: str | None,
+  name_or_folder: str | None,
   *,
   scale: int | None = None,
   step: str = 'latest',
   width: float = 1.0,
   depth: float = 1.0,
   fold: bool = True,
-) -> Predictor:
+) -> Model:
   """Load the averaged parameters of a run or package, or an interpolation by its name.
 
-  None is the package that comes along for `scale`.
-  What only training needs is folded away, unless `fold` is off. `step` is 'latest', 'best' (by the
-  run's own validation) or a number. `width` and `depth` choose a size of a slimmable network.
-  Raises UserError.
+  Args:
+    name_or_folder: the name of a package, the folder of a run or package, or 'bicubic', 'lanczos'
+      or 'back_projection'. None is the package that ships for `scale`.
+    scale: the upscaling factor, of an interpolation or of the package that ships; runs and packages
+      know their own.
+    step: the checkpoint of a run: 'latest', 'best' (by its validation PSNR) or a step.
+    width: a width of a slimmable network.
+    depth: a depth of a slimmable network.
+    fold: fold branches that only training needs into single convolutions.
+
+  Raises:
+    UserError: there is no such model, it is damaged, or it does not have that scale, step or size.
   """
-  checkpoint = package.default(scale) if checkpoint is None else checkpoint
-  if checkpoint in models.PARAMETER_FREE:
+  name = package.default(scale) if name_or_folder is None else name_or_folder
+  if name in models.PARAMETER_FREE:
     if (width, depth) != (1.0, 1.0):
-      raise UserError(f'{checkpoint} has neither width nor depth')
+      raise UserError(f'{name} has neither width nor depth')
     chosen = package.DEFAULT_SCALE if scale is None else scale
-    network = models.build(checkpoint, scale=chosen)
-    return Predictor(checkpoint, network, {}, chosen, 1, None)
-  stored = find(checkpoint)
-  config, network = stored.config, stored.network
+    return Model(name, models.build(name, scale=chosen), {}, chosen, 1, None)
+  saved = _find(name)
+  config, network = saved.config, saved.network
   if scale not in (None, config['scale']):
-    raise UserError(f'--scale {scale}: {checkpoint} was trained for scale {config["scale"]}')
-  variables, found = stored.read(_shapes(network), step=step)
+    raise UserError(f'scale {scale}: {name} was trained for scale {config["scale"]}')
+  variables, found = saved.read(_shapes(network), step=step)
   if (width, depth) != (1.0, 1.0):
-    network, variables = _slim(checkpoint, stored, variables, width, depth)
+    network, variables = _slim(saved, variables, width, depth)
   if fold:
     network, variables = models.fold(network, variables)
-  return Predictor(
-    config['model']['name'], network, variables, config['scale'], config['channels'], found
-  )
+  return Model(saved.name, network, variables, config['scale'], config['channels'], found)
+
+
+def read_config(folder: str) -> dict[str, Any]:
+  """Read the config of a run, or the part of it that a package holds; raises UserError."""
+  return _find(folder).config
+
+
+def is_slimmable(config: dict[str, Any]) -> bool:
+  """Whether a run or package of this config was trained at several sizes."""
+  loss = config.get('loss')
+  return 'slimmable' in config if loss is None else bool(loss.get('slimmable'))
+
+
+def load_variables(name_or_folder: str, network: nn.Module, target: Any) -> tuple[Any, int, str]:
+  """Load the averaged variables that training of a network starts from.
+
+  They are those of a run or package of the same network, or cut from a wider or deeper one.
+
+  Args:
+    name_or_folder: a run or package.
+    network: the network that is to be trained.
+    target: the shapes and shardings of its variables.
+
+  Returns:
+    The variables, their step, and how they were cut ('' if they were not).
+
+  Raises:
+    UserError: the networks differ in more than width and depth.
+  """
+  try:
+    saved = _find(name_or_folder)
+    if found := slicing.differences(network, saved.network):
+      rule = 'start from a run of the same network, or of a wider or deeper one'
+      raise UserError(f'{found[0]}; {rule}')
+    if not (cut := slicing.smaller(network, saved.network)):
+      return *saved.read(target), ''
+    variables, step = saved.read(_shapes(saved.network))
+    variables = slicing.make_cut(network, saved.network, variables, ranked=True).take(variables)
+    place = lambda x, to: jax.device_put(x, to.sharding)  # noqa: E731
+    return {k: jax.tree.map(place, variables.get(k, {}), target[k]) for k in target}, step, cut
+  except UserError as error:
+    raise UserError(f'config.init_from={name_or_folder}: {error}') from error
 
 
 def _shapes(network: nn.Module) -> Any:
-  """Give the shapes of a network's variables, on one device."""
+  """Returns the shapes of a network's variables, on one device."""
   here = sharding.replicated(sharding.make_mesh(1))
   placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)  # noqa: E731
   return jax.tree.map(placed, models.shapes(network))
 
 
-def _slim(
-  checkpoint: str, stored: Stored, variables: Any, width: float, depth: float
-) -> tuple[nn.Module, Any]:
+def _slim(saved: _Saved, variables: Any, width: float, depth: float) -> tuple[nn.Module, Any]:
   """Cut a slimmable network to one of the sizes that it was trained at."""
   for name, value in (('width', width), ('depth', depth)):
-    known = stored.config['slimmable'][f'{name}s'] if stored.slimmable else [1.0]
+    known = saved.config['slimmable'][f'{name}s'] if is_slimmable(saved.config) else [1.0]
     if value not in known:
       sizes = ', '.join(map(str, known))
-      raise UserError(f'--{name} {value}: {checkpoint} was trained at {name} {sizes} only')
-  small = slimmable.shrink(stored.network, stored.config['model'], width, depth)
-  cut = slicing.make_cut(small, stored.network, models.shapes(stored.network), ranked=False)
+      raise UserError(f'{name} {value}: {saved.name} was trained at {name} {sizes} only')
+  small = slimmable.shrink(saved.network, saved.config['model'], width, depth)
+  cut = slicing.make_cut(small, saved.network, models.shapes(saved.network), ranked=False)
   return small, cut.take(variables)
 
 
-def find(checkpoint: str) -> Stored:
-  """Find a run by its folder, or a package by its folder or name; raises UserError."""
-  folder = Path(checkpoint)
-  if (shipped := package.find(checkpoint)) is not None:
+def _find(name_or_folder: str) -> _Saved:
+  """Find a package by its name or folder, or a run by its folder; raises UserError."""
+  folder = Path(name_or_folder)
+  name = folder.resolve().name
+  if (shipped := package.find(name_or_folder)) is not None:
     config = package.read_config(shipped).config
 
     def read_package(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
       if step != 'latest':
-        raise UserError(f'--step {step}: {checkpoint} is a package, which has one step only')
+        raise UserError(f'step {step}: {name_or_folder} is a package, which has only one step')
       return package.read(shipped, target), package.read_config(shipped).origin['step']
 
-    return Stored(config, configs.build_network(config), read_package)
+    return _Saved(name, config, configs.build_network(config), read_package)
   saved = run_dir.read_config(folder) if folder.is_dir() else None
   if saved is None:
-    names = ', '.join((*models.PARAMETER_FREE, *package.known()))
+    names = ', '.join((*models.PARAMETER_FREE, *package.names()))
     raise UserError(
-      f'checkpoint {checkpoint!r} is neither the folder of a run or package nor one of: {names}'
+      f'checkpoint {name_or_folder!r} is neither the folder of a run or package nor one of: {names}'
     )
   checkpoints = Checkpoints(folder / 'checkpoints')
 
   def read(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
     return checkpoints.restore_variables(target, step=_number(checkpoints, step))
 
-  return Stored(saved['config'], configs.build_network(saved['config']), read)
-
-
-def restore(checkpoint: str, network: nn.Module, target: Any) -> tuple[Any, int, str]:
-  """Restore averaged variables for a run of the same network, or cut them from a larger one's.
-
-  `target` gives their shapes and shardings. Returns their step, and how they were cut, too. Raises
-  UserError where the networks differ in more than width and depth.
-  """
-  try:
-    stored = find(checkpoint)
-    if found := slicing.differences(network, stored.network):
-      rule = 'start from a run of the same network, or of a wider or deeper one'
-      raise UserError(f'{found[0]}; {rule}')
-    if not (cut := slicing.smaller(network, stored.network)):
-      return *stored.read(target), ''
-    variables, step = stored.read(_shapes(stored.network))
-    variables = slicing.make_cut(network, stored.network, variables, ranked=True).take(variables)
-    place = lambda x, to: jax.device_put(x, to.sharding)  # noqa: E731
-    return {k: jax.tree.map(place, variables.get(k, {}), target[k]) for k in target}, step, cut
-  except UserError as error:
-    raise UserError(f'config.init_from={checkpoint}: {error}') from error
+  return _Saved(name, saved['config'], configs.build_network(saved['config']), read)
 
 
 def _number(checkpoints: Checkpoints, step: str) -> int | None:
+  """Returns a step as a number, or None for the newest one that is valid."""
   steps = checkpoints.steps()
   if not steps or step == 'latest':
     return None
   if step == 'best':
     if (best := checkpoints.best()) is None:
-      raise UserError(f'--step best: none of {", ".join(map(str, steps))} was validated')
+      raise UserError(f'step best: none of {", ".join(map(str, steps))} was validated')
     return best
   if not step.isdigit() or int(step) not in steps:
     known = ', '.join(map(str, steps))
-    raise UserError(f"--step {step}: there are 'latest', 'best' and {known}")
+    raise UserError(f"step {step}: there are 'latest', 'best' and {known}")
   return int(step)
 
 
-def make_upscale(
-  predictor: Predictor, *, ensemble: bool = False, tile: int = tiling.SIDE
+def _make_upscaler(
+  model: Model, *, ensemble: bool, tile: int
 ) -> Callable[[UInt[np.ndarray, 'h w c']], Any]:
-  """Build the function that enlarges a uint8 or uint16 image [h, w, c] and keeps its kind.
+  """Build the function that upscales a uint8 or uint16 image and keeps its dtype.
 
-  `ensemble` is that of `make_predict`. The rows of an image are divided among the devices of this
-  process. Images with a side of more than `tile` low-resolution pixels are enlarged in windows, one
-  on each device at a time, where the network sees only so far. Threads that call it take turns.
+  The rows of an image are divided among the devices of this process. Images with a side of more
+  than `tile` low-resolution pixels are upscaled in tiles, one per device at a time, if the
+  network's receptive field is bounded. Threads that call the function take turns.
   """
-  network = predictor.network
-  whole = make_enlarge(network, ensemble=ensemble, devices=jax.local_devices())
-  window = make_enlarge(network, ensemble=ensemble)
+  network = model.network
+  full = make_upscale(network, ensemble=ensemble, devices=jax.local_devices())
+  tiled = make_upscale(network, ensemble=ensemble)
   mesh = sharding.make_mesh()
-  placed = sharding.replicated(mesh)
-  everywhere = functools.cache(lambda: jax.device_put(predictor.variables, placed))
-  margin = functools.cache(tiling.margin_of)  # seconds of tracing, where an image is large
+  replicated = sharding.replicated(mesh)
+  variables = functools.cache(lambda: jax.device_put(model.variables, replicated))
+  margin_of = functools.cache(tiling.margin)  # seconds of tracing, needed for large images only
   turn = threading.Lock()
 
   def compute(lr: np.ndarray, levels: np.float32) -> np.ndarray:
-    beyond = margin(network) if max(lr.shape) > tile else None
-    if beyond is None:
-      return np.asarray(whole(predictor.variables, lr[None], levels)[0])
-    return tiling.enlarge(
-      lambda images: window(everywhere(), sharding.put({'lr': images}, mesh)['lr'], levels),
+    margin = margin_of(network) if max(lr.shape) > tile else None
+    if margin is None:
+      return np.asarray(full(model.variables, lr[None], levels)[0])
+    return tiling.upscale(
+      lambda images: tiled(variables(), sharding.put({'lr': images}, mesh)['lr'], levels),
       lr,
-      scale=predictor.scale,
+      scale=model.scale,
       side=tile,
-      margin=beyond,
-      grid=tiling.grid_of(network),
-      together=mesh.size,
+      margin=margin,
+      multiple=tiling.tile_multiple(network),
+      batch_size=mesh.size,
     )
 
   def upscale(image: UInt[np.ndarray, 'h w c']) -> UInt[np.ndarray, 'sh sw c']:
     levels = np.float32(np.iinfo(image.dtype).max)
     lr: Float[np.ndarray, 'h w c'] = image.astype(np.float32) / levels
     with turn:
-      made = compute(lr, levels)
-    return np.rint(made * levels).astype(image.dtype)
+      sr = compute(lr, levels)
+    return np.rint(sr * levels).astype(image.dtype)
 
   return upscale

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxsr.inference.model import Predictor
+from jaxsr.inference.model import Model
 
 _LIMITS = """## Limits
 
@@ -16,7 +16,7 @@ _LIMITS = """## Limits
 
 def write(
   name: str,
-  model: Predictor,
+  model: Model,
   config: dict[str, Any],
   origin: dict[str, Any],
   metrics: dict[str, Any],
@@ -27,13 +27,14 @@ def write(
   kind = {1: 'gray', 3: 'RGB'}[model.channels]
   bits = 'int8 kernels, float32 vectors' if int8 else 'float32'
   sizes = ''
+  heading = f'{model.architecture} x{model.scale}'
   if slim := config.get('slimmable'):
     widths, depths = (', '.join(map(str, slim[key])) for key in ('widths', 'depths'))
     sizes = f'\nIt runs at widths {widths} and depths {depths}: `--width`, `--depth`.\n'
   options = ', '.join(f'{key}={value}' for key, value in config['model'].items() if key != 'name')
   return f"""# {name}
 
-{model.name} x{model.scale} for {kind} chest radiographs, {model.parameters:,} parameters, {bits}.
+{heading} for {kind} chest radiographs, {model.parameters:,} parameters, {bits}.
 {sizes}
 ```
 jaxsr upscale film.png --checkpoint {name} --output large.png

@@ -36,7 +36,7 @@ def find(name: str) -> Path | None:
   return next((path for path in places if (path / WEIGHTS).is_file()), None)
 
 
-def known() -> list[str]:
+def names() -> list[str]:
   """List the packages that have names."""
   found = (folder.glob(f'*/{WEIGHTS}') for folder in _folders())
   return sorted({path.parent.name for paths in found for path in paths})
@@ -47,8 +47,8 @@ def default(scale: int | None) -> str:
   scale = DEFAULT_SCALE if scale is None else scale
   name = DEFAULT.format(scale=scale)
   if find(name) is None:
-    names = ', '.join(known()) or 'none'
-    raise UserError(f'scale {scale}: give --checkpoint; weights that come along: {names}')
+    known = ', '.join(names()) or 'none'
+    raise UserError(f'scale {scale}: give --checkpoint; weights that come along: {known}')
   return name
 
 

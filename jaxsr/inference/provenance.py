@@ -7,7 +7,7 @@ from jaxsr import __version__, files
 from jaxsr.data import image_files
 from jaxsr.errors import ImageError
 from jaxsr.inference import package
-from jaxsr.inference.model import Predictor
+from jaxsr.inference.model import Model
 
 
 class Provenance(NamedTuple):
@@ -26,13 +26,13 @@ class Provenance(NamedTuple):
     )
 
 
-def of(predictor: Predictor, *, ensemble: bool = False) -> Provenance:
+def of(model: Model, *, ensemble: bool = False) -> Provenance:
   """Describe what a network will make; `source` is still missing."""
   weights = ''
-  if predictor.parameters:
-    weights = files.digest_arrays([package.to_tensors(predictor.variables)], predictor.network)
-  name = f'{predictor.name}, self-ensemble' if ensemble else predictor.name
-  return Provenance(name, predictor.scale, weights, '')
+  if model.parameters:
+    weights = files.digest_arrays([package.to_tensors(model.variables)], model.network)
+  name = f'{model.architecture}, self-ensemble' if ensemble else model.architecture
+  return Provenance(name, model.scale, weights, '')
 
 
 def is_done(target: Path, wanted: Provenance) -> bool:

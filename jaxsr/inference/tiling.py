@@ -1,4 +1,4 @@
-"""Large images in windows: the image that the whole would give, in less memory on the device."""
+"""Upscale large images in overlapping tiles: the result of the full image, in less memory."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -9,77 +9,94 @@ from jaxtyping import Float
 
 from jaxsr import analysis
 
-SIDE = 512  # low-resolution pixels that a window gives, along each axis
+SIDE = 512  # low-resolution pixels that a tile contributes, along each axis
 
 
-class Window(NamedTuple):
-  """A stretch of low-resolution pixels: where it is read, and which part of it counts."""
+class Span(NamedTuple):
+  """A tile along one axis: where it is read from, and the pixels that it contributes."""
 
   start: int
   first: int
   last: int
 
 
-def grid_of(network: Any) -> int:
-  """Tell what windows must begin at multiples of, since the network counts from where they do.
+def tile_multiple(network: Any) -> int:
+  """Alignment of tile origins, in low-resolution pixels (for example SwinIR's window size).
 
-  That is its `GRID`; 0 is a network to which the size of the window matters as well.
+  0 for a network whose result depends on the size of the tile as well.
   """
   return getattr(network, 'GRID', 1)
 
 
-def margin_of(network: Any) -> int | None:
-  """Tell how far beyond what it gives a window must see; None where it must see the whole."""
-  return analysis.receptive_radius(network) if grid_of(network) else None
+def margin(network: Any) -> int | None:
+  """Low-resolution pixels that a tile needs around it; None if it needs the full image."""
+  return analysis.receptive_radius(network) if tile_multiple(network) else None
 
 
-def windows(length: int, side: int, margin: int, grid: int = 1) -> tuple[int, list[Window]]:
-  """Lay windows of one size over a length, each pixel given by one; return that size and them.
+def spans(length: int, side: int, margin: int, multiple: int = 1) -> tuple[int, list[Span]]:
+  """Cover a length with overlapping tiles of one size, so that each pixel comes from one of them.
 
-  A window begins at a multiple of `grid`, and sees `margin` pixels beyond what it gives but for
-  the ends of the image, which are then its own: there a network does what it does on the whole.
-  `side` is the most that one gives, but at least twice `margin`.
+  A tile reads `margin` pixels around those that it contributes, except at the ends of the image,
+  where the network's padding then equals that of the full image.
+
+  Args:
+    length: pixels of the image along this axis.
+    side: the most pixels that a tile contributes; raised to twice `margin`.
+    margin: pixels that a tile reads on either side.
+    multiple: tiles start at multiples of it.
+
+  Returns:
+    The size of the tiles, and the tiles.
   """
   side = max(side, 2 * margin)  # else most of the work would be done twice
-  side = -(-length // -(-length // side))  # as even as may be
-  side, margin = (-(-n // grid) * grid for n in (side, margin))
+  side = -(-length // -(-length // side))  # of nearly equal sizes
+  side, margin = (-(-n // multiple) * multiple for n in (side, margin))
   size = side + 2 * margin
-  size += (length - size) % grid
+  size += (length - size) % multiple
   if size >= length:
-    return length, [Window(0, 0, length)]
+    return length, [Span(0, 0, length)]
   starts = (min(max(0, first - margin), length - size) for first in range(0, length, side))
   found = zip(starts, range(0, length, side), strict=True)
-  return size, [Window(start, first, min(first + side, length)) for start, first in found]
+  return size, [Span(start, first, min(first + side, length)) for start, first in found]
 
 
-def enlarge(
+def upscale(
   predict: Callable[[np.ndarray], Any],
   lr: Float[np.ndarray, 'h w c'],
   *,
   scale: int,
   side: int,
   margin: int,
-  grid: int = 1,
-  together: int = 1,
+  multiple: int = 1,
+  batch_size: int = 1,
 ) -> Float[np.ndarray, 'sh sw c']:
-  """Enlarge an image window by window, `together` of them in each call of `predict`.
+  """Upscale an image tile by tile.
 
-  `lr` is in [0, 1]; `side` and `margin` are in its pixels. `predict` takes images [together, h, w,
-  c] of one size; what fills up the last call is dropped.
+  Args:
+    predict: upscales a batch of tiles [batch_size, h, w, c], all of one size.
+    lr: the image, in [0, 1].
+    scale: the upscaling factor.
+    side: the most low-resolution pixels that a tile contributes, along each axis.
+    margin: low-resolution pixels that a tile reads around them.
+    multiple: alignment of tile origins.
+    batch_size: tiles per call of `predict`; the last batch is filled up with copies.
+
+  Returns:
+    The upscaled image, in [0, 1].
   """
   height, width, channels = lr.shape
-  (tall, rows), (wide, columns) = (windows(n, side, margin, grid) for n in (height, width))
-  made = np.empty((scale * height, scale * width, channels), np.float32)
-  for places in _groups(itertools.product(rows, columns), together):
-    cut = [lr[y.start : y.start + tall, x.start : x.start + wide] for y, x in places]
-    images = predict(np.stack(cut + cut[-1:] * (together - len(cut))))
+  (tall, rows), (wide, columns) = (spans(n, side, margin, multiple) for n in (height, width))
+  sr = np.empty((scale * height, scale * width, channels), np.float32)
+  for places in _batches(itertools.product(rows, columns), batch_size):
+    tiles = [lr[y.start : y.start + tall, x.start : x.start + wide] for y, x in places]
+    images = predict(np.stack(tiles + tiles[-1:] * (batch_size - len(tiles))))
     for (y, x), image in zip(places, np.asarray(images), strict=False):
       (top, bottom), (left, right) = ((scale * n.first, scale * n.last) for n in (y, x))
-      ours = image[top - scale * y.start : bottom - scale * y.start]
-      made[top:bottom, left:right] = ours[:, left - scale * x.start : right - scale * x.start]
-  return made
+      own = image[top - scale * y.start : bottom - scale * y.start]
+      sr[top:bottom, left:right] = own[:, left - scale * x.start : right - scale * x.start]
+  return sr
 
 
-def _groups(places: Iterator[Any], size: int) -> Iterator[list[Any]]:
-  while group := list(itertools.islice(places, size)):
-    yield group
+def _batches(places: Iterator[Any], size: int) -> Iterator[list[Any]]:
+  while batch := list(itertools.islice(places, size)):
+    yield batch

@@ -1,4 +1,4 @@
-"""Whole images, enlarged at once, partitioned spatially: their rows are divided among devices."""
+"""Upscale full images on several devices by spatial partitioning: each computes some rows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,30 +12,37 @@ from jaxsr.inference.predict import make_predict
 from jaxsr.metrics import quantise
 from jaxsr.models import count_parameters
 
-_LEAST = 32  # rows of low resolution that each device has
-_SMALL = 100_000  # parameters, below which devices wait for as long as they gain
+_MIN_ROWS = 32  # low-resolution rows per device
+_MIN_PARAMETERS = 100_000  # smaller networks lose as much time to communication as they gain
 
 
-def make_enlarge(
+def make_upscale(
   network: nn.Module, *, ensemble: bool = False, devices: Sequence[Any] = ()
 ) -> Callable[[Any, ArrayLike, ArrayLike], jax.Array]:
-  """Build what enlarges images [b, h, w, c] in [0, 1], given variables and the levels they have.
+  """Build a compiled function that upscales images and rounds them to gray levels.
 
-  What comes out is rounded to the levels. `ensemble` is that of `make_predict`. Rows are divided
-  among as many of the devices as can have the same number of them, 32 or more, to which variables
-  are copied once. With fewer than two, or a small network, all is computed where the variables are.
+  Args:
+    network: the Flax module.
+    ensemble: average over flips and quarter turns, as in `make_predict`.
+    devices: devices that rows are divided among, as many as can get the same number of rows, 32 or
+      more. Variables are copied to them once. With fewer than two, or a small network, everything
+      is computed on the device of the variables.
+
+  Returns:
+    A function of variables, images [b, h, w, c] in [0, 1], and the largest level (255 or 65535). It
+    returns images [b, scale * h, scale * w, c] in [0, 1].
   """
   predict = make_predict(network, ensemble=ensemble)
   compute = jax.jit(lambda variables, lr, levels: quantise(predict(variables, lr), levels))
   devices = devices if getattr(network, 'DIVISIBLE', True) else ()
-  copies: dict[int, Any] = {}  # of the last variables, by how many devices have them
+  copies: dict[int, Any] = {}  # of the last variables, by the number of devices
 
-  def enlarge(variables: Any, lr: Any, levels: ArrayLike) -> jax.Array:
+  def upscale(variables: Any, lr: Any, levels: ArrayLike) -> jax.Array:
     if copies.get(0) is not variables:
       copies.clear()
       copies[0] = variables
-    count = parts(lr.shape[1], len(devices))
-    if count == 1 or count_parameters(variables) < _SMALL:
+    count = partitions(lr.shape[1], len(devices))
+    if count == 1 or count_parameters(variables) < _MIN_PARAMETERS:
       return compute(variables, lr, levels)
     mesh = sharding.make_rows(devices[:count])
     if count not in copies:
@@ -43,10 +50,10 @@ def make_enlarge(
     with jax.set_mesh(mesh):
       return compute(copies[count], jax.device_put(lr, sharding.by_rows(mesh)), levels)
 
-  return enlarge
+  return upscale
 
 
-def parts(rows: int, devices: int) -> int:
-  """Tell among how many devices an image's rows are divided."""
-  fit = (n for n in range(devices, 1, -1) if rows % n == 0 and rows // n >= _LEAST)
+def partitions(rows: int, devices: int) -> int:
+  """Returns the number of devices that an image's rows are divided among."""
+  fit = (n for n in range(devices, 1, -1) if rows % n == 0 and rows // n >= _MIN_ROWS)
   return next(fit, 1)

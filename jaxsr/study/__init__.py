@@ -82,7 +82,7 @@ def plan(config: Config, workdir: Path) -> tuple[Trial, list[Trial]]:
       trials.append(Trial(name, objective, width, depth, seed, one, study.films))
   own = _set(base, study.teacher)
   if given:
-    saved = model.find(given).config
+    saved = model.read_config(given)
     own.update(steps=saved.get('steps', 0), model=ConfigDict(saved['model']))
   else:
     validate.check(own)

@@ -14,7 +14,7 @@ from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator, plots
 from jaxsr.files import write_text
-from jaxsr.inference import model as predictor
+from jaxsr.inference.model import load
 from jaxsr.study import Trial, checkpoint_of, result
 from jaxsr.study.table import Row, faults
 
@@ -188,10 +188,10 @@ def _crops(workdir: Path, teacher: Trial, trials: Sequence[Trial]) -> list[str]:
     return ['<p>No trial is finished.</p>']
   whole = configs.copy(shown[0].config)
   whole.data.val_count = trials[0].films
-  source = sources.validation(whole, minimum=evaluator.smallest(whole.scale))
+  source = sources.validation(whole, minimum=evaluator.min_size(whole.scale))
   figures, chosen = [], 0
   for trial in shown:
-    model = predictor.load(checkpoint_of(workdir, trial))
+    model = load(checkpoint_of(workdir, trial))
     found = evaluator.Evaluator(model.network, source, scale=model.scale)
     if trial is shown[0]:
       results = [(i, found.measure(model.variables, i)[0]['psnr']) for i in range(len(source))]

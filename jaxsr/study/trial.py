@@ -19,7 +19,7 @@ from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator
 from jaxsr.files import write_json
-from jaxsr.inference import model as predictor
+from jaxsr.inference.model import load
 from jaxsr.study import RESULT
 from jaxsr.training.train import train
 
@@ -43,12 +43,12 @@ def main(described: Path, folder: Path, films: int, given: str = '') -> int:
   return 0
 
 
-def measure(config: Config, checkpoint: str, films: int) -> evaluator.Row:
+def measure(config: Config, checkpoint: str, films: int) -> evaluator.Figures:
   """Measure a checkpoint on validation images (0: all); raises UserError if none can be."""
   whole = configs.copy(config)
   whole.data.val_count = films
-  source = sources.validation(whole, minimum=evaluator.smallest(whole.scale))
-  model = predictor.load(checkpoint)
+  source = sources.validation(whole, minimum=evaluator.min_size(whole.scale))
+  model = load(checkpoint)
   return evaluator.measure(model.network, model.variables, source, scale=model.scale)
 
 

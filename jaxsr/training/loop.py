@@ -15,7 +15,7 @@ from jaxsr.checkpoint import CheckpointError, Checkpoints
 from jaxsr.config import Config
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import plots
-from jaxsr.evaluation.evaluator import Evaluator, Row
+from jaxsr.evaluation.evaluator import Evaluator, Figures
 from jaxsr.training.preemption import Preemption
 from jaxsr.training.run_log import Log
 from jaxsr.training.setup import Experiment
@@ -109,7 +109,7 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
   """Measure the averaged parameters on whole images; a run that is told to stop does not."""
   begun = time.perf_counter()
   variables = jax.tree.map(lambda x: x.addressable_data(0), state.ema)
-  rows: list[Row] = []
+  rows: list[Figures] = []
   strips: list[plots.Example] = []
   failed: list[ImageError] = []
   for result in evaluator.measure_all(variables):

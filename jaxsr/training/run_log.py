@@ -15,7 +15,7 @@ from jaxsr.config import Config, compatibility
 from jaxsr.data import sources
 from jaxsr.errors import brief
 from jaxsr.evaluation import plots
-from jaxsr.evaluation.evaluator import Row, summarise
+from jaxsr.evaluation.evaluator import Figures, summarise
 from jaxsr.models import count_parameters
 from jaxsr.training.state import State
 from jaxsr.training.tensorboard import Summary
@@ -58,7 +58,7 @@ class Log:
   """Writes on the primary host; the others only keep the table, to decide alike."""
 
   def __init__(self, config: Config, folder: Path, *, start: int, primary: bool):
-    self.table = run_dir.Table(folder, step=start)
+    self.table = run_dir.MetricsTable(folder, step=start)
     self._folder, self._steps, self._batch_size = folder, config.steps, config.batch_size
     self._primary = primary
     self._start = self._step = start
@@ -109,7 +109,7 @@ class Log:
       print(f'step {step}/{self._steps}  {text}  {tqdm.format_interval(left)} left', flush=True)
 
   def validation(
-    self, step: int, rows: Sequence[Row], strips: Sequence[plots.Example], *, seconds: float
+    self, step: int, rows: Sequence[Figures], strips: Sequence[plots.Example], *, seconds: float
   ) -> None:
     """Write a row of metrics.csv, curves and strips; validation is no training time."""
     self._since += seconds

@@ -17,7 +17,7 @@ from jaxsr.compression import slimmable
 from jaxsr.config import Config
 from jaxsr.data import device_cache
 from jaxsr.errors import UserError, first_line
-from jaxsr.inference.model import Predictor
+from jaxsr.inference.model import Model
 from jaxsr.losses import CONTENT
 from jaxsr.losses.schedule import Phase, Plan
 from jaxsr.models import PRECISIONS
@@ -43,7 +43,7 @@ class Experiment(NamedTuple):
   plan: Plan
   frozen: dict[str, Any]
   alarm: CollapseMonitor
-  teachers: tuple[Predictor, ...]
+  teachers: tuple[Model, ...]
   compiled: Callable[[Phase], Any]
   compiling: dict[Phase, Future[Any]]
 
@@ -198,7 +198,7 @@ def _adversary(config: Config, plan: Plan) -> DiscriminatorTrainer | None:
 
 
 def _lesson(
-  config: Config, plan: Plan, generator: TrainableNetwork, found: tuple[Predictor, ...]
+  config: Config, plan: Plan, generator: TrainableNetwork, found: tuple[Model, ...]
 ) -> Lesson:
   """Build what teachers are compared through, and the smaller selves of a slimmable network."""
   terms = plan.terms

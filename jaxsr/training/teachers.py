@@ -1,5 +1,6 @@
 """Teachers: networks that were trained before, and what they say to whole films."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -13,12 +14,12 @@ from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import UserError
 from jaxsr.files import make_folder
 from jaxsr.inference import model, package
-from jaxsr.inference.model import Predictor
+from jaxsr.inference.model import Model
 from jaxsr.inference.predict import make_predict
 from jaxsr.models import PRECISIONS
 
 
-def load(config: Config) -> tuple[Predictor, ...]:
+def load(config: Config) -> tuple[Model, ...]:
   """Load the teachers that a config names, and say what they are; raises UserError."""
   options = config.teacher
   exact = options.precision == 'float32' or (
@@ -37,15 +38,16 @@ def load(config: Config) -> tuple[Predictor, ...]:
     if one.step is None:
       raise UserError(f'{text}: has learnt nothing that it could teach')
     dtype = PRECISIONS['float32' if exact else 'bfloat16']
-    found.append(one._replace(network=one.network.clone(dtype=dtype)))
+    found.append(dataclasses.replace(one, network=one.network.clone(dtype=dtype)))
     if jax.process_index() == 0:
       print(
-        f'teacher: {name}, {one.name}, step {one.step}, {one.parameters:,} parameters', flush=True
+        f'teacher: {name}, {one.architecture}, step {one.step}, {one.parameters:,} parameters',
+        flush=True,
       )
   return tuple(found)
 
 
-def prepare_labels(config: Config, found: tuple[Predictor, ...], source: Source) -> Labels | None:
+def prepare_labels(config: Config, found: tuple[Model, ...], source: Source) -> Labels | None:
   """Make the teachers' images of all films that are not kept yet, if so configured."""
   if not (config.teacher.cache and found):
     return None

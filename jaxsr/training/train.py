@@ -20,7 +20,7 @@ from jaxsr.data.crops import Windows
 from jaxsr.data.device_cache import CropIndex
 from jaxsr.data.image_cache import Films
 from jaxsr.data.teacher_cache import Labels
-from jaxsr.evaluation.evaluator import Evaluator, smallest
+from jaxsr.evaluation.evaluator import Evaluator, min_size
 from jaxsr.files import make_folder
 from jaxsr.inference import model
 from jaxsr.training import loop, preemption, run_log, teachers
@@ -48,12 +48,12 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   mesh = sharding.make_mesh(config.devices)
   sharding.check_batch(config.batch_size, mesh)
   checkpoints = Checkpoints(folder / 'checkpoints')
-  resumes = checkpoints.started()
+  resumes = checkpoints.exists()
   if resumes:
     run_dir.check_config(folder, configs.to_dict(config), allowed=allow_config_change)
   experiment = assemble(config, mesh)
   train_source = sources.training(config)
-  val_source = sources.validation(config, minimum=smallest(config.scale))
+  val_source = sources.validation(config, minimum=min_size(config.scale))
   primary = jax.process_index() == 0
   if primary:
     run_log.report_sources(train_source, val_source, config.scale)
@@ -62,7 +62,7 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   else:
     state = _begin(config, experiment)
   start = int(state.step)
-  validated = run_dir.Table(folder, step=start).has(start)
+  validated = run_dir.MetricsTable(folder, step=start).has(start)
   if start > config.steps or (start == config.steps and validated):
     print(f'{folder} is finished: step {start} of {config.steps}; raise config.steps to go on')
     return 0
@@ -97,7 +97,7 @@ def _begin(config: Config, experiment: Experiment) -> State:
   if not config.init_from:
     return state
   target = experiment.shapes.ema
-  variables, step, cut = model.restore(config.init_from, experiment.network, target)
+  variables, step, cut = model.load_variables(config.init_from, experiment.network, target)
   if jax.process_index() == 0:
     note = f': cut to {cut}' if cut else ''
     print(f'starts from {config.init_from}, step {step}{note}', flush=True)

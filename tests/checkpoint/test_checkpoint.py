@@ -133,7 +133,7 @@ def test_when_all_are_damaged_it_does_not_start_over(two, capsys):
   with pytest.raises(CheckpointError, match='holds no checkpoint that is whole'):
     two.restore(shapes(make_state()), repair=True)
   assert capsys.readouterr().err.count('set aside') == 2
-  assert two.started() and not two.steps()
+  assert two.exists() and not two.steps()
   with pytest.raises(CheckpointError, match='holds no checkpoint that is whole'):
     two.restore(shapes(make_state()), repair=True)
 

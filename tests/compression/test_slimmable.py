@@ -9,7 +9,7 @@ from jaxsr import config as configs
 from jaxsr import models, sharding
 from jaxsr.compression import slimmable
 from jaxsr.errors import UserError
-from jaxsr.inference import model
+from jaxsr.inference.model import load
 from jaxsr.training.setup import assemble
 from runs import pack, run, variables_of
 
@@ -79,19 +79,19 @@ def test_every_size_is_trained(slim, batch):
 
 def test_sizes_are_picked_by_name(tmp_path):
   folder = str(pack(tmp_path / 'slim', MODEL, slimmable=SIZES))
-  whole = model.load(folder)
-  small = model.load(folder, width=0.25, depth=0.5)
+  whole = load(folder)
+  small = load(folder, width=0.25, depth=0.5)
   assert small.network.features == 8 and small.network.blocks == 2
   assert small.parameters < whole.parameters / 8
   np.testing.assert_array_equal(
     small.variables['params']['block_1']['conv_0']['kernel'],
     whole.variables['params']['block_3']['conv_0']['kernel'][..., :8, :8],
   )
-  with pytest.raises(UserError, match=r'--width 0.3: .* width 0.25, 0.5, 1.0 only'):
-    model.load(folder, width=0.3)
+  with pytest.raises(UserError, match=r'width 0.3: .* width 0.25, 0.5, 1.0 only'):
+    load(folder, width=0.3)
   plain = str(pack(tmp_path / 'plain', MODEL))
-  with pytest.raises(UserError, match=r'--width 0.5: .* width 1.0 only'):
-    model.load(plain, width=0.5)
+  with pytest.raises(UserError, match=r'width 0.5: .* width 1.0 only'):
+    load(plain, width=0.5)
 
 
 def test_batch_norm_is_refused():

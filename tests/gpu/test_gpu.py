@@ -159,7 +159,7 @@ def test_films_on_the_device_give_the_same_run(tmp_path):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(b).max()))
 
 
-@pytest.mark.parametrize('name', [name for name in package.known() if 'x' in name])
+@pytest.mark.parametrize('name', [name for name in package.names() if 'x' in name])
 def test_upscale_is_within_a_gray_level_of_the_cpu(name, tmp_path):
   Image.fromarray(phantom(1, 0, size=256)).save(tmp_path / 'film.png')
   code = 'import sys; from jaxsr.cli import main; sys.exit(main())'

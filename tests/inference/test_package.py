@@ -17,8 +17,8 @@ from jaxsr import cli, files
 from jaxsr import config as configs
 from jaxsr.data import image_files
 from jaxsr.errors import UserError
-from jaxsr.inference import model as predictor
 from jaxsr.inference import package
+from jaxsr.inference.model import load
 from jaxsr.training.train import train
 from runs import four_steps, pack
 
@@ -46,7 +46,7 @@ def test_a_package_gives_the_image_of_its_run(run, tmp_path, folder, capsys):
   output = tmp_path / 'shipped'
   assert command('package', run, '--output', output, '--data', folder) == 0
   assert '/films, ' in capsys.readouterr().out
-  ours, theirs = predictor.load(str(run)), predictor.load(str(output))
+  ours, theirs = load(str(run)), load(str(output))
   assert theirs.step == ours.step and theirs.network == ours.network
   lr = jnp.asarray(np.random.default_rng(0).random((1, 16, 16, 1), dtype=np.float32))
   images = [np.asarray(one.network.apply(one.variables, lr, train=False)) for one in (ours, theirs)]
@@ -69,7 +69,7 @@ def test_eight_bits_are_a_fourth_and_their_cost_is_measured(run, tmp_path, folde
     assert file.get_tensor('params/body/kernel').dtype == np.int8
   metrics = json.loads((tmp_path / 'a' / 'metrics.json').read_text())
   assert abs(metrics['psnr'] - metrics['float32']['psnr']) < 0.1
-  assert predictor.load(str(tmp_path / 'a')).parameters == predictor.load(str(run)).parameters
+  assert load(str(tmp_path / 'a')).parameters == load(str(run)).parameters
 
 
 def test_without_films_the_figures_are_the_validations(run, tmp_path):
@@ -81,14 +81,14 @@ def test_without_films_the_figures_are_the_validations(run, tmp_path):
 def test_packages_are_found_by_name(tmp_path, monkeypatch, folder):
   pack(tmp_path / 'checkpoints' / 'mine', MODEL)
   monkeypatch.chdir(tmp_path)
-  assert 'mine' in package.known()
-  assert predictor.load('mine').network.features == 8
+  assert 'mine' in package.names()
+  assert load('mine').network.features == 8
   assert command('upscale', folder / 'a.png', '--checkpoint', 'mine', '--output', 'large.png') == 0
   assert (tmp_path / 'large.png').exists()
   with pytest.raises(UserError, match='bicubic.*mine'):
-    predictor.load('yours')
-  with pytest.raises(UserError, match='which has one step only'):
-    predictor.load('mine', step='best')
+    load('yours')
+  with pytest.raises(UserError, match='which has only one step'):
+    load('mine', step='best')
 
 
 def test_training_goes_on_from_a_package(tmp_path):
@@ -97,7 +97,7 @@ def test_training_goes_on_from_a_package(tmp_path):
   config.model, config.loss.mse, config.devices = configs.network(**MODEL), 1.0, 1
   config.init_from = str(pack(tmp_path / 'shipped', MODEL))
   assert train(config, tmp_path / 'run') == 0
-  assert predictor.load(str(tmp_path / 'run')).step == 4
+  assert load(str(tmp_path / 'run')).step == 4
 
 
 def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch, folder, capsys):
@@ -115,7 +115,7 @@ def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize('scale', [2, 4])
 def test_the_packages_that_come_along_are_whole(scale):
-  model = predictor.load(None, scale=scale)
+  model = load(None, scale=scale)
   assert (model.scale, model.channels) == (scale, 1)
   for folder in (p for p in (Path(__file__).parents[2] / 'checkpoints').iterdir() if p.is_dir()):
     card = (folder / package.CARD).read_text()
@@ -123,7 +123,7 @@ def test_the_packages_that_come_along_are_whole(scale):
       assert files.sha256(folder / name) in card
     metrics = json.loads((folder / package.METRICS).read_text())
     assert metrics['psnr'] > metrics['bicubic_psnr'] and metrics['n'] >= 40
-    assert predictor.load(folder.name).parameters > 0
+    assert load(folder.name).parameters > 0
 
 
 def test_an_installed_wheel_enlarges_at_once(tmp_path, folder):
@@ -184,5 +184,5 @@ def test_damage_is_said_in_one_line(tmp_path, spoil, message):
   folder = pack(tmp_path / 'a', MODEL)
   spoil(folder)
   with pytest.raises(UserError, match=message) as caught:
-    predictor.load(str(folder))
+    load(str(folder))
   assert '\n' not in str(caught.value)

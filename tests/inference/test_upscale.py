@@ -1,5 +1,6 @@
 """Images whose rows are divided among devices: the same as undivided."""
 
+import dataclasses
 import json
 import os
 import re
@@ -15,9 +16,8 @@ from jaxsr import cli, models, ops, runtime, sharding
 from jaxsr.data import sources
 from jaxsr.data.phantom import phantom
 from jaxsr.evaluation import evaluator
-from jaxsr.inference import model as predictor
 from jaxsr.inference import upscale
-from jaxsr.inference.model import Predictor
+from jaxsr.inference.model import Model
 from jaxsr.inference.predict import make_predict
 from jaxsr.ops.cpu import halo
 from models.small import TRAINABLE, build
@@ -31,8 +31,8 @@ WIDE = {'features': 32}  # enough channels for Winograd's tiles
 @pytest.fixture
 def divided(monkeypatch):
   """Divide small networks and images, too."""
-  monkeypatch.setattr(upscale, '_SMALL', 0)
-  monkeypatch.setattr(upscale, '_LEAST', 8)
+  monkeypatch.setattr(upscale, '_MIN_PARAMETERS', 0)
+  monkeypatch.setattr(upscale, '_MIN_ROWS', 8)
 
 
 def lr_image(height=32, width=24):
@@ -40,13 +40,13 @@ def lr_image(height=32, width=24):
 
 
 def test_parts_are_even_and_not_too_small():
-  assert upscale.parts(256, 4) == 4 and upscale.parts(256, 64) == 8  # of 32 rows
-  assert upscale.parts(255, 4) == 3 and upscale.parts(254, 4) == 2
+  assert upscale.partitions(256, 4) == 4 and upscale.partitions(256, 64) == 8  # of 32 rows
+  assert upscale.partitions(255, 4) == 3 and upscale.partitions(254, 4) == 2
   assert (
-    upscale.parts(251, 4)
-    == upscale.parts(63, 8)
-    == upscale.parts(256, 1)
-    == upscale.parts(256, 0)
+    upscale.partitions(251, 4)
+    == upscale.partitions(63, 8)
+    == upscale.partitions(256, 1)
+    == upscale.partitions(256, 0)
     == 1
   )
 
@@ -56,10 +56,10 @@ def test_every_network_gives_the_same(name, divided):
   options = {'image_range': 1.0, **WIDE} if name == 'span' else WIDE if name == 'edsr' else {}
   network = models.build(name, scale=2) if name == 'lanczos' else build(name, options)
   variables, lr = variables_of(network), lr_image()
-  apart = upscale.make_enlarge(network, devices=jax.devices())(variables, lr, LEVELS)
+  apart = upscale.make_upscale(network, devices=jax.devices())(variables, lr, LEVELS)
   devices = apart.sharding.device_set
   assert len(devices) == (jax.device_count() if getattr(network, 'DIVISIBLE', True) else 1)
-  undivided = upscale.make_enlarge(network)(variables, lr, LEVELS)
+  undivided = upscale.make_upscale(network)(variables, lr, LEVELS)
   np.testing.assert_allclose(apart, undivided, atol=CLOSE)
 
 
@@ -106,21 +106,21 @@ def test_no_features_are_gathered(name):
 
 def test_new_variables_are_not_mistaken_for_the_last(divided):
   network = build('edsr')
-  enlarge = upscale.make_enlarge(network, devices=jax.devices())
+  enlarge = upscale.make_upscale(network, devices=jax.devices())
   first = variables_of(network)
   second = jax.tree.map(lambda x: x + 0.1, first)
   made = [np.asarray(enlarge(v, lr_image(), LEVELS)) for v in (first, second, first)]
-  undivided = upscale.make_enlarge(network)(second, lr_image(), LEVELS)
+  undivided = upscale.make_upscale(network)(second, lr_image(), LEVELS)
   np.testing.assert_allclose(made[1], undivided, atol=CLOSE)
   assert (made[0] == made[2]).all() and (made[0] != made[1]).any()
 
 
 def test_small_networks_and_uneven_images_stay_whole(monkeypatch):
   network = build('edsr')
-  enlarge = upscale.make_enlarge(network, devices=jax.devices())
+  enlarge = upscale.make_upscale(network, devices=jax.devices())
   lr = lr_image(128)
   assert len(enlarge(variables_of(network), lr, LEVELS).sharding.device_set) == 1
-  monkeypatch.setattr(upscale, '_SMALL', 0)
+  monkeypatch.setattr(upscale, '_MIN_PARAMETERS', 0)
   assert len(enlarge(variables_of(network), lr, LEVELS).sharding.device_set) == 4
   assert len(enlarge(variables_of(network), lr[:, 1:], LEVELS).sharding.device_set) == 1
   assert len(enlarge(variables_of(network), lr[:, :99], LEVELS).sharding.device_set) == 3
@@ -128,17 +128,17 @@ def test_small_networks_and_uneven_images_stay_whole(monkeypatch):
 
 def test_what_users_call_divides(divided, monkeypatch, folder, tmp_path):
   network = build('edsr')
-  model = Predictor('edsr', network, variables_of(network), 2, 1, None)
+  model = Model('edsr', network, variables_of(network), 2, 1, None)
   image = phantom(0, 0, size=64)[..., None]
   assert halo.parts() == 1
-  apart = predictor.make_upscale(model)(image)
+  apart = model.upscale(image)
   seen = []
   original = sharding.make_rows
   monkeypatch.setattr(sharding, 'make_rows', lambda d: seen.append(len(d)) or original(d))
-  assert (predictor.make_upscale(model, ensemble=True)(image) > 0).any() and seen == [4]
+  assert (model.upscale(image, ensemble=True) > 0).any() and seen == [4]
   with monkeypatch.context() as alone:
     alone.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
-    assert np.abs(predictor.make_upscale(model)(image).astype(int) - apart).max() <= 1
+    assert np.abs(dataclasses.replace(model).upscale(image).astype(int) - apart).max() <= 1
 
   source = sources.Phantoms(seed=0, start=0, count=1, size=128, bits=8)
   figures = [

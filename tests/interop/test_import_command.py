@@ -15,7 +15,7 @@ from small import build, draw
 
 from jaxsr import cli, models
 from jaxsr.data import image_files
-from jaxsr.inference import model
+from jaxsr.inference.model import load
 
 
 def jaxsr(*arguments):
@@ -55,7 +55,7 @@ def left(tmp_path):
 def test_the_checkpoint_has_the_variables(weights, command, tmp_path, capsys):
   variables, path = weights
   assert jaxsr(*command) == 0
-  loaded = model.load(str(tmp_path / 'runs' / 'new'), fold=False)
+  loaded = load(str(tmp_path / 'runs' / 'new'), fold=False)
   assert (loaded.name, loaded.scale, loaded.channels) == ('srresnet', 2, 1)
   jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
   assert left(tmp_path) == ['new']
@@ -91,7 +91,7 @@ def test_options_reach_the_checkpoints_config(rng, tmp_path):
   assert jaxsr('import', *options, '--weights', tmp_path / 'edsr.safetensors', override) == 0
   saved = json.loads((tmp_path / 'runs' / 'new' / 'config.json').read_text())['config']
   assert saved['model']['residual_scaling'] == 0.1 and saved['channels'] == 3
-  assert model.load(str(tmp_path / 'runs' / 'new')).network.residual_scaling == 0.1
+  assert load(str(tmp_path / 'runs' / 'new')).network.residual_scaling == 0.1
 
 
 def test_what_only_training_needs_is_folded_where_a_checkpoint_is_used(rng, tmp_path):
@@ -100,7 +100,7 @@ def test_what_only_training_needs_is_folded_where_a_checkpoint_is_used(rng, tmp_
   save_file(tensors_of(variables), tmp_path / 'span.safetensors')
   options = ('--model', 'span', '--scale', 2, '--output', tmp_path / 'new')
   assert jaxsr('import', *options, '--weights', tmp_path / 'span.safetensors') == 0
-  loaded = model.load(str(tmp_path / 'new'))
+  loaded = load(str(tmp_path / 'new'))
   assert loaded.network.folded and loaded.parameters < models.count_parameters(variables) / 3
   a = trained.apply(variables, lr, train=False)
   b = loaded.network.apply(loaded.variables, lr, train=False)
@@ -140,7 +140,7 @@ def test_kinds_of_number_and_counters(weights, command, tmp_path):
       theirs[f'{module}.num_batches_tracked'] = np.array(1000, np.int64)
   save_file(theirs, weights[1])
   assert jaxsr(*command, '--shuffle-order', 'tensorflow') == 0
-  loaded = model.load(str(tmp_path / 'runs' / 'new'), fold=False).variables
+  loaded = load(str(tmp_path / 'runs' / 'new'), fold=False).variables
   for path, x in flatten_dict(loaded).items():
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x, mixed['.'.join(path[1:])].astype(np.float32))

@@ -17,7 +17,7 @@ from jaxsr import files
 from jaxsr.checkpoint import Checkpoints, storage
 from jaxsr.config import compatibility
 from jaxsr.errors import UserError
-from jaxsr.inference import model as predictor
+from jaxsr.inference.model import load
 from jaxsr.training import loop, preemption
 from jaxsr.training.loop import Diverged
 from jaxsr.training.train import train
@@ -190,16 +190,16 @@ def test_a_damaged_checkpoint_costs_steps_not_the_run(finished, tmp_path, capsys
 
 def test_a_run_can_be_loaded_for_use(finished):
   _, folder = finished
-  model = predictor.load(str(folder))
-  assert (model.name, model.scale, model.channels, model.step) == ('edsr', 4, 1, 4)
-  assert predictor.load(str(folder), step='2').step == 2
-  assert predictor.load(str(folder), step='best').step in (2, 4)
+  model = load(str(folder))
+  assert (model.architecture, model.scale, model.channels, model.step) == ('edsr', 4, 1, 4)
+  assert load(str(folder), step='2').step == 2
+  assert load(str(folder), step='best').step in (2, 4)
   for options, message in (
     ({'step': '3'}, "there are 'latest', 'best' and 2, 4"),
     ({'scale': 2}, 'was trained for scale 4'),
   ):
     with pytest.raises(UserError, match=message):
-      predictor.load(str(folder), **options)
+      load(str(folder), **options)
 
 
 def test_another_architecture_is_said_in_one_line(finished, tmp_path):
@@ -211,7 +211,7 @@ def test_another_architecture_is_said_in_one_line(finished, tmp_path):
   (copy / 'checkpoints').symlink_to(folder / 'checkpoints')
   (copy / 'config.json').write_text(json.dumps(other))
   with pytest.raises(UserError, match='is of another architecture') as caught:
-    predictor.load(str(copy))
+    load(str(copy))
   assert '\n' not in str(caught.value)
 
 
