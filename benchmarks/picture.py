@@ -47,7 +47,9 @@ def main(
   }
   make_folder(output.parent)
   image_files.write(output, _side_by_side(cells))
-  print(f'{output}: {figures["file"]}, PSNR {figures["psnr"]:.3f}, centre {figures["psnr_centre"]:.3f}')
+  print(
+    f'{output}: {figures["file"]}, PSNR {figures["psnr"]:.3f}, centre {figures["psnr_centre"]:.3f}'
+  )
 
 
 def _pixels(image: np.ndarray) -> Image.Image:

@@ -7,7 +7,7 @@ python main.py --config=configs/distill.py --workdir=runs/student \
     --config.teacher.cache=runs/labels --config.data.train=DIR --config.data.val=DIR
 
 On 300 films of NIH ChestX-ray14, after 9,000 steps under a teacher of 6,000: 0.13 dB below the
-teacher, 0.22 dB above itself untaught (three seeds, docs/compression.md).
+teacher, 0.22 dB above itself untaught (three seeds, docs/notebooks/distillation.md).
 """
 
 from jaxsr.config import Config, base, finish, network

@@ -15,8 +15,8 @@ def get_config(arg: str | None = None) -> Config:
   # Eight narrow blocks, not sixteen wide ones: one convolution makes the image ('direct'), and the
   # bicubic skip lets training begin at bicubic instead of at zero.
   config.model = network('edsr', features=32, blocks=8, upsampler='direct', bicubic_skip=True)
-  # Each chosen on held-out training films (docs/recipe.md): 0.2 dB over the squared error, 0.1 over
-  # half of the crops by error, 0.35 over AdamW.
+  # Each chosen on held-out training images (docs/notebooks/recipe.md): 0.2 dB over the squared
+  # error, 0.1 over half of the crops by error, 0.35 over AdamW.
   config.loss.l1 = 1.0
   config.data.by_error = 0.8
   config.optimizer.name = 'muon'

@@ -4,7 +4,7 @@ python main.py --config=configs/slimmable.py --workdir=runs/slim \
     --config.data.train=DIR --config.data.val=DIR
 jaxsr evaluate --checkpoint runs/slim --width 0.5 --depth 0.5 --data DIR --output DIR
 
-It has not been trained on real films yet; how it works: docs/compression.md.
+It has not been trained on real films yet; how it works: docs/distill.md.
 """
 
 from jaxsr.config import Config, base, finish, network
