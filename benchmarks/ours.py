@@ -4,7 +4,11 @@ The step has everything that a run adds: integers made floats, clipped gradients
 average, the check that all is finite, the row of scalars.
 """
 
+import contextlib
+import fcntl
+import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -28,6 +32,8 @@ from jaxsr.inference.predict import make_predict
 from jaxsr.models import span
 from jaxsr.training import setup
 
+LOCK = 'JAXSR_BENCHMARK_COMPILE_LOCK'  # the path of a file; processes that share it compile in turn
+
 
 def train(name: str, batch: int, precision: str, repeat: int = 1) -> tuple[Side, list[Any]]:
   """Build a training step; return it and the variables that it begins with.
@@ -48,7 +54,8 @@ def train(name: str, batch: int, precision: str, repeat: int = 1) -> tuple[Side,
   begun = time.perf_counter()
   step = built.compiled(built.plan.at(0))
   work = lambda: analysis.count(step, built.shapes, data, built.frozen)  # noqa: E731
-  program = step.lower(state, data, built.frozen).compile()
+  with _compiling_alone():
+    program = step.lower(state, data, built.frozen).compile()
   seconds = time.perf_counter() - begun
   state, scalars = program(state, data, built.frozen)
   outcome = {'loss': float(scalars['term/l1']), 'grad_norm': float(scalars['grad_norm'])}
@@ -84,7 +91,7 @@ def infer(
   variables = jax.device_put(variables, sharding.replicated(mesh))
   groups = [jax.device_put(group, sharding.by_rows(mesh)) for group in groups]
   predict = jax.jit(make_predict(network))
-  with jax.set_mesh(mesh):
+  with jax.set_mesh(mesh), _compiling_alone():
     program = predict.lower(variables, groups[0]).compile()
   seconds = time.perf_counter() - begun
 
@@ -96,6 +103,17 @@ def infer(
   outcome = {'image': np.concatenate(run())}
   work = lambda: analysis.count(predict, variables, images)  # noqa: E731
   return Side(run, outcome, seconds, _bytes(program), work), [jax.device_get(variables)]
+
+
+@contextlib.contextmanager
+def _compiling_alone() -> Iterator[None]:
+  """Holds the lock file that `LOCK` names, if it is set: XLA times candidates as it compiles."""
+  if LOCK not in os.environ:
+    yield
+    return
+  with open(os.environ[LOCK], 'a') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
 
 
 def _config(name: str, precision: str) -> Config:

@@ -85,10 +85,12 @@ class Session:
       '-p',
       'no:benchmark',
     ]
-    command += ['-n', '2' if self.dry else '12', '--maxprocesses=12', '--durations=10']
+    command += ['-n', '2' if self.dry else '12', '--maxprocesses=12', '--durations=10', '-v']
     if self.dry:
       command += ['-k', 'fsrcnn or device_give']
     environment = {**os.environ, 'JAX_PLATFORMS': 'cpu' if self.dry else 'cuda,cpu'}
+    if not self.dry:  # many small programs, whose speed does not matter
+      environment['XLA_FLAGS'] = '--xla_gpu_autotune_level=0'
     log = self.output / 'correctness.log'
     with log.open('w') as file:
       try:

@@ -1,19 +1,20 @@
 """Training steps and enlargement beside PyTorch on the same device.
 
-All sides are built first, each in its own process: ours one after the other, since XLA times its
-candidates while it compiles, PyTorch's meanwhile, since its compiler keeps the processor busy. Only
-then are pairs timed, in turn, with nothing else running.
+All sides are built first, each in its own process. XLA times its candidates while it compiles, so
+that JAX programs are compiled one after the other. Only then are pairs timed, with nothing else
+running.
 """
 
 import contextlib
+import os
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
-from threading import Lock
 from typing import Any, Literal, NamedTuple
 
-from benchmarks import roofline
+from benchmarks import ours, roofline
 from benchmarks.pairs import alternate, largest_difference
 from benchmarks.processes import Process
 
@@ -49,9 +50,9 @@ def measure(
     side: the side of the image that is enlarged, in pixels.
   """
   deadline = time.monotonic() + seconds
-  lock = Lock()
   with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(tasks)) as pool:
-    built = {t: pool.submit(_build, t, precision, side, lock, stack) for t in tasks}
+    os.environ[ours.LOCK] = stack.enter_context(tempfile.NamedTemporaryFile()).name
+    built = {t: pool.submit(_build, t, precision, side, stack) for t in tasks}
     ready: dict[Task, Sides] = {}
     failed: dict[Task, str] = {}
     for task, future in built.items():
@@ -78,16 +79,13 @@ def _collect(
     failed[task] = f'{type(error).__name__}: {str(error)[:300]}'
 
 
-def _build(task: Task, precision: str, side: int, lock: Lock, stack: contextlib.ExitStack) -> Sides:
-  from benchmarks import ours
-
+def _build(task: Task, precision: str, side: int, stack: contextlib.ExitStack) -> Sides:
   shape = {} if task.mode == 'train' else {'side': side}
   options = {'repeat': task.repeat, **shape}
-  with lock:
-    own = Process(True, getattr(ours, task.mode), task.name, 0, precision, **options)
-    stack.callback(own.stop)
+  own = Process(True, getattr(ours, task.mode), task.name, 0, precision, **options)
+  stack.callback(own.stop)
   try:
-    from benchmarks import theirs
+    from benchmarks import theirs  # the extra 'benchmarks'
   except ImportError:
     return Sides(own, None, None)
   build = getattr(theirs, task.mode)

@@ -37,9 +37,11 @@ class Training:
     """Returns the steps per second of a recipe, measured over the second half of a short run."""
     workdir = self.folder / 'rates' / name
     shutil.rmtree(workdir, ignore_errors=True)
-    phantoms = ('--config.data.phantom.count=4', '--config.data.phantom.val_count=1')
+    phantoms = [f'--config.data.phantom.{name}' for name in ('count=4', 'val_count=1', 'size=512')]
     log = f'--config.log={steps // 2}'
-    _, text = self._main(workdir, recipe, steps, [*phantoms, log], seconds=150)
+    _, text = self._main(
+      workdir, recipe, steps, ['--config.data=phantom', *phantoms, log], seconds=150
+    )
     found = _RATE.findall(text)
     if not found or int(found[-1][0]) != steps:
       raise RuntimeError(f'{name} did not finish {steps} steps: {text[-500:]}')

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -27,8 +26,12 @@ from models.small import SMALL, draw
 from runs import four_steps, same
 
 pytestmark = pytest.mark.gpu
+# With random weights SPAN's attention on [0, 255] is a step function, which no rounding survives.
+OPTIONS = SMALL | {'span': {**SMALL['span'], 'image_range': 1.0}}
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = {'float32': 2e-4, 'bfloat16': 4e-2}  # of the largest value
+if jax.default_backend() == 'cpu':
+  del TOLERANCE['bfloat16']  # XLA sums bfloat16 in bfloat16 there, and nobody computes so
 
 
 def mesh_of(device):
@@ -48,26 +51,28 @@ def close(found, wanted, precision):
   assert np.abs(found - wanted).max() <= TOLERANCE[precision] * largest
 
 
-@pytest.mark.parametrize('precision', TOLERANCE)
 @pytest.mark.parametrize('name', SMALL)
-def test_a_network_enlarges_as_on_the_cpu(name, precision, devices, rng):
+def test_a_network_enlarges_as_on_the_cpu(name, devices, rng):
   x = rng.random((2, 24, 24, 1), dtype=np.float32)
-  network = models.build(name, SMALL[name], scale=4)
-  variables = draw(rng, network, x.shape, train=False)
-  apply = lambda net: jax.jit(lambda v, x: net.apply(v, x, train=False))
-  there = models.build(name, SMALL[name], scale=4, precision=precision)
-  with jax.default_matmul_precision('highest'):
-    wanted = apply(network)(*jax.device_put((variables, x), devices[1]))
-    found = apply(there)(*jax.device_put((variables, x), devices[0]))
-  assert found.devices() == {devices[0]}
-  close(found, wanted, precision)
+  variables = draw(rng, models.build(name, OPTIONS[name], scale=4), x.shape, train=False)
+
+  def enlarge(device, precision):
+    network = models.build(name, OPTIONS[name], scale=4, precision=precision)
+    apply = jax.jit(lambda variables, x: network.apply(variables, x, train=False))
+    with jax.default_matmul_precision('highest'):
+      y = apply(*jax.device_put((variables, x), device))
+    assert y.devices() == {device}
+    return y
+
+  wanted = enlarge(devices[1], 'float32')
+  for precision in TOLERANCE:
+    close(enlarge(devices[0], precision), wanted, precision)
 
 
-@pytest.mark.parametrize('precision', TOLERANCE)
 @pytest.mark.parametrize('name', SMALL)
-def test_a_step_has_the_gradient_of_the_cpu(name, precision, devices, rng):
+def test_a_step_has_the_gradient_of_the_cpu(name, devices, rng):
   config = configs.base()
-  config.model = configs.network(name, **SMALL[name])
+  config.model = configs.network(name, **OPTIONS[name])
   config.loss.mse = 1.0
   config.batch_size = 2
   config.optimizer.clip_norm = 0.0
@@ -77,23 +82,26 @@ def test_a_step_has_the_gradient_of_the_cpu(name, precision, devices, rng):
     'hr': rng.integers(0, 256, (2, 64, 64, 1), np.uint8),
     'mask': np.ones((2, 64, 64, 1), np.uint8),
   }
-  found = []
-  for device, kind in zip(devices, (precision, 'float32'), strict=True):
-    config.precision = kind
+  start = jax.device_get(assemble(config, mesh_of(devices[1])).init())
+
+  def step(device, precision):
+    """Returns the first moments, which are a tenth of the gradient, and the scalars."""
+    config.precision = precision
     mesh = mesh_of(device)
     with jax.default_matmul_precision('highest'):
       run = assemble(config, mesh)
-      first = assemble(config, mesh_of(devices[1])).init()
-      state = jax.device_put(jax.device_get(first), sharding.replicated(mesh))
+      state = jax.device_put(start, sharding.replicated(mesh))
       state, scalars = run.step(0, state, sharding.put(batch, mesh))
-    moments = optax.tree.get(state.generator.opt_state, 'mu')
-    found.append((jax.device_get(moments), jax.device_get(scalars)))
-  (moments, scalars), (wanted, wanted_scalars) = found
-  for key in ('loss', 'grad_norm', 'psnr'):
-    close(scalars[key], wanted_scalars[key], precision)
-  flat = [jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)]) for tree in (moments, wanted)]
-  cosine = jnp.vdot(*flat) / (jnp.linalg.norm(flat[0]) * jnp.linalg.norm(flat[1]))
-  assert cosine > 1 - TOLERANCE[precision]
+    moments = jax.tree.leaves(optax.tree.get(state.generator.opt_state, 'mu'))
+    return np.concatenate([np.ravel(x) for x in jax.device_get(moments)]), scalars
+
+  wanted, wanted_scalars = step(devices[1], 'float32')
+  for precision, tolerance in TOLERANCE.items():
+    found, scalars = step(devices[0], precision)
+    for key in ('loss', 'grad_norm', 'psnr'):
+      close(scalars[key], wanted_scalars[key], precision)
+    cosine = np.vdot(found, wanted) / (np.linalg.norm(found) * np.linalg.norm(wanted))
+    assert cosine > 1 - tolerance
 
 
 def main(*arguments, **environment):
@@ -110,7 +118,7 @@ def deterministic():
   """Return the environment under which an accelerator repeats its sums."""
   if jax.default_backend() == 'cpu':
     return {}
-  return {'XLA_FLAGS': '--xla_gpu_deterministic_ops=true'}
+  return {'XLA_FLAGS': '--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0'}
 
 
 QUICK = (
