@@ -1,17 +1,23 @@
-"""One network for several budgets: EDSR at widths of 1/4 to 1 and depths of 1/2 and 1.
+"""One network for several budgets: EDSR at widths from 1/4 to 1 and depths of 1/2 and 1.
 
-python main.py --config=configs/slimmable.py --workdir=runs/slim \
-    --config.data.train=DIR --config.data.val=DIR
-jaxsr evaluate --checkpoint runs/slim --width 0.5 --depth 0.5 --data DIR --output DIR
+  jaxsr train --config=slimmable --workdir=runs/slimmable \
+      --config.data.train=DIR --config.data.val=DIR
 
-It has not been trained on real films yet; how it works: docs/distill.md.
+Paper: Slimmable Neural Networks (Yu et al., ICLR 2019) and their universal form (Yu and Huang, ICCV
+  2019), for classification.
+Here: EDSR; at each step the smallest size and one in between learn from the output of the full size
+  (docs/distill.md).
+Evaluate one of its sizes:
+  jaxsr evaluate --checkpoint runs/slimmable --width 0.5 --depth 0.5 --data DIR --output DIR
+Hardware: a CPU is enough.
+Result: Not run at full length.
 """
 
 from jaxsr.config import Config, base, finish, network
 
 
 def get_config(arg: str | None = None) -> Config:
-  """Describe the experiment."""
+  """Returns the configuration of the experiment."""
   config = base()
   config.model = network('edsr', features=32, blocks=8, upsampler='direct', bicubic_skip=True)
   config.loss.mse = 1.0
