@@ -1,77 +1,174 @@
-"""The console command `jaxsr`. Exit codes: 0 all done, 1 some images failed, 2 not understood."""
+"""The console command `jaxsr`.
 
+Exit codes: 0 success; 1 some images failed, or a file could not be read or written; 2 invalid
+command or config; 75 stopped by a signal after saving; 130 interrupted.
+"""
+
+import dataclasses
+import difflib
+import os
+import re
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Annotated, Any, Union
 
 import tyro
 
+import jaxsr
 from jaxsr import runtime
-from jaxsr.commands.compress import Compress
-from jaxsr.commands.data import Data
-from jaxsr.commands.evaluate import Evaluate
-from jaxsr.commands.import_weights import Import
-from jaxsr.commands.models import Models
-from jaxsr.commands.package import PackageCommand
-from jaxsr.commands.phantom import Phantom
-from jaxsr.commands.report import SOME_FAILED
-from jaxsr.commands.upscale import Upscale
-from jaxsr.errors import UserError
+from jaxsr.commands import options
+from jaxsr.errors import FAILED, INVALID, UserError, describe, is_disk_full, nearest
 
-NOT_UNDERSTOOD = 2
-
-OVERRIDE = '--config.'
-Command = (
-  Annotated[Evaluate, tyro.conf.subcommand('evaluate')]
-  | Annotated[Upscale, tyro.conf.subcommand('upscale')]
-  | Annotated[Models, tyro.conf.subcommand('models')]
-  | Annotated[Import, tyro.conf.subcommand('import')]
-  | Annotated[Compress, tyro.conf.subcommand('compress')]
-  | Annotated[PackageCommand, tyro.conf.subcommand('package')]
-  | Annotated[Data, tyro.conf.subcommand('data')]
-  | Annotated[Phantom, tyro.conf.subcommand('phantom')]
-)
+# Each command: its options, and the module of `jaxsr.commands` that runs it.
+COMMANDS: dict[str, tuple[type, str]] = {
+  'upscale': (options.Upscale, 'upscale'),
+  'evaluate': (options.Evaluate, 'evaluate'),
+  'train': (options.Train, 'train'),
+  'models': (options.Models, 'models'),
+  'package': (options.PackageCommand, 'package'),
+  'compress': (options.Compress, 'compress'),
+  'import': (options.Import, 'import_weights'),
+  'data': (options.Data, 'data'),
+  'phantom': (options.Phantom, 'phantom'),
+  'doctor': (options.Doctor, 'doctor'),
+}
+INTERRUPTED = 130  # what shells report after Ctrl-C
+_OVERRIDE = re.compile(r'--(no)?config\.')
+_TILDE = re.compile(r'(--?[\w.-]+=)?~')
+_BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  """Parse the command line, run the command and exit."""
+  """Run the command line and exit; `arguments` default to those of the process."""
   if arguments is None:
     runtime.keep_freed_memory()
-    runtime.use_cpu_devices()
-    arguments = sys.argv[1:]
-  overrides = tuple(a for a in arguments if a.startswith(OVERRIDE))
-  command = tyro.cli(
-    Command,  # type: ignore[arg-type]
-    args=[a for a in arguments if a not in overrides],
+    sys.exit(run(sys.argv[1:], use_all_cores=True))
+  sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str], *, use_all_cores: bool = False) -> int:
+  """Parse the arguments and run the command.
+
+  Args:
+    arguments: The command and its options.
+    use_all_cores: Whether each CPU core becomes a JAX device, except in training.
+
+  Returns:
+    The exit code. Errors are printed in one line, unless `--debug` is among the arguments.
+  """
+  if list(arguments) in (['--version'], ['-V']):
+    print(f'jaxsr {jaxsr.__version__}')
+    return 0
+  arguments = [_expand_home(argument) for argument in arguments]
+  try:
+    name, command = _parse(arguments)
+    if use_all_cores and name != 'train':
+      runtime.use_cpu_devices()
+    return import_module(f'jaxsr.commands.{COMMANDS[name][1]}').run(command)
+  except KeyboardInterrupt:
+    return INTERRUPTED
+  except BrokenPipeError:  # the reader of a pipe left early, as `head` does
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
+  except Exception as error:
+    if is_disk_full(error) or isinstance(error, OSError):
+      code = FAILED
+    elif isinstance(error, UserError):
+      code = INVALID
+    else:
+      raise
+    if any(each in ('--debug', '--debug=true', '--debug=1') for each in arguments):
+      raise
+    print(f'error: {describe(error)}', file=sys.stderr)
+    return code
+
+
+def _expand_home(argument: str) -> str:
+  """Expand `~` at the start of a value, also after `--option=`, where shells do not."""
+  found = _TILDE.match(argument)
+  if found is None:
+    return argument
+  start = found.end() - 1
+  return argument[:start] + os.path.expanduser(argument[start:])
+
+
+def _parse(arguments: Sequence[str]) -> tuple[str, Any]:
+  """Return the name of the command and its options; raises UserError."""
+  name = arguments[0] if arguments else ''
+  if name and not name.startswith('-') and name not in COMMANDS:
+    raise UserError(f'command {name!r} is unknown: {nearest(name, COMMANDS)}')
+  overrides, rest = _split_overrides(arguments)
+  commands = Union[  # noqa: UP007
+    tuple(
+      Annotated[
+        kind, tyro.conf.subcommand(key, description=None if name in COMMANDS else _summary(kind))
+      ]
+      for key, (kind, _) in COMMANDS.items()
+    )
+  ]
+  command, unknown = tyro.cli(
+    commands,  # type: ignore[arg-type]
+    args=list(_write_out_booleans(rest)),
     prog='jaxsr',
     description='Super-resolution of chest radiographs. For research, not for diagnosis.',
     config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    return_unknown_args=True,
   )
-  try:
-    code = _with_overrides(command, overrides).run()
-  except UserError as error:
-    if command.debug:
-      raise
-    print(f'error: {error}', file=sys.stderr)
-    code = NOT_UNDERSTOOD
-  except OSError as error:
-    if command.debug:
-      raise
-    print(f'error: {error}', file=sys.stderr)
-    code = SOME_FAILED
-  except KeyboardInterrupt:
-    code = 130
-  sys.exit(code)
+  if unknown:
+    raise UserError(_not_understood(name, unknown[0], command))
+  if overrides:
+    if not hasattr(command, 'overrides'):
+      raise UserError(f'{overrides[0]}: `jaxsr {name}` has no config')
+    command = dataclasses.replace(command, overrides=tuple(overrides))
+  return name, command
 
 
-def _with_overrides(command: Command, overrides: tuple[str, ...]) -> Command:
-  """Hand `--config.KEY=VALUE` to a command that has a config."""
-  if not overrides:
-    return command
-  if not isinstance(command, Models | Import | Compress):
-    raise UserError(f'{overrides[0]}: this command has no config')
-  return replace(command, overrides=overrides)
+def _summary(kind: type) -> str:
+  """Return the first line of a command's description, for the list of commands."""
+  return str(kind.__doc__).partition('\n')[0]
+
+
+def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Separate `--config.KEY=VALUE` and `--config.KEY VALUE` from the other arguments."""
+  overrides: list[str] = []
+  rest: list[str] = []
+  takes_value = False
+  for argument in arguments:
+    if takes_value and not argument.startswith('--'):
+      overrides[-1] += f'={argument}'
+      takes_value = False
+    elif _OVERRIDE.match(argument):
+      overrides.append(argument)
+      takes_value = '=' not in argument
+    else:
+      rest.append(argument)
+      takes_value = False
+  return overrides, rest
+
+
+def _write_out_booleans(arguments: Sequence[str]) -> Iterator[str]:
+  """Replace `--debug=true` by `--debug` and `--debug=false` by `--no-debug`, for every switch."""
+  kinds = [kind for kind, _ in COMMANDS.values()] + options.DATA_ACTIONS
+  switches = {f.name for kind in kinds for f in dataclasses.fields(kind) if f.type is bool}
+  for argument in arguments:
+    name, _, value = argument.removeprefix('--').partition('=')
+    if name.replace('-', '_') in switches and value.lower() in _BOOLEANS:
+      yield f'--{name}' if _BOOLEANS[value.lower()] else f'--no-{name}'
+    else:
+      yield argument
+
+
+def _not_understood(name: str, argument: str, command: Any) -> str:
+  """Return the message for an argument that the command does not have."""
+  help_command = f'jaxsr {name} --help'
+  if not argument.startswith('-'):
+    return f'argument {argument!r} is not understood; see {help_command}'
+  leaf = command.action if isinstance(command, options.Data) else command
+  known = [f'--{field.name.replace("_", "-")}' for field in dataclasses.fields(leaf)]
+  close = difflib.get_close_matches(argument.partition('=')[0], known, n=1, cutoff=0.5)
+  hint = f'did you mean {close[0]}? ' if close else ''
+  return f'option {argument!r} is unknown: {hint}see {help_command}'
 
 
 if __name__ == '__main__':

@@ -1,16 +1,21 @@
-"""What a user can get wrong."""
+"""Errors that are reported to the user in one line, and the text of such lines."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+import errno
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+FAILED, INVALID = 1, 2  # exit codes
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = ('No space left on device', 'Disk quota exceeded')  # in the texts of C++ libraries
 
 
 class UserError(ValueError):
-  """Says in one line which value broke which rule, and the way out."""
+  """A mistake that the user can correct: what is wrong, what was found, what to do."""
 
 
 class ImageError(UserError):
-  """Names a file that cannot be used, and why."""
+  """An image file that cannot be used, with the reason."""
 
   def __init__(self, path: Path, reason: str):
     super().__init__(f'{path}: {reason}')
@@ -21,7 +26,7 @@ class ImageError(UserError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-  """Name what the user may have meant, then all that there is."""
+  """Return the closest known name as a suggestion, followed by all known names."""
   known = sorted(known)
   close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
   hint = f'did you mean {close[0]!r}? ' if close else ''
@@ -29,7 +34,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def flat(error: BaseException) -> str:
-  """Give the text of an error that another may be wrapped in, on one line."""
+  """Return the text of the innermost error that others may wrap, on one line."""
   while error.args and isinstance(error.args[0], BaseException):
     error = error.args[0]
   text = ' '.join(str(error.args[0] if len(error.args) == 1 else error).split())
@@ -37,7 +42,7 @@ def flat(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-  """Shorten the text of an error of another library to one line."""
+  """Return the text of another library's error, shortened to one line."""
   return ' '.join(str(error).split())[:120] or type(error).__name__
 
 
@@ -46,7 +51,40 @@ def first_line(error: BaseException) -> str:
   return str(error).strip().splitlines()[0]
 
 
+def describe(error: BaseException) -> str:
+  """Return the line that a command prints for an error before it exits."""
+  if isinstance(error, UserError):
+    return str(error)
+  if isinstance(error, OSError) and error.strerror:
+    place = f'{error.filename}: ' if error.filename is not None else ''
+    return f'{place}{error.strerror}'
+  return one_line(error)
+
+
+def is_disk_full(error: BaseException) -> bool:
+  """Whether a full disk caused an error, directly or through the error of another library."""
+  return any(
+    getattr(each, 'errno', None) in _FULL or any(text in str(each) for text in _FULL_TEXTS)
+    for each in _chain(error)
+  )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+  """Yield an error and those that it was raised from."""
+  seen: set[int] = set()
+  found: BaseException | None = error
+  while found is not None and id(found) not in seen:
+    seen.add(id(found))
+    yield found
+    found = found.__cause__ or found.__context__
+
+
 def brief(items: Sequence[str], most: int = 5) -> str:
-  """Join the first items of a list, and count the others."""
+  """Return the first items of a list, separated by commas, and the number of the others."""
   more = f' and {len(items) - most} more' if len(items) > most else ''
   return ', '.join(items[:most]) + more
+
+
+def count(number: int, noun: str) -> str:
+  """Return a number with its noun, as in '1 image' and '2 images'."""
+  return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'

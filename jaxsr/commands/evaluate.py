@@ -1,16 +1,16 @@
-"""`jaxsr evaluate`."""
+"""`jaxsr evaluate`: measure a network on full-size images."""
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
 from jaxsr import __version__, files
 from jaxsr import config as configs
 from jaxsr.commands import report
+from jaxsr.commands.options import Evaluate
 from jaxsr.data import records, sources
 from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.errors import ImageError, UserError, brief
@@ -35,148 +35,120 @@ FIGURES = (
 )
 
 
-@dataclass(frozen=True)
-class Evaluate:
-  """Measure a network on whole images, bicubic beside it."""
-
-  data: Path
-  """A folder of high-resolution images, read recursively, one image, or a folder of records."""
-  output: Path
-  """A folder for per_image.csv, summary.json and contact_sheet.png."""
-  checkpoint: str | None = None
-  """A run's or package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'; by
-  default the package that comes along for the scale."""
-  protocol: Literal['xray', 'luma'] = 'xray'
-  """How images become pairs: chest X-rays, or the luma of natural images."""
-  scale: int | None = None
-  """2, 3, 4 or 8 (default 4); a run or package knows its own."""
-  step: str = 'latest'
-  """The checkpoint of the run: 'latest', 'best' or a step."""
-  width: float = 1.0
-  """A width that a slimmable network was trained at."""
-  depth: float = 1.0
-  """A depth that a slimmable network was trained at."""
-  ensemble: bool = False
-  """Average over the eight flips and turns of each image: better, at eight times the cost."""
-  split: str = 'test'
-  """The split of records, SPLIT or SPLIT/FINDING."""
-  tables: Path | None = None
-  """A folder with NIH's Data_Entry_2017*.csv and BBox_List_2017.csv, to break figures down by."""
-  features: Literal['mobilenet_v2', 'vgg16', 'vgg19'] | None = None
-  """A feature network whose distance between output and truth is measured, too."""
-  feature_layer: str | None = None
-  """Its layer (default: that of `config.content`)."""
-  feature_weights: str = ''
-  """Its weights, safetensors or npz; by default the published ones, which are fetched once."""
-  debug: bool = False
-  """Show where an error was raised."""
-
-  def run(self) -> int:
-    """Measure, write and print; return the exit code."""
-    perceptual = self._perceptual()
-    model = load(
-      self.checkpoint, scale=self.scale, step=self.step, width=self.width, depth=self.depth
+def run(options: Evaluate) -> int:
+  """Measure, write and print the results; return the exit code."""
+  perceptual = _perceptual(options)
+  model = load(
+    options.checkpoint,
+    scale=options.scale,
+    step=options.step,
+    width=options.width,
+    depth=options.depth,
+  )
+  channels = 3 if options.protocol == 'luma' else model.channels
+  source = _source(options, channels)
+  known, boxes = _known(options, source)
+  make_folder(options.output)
+  if uneven := sources.uneven(source, model.scale):
+    print(
+      f'{len(uneven)} images are cut to a multiple of {model.scale}: {brief(uneven)}',
+      file=sys.stderr,
     )
-    channels = 3 if self.protocol == 'luma' else model.channels
-    source = self._source(channels)
-    known, boxes = self._known(source)
-    make_folder(self.output)
-    if uneven := sources.uneven(source, model.scale):
-      print(
-        f'{len(uneven)} images are cut to a multiple of {model.scale}: {brief(uneven)}',
-        file=sys.stderr,
-      )
-    evaluator = evaluate.Evaluator(
-      model.network,
-      source,
-      scale=model.scale,
-      protocol=self.protocol,
-      perceptual=perceptual,
-      ensemble=self.ensemble,
-      devices=jax.local_devices(),
+  evaluator = evaluate.Evaluator(
+    model.network,
+    source,
+    scale=model.scale,
+    protocol=options.protocol,
+    perceptual=perceptual,
+    ensemble=options.ensemble,
+    devices=jax.local_devices(),
+  )
+  rows, indices, failed, inside = _measure(options, model, evaluator, source, known, boxes)
+  summary = evaluate.summarise(rows) | {
+    'failed': [str(error) for error in failed],
+    'network': model.architecture,
+    'parameters': model.parameters,
+    'scale': model.scale,
+    'protocol': options.protocol,
+    'features': None if perceptual is None else f'{options.features}/{perceptual[0].module.layer}',
+    'checkpoint_step': model.step,
+    'width': options.width,
+    'depth': options.depth,
+    'ensemble': options.ensemble,
+    'version': __version__,
+  }
+  if broken := stratified.summarise(rows, known):
+    summary['strata'] = broken
+    write_text(options.output / 'strata.csv', files.to_csv(stratified.lines(broken)))
+  if inside:
+    summary['regions'] = regions.summarise(inside)
+    write_text(options.output / 'regions.csv', files.to_csv(inside))
+  examples = [
+    evaluator.measure(model.variables, indices[i])[1]._replace(
+      title=evaluate.caption(rank, rows[i])
     )
-    rows, indices, failed, inside = self._measure(model, evaluator, source, known, boxes)
-    summary = evaluate.summarise(rows) | {
-      'failed': [str(error) for error in failed],
-      'network': model.architecture,
-      'parameters': model.parameters,
-      'scale': model.scale,
-      'protocol': self.protocol,
-      'features': None if perceptual is None else f'{self.features}/{perceptual[0].module.layer}',
-      'checkpoint_step': model.step,
-      'width': self.width,
-      'depth': self.depth,
-      'ensemble': self.ensemble,
-      'version': __version__,
-    }
-    if broken := stratified.summarise(rows, known):
-      summary['strata'] = broken
-      write_text(self.output / 'strata.csv', files.to_csv(stratified.lines(broken)))
-    if inside:
-      summary['regions'] = regions.summarise(inside)
-      write_text(self.output / 'regions.csv', files.to_csv(inside))
-    examples = [
-      evaluator.measure(model.variables, indices[i])[1]._replace(
-        title=evaluate.caption(rank, rows[i])
-      )
-      for rank, i in evaluate.ranks(rows).items()
-    ]
-    evaluate.write(self.output, rows, summary, plots.contact_sheet(examples))
-    _print_summary(summary)
-    return report.failures(failed, 'left out')
+    for rank, i in evaluate.ranks(rows).items()
+  ]
+  evaluate.write(options.output, rows, summary, plots.contact_sheet(examples))
+  _print_summary(summary)
+  return report.failures(failed, 'left out')
 
-  def _perceptual(self) -> tuple[Any, Any] | None:
-    if self.features is None:
-      return None
-    options = configs.base().content[self.features]
-    options.update(weights=self.feature_weights, layer=self.feature_layer or options.layer)
-    return setup.load_extractor(self.features, options, 'float32')
 
-  def _source(self, channels: int) -> sources.Source:
-    if records.holds(self.data):
-      return records.Records(self.data, self.split, channels=channels)
-    return sources.Folder(self.data, channels=channels)
+def _perceptual(options: Evaluate) -> tuple[Any, Any] | None:
+  if options.features is None:
+    return None
+  content = configs.base().content[options.features]
+  content.update(weights=options.feature_weights, layer=options.feature_layer or content.layer)
+  return setup.load_extractor(options.features, content, 'float32')
 
-  def _known(
-    self, source: sources.Source
-  ) -> tuple[dict[str, records.IndexRow], Mapping[str, list[metadata.Box]]]:
-    """Read what is known of the images, and of places in them."""
-    known = {row.name: row for row in source.rows} if isinstance(source, records.Records) else {}
-    if self.tables is None:
-      return known, {}
-    tables = local_copy.tables(self.tables)
-    if entries := next((tables[n] for n in constants.ENTRY_TABLES if n in tables), None):
-      known = {name: metadata.index_row(x) for name, x in metadata.read_entries(entries).items()}
-    boxes = (
-      metadata.read_boxes(tables[constants.BOX_TABLE]) if constants.BOX_TABLE in tables else []
+
+def _source(options: Evaluate, channels: int) -> sources.Source:
+  if records.holds(options.data):
+    return records.Records(options.data, options.split, channels=channels)
+  return sources.Folder(options.data, channels=channels)
+
+
+def _known(
+  options: Evaluate, source: sources.Source
+) -> tuple[dict[str, records.IndexRow], Mapping[str, list[metadata.Box]]]:
+  """Return the metadata of the images, and the boxes inside them."""
+  known = {row.name: row for row in source.rows} if isinstance(source, records.Records) else {}
+  if options.tables is None:
+    return known, {}
+  tables = local_copy.tables(options.tables)
+  if entries := next((tables[n] for n in constants.ENTRY_TABLES if n in tables), None):
+    known = {name: metadata.index_row(x) for name, x in metadata.read_entries(entries).items()}
+  boxes = metadata.read_boxes(tables[constants.BOX_TABLE]) if constants.BOX_TABLE in tables else []
+  if not known and not boxes:
+    raise UserError(
+      f'--tables {options.tables}: has neither {constants.ENTRY_TABLES[0]} nor {constants.BOX_TABLE}'
     )
-    if not known and not boxes:
-      raise UserError(f'--tables {self.tables}: has neither {constants.ENTRY_TABLES[0]} nor boxes')
-    return known, regions.by_image(boxes)
+  return known, regions.by_image(boxes)
 
-  def _measure(
-    self,
-    model: Model,
-    evaluator: evaluate.Evaluator,
-    source: sources.Source,
-    known: Mapping[str, records.IndexRow],
-    boxes: Mapping[str, list[metadata.Box]],
-  ) -> tuple[list[evaluate.Figures], list[int], list[ImageError], list[evaluate.Figures]]:
-    rows, indices, failed, inside = [], [], list(source.rejected), []
-    results = evaluator.measure_all(model.variables)
-    for i, result in enumerate(report.progress(results, len(source), 'evaluate')):
-      if isinstance(result, ImageError):
-        failed.append(result)
-      else:
-        row, example = result
-        rows.append(row)
-        indices.append(i)
-        name = Path(row['file']).name
-        if here := boxes.get(name):
-          inside += regions.measure(example, here)
-    if not rows:
-      raise UserError(f'{self.data}: no image can be measured; {failed[0]}')
-    return rows, indices, failed, inside
+
+def _measure(
+  options: Evaluate,
+  model: Model,
+  evaluator: evaluate.Evaluator,
+  source: sources.Source,
+  known: Mapping[str, records.IndexRow],
+  boxes: Mapping[str, list[metadata.Box]],
+) -> tuple[list[evaluate.Figures], list[int], list[ImageError], list[evaluate.Figures]]:
+  rows, indices, failed, inside = [], [], list(source.rejected), []
+  results = evaluator.measure_all(model.variables)
+  for i, result in enumerate(report.progress(results, len(source), 'evaluate')):
+    if isinstance(result, ImageError):
+      failed.append(result)
+    else:
+      row, example = result
+      rows.append(row)
+      indices.append(i)
+      name = Path(row['file']).name
+      if here := boxes.get(name):
+        inside += regions.measure(example, here)
+  if not rows:
+    raise UserError(f'{options.data}: no image can be measured; {failed[0]}')
+  return rows, indices, failed, inside
 
 
 def _print_summary(summary: evaluate.Figures) -> None:
@@ -202,7 +174,7 @@ def _print_summary(summary: evaluate.Figures) -> None:
 
 
 def _print_strata(kind: str, values: Mapping[str, Any]) -> None:
-  """Print figures by stratum, each with its 95 % interval."""
+  """Print the metrics of each subgroup with their 95% intervals."""
   print(f'{kind:19s} {"n":>5s} {"patients":>8s}  {"PSNR":22s} {"gain":20s} SSIM')
   figures = (('psnr', 2), ('psnr_gain', 2), ('ssim', 4))
   for value, found in values.items():

@@ -1,24 +1,22 @@
-"""What sub-commands tell a user about their images."""
+"""Progress bars, and the list of the images that failed."""
 
 import sys
 from collections.abc import Iterable, Sequence
 
 from tqdm import tqdm
 
-from jaxsr.errors import ImageError
-
-SOME_FAILED = 1
+from jaxsr.errors import FAILED, ImageError, count
 
 
 def progress(items: Iterable, total: int, name: str) -> Iterable:
-  """Show a bar where a person looks."""
+  """Show a progress bar if the output is a terminal."""
   return tqdm(items, total=total, desc=name, unit='image', disable=not sys.stderr.isatty())
 
 
 def failures(failed: Sequence[ImageError], what: str) -> int:
-  """Name the images that failed; return the exit code."""
+  """Print the images that failed; return the exit code."""
   for error in failed:
     print(f'{what}: {error}', file=sys.stderr)
   if failed:
-    print(f'{what}: {len(failed)} images', file=sys.stderr)
-  return SOME_FAILED if failed else 0
+    print(f'{what}: {count(len(failed), "image")}', file=sys.stderr)
+  return FAILED if failed else 0

@@ -5,6 +5,7 @@ A file in `configs/` starts from `base()`, sets what its experiment is about and
 """
 
 import json
+import os
 import runpy
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,12 @@ from jaxsr.losses import CONTENT, TERMS, schedule
 from jaxsr.losses.schedule import Plan
 from jaxsr.perceptual import weights
 
+PATHS = (
+  'init_from',
+  *('data.train', 'data.val', 'data.records'),
+  *('teacher.checkpoint', 'teacher.cache'),
+  *(f'content.{name}.weights' for name in CONTENT),
+)
 Config = Any  # an ml_collections.ConfigDict, whose values have no static types
 
 
@@ -134,16 +141,40 @@ def copy(config: Config) -> Config:
   return ConfigDict(config.to_dict())
 
 
+def shipped() -> dict[str, Path]:
+  """Return the configs of the project, or of the installed package, by name."""
+  inside = Path(__file__).resolve().parents[1]
+  files = (path for folder in (inside.parent, inside) for path in folder.glob('configs/*.py'))
+  return {path.stem: path for path in files}
+
+
 def load(path: str) -> Config:
-  """Read a config file, `FILE.py` or `FILE.py:ARGUMENT`; raises UserError where that is none."""
-  file, _, argument = path.partition(':')
-  if not Path(file).is_file():
-    known = [str(found) for found in Path('configs').glob('*.py')]
-    raise UserError(f'--config={file}: no such file; {nearest(file, known)}')
+  """Load a config.
+
+  Args:
+    path: A file, or the name of a shipped config such as `rdn`; `:smoke` may follow. A file that
+      does not exist in the current folder is looked for among the shipped ones, so that
+      `configs/rdn.py` works from any folder.
+
+  Returns:
+    The config, with `~` expanded in paths.
+
+  Raises:
+    UserError: There is no such config, or it cannot be executed.
+  """
+  name, _, argument = path.partition(':')
+  file = Path(name).expanduser()
+  if not file.is_file():
+    known = shipped()
+    if str(file) not in (file.stem, str(Path('configs', f'{file.stem}.py'))) or (
+      file.stem not in known
+    ):
+      raise UserError(f'--config={name}: no such file; {nearest(file.stem, known)}')
+    file = known[file.stem]
   try:
-    return runpy.run_path(file)['get_config'](argument or None)
+    return expand_paths(runpy.run_path(str(file))['get_config'](argument or None))
   except (KeyError, SyntaxError, ImportError) as error:
-    raise UserError(f'--config={file}: {flat(error)}') from error
+    raise UserError(f'--config={name}: {flat(error)}') from error
 
 
 def override(config: Config, flags: Sequence[str]) -> Config:
@@ -154,7 +185,20 @@ def override(config: Config, flags: Sequence[str]) -> Config:
     values(argv)
   except (Error, AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(flat(error)) from error
-  return values['config'].value
+  return expand_paths(values['config'].value)
+
+
+def expand_paths(config: Config) -> Config:
+  """Expand `~` in every path of a config, in place; returns the config."""
+  for name in PATHS:
+    section, _, key = name.rpartition('.')
+    owner = config
+    for part in section.split('.') if section else ():
+      owner = owner.get(part, {})
+    if owner.get(key):
+      # Teachers are separated by commas.
+      owner[key] = ','.join(os.path.expanduser(each.strip()) for each in owner[key].split(','))
+  return config
 
 
 def expand(flags: Sequence[str]) -> list[str]:

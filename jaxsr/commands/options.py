@@ -1,0 +1,348 @@
+"""The options of every command: what `jaxsr --help` and `jaxsr COMMAND --help` show.
+
+This module imports nothing heavy, so that help and mistakes take no time. `jaxsr.cli` imports the
+module that runs a command when that command is called.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar='PATH', help_behavior_hint='')]
+OptionalText = Annotated[str | None, tyro.conf.arg(metavar='TEXT', help_behavior_hint='')]
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar='INT', help_behavior_hint='')]
+Overrides = tyro.conf.Suppress[tuple[str, ...]]  # `--config.KEY=VALUE`, which `jaxsr.cli` fills in
+DataSet = Annotated[Literal['nih'], tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Upscale:
+  """Enlarge images. File names, folders, bit depth and value range are kept; DICOM becomes PNG.
+
+  Results that the same network made from the same file are skipped.
+  """
+
+  inputs: Annotated[
+    tuple[Path, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar='IMAGE|FOLDER|PATTERN ...', help_behavior_hint=''),
+  ]
+  """Images, folders (searched recursively), or patterns such as 'images/*.png'."""
+  checkpoint: OptionalText = None
+  """A run's or a package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'
+  (default: the pretrained model for the scale)."""
+  output: OptionalPath = None
+  """A file for one image, otherwise a folder (default: NAME_x4 beside each input)."""
+  scale: OptionalInt = None
+  """2, 3, 4 or 8 (default: the model's own, or 4)."""
+  step: str = 'latest'
+  """The checkpoint of a run: 'latest', 'best' or a step."""
+  width: float = 1.0
+  """A width that a slimmable network was trained at."""
+  depth: float = 1.0
+  """A depth that a slimmable network was trained at."""
+  ensemble: bool = False
+  """Average over the eight flips and rotations of each image: better, at eight times the cost."""
+  tile: int = 512
+  """Process images with a longer side in overlapping tiles of about this many low-resolution
+  pixels. The result is the same up to rounding and needs less memory."""
+  overwrite: bool = False
+  """Recompute existing results. Files that jaxsr did not write are never replaced."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+  """Measure a network on full-size images, next to bicubic interpolation."""
+
+  data: Path
+  """A folder of high-resolution images (searched recursively), an image, or a folder of records."""
+  output: Path
+  """The folder for per_image.csv, summary.json and contact_sheet.png."""
+  checkpoint: OptionalText = None
+  """A run's or a package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'
+  (default: the pretrained model for the scale)."""
+  protocol: Literal['xray', 'luma'] = 'xray'
+  """How images become pairs: 'xray' for radiographs, 'luma' for natural images."""
+  scale: OptionalInt = None
+  """2, 3, 4 or 8 (default: the model's own, or 4)."""
+  step: str = 'latest'
+  """The checkpoint of a run: 'latest', 'best' or a step."""
+  width: float = 1.0
+  """A width that a slimmable network was trained at."""
+  depth: float = 1.0
+  """A depth that a slimmable network was trained at."""
+  ensemble: bool = False
+  """Average over the eight flips and rotations of each image: better, at eight times the cost."""
+  split: str = 'test'
+  """The split of records to measure: SPLIT or SPLIT/FINDING."""
+  tables: OptionalPath = None
+  """A folder with NIH's Data_Entry_2017*.csv and BBox_List_2017.csv, for results by subgroup."""
+  features: Annotated[
+    Literal['mobilenet_v2', 'vgg16', 'vgg19'] | None,
+    tyro.conf.arg(metavar='{mobilenet_v2,vgg16,vgg19}', help_behavior_hint=''),
+  ] = None
+  """Also measure the feature distance to the true image, with this network."""
+  feature_layer: OptionalText = None
+  """The layer of the feature network (default: the one used in training)."""
+  feature_weights: str = ''
+  """The weights of the feature network, a safetensors or npz file (default: the published ones,
+  downloaded once)."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Train:
+  """Train and validate a network. Run the same command again to resume.
+
+  `--config.KEY=VALUE` changes a setting, for example `--config.data.train=FOLDER`. All settings,
+  their defaults and their meanings are in `base()` in jaxsr/config/__init__.py; `jaxsr models`
+  lists the networks. `python main.py` takes the same options.
+  """
+
+  config: OptionalText = None
+  """A config file or the name of a shipped one, such as `rdn`. `rdn:smoke` runs it in seconds."""
+  workdir: OptionalPath = None
+  """The folder of the run: checkpoints, metrics and TensorBoard logs."""
+  allow_config_change: bool = False
+  """Resume although the config has changed."""
+  distributed: bool = False
+  """Train on several hosts (jax.distributed)."""
+  coordinator: OptionalText = None
+  """HOST:PORT of process 0, if no scheduler provides it."""
+  processes: OptionalInt = None
+  """The number of hosts, if no scheduler provides it."""
+  process: OptionalInt = None
+  """The number of this host, counted from 0, if no scheduler provides it."""
+  overrides: Overrides = ()
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Models:
+  """List the networks and their cost for one image of 1024x1024, from the traced computation.
+
+  With a name, also the cost of each layer. `--config.model.KEY=VALUE` sets an option of the
+  network; other settings work as well, such as `--config.precision=bfloat16`.
+  """
+
+  name: Annotated[
+    str | None, tyro.conf.Positional, tyro.conf.arg(metavar='NAME', help_behavior_hint='')
+  ] = None
+  """A network (default: all networks)."""
+  scale: Literal[2, 3, 4, 8] = 4
+  """The scale factor."""
+  channels: Literal[1, 3] = 1
+  """1 for grayscale, 3 for RGB."""
+  width: float = 1.0
+  """Multiplies the number of features, in (0, 1]."""
+  depth: float = 1.0
+  """Multiplies the number of blocks, in (0, 1]."""
+  overrides: Overrides = ()
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Import:
+  """Convert published PyTorch weights (safetensors) to a checkpoint for `evaluate` and `upscale`.
+
+  Width, depth and channels are read from the tensors. `--config.model.KEY=VALUE` sets options that
+  the tensors do not determine, such as `residual_scaling` or `padding`.
+  """
+
+  model: str
+  """The network; `jaxsr models` lists them."""
+  weights: Path
+  """A safetensors file with the tensor names of a public implementation or of jaxsr."""
+  output: Path
+  """A new folder for the checkpoint."""
+  scale: Literal[2, 3, 4, 8] = 4
+  """The scale factor."""
+  shuffle_order: Annotated[
+    Literal['torch', 'tensorflow'] | None,
+    tyro.conf.arg(metavar='{torch,tensorflow}', help_behavior_hint=''),
+  ] = None
+  """The channel order of the pixel shuffle (default: PyTorch's, or jaxsr's for its own names)."""
+  overrides: Overrides = ()
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Compress:
+  """Train students of several sizes with several objectives, and compare them with their teacher.
+
+  Each trial is a run of its own; the same command continues with the unfinished ones.
+  `--config.KEY=VALUE` changes a setting. Writes study.csv, study.html and plots.
+  """
+
+  config: str
+  """A config file with a section `study`, or its name, such as `compress`."""
+  workdir: Path
+  """The folder of the study."""
+  parallel: int = 0
+  """Number of trials to run at the same time (default: one per GPU, or one)."""
+  overrides: Overrides = ()
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class PackageCommand:
+  """Export a run as one folder: averaged weights, config, metrics and a model card.
+
+  `jaxsr evaluate` and `jaxsr upscale` take the folder as `--checkpoint`.
+  """
+
+  checkpoint: Annotated[str, tyro.conf.Positional]
+  """The folder of a run, of imported weights or of a package."""
+  output: Path
+  """The new folder, such as checkpoints/NAME."""
+  data: OptionalPath = None
+  """Images to measure on (default: the metrics of the run's last validation)."""
+  step: str = 'latest'
+  """The checkpoint of a run: 'latest', 'best' or a step."""
+  width: float = 1.0
+  """A width of a slimmable network. Without width and depth it stays slimmable."""
+  depth: float = 1.0
+  """A depth of a slimmable network."""
+  int8: bool = False
+  """Quantize the weights to 8 bits and measure the loss on `data`."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Phantom:
+  """Write computer-drawn chest radiographs for tests and demonstrations."""
+
+  output: Path
+  """The folder to write to."""
+  count: int = 8
+  """The number of images."""
+  seed: int = 0
+  """The random seed."""
+  start: int = 0
+  """The number of the first image."""
+  size: int = 1024
+  """The side of an image in pixels, a multiple of 8."""
+  bits: Literal[8, 16] = 8
+  """Bits per pixel."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+  """Check the installation: versions, devices, optional packages, pretrained models, disk.
+
+  The exit code is 1 if a check fails.
+  """
+
+  output: Path = Path('.')
+  """The folder in which the write test is made."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Download:
+  """Download the twelve archives (42 GB). Run the same command again to resume."""
+
+  dataset: DataSet
+  """The data set: nih."""
+  output: Path
+  """The folder for the archives."""
+  from_dir: OptionalPath = None
+  """A folder that already holds the archives: they are checked and copied."""
+  mirror: OptionalText = None
+  """The address of a mirror that has the archives under their original names."""
+  jobs: int = 4
+  """The number of parallel downloads."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Verify:
+  """List what is missing from a copy or damaged: the archives, a Kaggle copy or another layout."""
+
+  dataset: DataSet
+  """The data set: nih."""
+  data: Annotated[Path, tyro.conf.Positional]
+  """The folder of the copy."""
+  decode: bool = True
+  """Decode every image; otherwise check only sums, names and tables."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+  """Check every image once and write records. Run the same command again to resume."""
+
+  dataset: DataSet
+  """The data set: nih."""
+  data: Annotated[Path, tyro.conf.Positional]
+  """The folder of the copy: archives, a flat folder, or images_*/images/."""
+  output: Path
+  """The folder for the records."""
+  labels: tuple[str, ...] = ()
+  """Keep only images with one of these findings ('No Finding' is one)."""
+  form: Literal['raw', 'zstd', 'png'] = 'raw'
+  """What a record stores: decoded pixels, compressed pixels, or the original file."""
+  scale: int = 4
+  """The scale of the stored low-resolution images; other scales are computed during training."""
+  validation: float = 0.05
+  """The share of the patients outside the test set that is used for validation."""
+  test: float = 0.1
+  """The share of the patients in the test set, if the published lists are missing."""
+  seed: int = 0
+  """The random seed of the split."""
+  runner: str = 'DirectRunner'
+  """The Beam runner."""
+  workers: int = 0
+  """Worker processes of the DirectRunner (default: one per core)."""
+  beam: tuple[str, ...] = ()
+  """More Beam options, as in --beam flink_master=HOST:PORT environment_type=LOOPBACK."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+  """Summarize a folder of records: splits, patients, findings."""
+
+  records: Annotated[Path, tyro.conf.Positional]
+  """The folder of the records."""
+  read: bool = False
+  """Read every record and list the damaged ones."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+DATA_ACTIONS: list[type] = [Download, Verify, Prepare, Inspect]
+DataAction = (
+  Annotated[Download, tyro.conf.subcommand('download')]
+  | Annotated[Verify, tyro.conf.subcommand('verify')]
+  | Annotated[Prepare, tyro.conf.subcommand('prepare')]
+  | Annotated[Inspect, tyro.conf.subcommand('inspect')]
+)
+
+
+@dataclass(frozen=True)
+class Data:
+  """Download, check and convert NIH ChestX-ray14."""
+
+  action: DataAction
+
+  @property
+  def debug(self) -> bool:
+    """Whether to show the traceback of an error."""
+    return self.action.debug

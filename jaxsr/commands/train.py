@@ -1,0 +1,25 @@
+"""`jaxsr train` and `main.py`: train, resume and validate a network."""
+
+from absl import flags
+
+from jaxsr import config as configs
+from jaxsr.commands.options import Train
+from jaxsr.errors import UserError
+
+
+def run(options: Train) -> int:
+  """Train until the last step or until a signal; return the exit code."""
+  config, workdir = options.config, options.workdir
+  if config is None or workdir is None:
+    missing = '--config' if config is None else '--workdir'
+    raise UserError(f'{missing} is missing: jaxsr train --config=FILE --workdir=FOLDER')
+  settings = configs.override(configs.load(config), options.overrides)
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
+  from jaxsr.training.train import train  # after the config was read: mistakes show at once
+
+  if options.distributed:
+    import jax
+
+    jax.distributed.initialize(options.coordinator, options.processes, options.process)
+  return train(settings, workdir, allow_config_change=options.allow_config_change)
