@@ -121,7 +121,8 @@ def _known(
   boxes = metadata.read_boxes(tables[constants.BOX_TABLE]) if constants.BOX_TABLE in tables else []
   if not known and not boxes:
     raise UserError(
-      f'--tables {options.tables}: has neither {constants.ENTRY_TABLES[0]} nor {constants.BOX_TABLE}'
+      f'--tables {options.tables}: has neither {constants.ENTRY_TABLES[0]} nor '
+      f'{constants.BOX_TABLE}'
     )
   return known, regions.by_image(boxes)
 
