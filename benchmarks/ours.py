@@ -52,18 +52,19 @@ def train(name: str, batch: int, precision: str, repeat: int = 1) -> tuple[Side,
   trained = (state.generator, state.discriminator)
   variables = jax.device_get([one.variables if one else None for one in trained])
   begun = time.perf_counter()
-  step = built.compiled(built.plan.at(0))
-  work = lambda: analysis.count(step, built.shapes, data, built.frozen)  # noqa: E731
+  steps = setup.CompiledSteps(built)
+  step, arrays = steps.program(built.plan.at(0)), steps.arrays
+  work = lambda: analysis.count(step, built.shapes, data, *arrays)  # noqa: E731
   with _compiling_alone():
-    program = step.lower(state, data, built.frozen).compile()
+    program = step.lower(state, data, *arrays).compile()
   seconds = time.perf_counter() - begun
-  state, scalars = program(state, data, built.frozen)
+  state, scalars = program(state, data, *arrays)
   outcome = {'loss': float(scalars['term/l1']), 'grad_norm': float(scalars['grad_norm'])}
 
   def run(batch: Any = data) -> None:
     nonlocal state
     for _ in range(repeat):
-      state, scalars = program(state, batch, built.frozen)
+      state, scalars = program(state, batch, *arrays)
     jax.block_until_ready(scalars['loss'])
 
   return Side(run, outcome, seconds, _bytes(program), work), variables

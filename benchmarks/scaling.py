@@ -88,12 +88,14 @@ def _step(*, batch: int, patch: int, runs: int, devices: int = 1) -> dict[str, A
   built = setup.assemble(_config(batch, patch), mesh)
   data = sharding.put(_batch(batch, patch), mesh)
   state = built.init()
-  program = built.compiled(built.plan.at(0)).lower(state, data, built.frozen).compile()
+  steps = setup.CompiledSteps(built)
+  arrays = steps.arrays
+  program = steps.program(built.plan.at(0)).lower(state, data, *arrays).compile()
   losses = []
 
   def run() -> None:
     nonlocal state
-    state, scalars = program(state, data, built.frozen)
+    state, scalars = program(state, data, *arrays)
     losses.append(float(scalars['loss']))
 
   seconds = _time(run, runs)
@@ -122,9 +124,10 @@ def _dispatch(steps: int, runs: int, batch: int = 8, patch: int = 24) -> dict[st
   built = setup.assemble(_config(batch, patch), mesh)
   one = _batch(batch, patch)
   stacked = jax.device_put({k: np.stack([x] * steps) for k, x in one.items()})
-  step = built.compiled(built.plan.at(0))
+  compiled = setup.CompiledSteps(built)
+  step, arrays = compiled.program(built.plan.at(0)), compiled.arrays
   many = jax.jit(
-    lambda state, batches: jax.lax.scan(lambda s, b: step(s, b, built.frozen), state, batches),
+    lambda state, batches: jax.lax.scan(lambda s, b: step(s, b, *arrays), state, batches),
     donate_argnums=0,
   )
   state = built.init()

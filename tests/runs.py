@@ -9,7 +9,7 @@ from jaxsr import config as configs
 from jaxsr import models, sharding
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.inference import package
-from jaxsr.training.setup import assemble
+from jaxsr.training.setup import CompiledSteps, assemble
 
 
 def four_steps(config):
@@ -26,9 +26,10 @@ def run(config, batch, *, devices=1, steps=1):
   """Take steps on one batch; return the last state and the scalars of each."""
   mesh = sharding.make_mesh(devices)
   built = assemble(config, mesh)
+  take = CompiledSteps(built)
   state, found = built.init(), []
   for number in range(steps):
-    state, scalars = built.step(number, state, sharding.put(batch, mesh))
+    state, scalars = take(number, state, sharding.put(batch, mesh))
     found.append(jax.device_get(scalars))
   return jax.device_get(state), found
 

@@ -7,7 +7,7 @@ from jaxsr import perceptual
 from jaxsr.config import Config, build_network, make_plan
 from jaxsr.data.sources import of_records
 from jaxsr.errors import UserError, nearest
-from jaxsr.losses import DISTILL, SLIMMABLE, adversarial
+from jaxsr.losses import adversarial, needing
 from jaxsr.losses import perceptual as content
 from jaxsr.losses.schedule import Plan
 from jaxsr.metrics import WINDOW
@@ -95,7 +95,7 @@ def _check_teacher(config: Config, plan: Plan) -> None:
   options, slim = config.teacher, config.slimmable
   _choice(('auto', *PRECISIONS), 'teacher.precision', options.precision)
   _choice(('hr', 'teacher'), 'adversarial.real', config.adversarial.real)
-  wants = sorted(plan.terms & {*DISTILL})
+  wants = sorted(plan.terms & {*needing('teacher')})
   if plan.adversarial is not None and config.adversarial.real == 'teacher':
     wants.append('adversarial.real=teacher')
   if wants and not options.checkpoint:
@@ -103,9 +103,9 @@ def _check_teacher(config: Config, plan: Plan) -> None:
   if options.checkpoint and not wants:
     raise UserError(
       f'config.teacher.checkpoint={options.checkpoint} is asked by no term: weigh one of '
-      f'{", ".join(DISTILL)}'
+      f'{", ".join(needing("teacher"))}'
     )
-  if SLIMMABLE in plan.terms:
+  if 'smaller' in plan.needs:
     for name, values in slim.items():
       bad = next((v for v in values if not 0 < v <= 1), None)
       _rule(bad is None, f'slimmable.{name}', bad, 'is not in (0, 1]')

@@ -1,7 +1,7 @@
-"""Films in the memory of the devices: crops and turns are made inside the jitted step.
+"""Images in the memory of the devices: crops are cut and turned inside the jitted step.
 
-The host draws where a crop lies, by the same numbers as without, and sends only that; the batch
-that the device cuts is the host's, to the bit.
+The host draws where crops lie, with the same random numbers as for images on the host, and sends
+only that. The batches are equal to those of the host, bit by bit.
 """
 
 from typing import Any, NamedTuple
@@ -13,32 +13,46 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt
 
 from jaxsr import runtime, sharding
+from jaxsr.data.batch import Batch, normalize
 from jaxsr.data.image_cache import Films
 from jaxsr.errors import UserError
 
-ROOM = 0.8  # of a device's memory that films may take
+SHARE = 0.8  # of the memory of a device that images may take
 
 
 class CropIndex(NamedTuple):
-  """What the host must know of films that are elsewhere: their sides, and where bicubic errs."""
+  """What the host has to know of images on the device to draw crops of them.
 
-  lengths: tuple[int, int]  # of the low resolution
+  Attributes:
+    lengths: Height and width of the low resolution, the same for all images.
+    errors: The running sums of bicubic's error (`crops.Film.error`) per image.
+  """
+
+  lengths: tuple[int, int]
   errors: Float[np.ndarray, 'n blocks']
 
 
 def load(films: Films, mesh: Mesh) -> tuple[CropIndex, dict[str, Any]]:
-  """Put all films on every device: `hr`, `lr` and, where there is one, `teacher`, [n, h, w, c].
+  """Put all images on every device.
 
-  Raises UserError where they are not of one size, or too many.
+  Returns:
+    The index of the images, and the arrays `hr`, `lr` and, if there is a teacher, `teacher`,
+    uint8 or uint16 [n, h, w, c].
+
+  Raises:
+    UserError: The images differ in size, or do not fit into the memory of a device.
   """
   sizes, names = films.source.sizes, films.source.names
   other = next((i for i, size in enumerate(sizes) if size != sizes[0]), 0)
   if other:
     named = (f'{names[i]} is {sizes[i][1]}x{sizes[i][0]}' for i in (0, other))
-    raise UserError(f'config.data.cache=device needs films of one size: {" and ".join(named)}')
+    raise UserError(
+      f'config.data.cache=device needs images of one size, but {" and ".join(named)}; set '
+      'config.data.cache=host'
+    )
   first = films[0]
   count = len(films)
-  _check_room(count * sum(x.nbytes for x in (first.hr, first.lr, first.teacher) if x is not None))
+  _check_memory(count * sum(x.nbytes for x in (first.hr, first.lr, first.teacher) if x is not None))
   arrays = {'hr': first.hr, 'lr': first.lr}
   arrays |= {} if first.teacher is None else {'teacher': first.teacher}
   stacked = {name: np.empty((count, *x.shape), x.dtype) for name, x in arrays.items()}
@@ -53,14 +67,19 @@ def load(films: Films, mesh: Mesh) -> tuple[CropIndex, dict[str, Any]]:
   return CropIndex((height, width), errors), sharding.put_everywhere(stacked, mesh)
 
 
-def _check_room(size: int) -> None:
+def _check_memory(size: int) -> None:
   stats = jax.local_devices()[0].memory_stats() or {}
   limit = stats.get('bytes_limit')
-  if limit and size > ROOM * limit:
+  if limit and size > SHARE * limit:
     raise UserError(
-      f'config.data.cache=device: the films take {size / 2**30:.1f} GiB, and a device has '
-      f'{limit / 2**30:.1f}; take host or none'
+      f'config.data.cache=device: the images take {size / 2**30:.1f} GiB, but a device has '
+      f'{limit / 2**30:.1f} GiB; set config.data.cache=host'
     )
+
+
+def to_batch(where: Batch, films: Batch, *, patch: int, margin: int) -> Batch:
+  """Cut a batch out of images on the device, as floats; part of the jitted step."""
+  return normalize(cut(films, where, patch=patch, margin=margin))
 
 
 def cut(
@@ -70,10 +89,17 @@ def cut(
   patch: int,
   margin: int,
 ) -> dict[str, UInt[Array, 'b h w c']]:
-  """Cut a batch out of films; part of the jitted step.
+  """Cut a batch out of images on the device.
 
-  `where` has the number of each crop's film [b], its corner in the low resolution [b 2], and its
-  turn [b].
+  Args:
+    films: `hr`, `lr` and perhaps `teacher`, [n, h, w, c].
+    where: For each crop the number of its image [b], its corner in low-resolution pixels [b, 2],
+      and its turn from 0 to 7 [b].
+    patch: Low-resolution pixels of a crop that the loss sees.
+    margin: Low-resolution pixels around them.
+
+  Returns:
+    The same arrays as a host batch holds.
   """
   side, scale = patch + 2 * margin, films['hr'].shape[1] // films['lr'].shape[1]
   factors = {name: 1 if name == 'lr' else scale for name in films}
@@ -82,7 +108,7 @@ def cut(
 
 
 def _turned(where: dict[str, Int[Array, '...']], side: int) -> tuple[Int[Array, 'b s s'], ...]:
-  """Give, for each pixel of a turned crop, its row and column in the crop as it lies."""
+  """Returns the row and column in the unturned crop of each pixel of the turned crop."""
   turn = where['turn'][:, None, None]
   ahead = jnp.arange(side)
   rows, columns = ahead[None, :, None], ahead[None, None, :]
@@ -104,7 +130,7 @@ def _gather(
 def _mask(
   where: dict[str, Int[Array, '...']], lengths: tuple[int, ...], side: int, margin: int, scale: int
 ) -> UInt[Array, 'b s s 1']:
-  """Leave the margin out, but where the film ends there."""
+  """Returns 0 in the margin and 1 elsewhere; there is no margin at the edge of an image."""
   rows, columns = _turned(where, scale * side)
   inside = []
   for axis, place in enumerate((rows, columns)):

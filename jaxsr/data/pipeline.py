@@ -1,41 +1,121 @@
-"""The grain pipeline: batch i is a pure function of i.
+"""The grain pipeline, in which batch i is a pure function of i, and the loader built on it.
 
-A batch is `{'lr': [b, h, w, c], 'hr': [b, sh, sw, c], 'mask': [b, sh, sw, 1]}` in the images' own
-integers (a fourth of the bytes of floats; `batch.normalize` turns them into floats on the device),
-with `teacher` like `hr` where a teacher's images of whole films are kept. The mask is 0 in the
-margin, whose pixels a network would have to explain by what the crop cut away, and 1 elsewhere;
-where a crop ends at the image's edge it has no margin there.
+A host batch is a dictionary of integer arrays in the bit depth of the images, which take a fourth
+of the bytes of floats (b batch, h w crop, sh = scale * h, sw = scale * w, c channels):
+
+  lr       [b, h, w, c]    low-resolution crops
+  hr       [b, sh, sw, c]  high-resolution crops
+  mask     [b, sh, sw, 1]  0 in the margin, 1 elsewhere
+  teacher  [b, sh, sw, c]  a teacher's images, if they were computed in advance
+
+Pixels of the margin depend on pixels outside the crop, so the loss leaves them out. There is no
+margin where a crop ends at the edge of the image.
+
+With `config.data.cache=device`, a host batch holds only where its crops lie:
+
+  film [b], corner [b, 2] in low-resolution pixels, turn [b]
 """
 
 import dataclasses
+import functools
 import signal
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
 
 import grain
+import jax
 import numpy as np
 from absl import flags
+from jax.sharding import Mesh
 
-from jaxsr import runtime
-from jaxsr.data import degradation, synthetic_edges
+from jaxsr import runtime, sharding
+from jaxsr.data import degradation, device_cache, synthetic_edges
+from jaxsr.data.batch import Batch, normalize
 from jaxsr.data.crops import Windows
 from jaxsr.data.device_cache import CropIndex
 from jaxsr.data.image_cache import Films
+from jaxsr.data.sources import Source
+from jaxsr.data.teacher_cache import Labels
 
 ENDLESS = 2**48  # samples: as good as without end
 
-Raw = dict[str, np.ndarray]
-Stream = Generator[Raw, None, None]
+HostBatch = dict[str, np.ndarray]
+Stream = Generator[HostBatch, None, None]
+
+
+class Loader(NamedTuple):
+  """The way from files to the batches of a step, wherever the images are kept.
+
+  Attributes:
+    batches: Yields batches on the devices, from the given step on. Close it to stop its workers.
+    to_batch: Turns such a batch and `device_arrays` into float32 images; part of the jitted step.
+    device_arrays: Arrays that are on every device for the whole run.
+  """
+
+  batches: Callable[[int], Generator[Batch, None, None]]
+  to_batch: Callable[[Batch, Batch], Batch]
+  device_arrays: Batch
+
+
+def to_batch(batch: Batch, device_arrays: Batch) -> Batch:
+  """Convert a batch that was cropped on the host."""
+  del device_arrays
+  return normalize(batch)
+
+
+def make_loader(config: Any, source: Source, mesh: Mesh, *, labels: Labels | None = None) -> Loader:
+  """Build the loader of a run.
+
+  Args:
+    config: The config of the run.
+    source: The training images.
+    mesh: The devices that batches are put on.
+    labels: The teacher's images, if they were computed in advance.
+
+  Raises:
+    UserError: The images do not fit into the memory of a device, or differ in size.
+  """
+  data = config.data
+  capacity = int(data.cache_gib * 2**30 / max(1, data.workers)) if data.cache == 'host' else 0
+  films: Films | CropIndex = Films(source, scale=config.scale, capacity=capacity, labels=labels)
+  convert, device_arrays = to_batch, {}
+  if data.cache == 'device':
+    films, device_arrays = device_cache.load(films, mesh)
+    convert = functools.partial(device_cache.to_batch, patch=data.patch, margin=data.margin)
+  dataset = batches(
+    films,
+    Windows(config.seed, data.patch, data.margin, data.by_error),
+    batch_size=config.batch_size,
+    edges=data.edges,
+    process=jax.process_index(),
+    processes=jax.process_count(),
+  )
+
+  def stream(start: int) -> Generator[Batch, None, None]:
+    """Put each batch on the devices while the one before it is in use."""
+    host = iterate(dataset, start=start, threads=data.threads, workers=data.workers)
+    ahead: deque[Batch] = deque()
+    try:
+      for batch in host:
+        ahead.append(sharding.put(batch, mesh))
+        if len(ahead) > 1:
+          yield ahead.popleft()
+    finally:
+      host.close()
+
+  return Loader(stream, convert, device_arrays)
 
 
 @dataclasses.dataclass(frozen=True)
 class CropSampler:
-  """Cut the crop of a number, in the low resolution, the high one, and its mask."""
+  """Cuts the crop of a sample number, with its mask."""
 
   films: Films
   windows: Windows
-  edges: float = 0.0  # the share of crops that edges are drawn on
+  edges: float = 0.0  # share of the crops that edges are drawn on
 
-  def __call__(self, number: int, rng: np.random.Generator) -> Raw:
+  def __call__(self, number: int, rng: np.random.Generator) -> HostBatch:
     film = self.films[self.windows.film(number, len(self.films))]
     scale, side, margin = self.films.scale, self.windows.side, self.windows.margin
     lengths = film.lr.shape[:2]
@@ -53,12 +133,12 @@ class CropSampler:
 
 @dataclasses.dataclass(frozen=True)
 class CropLocation:
-  """Say where the crop of a number lies, for films that are on the device."""
+  """Finds where the crop of a sample number lies, for images that are on the device."""
 
   index: CropIndex
   windows: Windows
 
-  def __call__(self, number: int, rng: np.random.Generator) -> Raw:
+  def __call__(self, number: int, rng: np.random.Generator) -> HostBatch:
     film = self.windows.film(number, len(self.index.errors))
     corner, turn = self.windows.draw(self.index.lengths, self.index.errors[film], rng)
     where = {'film': film, 'corner': corner, 'turn': turn}
@@ -82,7 +162,7 @@ def _mask(
 
 
 def _turn(image: np.ndarray, turn: int) -> np.ndarray:
-  """Apply one of the eight symmetries of the square."""
+  """Apply one of the eight symmetries of a square."""
   image = image.swapaxes(0, 1) if turn & 4 else image
   return np.ascontiguousarray(image[:: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1])
 
@@ -96,21 +176,31 @@ def batches(
   process: int = 0,
   processes: int = 1,
 ) -> grain.MapDataset:
-  """Describe this process's share of all batches; `[i]` is batch i.
+  """Describe the share of a process in all batches.
 
-  `edges` is the share of crops that hard edges are drawn on. Of `CropIndex`, a batch says where its
-  crops lie, and the device cuts them.
+  Args:
+    films: The images, or an index of images that are on the device.
+    windows: Where crops lie.
+    batch_size: Crops per batch, of all processes together.
+    edges: Share of the crops that synthetic edges are drawn on.
+    process: The number of this process.
+    processes: The number of processes.
+
+  Returns:
+    A data set whose element `[i]` is batch i.
   """
-  make = (
-    CropSampler(films, windows, edges) if isinstance(films, Films) else CropLocation(films, windows)
-  )
+  make: CropSampler | CropLocation
+  if isinstance(films, Films):
+    make = CropSampler(films, windows, edges)
+  else:
+    make = CropLocation(films, windows)
   dataset = grain.MapDataset.range(ENDLESS).seed(windows.seed)
   dataset = dataset.random_map(make).batch(batch_size // processes)
   return dataset[process::processes] if processes > 1 else dataset
 
 
 def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int) -> Stream:
-  """Yield batches from `start` on, prepared ahead by threads or by worker processes."""
+  """Yield batches from number `start` on, prepared in advance by threads or worker processes."""
   ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
   stream = dataset[start:].to_iter_dataset(ahead)
   if workers:
@@ -127,7 +217,7 @@ def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int
 
 
 def _init_worker(worker: int, workers: int) -> None:
-  """Leave Ctrl-C to the trainer, and end with it."""
+  """Ignore Ctrl-C, which the trainer handles, and end when the trainer ends."""
   del worker, workers
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
   runtime.die_with_parent()

@@ -1,4 +1,4 @@
-"""The loop, and nothing else: evaluate, save, batch, step, log."""
+"""The training loop: validate, save, take a batch, step, log."""
 
 import contextlib
 import dataclasses
@@ -6,60 +6,76 @@ import sys
 import time
 from collections import deque
 from collections.abc import Generator
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxsr.checkpoint import CheckpointError, Checkpoints
 from jaxsr.config import Config
+from jaxsr.data.batch import Batch
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.evaluator import Evaluator, Figures
+from jaxsr.losses.schedule import Plan
+from jaxsr.training.gan import CollapseMonitor
 from jaxsr.training.preemption import Preemption
 from jaxsr.training.run_log import Log
-from jaxsr.training.setup import Experiment
+from jaxsr.training.setup import CompiledSteps
 from jaxsr.training.state import State
 
 AHEAD = 2  # steps that are queued on the device; more would only delay a stop
 
+Batches = Generator[Batch, None, None]
+
 
 class Collapsed(UserError):
-  """Says that the discriminator has collapsed, where the config asks to stop then."""
+  """The discriminator has collapsed, and `config.adversarial.alarm.action` is 'stop'."""
 
 
 class Diverged(UserError):
-  """Says that the loss stays not finite."""
+  """The loss is not finite for too many steps in a row."""
 
 
-def run(
-  config: Config,
-  experiment: Experiment,
-  state: State,
-  batches: Generator[dict[str, Any], None, None],
-  evaluator: Evaluator,
-  checkpoints: Checkpoints,
-  log: Log,
-  stop: Preemption,
-) -> int:
-  """Run until the last step or until told to stop; return the step that was reached and saved."""
+class Run(NamedTuple):
+  """What the loop works with."""
+
+  config: Config
+  steps: CompiledSteps
+  plan: Plan
+  monitor: CollapseMonitor
+  evaluator: Evaluator
+  checkpoints: Checkpoints
+  log: Log
+  stop: Preemption
+
+
+def train(run: Run, state: State, batches: Batches) -> int:
+  """Train until the last step or until told to stop; returns the step that was reached."""
+  config, steps, checkpoints, log, stop = (
+    run.config,
+    run.steps,
+    run.checkpoints,
+    run.log,
+    run.stop,
+  )
   start = saved = int(state.step)
   queued: deque[dict[str, jax.Array]] = deque()
   history: list[dict[str, jax.Array]] = []
   begun = time.perf_counter()
   first = _next(batches, stop) if start < config.steps else None
-  waited = time.perf_counter() - begun  # at most, that devices stood still for lack of a batch
+  waited = time.perf_counter() - begun  # upper bound of the time that devices waited for a batch
   if first:
-    experiment.prepare(start, first)  # while validation runs
+    steps.prepare(start, first)  # while validation runs
   try:
     for step in range(start, config.steps + 1):
       last = step == config.steps
       due = step % config.eval == 0 or last
-      made_up = False  # for a validation that the step was saved without
+      late = False  # whether the step was saved before without this validation
       if due and not log.table.has(step):
-        _validate(step, state, evaluator, log, stop)
-        state = _look(step, state, experiment, log)
-        made_up = step == start > 0 and log.table.has(step)
+        _validate(step, state, run.evaluator, log, stop)
+        state = _check_discriminator(step, state, run)
+        late = step == start > 0 and log.table.has(step)
       asked = stop.due(together=step % config.log == 0)
       batch = None
       if not (last or asked):
@@ -69,12 +85,12 @@ def run(
         if all(s['skipped'].is_ready() for s in queued):  # type: ignore[attr-defined]
           waited += time.perf_counter() - begun
       ending = batch is None
-      if made_up or (step > saved and (due or step % config.save == 0 or ending)):
+      if late or (step > saved and (due or step % config.save == 0 or ending)):
         saved = _save(step, state, checkpoints, log, config, must=ending)
       if ending:
         break
-      log.stage(step, experiment.plan.at(step).terms)
-      state, scalars = experiment.step(step, state, batch)
+      log.stage(step, run.plan.at(step).terms)
+      state, scalars = steps(step, state, batch)
       history.append(scalars)
       queued.append(scalars)
       if len(queued) > AHEAD:
@@ -88,15 +104,15 @@ def run(
       waited = 0.0
       _check_row(int(rows[-1]['skipped_in_row']), step + 1, config)
   except BaseException:
-    with contextlib.suppress(CheckpointError):  # the first error is the one to tell
+    with contextlib.suppress(CheckpointError):  # the first error is the one to report
       checkpoints.wait()
     raise
   checkpoints.wait()
   return step
 
 
-def _next(batches: Generator[dict[str, Any], None, None], stop: Preemption) -> dict | None:
-  """Take the next batch; None if the workers were told to stop, as a whole job may be."""
+def _next(batches: Batches, stop: Preemption) -> Batch | None:
+  """Returns the next batch, or None if the signal that stops the job ended its workers."""
   try:
     return next(batches)
   except (RuntimeError, StopIteration):
@@ -106,7 +122,7 @@ def _next(batches: Generator[dict[str, Any], None, None], stop: Preemption) -> d
 
 
 def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Preemption) -> None:
-  """Measure the averaged parameters on whole images; a run that is told to stop does not."""
+  """Measure the averaged parameters on full images; a signal to stop ends the validation."""
   begun = time.perf_counter()
   variables = jax.tree.map(lambda x: x.addressable_data(0), state.ema)
   rows: list[Figures] = []
@@ -123,28 +139,28 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
     if len(strips) < 2:
       strips.append(result[1])
   if not rows:
-    raise UserError(f'no validation image can be measured: {failed[0]}')
+    raise UserError(f'no validation image can be measured, the first because {failed[0]}')
   log.validation(step, rows, strips, seconds=time.perf_counter() - begun)
 
 
-def _look(step: int, state: State, experiment: Experiment, log: Log) -> State:
-  """Ask whether the discriminator has collapsed; the state remembers, so that resuming is exact."""
-  begin = experiment.plan.adversarial
+def _check_discriminator(step: int, state: State, run: Run) -> State:
+  """Check for a collapse of the discriminator; the count is in the state, so resuming is exact."""
+  begin, log, monitor = run.plan.adversarial, run.log, run.monitor
   if begin is None or state.watch is None or step <= begin or not log.table.has(step):
     return state
-  watch, text = experiment.alarm.check(state.watch)
+  stats, text = monitor.check(state.watch)
   if text:
     log.warn(step, text)
-  if text and experiment.alarm.action == 'stop':
+  if text and monitor.action == 'stop':
     raise Collapsed(f'step {step}: {text}')
-  watch = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), watch, state.watch)
-  return dataclasses.replace(state, watch=watch)
+  stats = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), stats, state.watch)
+  return dataclasses.replace(state, watch=stats)
 
 
 def _save(
   step: int, state: State, checkpoints: Checkpoints, log: Log, config: Config, *, must: bool
 ) -> int:
-  """Begin to save, unless the latest steps went wrong and better ones would be dropped for them."""
+  """Start to save, unless the last steps were skipped: older checkpoints would be dropped."""
   in_row = int(state.skipped_in_row)
   _check_row(in_row, step, config)
   if not _finite(state):
@@ -155,7 +171,7 @@ def _save(
 
 
 def _finite(state: State) -> bool:
-  """Look at every array; one program for each shape, as one for all would compile for minutes."""
+  """Whether all arrays are finite; one program for all of them would compile for minutes."""
   return all(jax.device_get([_all_finite(x) for x in jax.tree.leaves(state)]))
 
 
@@ -167,7 +183,6 @@ def _all_finite(x: jax.Array) -> jax.Array:
 def _check_row(in_row: int, step: int, config: Config) -> None:
   if in_row >= config.max_skipped:
     raise Diverged(
-      f'the loss was not finite in the last {in_row} steps before step {step}, and nothing of '
-      'them was kept: look at the images, or lower config.optimizer.learning_rate and pass '
-      '--allow_config_change'
+      f'the loss was not finite in the last {in_row} steps before step {step}, which were skipped: '
+      'check the images, or lower config.optimizer.learning_rate and pass --allow_config_change'
     )

@@ -1,6 +1,6 @@
-"""Clipped gradients; a linear warm-up and a cosine to zero for each stage of a run.
+"""Optimizers: clipped gradients, and a linear warm-up and a cosine to zero per stage of a run.
 
-`TrainableNetwork` is a network with its optimiser.
+`TrainableNetwork` is a network with its optimizer.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from flax import linen as nn
 
 from jaxsr.training.state import Params, Trainable
 
-Stage = tuple[float, int]  # its highest learning rate, and its updates
-RMS = 0.2  # of an update by AdamW, so that one learning rate suits both
+Stage = tuple[float, int]  # peak learning rate, updates
+RMS = 0.2  # of an update by AdamW; Muon's are scaled to it, so that one learning rate suits both
 
 
 def make_optimizer(
@@ -27,10 +27,17 @@ def make_optimizer(
   weight_decay: float,
   clip_norm: float,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """Build the optimiser and its learning rate by the number of updates.
+  """Build an optimizer, and its learning rate as a function of the number of updates.
 
-  AdamW (Loshchilov & Hutter, ICLR 2019), or Muon (Jordan et al., 2024) for the kernels that mix
-  channels, with AdamW for the rest, both with Nesterov's momentum.
+  Args:
+    stages: The peak learning rate and the number of updates of each stage of the run.
+    name: 'adamw' (Loshchilov & Hutter, ICLR 2019), or 'muon' (Jordan et al., 2024), which updates
+      the kernels that mix channels and leaves the other parameters to AdamW.
+    warmup: Updates of the linear warm-up of each stage.
+    b1: First decay rate of AdamW.
+    b2: Second decay rate of AdamW.
+    weight_decay: Weight decay of both.
+    clip_norm: Largest norm of the gradient; 0 for no limit.
   """
   schedules = [_cosine(rate, warmup, updates) for rate, updates in stages]
   boundaries = [sum(n for _, n in stages[: i + 1]) for i in range(len(stages) - 1)]
@@ -52,11 +59,11 @@ def make_optimizer(
 
 
 def _matrices(params: Any) -> Any:
-  """Say which kernels are matrices to Muon: inputs by outputs, with more than one of each."""
+  """Mark the kernels that Muon treats as matrices: several inputs by several outputs."""
 
   def numbers(path: Any, x: Any) -> Any:
     if path[-1].key != 'kernel' or min(x.shape[-2:]) == 1:
-      return None  # one channel in is the first kernel or a depthwise one, one out the last
+      return None  # the first kernel, a depthwise one, or the last
     return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
 
   return jax.tree_util.tree_map_with_path(numbers, params)
@@ -72,34 +79,38 @@ def _cosine(rate: float, warmup: int, updates: int) -> optax.Schedule:
 
 
 def updates(opt_state: Any) -> jax.Array:
-  """Count the updates that an optimiser has made."""
+  """Returns the number of updates that an optimizer has made."""
   return optax.tree.get_all_with_path(opt_state, 'count')[0][1]
 
 
 class TrainableNetwork(NamedTuple):
-  """A network, its optimiser, and the learning rate by the number of its updates."""
+  """A network, its optimizer, and the learning rate by the number of its updates."""
 
   network: nn.Module
   tx: optax.GradientTransformation
   schedule: optax.Schedule
 
   def apply(self, params: Params, stats: Params, images: Any) -> tuple[Any, Params]:
-    """Apply the network in training; return what it gives and its next BatchNorm statistics."""
-    return self.apply_with_features(params, stats, images)[:2]
+    """Apply the network in training mode; returns its outputs and the next BatchNorm statistics."""
+    variables = {'params': params, 'batch_stats': stats}
+    out, changed = cast(
+      Any, self.network.apply(variables, images, train=True, mutable=['batch_stats'])
+    )
+    return out, changed.get('batch_stats', stats)
 
   def apply_with_features(
     self, params: Params, stats: Params, images: Any
-  ) -> tuple[Any, Params, Any]:
-    """Do the same, and return the features of its trunk, which cost nothing where not used."""
-    variables, seen = {'params': params, 'batch_stats': stats}, ['batch_stats', 'features']
-    out, changed = cast(Any, self.network.apply(variables, images, train=True, mutable=seen))
+  ) -> tuple[Any, Params, tuple[jax.Array, ...]]:
+    """Apply the network in training mode; returns the features of its trunk as well."""
+    variables, mutable = {'params': params, 'batch_stats': stats}, ['batch_stats', 'features']
+    out, changed = cast(Any, self.network.apply(variables, images, train=True, mutable=mutable))
     return out, changed.get('batch_stats', stats), changed.get('features', {}).get('trunk', ())
 
   def update(self, trainable: Trainable, grads: Params, stats: Params) -> Trainable:
-    """Take one step of the optimiser."""
+    """Apply one update of the optimizer."""
     updates, opt_state = self.tx.update(grads, trainable.opt_state, trainable.params)
     return Trainable(optax.apply_updates(trainable.params, updates), stats, opt_state)
 
   def rate(self, trainable: Trainable) -> jax.Array:
-    """Give the learning rate of the next update."""
+    """Returns the learning rate of the next update."""
     return jnp.asarray(self.schedule(updates(trainable.opt_state)))

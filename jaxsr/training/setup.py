@@ -1,169 +1,198 @@
-"""From a config to the functions that a run is made of."""
+"""Build a run from its config: networks, optimizers, the first state and the compiled steps."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax.sharding import Mesh
 
 from jaxsr import config as configs
 from jaxsr import perceptual, sharding
 from jaxsr.compression import slimmable
 from jaxsr.config import Config
-from jaxsr.data import device_cache
+from jaxsr.data import pipeline
+from jaxsr.data.pipeline import Loader
 from jaxsr.errors import UserError, first_line
 from jaxsr.inference.model import Model
-from jaxsr.losses import CONTENT
+from jaxsr.losses import ADVERSARIAL, CONTENT
 from jaxsr.losses.schedule import Phase, Plan
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
 from jaxsr.perceptual import FeatureExtractor, download, weights
 from jaxsr.training import distillation, optimizer, state, teachers
-from jaxsr.training.distillation import Adapters, Lesson, Teacher
+from jaxsr.training.distillation import Distiller, Regressors, Teacher
 from jaxsr.training.gan import CollapseMonitor, DiscriminatorTrainer
 from jaxsr.training.optimizer import TrainableNetwork
-from jaxsr.training.state import State
-from jaxsr.training.step import Parts, Scalars, Step, make_train_step
+from jaxsr.training.state import Scalars, State
+from jaxsr.training.step import StepComponents, make_train_step
+
+ON_HOST = Loader(lambda _: (yield from ()), pipeline.to_batch, {})  # for batches from elsewhere
 
 
 class Experiment(NamedTuple):
-  """What a run is made of; `frozen` are the variables of feature networks and teachers.
+  """What a config describes; nothing in it changes during a run.
 
-  Films that are on the device join `frozen`, as `films`.
+  Attributes:
+    init: Makes the first state; jitted.
+    shapes: The shapes and shardings of the state.
+    components: What the steps are built from.
+    plan: The phases of the run.
+    frozen: Variables of the feature networks by name, and of the `teachers`.
+    monitor: Detects a collapse of the discriminator.
+    teachers: The loaded teachers.
+    mesh: The devices.
   """
 
-  init: Any  # () -> State, jitted
-  shapes: State  # with shardings
-  parts: Parts
+  init: Any  # () -> State
+  shapes: State
+  components: StepComponents
   plan: Plan
   frozen: dict[str, Any]
-  alarm: CollapseMonitor
+  monitor: CollapseMonitor
   teachers: tuple[Model, ...]
-  compiled: Callable[[Phase], Any]
-  compiling: dict[Phase, Future[Any]]
+  mesh: Mesh
 
   @property
-  def network(self) -> Any:
-    """Give the generator's network."""
-    return self.parts.generator.network
+  def network(self) -> nn.Module:
+    """The generator."""
+    return self.components.generator.network
 
   @property
   def perceptual(self) -> tuple[FeatureExtractor, Any] | None:
-    """Give the first feature network, with its variables: what validation compares by."""
-    return next(
-      ((extractor, self.frozen[name]) for name, extractor in self.parts.extractors.items()), None
-    )
+    """The first feature network with its variables, which validation compares images by."""
+    extractors = self.components.extractors
+    return next(((x, self.frozen[name]) for name, x in extractors.items()), None)
 
-  def prepare(self, number: int, batch: Any) -> None:
-    """Compile step `number` for batches like this one in a thread; its first call waits for it."""
+
+class CompiledSteps:
+  """The compiled steps of a run, one program per phase."""
+
+  def __init__(self, experiment: Experiment, loader: Loader = ON_HOST):
+    """Prepare steps on the batches of a loader; nothing is compiled yet."""
+    self.experiment = experiment
+    self.arrays = experiment.frozen, loader.device_arrays
+    self._to_batch = loader.to_batch
+    self._programs: dict[Phase, Any] = {}
+    self._compiling: dict[Phase, Future[Any]] = {}
+
+  def program(self, phase: Phase) -> Any:
+    """Returns the jitted step of a phase, a function of state, batch and the two `arrays`.
+
+    The state is donated.
+    """
+    if phase not in self._programs:
+      step, to_batch = make_train_step(self.experiment.components, phase), self._to_batch
+      everywhere = sharding.replicated(self.experiment.mesh)
+      split = sharding.split(self.experiment.mesh)
+      self._programs[phase] = jax.jit(
+        lambda state, batch, frozen, arrays: step(state, to_batch(batch, arrays), frozen),
+        in_shardings=(everywhere, split, everywhere, everywhere),
+        out_shardings=everywhere,
+        donate_argnums=0,
+      )
+    return self._programs[phase]
+
+  def prepare(self, number: int, batch: Any) -> Future[Any]:
+    """Start to compile step `number` for such batches in a thread; its first call waits for it."""
     like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
-    batch, frozen = jax.tree.map(like, (batch, self.frozen))
-    phase = self.plan.at(number)
-    program = lambda: self.compiled(phase).lower(self.shapes, batch, frozen).compile()  # noqa: E731
+    batch, arrays = jax.tree.map(like, (batch, self.arrays))
+    phase, shapes = self.experiment.plan.at(number), self.experiment.shapes
     pool = ThreadPoolExecutor(1)
-    self.compiling[phase] = pool.submit(program)
+    lower = self.program(phase).lower
+    self._compiling[phase] = pool.submit(lambda: lower(shapes, batch, *arrays).compile())
     pool.shutdown(wait=False)
+    return self._compiling[phase]
 
-  def step(self, number: int, state: State, batch: Any) -> tuple[State, Scalars]:
-    """Take step `number`, that of the state; the state is donated."""
-    phase = self.plan.at(number)
-    if phase in self.compiling:
-      self.compiling.pop(phase).result()
-    return self.compiled(phase)(state, batch, self.frozen)
+  def __call__(self, number: int, state: State, batch: Any) -> tuple[State, Scalars]:
+    """Take step `number`, which must be that of the state; the state is donated."""
+    phase = self.experiment.plan.at(number)
+    if phase in self._compiling:
+      self._compiling.pop(phase).result()
+    return self.program(phase)(state, batch, *self.arrays)
 
 
 def assemble(config: Config, mesh: Mesh) -> Experiment:
-  """Build the network and its jitted, sharded, donated steps; nothing is compiled yet.
+  """Build the networks and optimizers that a config describes; nothing is compiled yet.
 
-  Raises UserError where the network's options do not make a network, or where the weights of a
-  feature network or a teacher are not to be had.
+  Raises:
+    UserError: The options do not make a network, or the weights of a feature network or a teacher
+      cannot be loaded.
   """
   plan = configs.make_plan(config)
-  extractors, frozen = _load_extractors(config, mesh)
-  generator = _generator(config, plan)
-  needed = distillation.needs_teacher(plan.terms) or config.adversarial.real == 'teacher'
-  found = teachers.load(config) if needed else ()
-  lesson = _lesson(config, plan, generator, found)
   everywhere = sharding.replicated(mesh)
-  frozen['teachers'] = [jax.device_put(one.variables, everywhere) for one in found]
-  parts = Parts(
+  extractors, frozen = _load_extractors(config, plan)
+  generator = _generator(config, plan)
+  needed = 'teacher' in plan.needs or config.adversarial.real == 'teacher'
+  loaded = teachers.load(config) if needed else ()
+  frozen['teachers'] = [one.variables for one in loaded]
+  components = StepComponents(
     generator=generator,
-    adversary=_adversary(config, plan),
+    discriminator=_discriminator(config, plan),
     extractors=extractors,
-    lesson=lesson,
+    distiller=_distiller(config, plan, generator, loaded),
+    options={
+      ADVERSARIAL: config.adversarial.form,
+      'real': config.adversarial.real,
+      **{name: extractor.distance for name, extractor in extractors.items()},
+    },
     margin=config.data.margin * config.scale,
     ema_decay=config.ema,
     seed=config.seed,
   )
-  make = lambda: _init(config, parts)  # noqa: E731
+  make = lambda: _init(config, components)  # noqa: E731
   try:
     shapes = jax.eval_shape(make)
   except (ValueError, TypeError, ZeroDivisionError) as error:
     raise UserError(f'config.model: {first_line(error)}') from error
   if not jax.tree.leaves(shapes.ema['params']):
-    raise UserError(f'network {config.model.name!r} has nothing to train; evaluate it instead')
+    raise UserError(
+      f'network {config.model.name!r} has no parameters to train; measure it with jaxsr evaluate'
+    )
   placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere)  # noqa: E731
-  programs: dict[Phase, Any] = {}
-
-  def compiled(phase: Phase) -> Any:
-    if phase not in programs:
-      programs[phase] = jax.jit(
-        _of_resident(config, make_train_step(parts, phase)),
-        in_shardings=(everywhere, sharding.split(mesh), everywhere),
-        out_shardings=everywhere,
-        donate_argnums=0,
-      )
-    return programs[phase]
-
   return Experiment(
-    init=jax.jit(make, out_shardings=everywhere, compiler_options=_quickly()),
+    init=jax.jit(make, out_shardings=everywhere, compiler_options=_compile_quickly()),
     shapes=jax.tree.map(placed, shapes),
-    parts=parts,
+    components=components,
     plan=plan,
-    frozen=frozen,
-    alarm=CollapseMonitor(**config.adversarial.alarm),
-    teachers=found,
-    compiled=compiled,
-    compiling={},
+    frozen=jax.device_put(frozen, everywhere),
+    monitor=CollapseMonitor(**config.adversarial.alarm),
+    teachers=loaded,
+    mesh=mesh,
   )
 
 
-def _of_resident(config: Config, step: Step) -> Step:
-  """Let a step cut its batch out of films on the device, if that is where they are."""
-  if config.data.cache != 'device':
-    return step
-  cut = functools.partial(device_cache.cut, patch=config.data.patch, margin=config.data.margin)
-  return lambda state, where, frozen: step(state, cut(frozen['films'], where), frozen)
-
-
-def _init(config: Config, parts: Parts) -> State:
-  """Make the first state."""
+def _init(config: Config, components: StepComponents) -> State:
+  """Initialize the state."""
   key = jax.random.key(config.seed)
   lr = jnp.zeros((1, config.data.patch, config.data.patch, config.channels))
-  first = state.init(parts.generator.network, parts.generator.tx, key, lr)
-  if adapters := parts.lesson.adapters:
-    trunk = _trunk(parts.generator.network, parts.lesson.points, lr)
+  generator, distiller = components.generator, components.distiller
+  first = state.init(generator.network, generator.tx, key, lr)
+  if regressors := distiller.regressors:
+    trunk = _trunk(generator.network, distiller.points, lr)
     zeros = tuple(jnp.zeros(x.shape) for x in trunk)
-    begun = state.init_trainable(adapters.network, adapters.tx, jax.random.fold_in(key, 2), zeros)
-    first = dataclasses.replace(first, adapters=begun)
-  if parts.adversary is None:
+    adapters = state.init_trainable(
+      regressors.network, regressors.tx, jax.random.fold_in(key, 2), zeros
+    )
+    first = dataclasses.replace(first, adapters=adapters)
+  if components.discriminator is None:
     return first
   side = config.data.patch * config.scale
   patch = jnp.zeros((1, side, side, config.channels))
-  learner, key = parts.adversary.learner, jax.random.fold_in(key, 1)
-  discriminator = state.init_trainable(learner.network, learner.tx, key, patch)
-  return dataclasses.replace(
-    first, discriminator=discriminator, watch=state.init_discriminator_stats()
-  )
+  network, key = components.discriminator.network, jax.random.fold_in(key, 1)
+  discriminator = state.init_trainable(network.network, network.tx, key, patch)
+  stats = state.init_discriminator_stats()
+  return dataclasses.replace(first, discriminator=discriminator, watch=stats)
 
 
-def _quickly() -> dict[str, Any]:
-  """Ask XLA not to optimise what runs once: RCAN's 1,600 initialisers took it three minutes."""
+def _compile_quickly() -> dict[str, Any]:
+  """Returns options to compile without optimization, for a program that runs once.
+
+  The 1,600 initializers of RCAN took XLA three minutes on a CPU.
+  """
   if jax.default_backend() != 'cpu':
     return {}
   return {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
@@ -174,12 +203,11 @@ def _generator(config: Config, plan: Plan) -> TrainableNetwork:
   stages = [(options.pop('learning_rate'), plan.updates(config.steps)[0])]
   if plan.pretrain:
     stages.insert(0, (config.pretrain.learning_rate, plan.pretrain))
-  return TrainableNetwork(
-    configs.build_network(config), *optimizer.make_optimizer(stages, **options)
-  )
+  network = configs.build_network(config)
+  return TrainableNetwork(network, *optimizer.make_optimizer(stages, **options))
 
 
-def _adversary(config: Config, plan: Plan) -> DiscriminatorTrainer | None:
+def _discriminator(config: Config, plan: Plan) -> DiscriminatorTrainer | None:
   if plan.adversarial is None:
     return None
   options = dict(config.discriminator)
@@ -187,9 +215,8 @@ def _adversary(config: Config, plan: Plan) -> DiscriminatorTrainer | None:
   stages = [(settings.pop('learning_rate'), plan.updates(config.steps)[1])]
   network = Discriminator(**options, dtype=PRECISIONS[config.precision])
   return DiscriminatorTrainer(
-    learner=TrainableNetwork(network, *optimizer.make_optimizer(stages, **settings)),
+    network=TrainableNetwork(network, *optimizer.make_optimizer(stages, **settings)),
     form=config.adversarial.form,
-    of_teacher=config.adversarial.real == 'teacher',
     r1=config.adversarial.r1,
     noise=config.adversarial.noise,
     noise_steps=config.adversarial.noise_steps,
@@ -197,37 +224,36 @@ def _adversary(config: Config, plan: Plan) -> DiscriminatorTrainer | None:
   )
 
 
-def _lesson(
-  config: Config, plan: Plan, generator: TrainableNetwork, found: tuple[Model, ...]
-) -> Lesson:
-  """Build what teachers are compared through, and the smaller selves of a slimmable network."""
-  terms = plan.terms
+def _distiller(
+  config: Config, plan: Plan, generator: TrainableNetwork, loaded: tuple[Model, ...]
+) -> Distiller:
+  """Build the teachers, the regressors and the smaller sizes that the terms need."""
   network, points = generator.network, config.teacher.points
   sizes = ()
-  if 'slimmable' in terms:
+  if 'smaller' in plan.needs:
     sizes = slimmable.make_sizes(
       network, config.model, widths=config.slimmable.widths, depths=config.slimmable.depths
     )
-  lesson = Lesson(tuple(Teacher(one.network, points) for one in found), points, sizes=sizes)
-  if distillation.needs_features(terms):
-    lr = jnp.zeros((1, config.data.patch, config.data.patch, config.channels))
-    own = _trunk(network, points, lr)
-    widths = []
-    for one in found:
-      trunk = _trunk(one.network, points, lr)
-      if [x.shape[:3] for x in trunk] != [x.shape[:3] for x in own]:
-        raise UserError(
-          f'config.teacher.checkpoint: the features of {one.name} and {config.model.name} are not '
-          'of the same pixels; distill images, or choose a teacher that works at its resolution'
-        )
-      widths.append(tuple(x.shape[3] for x in trunk))
-    if 'distill_feature' in terms:
-      lesson = lesson._replace(adapters=generator._replace(network=Adapters(tuple(widths))))
-  return lesson
+  distiller = Distiller(tuple(Teacher(one.network, points) for one in loaded), points, sizes=sizes)
+  if not plan.needs & {'features', 'regressed'}:
+    return distiller
+  lr = jnp.zeros((1, config.data.patch, config.data.patch, config.channels))
+  own = _trunk(network, points, lr)
+  trunks = [_trunk(one.network, points, lr) for one in loaded]
+  for one, trunk in zip(loaded, trunks, strict=True):
+    if [x.shape[:3] for x in trunk] != [x.shape[:3] for x in own]:
+      raise UserError(
+        f'config.teacher.checkpoint: the features of {one.name} and {config.model.name} differ in '
+        'resolution; use the terms distill_output or distill_output_mse, or choose another teacher'
+      )
+  if 'regressed' not in plan.needs:
+    return distiller
+  widths = tuple(tuple(x.shape[3] for x in trunk) for trunk in trunks)
+  return distiller._replace(regressors=generator._replace(network=Regressors(widths)))
 
 
 def _trunk(network: Any, points: int, lr: jax.Array) -> tuple[Any, ...]:
-  """Give the shapes of a network's features."""
+  """Returns the shapes of the features that a network is compared by."""
 
   def run(lr: jax.Array) -> Any:
     variables = network.init(jax.random.key(0), lr, train=False)
@@ -239,26 +265,36 @@ def _trunk(network: Any, points: int, lr: jax.Array) -> tuple[Any, ...]:
 
 
 def _load_extractors(
-  config: Config, mesh: Mesh
+  config: Config, plan: Plan
 ) -> tuple[dict[str, FeatureExtractor], dict[str, Any]]:
-  """Load the feature networks that terms ask for."""
-  extractors, frozen = {}, {}
+  """Load the feature networks that the terms need, and their variables."""
+  extractors, variables = {}, {}
   for name in CONTENT:
-    if config.loss[name] or (config.pretrain.steps and config.pretrain.loss[name]):
-      extractor, variables = load_extractor(name, config.content[name], config.precision)
-      extractors[name], frozen[name] = (
-        extractor,
-        jax.device_put(variables, sharding.replicated(mesh)),
+    if name in plan.needs:
+      extractors[name], variables[name] = load_extractor(
+        name, config.content[name], config.precision
       )
-  return extractors, frozen
+  return extractors, variables
 
 
 def load_extractor(name: str, options: Any, precision: str) -> tuple[FeatureExtractor, Any]:
-  """Load a feature network as a section of `config.content` describes it, and say what it is."""
+  """Load a feature network and print which one it is.
+
+  Args:
+    name: A key of `perceptual.LAYERS`.
+    options: A section of `config.content`.
+    precision: A key of `models.PRECISIONS`.
+
+  Returns:
+    The network and its variables.
+
+  Raises:
+    UserError: The weights cannot be loaded.
+  """
   if options.weights == weights.RANDOM:
     found = weights.random(name, options.layer)
   else:
-    path = Path(options.weights) if options.weights else download.get(name)
+    path = Path(options.weights).expanduser() if options.weights else download.get(name)
     found = weights.load(name, options.layer, path, variant=options.variant)
   if jax.process_index() == 0:
     print(f'{found.described}; up to {options.layer}', flush=True)

@@ -1,4 +1,4 @@
-"""The training state: arrays only. Networks, optimisers and the config are closed over."""
+"""The training state: arrays only. Networks, optimizers and the config are closed over."""
 
 from typing import Any
 
@@ -9,11 +9,12 @@ from flax import linen as nn
 from flax import struct
 
 Params = Any  # also a tree of shapes or shardings, as the whole state may be
+Scalars = dict[str, jax.Array]  # to log
 
 
 @struct.dataclass
 class Trainable:
-  """A network's arrays and its optimiser's."""
+  """The arrays of a network and of its optimizer."""
 
   params: Params
   batch_stats: Params
@@ -21,16 +22,18 @@ class Trainable:
 
   @property
   def variables(self) -> Params:
-    """Give what the network is applied with."""
+    """The variables that the network is applied with."""
     return {'params': self.params, 'batch_stats': self.batch_stats}
 
 
 @struct.dataclass
 class DiscriminatorStats:
-  """What is known of how the discriminator fares, float32 and int32 scalars.
+  """Statistics by which a collapse of the discriminator is detected.
 
-  `accuracy` is its moving average, `alarms` counts the evaluations in a row at which it was out of
-  bounds, `factor` is what the adversarial term's weight was lowered by.
+  Attributes:
+    accuracy: float32; the moving average of the accuracy.
+    alarms: int32; the evaluations in a row at which it was out of bounds.
+    factor: float32; multiplies the weight of the adversarial term.
   """
 
   accuracy: Any
@@ -40,12 +43,19 @@ class DiscriminatorStats:
 
 @struct.dataclass
 class State:
-  """All that a run has to remember; scalars are int32.
+  """Everything that a run has to remember.
 
-  `step` counts batches and so is the position in the data. `ema` holds the averaged parameters and
-  BatchNorm statistics, which are what is evaluated. `skipped` counts the steps that were not finite
-  and `skipped_in_row` those of them since the last finite one. `discriminator` and `watch` are None
-  where no term asks for one, and so are `adapters`, which bring features to a teacher's width.
+  The names of the fields are those of saved checkpoints, so they must not change.
+
+  Attributes:
+    step: int32; the number of batches so far, and so the position in the data.
+    generator: The network that is trained.
+    ema: Averaged parameters and BatchNorm statistics, which are evaluated and used afterwards.
+    skipped: int32; the steps that were skipped because they were not finite.
+    skipped_in_row: int32; those of them since the last finite step.
+    discriminator: None if no term needs it.
+    watch: Statistics of the discriminator, or None.
+    adapters: The regressors of a student (`distillation.Regressors`), or None.
   """
 
   step: Any
@@ -61,7 +71,7 @@ class State:
 def init(
   network: nn.Module, tx: optax.GradientTransformation, key: jax.Array, lr: jax.Array
 ) -> State:
-  """Make the first state; call it under `jax.jit`, so that no two leaves share a buffer."""
+  """Initialize the state; call it under `jax.jit`, so that no two leaves share a buffer."""
   trainable = init_trainable(network, tx, key, lr)
   zero = jnp.zeros((), jnp.int32)
   return State(
@@ -72,14 +82,14 @@ def init(
 def init_trainable(
   network: nn.Module, tx: optax.GradientTransformation, key: jax.Array, image: Any
 ) -> Trainable:
-  """Make a network's first arrays and its optimiser's."""
+  """Initialize the arrays of a network and of its optimizer."""
   variables: Any = network.init(key, image, train=False)
   params = variables.get('params', {})
   return Trainable(params, variables.get('batch_stats', {}), tx.init(params))
 
 
 def init_discriminator_stats() -> DiscriminatorStats:
-  """Begin to watch."""
+  """Initialize the statistics of a discriminator."""
   return DiscriminatorStats(
     accuracy=jnp.zeros(()), alarms=jnp.zeros((), jnp.int32), factor=jnp.ones(())
   )

@@ -1,94 +1,101 @@
-"""One pure train step, built from what a phase asks for."""
+"""The train step: a pure function of the state and a batch, built for a phase of a run."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsr import metrics
-from jaxsr.data.batch import Batch, normalize
-from jaxsr.losses import ADVERSARIAL, DISTILL, SLIMMABLE, TERMS, Compared, Outputs
-from jaxsr.losses.schedule import Phase, reduce
+from jaxsr.data.batch import Batch
+from jaxsr.losses import ADVERSARIAL, TERMS, GeneratorOutputs, LossContext, reduce
+from jaxsr.losses.schedule import Phase
+from jaxsr.losses.upcycling import UpcycledBatch, upcycle
 from jaxsr.perceptual import FeatureExtractor
-from jaxsr.training import optimizer
-from jaxsr.training.distillation import Lesson, Made, View, negatives, upcycle
+from jaxsr.training import distillation, optimizer
+from jaxsr.training.distillation import OUTPUTS, Distiller
 from jaxsr.training.gan import DiscriminatorTrainer, update_accuracy
 from jaxsr.training.optimizer import TrainableNetwork
-from jaxsr.training.state import Params, State, Trainable
+from jaxsr.training.state import Params, Scalars, State, Trainable
 
-Scalars = dict[str, jax.Array]
 Frozen = Mapping[str, Any]  # variables of feature networks by their names, `teachers` a list
 Step = Callable[[State, Batch, Frozen], tuple[State, Scalars]]
 
 
-class Parts(NamedTuple):
-  """What the steps of a run are built from.
+class StepComponents(NamedTuple):
+  """The networks and constants that the steps of a run are built from.
 
-  `margin` is in pixels of the high resolution, `seed` of what is random in a step.
+  Attributes:
+    generator: The network that is trained, with its optimizer.
+    discriminator: None if no term needs it.
+    extractors: Feature networks by name.
+    distiller: The teachers, if there are any.
+    options: See `losses.LossContext`.
+    margin: Pixels of the high resolution on each side that only the generator sees.
+    ema_decay: Decay of the averaged parameters.
+    seed: Seed of the randomness within a step.
   """
 
   generator: TrainableNetwork
-  adversary: DiscriminatorTrainer | None
+  discriminator: DiscriminatorTrainer | None
   extractors: Mapping[str, FeatureExtractor]
-  lesson: Lesson
+  distiller: Distiller
+  options: Mapping[str, str]
   margin: int
   ema_decay: float
   seed: int
 
 
-def make_train_step(parts: Parts, phase: Phase) -> Step:
-  """Build the step of a phase: state and batch of integers in, next state and scalars out."""
+def make_train_step(components: StepComponents, phase: Phase) -> Step:
+  """Build the step of a phase.
+
+  Returns:
+    A function of the state, a batch of float32 images and the frozen variables. It returns the next
+    state and scalars to log. An update that is not finite leaves all networks as they were.
+  """
 
   def step(state: State, batch: Batch, frozen: Frozen) -> tuple[State, Scalars]:
-    """Update what the phase says once; leave all as it is where that would not be finite."""
-    batch = normalize(batch)
-    batch['patch'] = metrics.shave(batch['hr'], parts.margin)
-    generator, discriminator, watch = state.generator, state.discriminator, state.watch
-    adapters = state.adapters
-    eye = make_eye(parts, phase, state, batch, frozen)
-
-    def forward(params: Params, adapting: Params) -> tuple[Made, Params]:
-      variables = params, generator.batch_stats, adapting
-      lesson, student = parts.lesson, parts.generator
-      return lesson.make(phase.terms, student, variables, batch, eye.views, state.step)
-
-    adapting = adapters.params if adapters else {}
-    made, pull, stats = jax.vjp(forward, generator.params, adapting, has_aux=True)
-    scalars: Scalars = {}
+    keys = split_keys(components, state)
+    discriminator, stats, adapters = state.discriminator, state.watch, state.adapters
+    upcycled = make_upcycled(phase, batch, keys)
+    outputs, pull_back, batch_stats = run_generator(components, phase, state, batch, upcycled)
+    context = make_context(components, state, batch, frozen, outputs, upcycled)
+    generator, scalars = state.generator, {}
     if phase.discriminator:
-      assert parts.adversary and discriminator and watch
-      fake = metrics.shave(made.sr, parts.margin)
-      discriminator, found = parts.adversary.update(
-        discriminator, eye.real, fake, eye.keys[0], state.step
+      assert components.discriminator and discriminator and stats
+      discriminator, found = components.discriminator.update(
+        discriminator, context.real, context.patch, keys.discriminator, state.step
       )
+      networks = bind_networks(components, state, frozen, discriminator)
+      context = dataclasses.replace(context, networks=networks)
       count = optimizer.updates(discriminator.opt_state) - 1
-      watch = update_accuracy(watch, found['accuracy'], count)
+      stats = update_accuracy(stats, found['accuracy'], count)
       scalars |= {f'discriminator/{name}': value for name, value in found.items()}
     if phase.generator:
-      gradient, found = weigh(phase, eye._replace(discriminator=discriminator), made, state)
-      grads, adapting = pull(gradient)
-      generator = parts.generator.update(generator, grads, stats)
+      gradient, found = weighted_grad(phase, context, state)
+      grads, regressor_grads = pull_back(gradient)
+      generator = components.generator.update(generator, grads, batch_stats)
       if adapters:
-        assert parts.lesson.adapters
-        adapters = parts.lesson.adapters.update(adapters, adapting, {})
-      rate = parts.generator.rate(state.generator)
+        assert components.distiller.regressors
+        adapters = components.distiller.regressors.update(adapters, regressor_grads, {})
+      rate = components.generator.rate(state.generator)
       scalars |= found | {'grad_norm': optax.tree.norm(grads), 'learning_rate': rate}
-    error = reduce(jnp.square(jnp.clip(made.sr, 0, 1) - batch['hr']), batch['mask'])
-    updated = (generator, discriminator, watch, adapters)
+    error = reduce(jnp.square(jnp.clip(outputs.sr, 0, 1) - batch['hr']), batch['mask'])
+    updated = (generator, discriminator, stats, adapters)
     finite = _finite(scalars, generator, discriminator, adapters)
-    generator, discriminator, watch, adapters = select(
+    generator, discriminator, stats, adapters = select(
       finite, updated, (state.generator, state.discriminator, state.watch, state.adapters)
     )
     state = State(
       step=state.step + 1,
       generator=generator,
-      ema=average(state.ema, generator.variables, state.step, parts.ema_decay),
+      ema=average(state.ema, generator.variables, state.step, components.ema_decay),
       skipped=state.skipped + ~finite,
       skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
       discriminator=discriminator,
-      watch=watch,
+      watch=stats,
       adapters=adapters,
     )
     scalars |= {
@@ -101,99 +108,148 @@ def make_train_step(parts: Parts, phase: Phase) -> Step:
   return step
 
 
-class Eye(NamedTuple):
-  """Computes, of what the generator made, what a term by its name asks for."""
+class StepKeys(NamedTuple):
+  """Random keys of a step, one per use."""
 
-  parts: Parts
-  discriminator: Trainable | None
-  batch: Batch
-  frozen: Frozen
-  history: Params  # the generator's average
-  views: list[View]
-  keys: jax.Array
-  step: jax.Array
-
-  @property
-  def teacher(self) -> jax.Array:
-    """Give the teachers' image, from the batch if it was made before."""
-    if 'teacher' in self.batch:
-      return self.batch['teacher']
-    return self.parts.lesson.label(self.frozen['teachers'], self.batch['lr'])[0]
-
-  @property
-  def real(self) -> jax.Array:
-    """Give what the discriminator takes for real, without the margin."""
-    if self.parts.adversary and self.parts.adversary.of_teacher:
-      return metrics.shave(self.teacher, self.parts.margin)
-    return self.batch['patch']
-
-  def see(self, term: str, made: Made) -> Outputs:
-    """Compute what the term asks for."""
-    parts, sr = self.parts, made.sr
-    patch = metrics.shave(sr, parts.margin)
-    if term == ADVERSARIAL:
-      assert parts.adversary and self.discriminator
-      judge = parts.adversary.judge
-      judged = judge(self.discriminator, self.real, patch, self.keys[1], self.step)
-      return Outputs(sr, patch, judged=judged)
-    if term in parts.extractors:
-      extractor, variables = parts.extractors[term], self.frozen[term]
-      seen = (extractor.extract(variables, x) for x in (patch, self.batch['patch']))
-      return Outputs(sr, patch, features={term: Compared(*seen, distance=extractor.distance)})
-    if term in ('distill_output', 'distill_output_mse'):
-      return Outputs(sr, patch, teacher=self.teacher)
-    if term == 'distill_contrast':
-      network = parts.generator.network
-      past = negatives(network, self.history, self.batch['lr'], self.keys[3])
-      return Outputs(sr, patch, teacher=self.teacher, negatives=past)
-    if term in DISTILL or term == SLIMMABLE:
-      frozen = self.frozen.get('teachers', ())
-      pairs = parts.lesson.pairs(term, made, self.views, frozen, self.batch)
-      return Outputs(sr, patch, pairs=pairs)
-    return Outputs(sr, patch)
+  discriminator: jax.Array
+  logits: jax.Array
+  upcycling: jax.Array
+  negatives: jax.Array
 
 
-def make_eye(parts: Parts, phase: Phase, state: State, batch: Batch, frozen: Frozen) -> Eye:
-  """Build the eye of a step."""
-  keys = jax.random.split(jax.random.fold_in(jax.random.key(parts.seed), state.step), 4)
-  scale = batch['hr'].shape[1] // batch['lr'].shape[1]
-  views = upcycle(batch, keys[2], scale=scale) if 'distill_upcycle' in phase.terms else []
-  return Eye(parts, state.discriminator, batch, frozen, state.ema, views, keys, state.step)
+def split_keys(components: StepComponents, state: State) -> StepKeys:
+  """Derive the keys of a step from the seed and the number of the step."""
+  key = jax.random.fold_in(jax.random.key(components.seed), state.step)
+  return StepKeys(*jax.random.split(key, len(StepKeys._fields)))
 
 
-def weigh(phase: Phase, eye: Eye, made: Made, state: State) -> tuple[Made, Scalars]:
-  """Add the weighted terms; return the sum's gradient at what was made, and scalars.
+def make_upcycled(phase: Phase, batch: Batch, keys: StepKeys) -> list[UpcycledBatch]:
+  """Make further inputs from a batch if a term of the phase needs them."""
+  if 'upcycled' not in phase.needs:
+    return []
+  return upcycle(batch, keys.upcycling, scale=batch['hr'].shape[1] // batch['lr'].shape[1])
 
-  Each term's gradient is taken apart, which costs no more and tells how hard each one pulls:
-  `gradient/NAME` is the norm of what it asks of the generator's image, and of its features.
+
+def run_generator(
+  components: StepComponents,
+  phase: Phase,
+  state: State,
+  batch: Batch,
+  upcycled: Sequence[UpcycledBatch],
+) -> tuple[GeneratorOutputs, Callable[[GeneratorOutputs], Any], Params]:
+  """Run the generator on a batch.
+
+  Returns:
+    Its outputs, the function that pulls a gradient with respect to them back to the parameters of
+    the generator and of the regressors, and the next BatchNorm statistics.
   """
-  total, loss, scalars = jax.tree.map(jnp.zeros_like, made), jnp.zeros(()), {}
-  mask = eye.batch['mask']
+  generator, batch_stats = components.generator, state.generator.batch_stats
+
+  def plain(params: Params, _: Params) -> tuple[GeneratorOutputs, Params]:
+    sr, stats = generator.apply(params, batch_stats, batch['lr'])
+    return GeneratorOutputs(sr), stats
+
+  def distilled(params: Params, regressor_params: Params) -> tuple[GeneratorOutputs, Params]:
+    return distillation.forward(
+      phase.needs,
+      components.distiller,
+      generator,
+      (params, batch_stats, regressor_params),
+      batch['lr'],
+      upcycled=upcycled,
+      step=state.step,
+    )
+
+  forward = distilled if phase.needs & OUTPUTS.keys() else plain
+  regressor_params = state.adapters.params if state.adapters else {}
+  return jax.vjp(forward, state.generator.params, regressor_params, has_aux=True)
+
+
+def make_context(
+  components: StepComponents,
+  state: State,
+  batch: Batch,
+  frozen: Frozen,
+  outputs: GeneratorOutputs,
+  upcycled: Sequence[UpcycledBatch] = (),
+) -> LossContext:
+  """Build the inputs of the loss terms."""
+  return LossContext(
+    outputs=outputs,
+    batch=batch,
+    margin=components.margin,
+    networks=bind_networks(components, state, frozen, state.discriminator),
+    options=components.options,
+    upcycled=upcycled,
+  )
+
+
+def bind_networks(
+  components: StepComponents, state: State, frozen: Frozen, discriminator: Trainable | None
+) -> dict[str, Callable[..., Any]]:
+  """Returns functions of the networks that stay as they are while the generator is updated."""
+  keys = split_keys(components, state)
+  networks: dict[str, Callable[..., Any]] = {
+    name: partial(extractor.extract, frozen[name])
+    for name, extractor in components.extractors.items()
+  }
+  networks['teacher'] = partial(components.distiller.teach, frozen.get('teachers', ()))
+  networks['negatives'] = partial(
+    distillation.negatives, components.generator.network, state.ema, key=keys.negatives
+  )
+  if components.discriminator:
+    assert discriminator
+    networks['discriminator'] = partial(
+      components.discriminator.logits, discriminator, key=keys.logits, step=state.step
+    )
+  return networks
+
+
+def weighted_grad(
+  phase: Phase, context: LossContext, state: State
+) -> tuple[GeneratorOutputs, Scalars]:
+  """Returns the gradient of the weighted loss with respect to the generator's outputs, and scalars.
+
+  The gradient of each term is computed separately, which costs no more and shows how strong each
+  term is: `gradient/NAME` is the norm of its weighted gradient.
+  """
+  outputs = context.outputs
+  total, loss, scalars = jax.tree.map(jnp.zeros_like, outputs), jnp.zeros(()), {}
   for name, weight in phase.weights:
-    value, pull = jax.vjp(lambda x: reduce(TERMS[name](eye.see(name, x), eye.batch), mask), made)  # noqa: B023
+    value, pull_back = jax.vjp(partial(term_value, name, context), outputs)
     factor = weight.at(state.step)
     if name == ADVERSARIAL and state.watch is not None:
       factor *= state.watch.factor
-    (gradient,) = pull(jnp.asarray(factor, value.dtype))
+    (gradient,) = pull_back(jnp.asarray(factor, value.dtype))
     total, loss = jax.tree.map(jnp.add, total, gradient), loss + factor * value
     scalars |= {f'term/{name}': value, f'weighted/{name}': factor * value}
     scalars[f'gradient/{name}'] = optax.tree.norm(gradient)
   return total, scalars | {'loss': loss}
 
 
-def _finite(scalars: Scalars, *trained: Trainable | None) -> jax.Array:
-  """Tell whether losses, gradients and what became of the parameters are finite."""
+def term_value(name: str, context: LossContext, outputs: GeneratorOutputs) -> jax.Array:
+  """Compute the mean of a term at some outputs of the generator."""
+  return reduce(
+    TERMS[name].compute(dataclasses.replace(context, outputs=outputs)), context.batch['mask']
+  )
+
+
+def _finite(scalars: Scalars, *networks: Trainable | None) -> jax.Array:
+  """Whether losses, gradients and updated parameters are finite."""
   values = [value for name, value in scalars.items() if name.endswith(('loss', 'grad_norm'))]
-  values += [optax.tree.norm(one.params) for one in trained if one is not None]
+  values += [optax.tree.norm(one.params) for one in networks if one is not None]
   return jnp.stack([jnp.isfinite(value) for value in values]).all()
 
 
 def select(condition: jax.Array, new: Any, old: Any) -> Any:
-  """Choose between two trees by one condition."""
+  """Returns one of two trees by one condition."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def average(ema: Params, variables: Params, step: jax.Array, decay: float) -> Params:
-  """Move the exponential moving average; it starts as a plain mean, or short runs would lag."""
+  """Update the exponential moving average.
+
+  It starts as a plain mean; otherwise the average of a short run would lag behind.
+  """
   keep = jnp.minimum(decay, (1 + step) / (10 + step))
   return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, ema, variables)

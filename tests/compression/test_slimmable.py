@@ -10,6 +10,7 @@ from jaxsr import models, sharding
 from jaxsr.compression import slimmable
 from jaxsr.errors import UserError
 from jaxsr.inference.model import load
+from jaxsr.training import distillation
 from jaxsr.training.setup import assemble
 from runs import pack, run, variables_of
 
@@ -35,7 +36,7 @@ def batch(rng):
 
 def test_sizes_go_from_the_smallest_to_all_but_the_whole(slim):
   built = assemble(slim, sharding.make_mesh(1))
-  found = [(size.width, size.depth) for size in built.parts.lesson.sizes]
+  found = [(size.width, size.depth) for size in built.components.distiller.sizes]
   assert found == [(0.25, 0.5), (0.25, 1.0), (0.5, 0.5), (0.5, 1.0), (1.0, 0.5)]
   assert found[0] == min(found)
 
@@ -105,12 +106,12 @@ def test_the_whole_network_is_the_plain_one(slim, batch):
   built = assemble(slim, sharding.make_mesh(1))
   plain = models.build('edsr', {k: v for k, v in MODEL.items() if k != 'name'}, scale=4)
   variables, lr = variables_of(plain), jnp.asarray(batch['lr'], jnp.float32) / 255
-  made, _ = built.parts.lesson.make(
-    ['slimmable'],
-    built.parts.generator,
+  outputs, _ = distillation.forward(
+    {'smaller'},
+    built.components.distiller,
+    built.components.generator,
     (variables['params'], {}, {}),
-    {'lr': lr},
-    [],
-    jnp.int32(0),
+    lr,
+    step=jnp.int32(0),
   )
-  np.testing.assert_array_equal(made.sr, plain.apply(variables, lr, train=True))
+  np.testing.assert_array_equal(outputs.sr, plain.apply(variables, lr, train=True))

@@ -21,7 +21,7 @@ from jaxsr import models, sharding
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.data.phantom import phantom
 from jaxsr.inference import package
-from jaxsr.training.setup import assemble
+from jaxsr.training.setup import CompiledSteps, assemble
 from models.small import SMALL, draw
 from runs import four_steps, same
 
@@ -91,7 +91,7 @@ def test_a_step_has_the_gradient_of_the_cpu(name, devices, rng):
     with jax.default_matmul_precision('highest'):
       run = assemble(config, mesh)
       state = jax.device_put(start, sharding.replicated(mesh))
-      state, scalars = run.step(0, state, sharding.put(batch, mesh))
+      state, scalars = CompiledSteps(run)(0, state, sharding.put(batch, mesh))
     moments = jax.tree.leaves(optax.tree.get(state.generator.opt_state, 'mu'))
     return np.concatenate([np.ravel(x) for x in jax.device_get(moments)]), scalars
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxsr import models
-from jaxsr.losses import TERMS, Outputs, Pair, distillation
+from jaxsr.losses import TERMS, GeneratorOutputs, LossContext, distillation
+from jaxsr.losses.upcycling import UpcycledBatch, upcycle
 from jaxsr.training import distillation as distill
 
 
@@ -15,15 +16,20 @@ def images(rng):
   return [rng.random((2, 8, 8, 1), dtype=np.float32) for _ in range(4)]
 
 
-def outputs(sr, **options):
-  sr = jnp.asarray(sr)
-  return Outputs(sr=sr, patch=sr, **options)
+def context(sr, *, teacher=None, negatives=(), extra=None, **options):
+  """Make a context in which the teacher and the negatives are given images."""
+  networks = {
+    'teacher': lambda lr: (jnp.asarray(teacher), []),
+    'negatives': lambda lr: tuple(map(jnp.asarray, negatives)),
+  }
+  outputs = GeneratorOutputs(jnp.asarray(sr), extra or {})
+  return LossContext(outputs=outputs, batch={'lr': None}, margin=0, networks=networks, **options)
 
 
 def test_image_terms_equal_numpy(images):
   sr, teacher, *past = images
-  given = outputs(sr, teacher=jnp.asarray(teacher), negatives=tuple(map(jnp.asarray, past)))
-  close = lambda name, want: np.testing.assert_allclose(TERMS[name](given, {}), want, rtol=1e-5)
+  given = context(sr, teacher=teacher, negatives=past)
+  close = lambda name, want: np.testing.assert_allclose(TERMS[name].compute(given), want, rtol=1e-5)
   close('distill_output', np.abs(sr - teacher))
   close('distill_output_mse', (sr - teacher) ** 2)
   mean = lambda x: np.abs(sr - x).mean((1, 2, 3))
@@ -32,11 +38,17 @@ def test_image_terms_equal_numpy(images):
 
 def test_pairs_are_averaged(images):
   a, b, c, d = map(jnp.asarray, images)
-  given = outputs(a, pairs=(Pair(a, b), Pair(c, d)))
-  upcycle = (np.abs(a - b).mean((1, 2, 3)) + np.abs(c - d).mean((1, 2, 3))) / 2
-  np.testing.assert_allclose(TERMS['distill_upcycle'](given, {}), upcycle, rtol=1e-5)
-  slim = ((a - b) ** 2 + (c - d) ** 2) / 2
-  np.testing.assert_allclose(TERMS['slimmable'](given, {}), slim, rtol=1e-5)
+  given = context(
+    a,
+    teacher=b,
+    extra={'upcycled': (c,), 'smaller': (b, c)},
+    upcycled=[UpcycledBatch(lr=None, hr=d)],
+  )
+  mean = lambda x, y: np.abs(x - y).mean((1, 2, 3))
+  want = (mean(c, b) + mean(c, d)) / 2
+  np.testing.assert_allclose(TERMS['distill_upcycle'].compute(given), want, rtol=1e-5)
+  want = ((b - a) ** 2 + (c - a) ** 2) / 2
+  np.testing.assert_allclose(TERMS['slimmable'].compute(given), want, rtol=1e-5)
 
 
 def test_features_are_compared_in_parts_of_the_teachers_size(rng):
@@ -64,17 +76,17 @@ def test_affinity_equals_pytorch(rng):
   assert np.isfinite(grown(jnp.zeros((2, 4, 5, 3)))).all()  # where a feature is zero
 
 
-def test_views_are_what_dukd_makes(rng):
+def test_upcycled_batches_are_what_dukd_makes(rng):
   lr = jnp.asarray(rng.random((8, 8, 8, 1), dtype=np.float32))
   hr = jnp.asarray(rng.random((8, 32, 32, 1), dtype=np.float32))
-  near, far = distill.upcycle({'lr': lr, 'hr': hr}, jax.random.key(0), scale=4)
+  near, far = upcycle({'lr': lr, 'hr': hr}, jax.random.key(0), scale=4)
   tiles = [hr[:, 8 * i : 8 * i + 8, 8 * j : 8 * j + 8] for i in range(4) for j in range(4)]
-  assert sum(np.array_equal(near.plain, tile) for tile in tiles) == 1
-  assert far.plain.shape == (8, 2, 2, 1) and far.truth is lr
-  assert near.turned.any() and not near.turned.all()
-  np.testing.assert_allclose(near.undo(near.input), near.plain, atol=1e-6)
-  changed = [not np.array_equal(a, b) for a, b in zip(near.input, near.plain, strict=True)]
-  np.testing.assert_array_equal(changed, near.turned.any(axis=0))
+  assert sum(np.array_equal(near.lr, tile) for tile in tiles) == 1
+  assert far.lr.shape == (8, 2, 2, 1) and far.hr is lr
+  assert near.changes.any() and not near.changes.all()
+  np.testing.assert_allclose(near.undo(near.student_lr), near.lr, atol=1e-6)
+  changed = [not np.array_equal(a, b) for a, b in zip(near.student_lr, near.lr, strict=True)]
+  np.testing.assert_array_equal(changed, near.changes.any(axis=0))
 
 
 def test_trunks_are_seen_at_even_distances():

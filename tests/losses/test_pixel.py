@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr.losses import TERMS, Outputs
+from jaxsr.losses import TERMS, GeneratorOutputs, LossContext
 from jaxsr.losses.schedule import reduce
 
 REFERENCE = {
@@ -20,7 +20,8 @@ def images(rng):
 @pytest.mark.parametrize('name', REFERENCE)
 def test_term_equals_numpy(name, images):
   sr, hr = images
-  found = TERMS[name](Outputs(sr=jnp.asarray(sr), patch=jnp.asarray(sr)), {'hr': jnp.asarray(hr)})
+  outputs, batch = GeneratorOutputs(jnp.asarray(sr)), {'hr': jnp.asarray(hr)}
+  found = TERMS[name].compute(LossContext(outputs=outputs, batch=batch, margin=0))
   np.testing.assert_allclose(found, REFERENCE[name](sr - hr), rtol=1e-5, atol=1e-7)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxsr import metrics, sharding
+from jaxsr import sharding
 from jaxsr.data.batch import normalize
 from jaxsr.losses import ADVERSARIAL, TERMS
 from jaxsr.losses.adversarial import FORMS
@@ -72,27 +72,23 @@ def test_gradient_at_the_generator_equals_finite_differences(tiny, raw, teacher,
   """The gradient that the step sends through the generator, against differences of the term."""
   built = assemble(tiny, name, options, teacher)
   state, batch = begin(built), normalize(jax.tree.map(jnp.asarray, raw))
-  batch['patch'] = metrics.shave(batch['hr'], built.parts.margin)
-  phase = built.plan.at(0)
-  eye = lambda: step.make_eye(built.parts, phase, state, batch, built.frozen)
+  phase, components = built.plan.at(0), built.components
+  upcycled = step.make_upcycled(phase, batch, step.split_keys(components, state))
+  run = jax.jit(lambda: step.run_generator(components, phase, state, batch, upcycled)[0])
+  outputs = run()
 
-  @jax.jit
-  def make():
-    adapting = state.adapters.params if state.adapters else {}
-    variables = state.generator.params, state.generator.batch_stats, adapting
-    lesson, student = built.parts.lesson, built.parts.generator
-    return lesson.make(phase.terms, student, variables, batch, eye().views, state.step)[0]
+  def context(outputs):
+    return step.make_context(components, state, batch, built.frozen, outputs, upcycled)
 
-  made = make()
-  weigh = jax.jit(lambda made: step.weigh(phase, eye(), made, state))
-  loss = jax.jit(lambda made: step.reduce(TERMS[name](eye().see(name, made), batch), batch['mask']))
-  gradient, scalars = weigh(made)
+  weighted_grad = jax.jit(lambda x: step.weighted_grad(phase, context(x), state))
+  loss = jax.jit(lambda x: step.term_value(name, context(x), x))
+  gradient, scalars = weighted_grad(outputs)
   norm = float(optax.tree.norm(gradient))
   assert norm > 1e-6
   assert scalars[f'gradient/{name}'] == pytest.approx(norm, rel=1e-5)
-  assert scalars[f'term/{name}'] == pytest.approx(float(loss(made)), rel=1e-5)
+  assert scalars[f'term/{name}'] == pytest.approx(float(loss(outputs)), rel=1e-5)
   # along the gradient itself the slope is its norm: no sample of directions can miss it
-  along = lambda h: float(loss(jax.tree.map(lambda x, g: x + h * g / norm, made, gradient)))
+  along = lambda h: float(loss(jax.tree.map(lambda x, g: x + h * g / norm, outputs, gradient)))
   found = [(along(h) - along(-h)) / (2 * h) for h in STEPS]
   assert min(abs(slope / norm - 1) for slope in found) < 0.02, (found, norm)
 
@@ -103,7 +99,7 @@ def test_all_terms_together_move_the_generator(tiny, raw, teacher):
   built = assemble(tiny, None, options, teacher)
   state = begin(built)
   before = jax.device_get((state.generator.params, state.adapters.params))
-  state, scalars = built.step(0, state, sharding.put(raw, sharding.make_mesh(1)))
+  state, scalars = setup.CompiledSteps(built)(0, state, sharding.put(raw, sharding.make_mesh(1)))
   after = jax.device_get((state.generator.params, state.adapters.params))
   assert all(scalars[f'gradient/{name}'] > 0 for name in TERMS)
   assert scalars['loss'] == pytest.approx(sum(float(scalars[f'term/{n}']) for n in TERMS), rel=1e-5)
@@ -120,7 +116,7 @@ QUICK = ('mse', 'vgg19', 'adversarial', 'distill_feature')  # one of each kind
 def test_a_term_that_is_cut_off_is_noticed(tiny, raw, teacher, monkeypatch, name):
   """The check above fails where a term's gradient is stopped, as in the public chest X-ray GANs."""
   whole = TERMS[name]
-  cut = lambda outputs, batch: jax.lax.stop_gradient(whole(outputs, batch))
+  cut = whole._replace(compute=lambda context: jax.lax.stop_gradient(whole.compute(context)))
   monkeypatch.setitem(TERMS, name, cut)
   with pytest.raises(AssertionError, match='> 1e-06'):
     test_gradient_at_the_generator_equals_finite_differences(tiny, raw, teacher, name, {})

@@ -28,7 +28,7 @@ ALARM = CollapseMonitor(low=0.52, high=0.98, evaluations=3, action='warn')
 
 @pytest.mark.parametrize(
   ('accuracy', 'remedy'),
-  [(0.999, 'always wins.*norm=spectral'), (0.5, 'is dead or fooled.*form=relativistic')],
+  [(0.999, 'always wins.*norm=spectral'), (0.5, 'has failed.*form=relativistic')],
 )
 def test_a_collapse_is_told_after_some_evaluations_in_a_row(accuracy, remedy):
   _, texts = look(ALARM, [accuracy] * 4)
@@ -44,7 +44,7 @@ def test_a_good_evaluation_in_between_starts_the_count_anew():
 def test_lowering_halves_the_weight_each_time():
   found, texts = look(ALARM._replace(action='lower'), [0.5] * 6)
   assert [bool(text) for text in texts] == [False, False, True] * 2
-  assert float(found.factor) == 0.25 and '0.25 of what it was' in texts[-1]
+  assert float(found.factor) == 0.25 and 'multiplied by 0.25' in texts[-1]
 
 
 def test_accuracy_is_averaged_from_a_plain_start():

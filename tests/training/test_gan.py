@@ -16,7 +16,7 @@ from jaxsr.losses import adversarial
 from jaxsr.perceptual import weights
 from jaxsr.training import preemption
 from jaxsr.training.loop import Collapsed
-from jaxsr.training.setup import assemble
+from jaxsr.training.setup import CompiledSteps, assemble
 from jaxsr.training.train import train
 from runs import final, rows, run, same
 
@@ -48,14 +48,14 @@ def test_first_step_is_golden(gan, batch):
   built = assemble(gan, sharding.make_mesh(1))
   state = jax.device_get(built.init())
   _, (scalars,) = run(gan, batch)
-  learner, first = built.parts.adversary.learner, state.discriminator
+  network, first = built.components.discriminator.network, state.discriminator
   lr, hr = (jnp.asarray(batch[name], jnp.float32) / 255 for name in ('lr', 'hr'))
-  sr, of_generator = built.parts.generator.apply(
+  sr, of_generator = built.components.generator.apply(
     state.generator.params, state.generator.batch_stats, lr
   )
   inner = np.s_[:, 8:-8, 8:-8]
-  real, stats = learner.apply(first.params, first.batch_stats, hr[inner])
-  fake, stats = learner.apply(first.params, stats, sr[inner])
+  real, stats = network.apply(first.params, first.batch_stats, hr[inner])
+  fake, stats = network.apply(first.params, stats, sr[inner])
   expected = adversarial.discriminator_loss(real, fake, form='bce').mean()
   assert scalars['discriminator/loss'] == pytest.approx(float(expected), rel=1e-4)
   assert scalars['discriminator/logit_real'] == pytest.approx(float(real.mean()), abs=1e-4)
@@ -63,8 +63,8 @@ def test_first_step_is_golden(gan, batch):
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
   jax.tree.map(close, after.discriminator.batch_stats, stats)  # of true, then of generated films
   jax.tree.map(close, after.generator.batch_stats, of_generator)
-  judge = lambda x: learner.apply(after.discriminator.params, stats, x)[0]
-  expected = adversarial.generator_loss(judge(hr[inner]), judge(sr[inner]), form='bce').mean()
+  logits = lambda x: network.apply(after.discriminator.params, stats, x)[0]
+  expected = adversarial.generator_loss(logits(hr[inner]), logits(sr[inner]), form='bce').mean()
   assert scalars['term/adversarial'] == pytest.approx(float(expected), rel=1e-3)
   assert scalars['loss'] == pytest.approx(
     sum(v for k, v in scalars.items() if k.startswith('weighted/')), rel=1e-5
@@ -88,9 +88,10 @@ def test_the_generators_pass_leaves_the_discriminator_alone(gan, batch):
   """On a step of the generator only, nothing of the discriminator changes, statistics included."""
   gan.adversarial.discriminator_every = 2
   built = assemble(gan, sharding.make_mesh(1))
-  state, _ = built.step(0, built.init(), sharding.put(batch, sharding.make_mesh(1)))
+  take = CompiledSteps(built)
+  state, _ = take(0, built.init(), sharding.put(batch, sharding.make_mesh(1)))
   before = jax.device_get(state.discriminator)
-  state, scalars = built.step(1, state, sharding.put(batch, sharding.make_mesh(1)))
+  state, scalars = take(1, state, sharding.put(batch, sharding.make_mesh(1)))
   assert same(before, jax.device_get(state.discriminator))
   assert 'term/adversarial' in scalars and 'discriminator/loss' not in scalars
 
@@ -98,9 +99,10 @@ def test_the_generators_pass_leaves_the_discriminator_alone(gan, batch):
 def test_a_step_of_the_discriminator_alone_leaves_the_generator(gan, batch):
   gan.adversarial.generator_every = 2
   built = assemble(gan, sharding.make_mesh(1))
-  state, _ = built.step(0, built.init(), sharding.put(batch, sharding.make_mesh(1)))
+  take = CompiledSteps(built)
+  state, _ = take(0, built.init(), sharding.put(batch, sharding.make_mesh(1)))
   before = jax.device_get(state)
-  state, scalars = built.step(1, state, sharding.put(batch, sharding.make_mesh(1)))
+  state, scalars = take(1, state, sharding.put(batch, sharding.make_mesh(1)))
   assert same(before.generator, jax.device_get(state.generator))
   assert moved(before.discriminator.params, jax.device_get(state.discriminator.params))
   assert 'loss' not in scalars and 'psnr' in scalars
@@ -237,7 +239,7 @@ def test_a_collapse_is_told_lowers_the_weight_and_resumes_so(gan, tmp_path, caps
   gan.steps = 12
   assert train(gan, tmp_path / 'whole') == 0
   error = capsys.readouterr().err
-  assert 'warning, step 4: the discriminator is dead or fooled' in error
+  assert 'warning, step 4: the discriminator has failed' in error
   assert 'warning, step 2' not in error
   state = final(gan, tmp_path / 'whole')
   assert float(state.watch.factor) == 0.5**3  # at every second of six evaluations
@@ -248,7 +250,7 @@ def test_a_collapse_is_told_lowers_the_weight_and_resumes_so(gan, tmp_path, caps
 
 def test_a_collapse_stops_where_so_configured(gan, tmp_path):
   collapsing(gan).adversarial.alarm.action = 'stop'
-  with pytest.raises(Collapsed, match='step 4: the discriminator is dead'):
+  with pytest.raises(Collapsed, match='step 4: the discriminator has failed'):
     train(gan, tmp_path)
 
 

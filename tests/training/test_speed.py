@@ -56,11 +56,10 @@ def test_a_step_that_was_prepared_compiles_nothing(compilations, devices):
   built, side = setup.assemble(config, mesh), 8
   sides = {'lr': side, 'hr': side * config.scale, 'mask': side * config.scale}
   batch = sharding.put({k: np.ones((2, n, n, 1), np.uint8) for k, n in sides.items()}, mesh)
-  state = built.init()
-  built.prepare(0, batch)
-  concurrent.futures.wait(built.compiling.values())
+  state, take = built.init(), setup.CompiledSteps(built)
+  concurrent.futures.wait([take.prepare(0, batch)])
   before = len(compilations)
-  jax.block_until_ready(built.step(0, state, batch))
+  jax.block_until_ready(take(0, state, batch))
   assert len(compilations) == before
 
 
@@ -87,7 +86,8 @@ def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
   built = setup.assemble(config, sharding.make_mesh(1))
   sides = {'lr': 24, 'hr': 96, 'mask': 96}
   batch = {k: jax.ShapeDtypeStruct((2, n, n, 1), 'uint8') for k, n in sides.items()}
-  program = built.compiled(built.plan.at(0)).lower(built.shapes, batch, built.frozen).compile()
+  take = setup.CompiledSteps(built)
+  program = take.program(built.plan.at(0)).lower(built.shapes, batch, *take.arrays).compile()
   forward = 2 * analysis.measure(built.network).macs * 2 * 24**2 / 256**2
   assert 2.7 < program.cost_analysis()['flops'] / forward < 3.3
 
