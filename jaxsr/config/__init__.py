@@ -1,7 +1,7 @@
-"""What every experiment's config holds, and how it is shrunk to a smoke test.
+"""The config of an experiment: its values, and how it is loaded, overridden and shortened.
 
-A file in `configs/` starts from `base()`, sets what its experiment is about and ends with
-`finish(config, arg)`. `validate.py` checks a config, `compatibility.py` compares it with a run's.
+A file in `configs/` starts from `base()`, sets the values of its experiment and ends with
+`finish(config, arg)`. `validate` checks a config, `compatibility` compares it with that of a run.
 """
 
 import json
@@ -31,113 +31,113 @@ Config = Any  # an ml_collections.ConfigDict, whose values have no static types
 
 
 def base() -> Config:
-  """Make the config that experiments start from."""
+  """Returns the config that every experiment starts from, with its default values."""
   config: Config = ConfigDict()
-  config.seed = 0  # of the parameters, the order of the images and their crops
-  config.scale = 4
-  config.channels = 1  # 1 gray, 3 RGB
-  config.precision = 'float32'  # or 'bfloat16': of the computation; parameters stay float32
-  config.devices = 0  # how many share a batch; 0: all
-  config.steps = 10_000
-  config.batch_size = 16  # of all devices together
-  config.log = 50  # steps from one row of TensorBoard scalars to the next
-  config.eval = 1_000  # steps from one validation, row of metrics.csv and checkpoint to the next
-  config.save = 1_000  # steps from one checkpoint to the next, beside those of validation
-  config.max_skipped = 20  # steps in a row that may be not finite before the run stops
-  config.ema = 0.999  # decay of the averaged parameters, which are what is evaluated
-  config.init_from = ''  # what is started from: a run, import or package; cut if it is larger
-  config.model = ConfigDict()
-  config.loss = {name: 0.0 for name in TERMS}  # weights
-  config.start = {name: 0 for name in TERMS}  # steps of the main stage before a term sets in
+  config.seed = 0  # of the initial parameters, the order of the images, and the crops
+  config.scale = 4  # upsampling factor
+  config.channels = 1  # 1: gray, 3: RGB
+  config.precision = 'float32'  # or 'bfloat16', of the computation; parameters stay float32
+  config.devices = 0  # number of devices that a batch is split over; 0: all
+  config.steps = 10_000  # length of the run
+  config.batch_size = 16  # crops per step, on all devices together
+  config.log = 50  # steps between rows of scalars in the progress output and TensorBoard
+  config.eval = 1_000  # steps between validations; each writes metrics.csv and a checkpoint
+  config.save = 1_000  # steps between further checkpoints
+  config.max_skipped = 20  # steps in a row with NaN or infinity after which the run stops
+  config.ema = 0.999  # decay of the averaged parameters, which are evaluated and shipped
+  config.init_from = ''  # run, import or package to start from; a larger network is cut to size
+  config.model = ConfigDict()  # the network; see `network`
+  config.loss = {name: 0.0 for name in TERMS}  # weights of the loss terms; 0: not used
+  config.start = {name: 0 for name in TERMS}  # step of the main stage at which a term starts
   config.ramp = {name: 0 for name in TERMS}  # steps over which it then grows to its weight
-  config.pretrain = dict(  # a stage before the main one, with a loss and a cosine of its own
-    steps=0,  # of config.steps
+  config.pretrain = dict(  # a first stage with a loss and a learning rate schedule of its own
+    steps=0,  # its length, part of config.steps; 0: no first stage
     learning_rate=1e-3,
     loss={name: 0.0 for name in TERMS},
   )
   config.optimizer = _optimizer(learning_rate=1e-3, warmup=200)
   config.content = {name: _content(name) for name in CONTENT}
-  config.teacher = dict(
-    checkpoint='',  # a run, import or package that terms `distill_*` learn from; several by commas
-    step='latest',
-    precision='auto',  # bfloat16 where the device is made for it, else float32
-    points=3,  # of the trunks, at which features are compared
-    cache='',  # a folder where its images of whole films are kept; '': it runs inside the step
+  config.teacher = dict(  # for the terms distill_*
+    checkpoint='',  # run, import or package; several, separated by commas, are averaged
+    step='latest',  # or 'best', or a number
+    precision='auto',  # 'auto': bfloat16 on accelerators, float32 on CPUs
+    points=3,  # number of layers of the trunk at which features are compared
+    cache='',  # folder for the teacher's full images; '': the teacher runs inside the step
   )
-  config.slimmable = dict(  # the sizes that the term `slimmable` trains together
+  config.slimmable = dict(  # sizes that the term `slimmable` trains together, as fractions
     widths=(0.25, 0.5, 0.75, 1.0),
     depths=(0.5, 1.0),
   )
   config.adversarial = dict(
-    form='bce',  # or probability, least_squares, hinge, relativistic
-    real='hr',  # what the discriminator takes for real: true images, or those of the 'teacher'
-    generator_every=1,  # steps from one update of the generator to the next
-    discriminator_every=1,
-    noise=0.0,  # standard deviation of what is added to all images that the discriminator sees
-    noise_steps=10_000,  # over which it falls to zero
-    r1=0.0,  # weight of the squared gradient at true images
-    alarm=dict(
-      low=0.52,  # the discriminator's accuracy, at or below which it is dead
-      high=0.98,  # and at or above which it always wins
-      evaluations=3,  # in a row
-      action='warn',  # or 'lower': halve the adversarial weight, or 'stop'
+    form='bce',  # or 'probability', 'least_squares', 'hinge', 'relativistic'
+    real='hr',  # images that the discriminator takes for real; 'teacher': those of the teacher
+    generator_every=1,  # steps between updates of the generator
+    discriminator_every=1,  # steps between updates of the discriminator
+    noise=0.0,  # standard deviation of the noise added to all images the discriminator sees
+    noise_steps=10_000,  # steps over which the noise falls to zero
+    r1=0.0,  # weight of the R1 gradient penalty on real images
+    alarm=dict(  # detection of a collapsed discriminator
+      low=0.52,  # accuracy at or below which the discriminator has failed
+      high=0.98,  # accuracy at or above which it always wins
+      evaluations=3,  # validations in a row outside of these bounds that count as a collapse
+      action='warn',  # or 'lower' (halve the adversarial weight), or 'stop'
     ),
   )
   config.discriminator = dict(
-    features=64,
-    hidden=1024,
-    separable=False,  # Swift-SRGAN's
+    features=64,  # channels of the first convolution
+    hidden=1024,  # units of the dense layer
+    separable=False,  # True: depthwise separable convolutions, as in Swift-SRGAN
     norm='batch',  # or 'spectral', 'none'
     optimizer=_optimizer(learning_rate=1e-4, warmup=0),
   )
   config.data = dict(
-    train='phantom',  # or a folder, or nih, nih/SPLIT, nih/SPLIT/LABEL: records of that
-    val='phantom',
-    records='',  # the folder of the records, as `jaxsr data prepare` made it
-    val_count=16,  # images of `val`, evenly spaced, that are evaluated on the way; 0: all
-    patch=48,  # low-resolution pixels of a crop that the loss sees
-    margin=8,  # low-resolution pixels around them that only the network sees
-    by_error=0.5,  # share of the crops that are drawn by bicubic's squared error
-    edges=0.0,  # share of the crops that film edges or letters are drawn on, at sub-pixel places
-    threads=2,  # that prepare batches ahead
-    workers=0,  # processes that do; for folders larger than `cache_gib`, and for fast devices
-    cache='host',  # where films are kept: 'none', 'host' up to `cache_gib`, or on the 'device'
-    cache_gib=4.0,  # of films in memory, in all processes of a host together
-    phantom=dict(seed=0, size=1024, bits=8, count=32, val_count=8),
+    train='phantom',  # or a folder of images, or nih[/SPLIT[/LABEL]]: records of NIH ChestX-ray14
+    val='phantom',  # the same for validation
+    records='',  # folder that `jaxsr data prepare` wrote
+    val_count=16,  # images per validation, evenly spaced; 0: all
+    patch=48,  # side of a crop that the loss sees, in low-resolution pixels
+    margin=8,  # low-resolution pixels around it that only the network sees
+    by_error=0.5,  # share of the crops drawn with probability proportional to bicubic's error
+    edges=0.0,  # share of the crops that synthetic edges or letters are drawn on
+    threads=2,  # threads that prepare batches
+    workers=0,  # processes that prepare batches, for folders larger than cache_gib
+    cache='host',  # where images are kept: 'none', 'host' (up to cache_gib), or 'device'
+    cache_gib=4.0,  # memory for images per host, all worker processes together
+    phantom=dict(seed=0, size=1024, bits=8, count=32, val_count=8),  # computer-drawn radiographs
   )
   return config
 
 
 def _optimizer(*, learning_rate: float, warmup: int) -> dict[str, Any]:
   return dict(
-    name='adamw',  # or muon
-    learning_rate=learning_rate,
-    warmup=warmup,  # steps
-    b1=0.9,  # of AdamW; Muon's momentum is 0.95
+    name='adamw',  # or 'muon'
+    learning_rate=learning_rate,  # its peak; it falls to zero by a cosine
+    warmup=warmup,  # steps of linear warm-up
+    b1=0.9,  # of AdamW; the momentum of Muon is 0.95
     b2=0.999,
-    weight_decay=0.0,  # PSNR networks underfit
-    clip_norm=1.0,  # of the gradient over all parameters; 0: none
+    weight_decay=0.0,  # 0, since networks that are trained for PSNR underfit
+    clip_norm=1.0,  # largest norm of the gradient; 0: no limit
   )
 
 
 def _content(name: str) -> dict[str, Any]:
   return dict(
-    weights='',  # a safetensors or npz file; '': the published ones; 'random'
-    variant='auto',  # how they want their images: torchvision, caffe, tf_slim
+    weights='',  # safetensors or npz file; '': published weights; 'random': random weights
+    variant='auto',  # preprocessing the weights expect: 'torchvision', 'caffe', 'tf_slim'
     layer='head' if name == 'mobilenet_v2' else perceptual.LAYERS[name][-1],
-    activated=True,  # features behind the layer's ReLU
+    activated=True,  # True: features after the activation function of the layer
     distance='mse',  # or 'euclidean', 'l1', 'relative'
-    scale=1.0,  # by which features are multiplied
+    scale=1.0,  # factor that features are multiplied by
   )
 
 
 def network(name: str, **options: Any) -> Config:
-  """Write a network's section with all its options, so that each can be overridden."""
+  """Returns the section of a network with all its options, so that each can be overridden."""
   return ConfigDict({'name': name, **models.defaults(name), **options})
 
 
 def copy(config: Config) -> Config:
-  """Copy a config, so that the copy can be changed."""
+  """Returns a copy that can be changed."""
   return ConfigDict(config.to_dict())
 
 
@@ -178,8 +178,8 @@ def load(path: str) -> Config:
 
 
 def override(config: Config, flags: Sequence[str]) -> Config:
-  """Set values of a config by flags `--config.KEY=VALUE`, as on the command line of `main.py`."""
-  values, argv = FlagValues(), ['', *expand(flags)]
+  """Set values of a config by flags `--config.KEY=VALUE`, as on the command line."""
+  values, argv = FlagValues(), ['', *(_parse(config, flag) for flag in expand(flags))]
   try:
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
     values(argv)
@@ -201,8 +201,38 @@ def expand_paths(config: Config) -> Config:
   return config
 
 
+def _parse(config: Config, flag: str) -> str:
+  """Check the name of a flag, and write whole numbers such as 1e3 as ml_collections reads them."""
+  name, equals, value = flag.removeprefix('--config.').partition('=')
+  if not equals or '[' in name:
+    return flag
+  current = config
+  parts = name.split('.')
+  for i, part in enumerate(parts):
+    known = list(current) if isinstance(current, ConfigDict) else []
+    if part not in known:
+      section = '.'.join(['config', *parts[:i]])
+      hint = nearest(part, known) if known else 'it is a value, not a section'
+      raise UserError(f'{section} has no {part!r}: {hint}')
+    current = current[part]
+  if isinstance(current, (int, float)) and not isinstance(current, bool):
+    value = _number(name, value, whole=isinstance(current, int))
+  return f'--config.{name}={value}'
+
+
+def _number(name: str, value: str, *, whole: bool) -> str:
+  """Check a number, and write a whole one without a decimal point or an exponent."""
+  try:
+    number = float(value.replace('_', ''))
+  except ValueError as error:
+    raise UserError(f'config.{name}={value}: must be a number') from error
+  if whole and not number.is_integer():
+    raise UserError(f'config.{name}={value}: must be a whole number')
+  return str(int(number)) if whole else value
+
+
 def expand(flags: Sequence[str]) -> list[str]:
-  """Write `--config.data=NAME` out: train and validate on it."""
+  """Expand `--config.data=NAME` to the training and the validation data."""
   short = '--config.data='
   pairs = [(f, f.removeprefix(short)) for f in flags]
   long = [
@@ -213,7 +243,7 @@ def expand(flags: Sequence[str]) -> list[str]:
 
 
 def finish(config: Config, arg: str | None) -> Config:
-  """Apply what stands after the colon of `--config=FILE:ARG`."""
+  """Apply the argument after the colon of `--config=FILE:ARG`."""
   if arg in (None, ''):
     return config
   if arg != 'smoke':
@@ -222,7 +252,7 @@ def finish(config: Config, arg: str | None) -> Config:
 
 
 def smoke(config: Config) -> Config:
-  """Shrink an experiment until it runs in seconds on any machine, and still learns a little."""
+  """Shorten an experiment so that it runs in seconds on any machine and still learns a little."""
   config.steps, config.log, config.eval, config.save = 40, 10, 20, 20
   config.pretrain.steps = min(20, config.pretrain.steps)
   for name in TERMS:
@@ -242,7 +272,7 @@ def smoke(config: Config) -> Config:
 
 
 def make_plan(config: Config) -> Plan:
-  """Lay out which terms count when; raises UserError where that is no plan."""
+  """Build the phases of a run; raises UserError if its stages have no valid loss."""
   return schedule.make_plan(
     dict(config.loss),
     start=dict(config.start),
@@ -255,7 +285,7 @@ def make_plan(config: Config) -> Plan:
 
 
 def build_network(config: Config) -> nn.Module:
-  """Build the network that a config describes."""
+  """Build the network of a config."""
   options = dict(config['model'])
   name = options.pop('name', None)
   if name is None:
@@ -270,5 +300,5 @@ def build_network(config: Config) -> nn.Module:
 
 
 def to_dict(config: Config) -> dict:
-  """Turn a config into what JSON can hold, tuples as lists."""
+  """Returns a config as JSON types, tuples as lists."""
   return json.loads(config.to_json_best_effort())

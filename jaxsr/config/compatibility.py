@@ -1,4 +1,4 @@
-"""How a run's config may change from one start to the next."""
+"""Which values of a config may change when a run is resumed."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jaxsr.models.discriminator import Discriminator
 
 
 def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
-  """Name every value by its dotted path."""
+  """Returns all values by their dotted paths."""
   flat = {}
   for key, value in config.items():
     name = f'{prefix}{key}'
@@ -16,7 +16,7 @@ def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
   return flat
 
 
-# What may change from one start of a run to the next; that it did is said.
+# Values that may change when a run is resumed; the change is printed.
 FREE = (
   *('steps', 'log', 'eval', 'save', 'max_skipped', 'devices'),
   *('data.val', 'data.val_count', 'data.threads', 'data.workers', 'data.cache', 'data.cache_gib'),
@@ -27,22 +27,24 @@ FREE = (
 )
 CONSEQUENCES = {
   'steps': 'the learning rate follows a new cosine from here on',
-  'data.val': 'figures from here on do not compare with those before',
-  'data.val_count': 'figures from here on do not compare with those before',
-} | {f'content.{name}.weights': 'the features are those of that file now' for name in CONTENT}
-# What decides the shapes of the state.
+  'data.val': 'figures from here on cannot be compared with those before',
+  'data.val_count': 'figures from here on cannot be compared with those before',
+} | {
+  f'content.{name}.weights': 'features are computed with this file from here on' for name in CONTENT
+}
+# Values that decide the shapes of the state.
 FIXED = ('model.', 'scale', 'channels', *(f'discriminator.{n}' for n in Discriminator.OPTIONS))
 
 
 def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
-  """List the values that differ between two configs: name, old, new."""
+  """Returns the values that differ between two configs, old and new, by name."""
   old, new = flatten(old), flatten(new)
   names = sorted(old.keys() | new.keys())
   return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
 
 
 def check_change(old: dict, new: dict, *, allowed: bool) -> list[str]:
-  """Describe how a run's config changed; raise UserError where that makes another run of it."""
+  """Describe how the config of a run has changed; raises UserError if it may not change so."""
   lines = []
   for name, (was, now) in differences(old, new).items():
     text = f'config.{name} was {was}, is now {now}'

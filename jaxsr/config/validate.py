@@ -1,4 +1,4 @@
-"""The rules that a config's values keep."""
+"""Checks of the values of a config before a run starts."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,12 +14,12 @@ from jaxsr.metrics import WINDOW
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
 
-ALARM_ACTIONS = ('warn', 'lower', 'stop')  # of an adversary that has collapsed
+COLLAPSE_ACTIONS = ('warn', 'lower', 'stop')
 OPTIMIZERS = ('adamw', 'muon')
 
 CACHES = ('none', 'host', 'device')
 _OPTIMIZERS = ('optimizer', 'discriminator.optimizer')
-LEAST = {
+MINIMA = {
   'steps batch_size log eval save max_skipped data.threads': 1,
   'data.phantom.count data.phantom.val_count': 1,
   'data.patch': 4,
@@ -33,27 +33,33 @@ LEAST = {
 
 
 def check(config: Config) -> None:
-  """Raise UserError for the first value that breaks a rule."""
-  for names, least in LEAST.items():
+  """Raise UserError for the first value that is not valid."""
+  for names, minimum in MINIMA.items():
     for name in names.split():
       value = get(config, name)
-      _rule(value >= least, name, value, f'is less than {least}')
+      _rule(value >= minimum, name, value, f'must be at least {minimum}')
   for name in ('ema', *(f'{o}.{n}' for o in _OPTIMIZERS for n in ('b1', 'b2'))):
     value = get(config, name)
-    _rule(0 <= value < 1, name, value, 'is not in [0, 1)')
+    _rule(0 <= value < 1, name, value, 'must be at least 0 and less than 1')
   for section in ('loss', 'pretrain.loss', 'start', 'ramp'):
     for name, value in get(config, section).items():
-      _rule(0 <= value < float('inf'), f'{section}.{name}', value, 'is less than 0 or infinite')
+      _rule(0 <= value < float('inf'), f'{section}.{name}', value, 'must be finite and at least 0')
   for section in (*_OPTIMIZERS, 'pretrain'):
     rate = get(config, section).learning_rate
-    _rule(0 < rate < float('inf'), f'{section}.learning_rate', rate, 'is not positive')
+    _rule(0 < rate < float('inf'), f'{section}.learning_rate', rate, 'must be finite and positive')
   for section in _OPTIMIZERS:
     _choice(OPTIMIZERS, f'{section}.name', get(config, section).name)
   data, steps = config.data, config.pretrain.steps
   for name in ('by_error', 'edges'):
-    _rule(data[name] <= 1, f'data.{name}', data[name], 'is more than 1')
-  _rule(config.channels in (1, 3), 'channels', config.channels, 'is neither 1 nor 3')
-  _rule(steps < config.steps, 'pretrain.steps', steps, f'leaves none of {config.steps} to the rest')
+    _rule(data[name] <= 1, f'data.{name}', data[name], 'must be at most 1')
+  _rule(config.channels in (1, 3), 'channels', config.channels, 'must be 1 (gray) or 3 (RGB)')
+  _rule(
+    steps < config.steps,
+    'pretrain.steps',
+    steps,
+    f'must be less than config.steps={config.steps}, so that the main stage has steps left; raise '
+    'config.steps or lower config.pretrain.steps',
+  )
   _check_data(config)
   _check_gan(config)
   _check_teacher(config, make_plan(config))
@@ -64,15 +70,15 @@ def _check_data(config: Config) -> None:
   data = config.data
   _choice(CACHES, 'data.cache', data.cache)
   drawn = data.edges and (data.cache == 'device' or config.teacher.cache)
-  why = 'needs crops that the host cuts: no config.data.cache=device, no config.teacher.cache'
+  why = 'cannot be combined with config.data.cache=device or config.teacher.cache'
   _rule(not drawn, 'data.edges', data.edges, why)
   if data.edges:
-    _rule(data.margin >= 2, 'data.margin', data.margin, 'is less than the 2 that edges need')
+    _rule(data.margin >= 2, 'data.margin', data.margin, 'must be at least 2 for config.data.edges')
   for name in ('train', 'val'):
     if of_records(data[name]) and not data.records:
       raise UserError(
-        f'config.data.{name}={data[name]} needs config.data.records, a folder that '
-        'jaxsr data prepare made; a folder that is named so is ./nih'
+        f'config.data.{name}={data[name]} needs config.data.records, the folder that jaxsr data '
+        'prepare wrote; for a folder of images called nih write ./nih'
       )
 
 
@@ -80,15 +86,17 @@ def _check_gan(config: Config) -> None:
   options, alarm = config.adversarial, config.adversarial.alarm
   _choice(adversarial.FORMS, 'adversarial.form', options.form)
   _choice(Discriminator.NORMS, 'discriminator.norm', config.discriminator.norm)
-  _choice(ALARM_ACTIONS, 'adversarial.alarm.action', alarm.action)
-  _rule(alarm.low < alarm.high, 'adversarial.alarm.low', alarm.low, f'is not below {alarm.high}')
+  _choice(COLLAPSE_ACTIONS, 'adversarial.alarm.action', alarm.action)
+  low, high = alarm.low, alarm.high
+  _rule(low < high, 'adversarial.alarm.low', low, f'must be less than alarm.high={high}')
   for name, options in config.content.items():
     _choice(content.DISTANCES, f'content.{name}.distance', options.distance)
     _choice(('auto', *perceptual.VARIANTS), f'content.{name}.variant', options.variant)
     perceptual.check(name, options.layer)
   if config.loss.ssim or config.pretrain.loss.ssim:
     side = config.data.patch * config.scale
-    _rule(side >= WINDOW, 'data.patch', config.data.patch, f'is too small for SSIM: {side} pixels')
+    why = f'is too small for config.loss.ssim: {side} pixels, SSIM needs {WINDOW}'
+    _rule(side >= WINDOW, 'data.patch', config.data.patch, why)
 
 
 def _check_teacher(config: Config, plan: Plan) -> None:
@@ -99,20 +107,24 @@ def _check_teacher(config: Config, plan: Plan) -> None:
   if plan.adversarial is not None and config.adversarial.real == 'teacher':
     wants.append('adversarial.real=teacher')
   if wants and not options.checkpoint:
-    raise UserError(f'{wants[0]} needs a teacher: set config.teacher.checkpoint')
+    raise UserError(
+      f'{wants[0]} needs a teacher: set config.teacher.checkpoint to a run or a package'
+    )
   if options.checkpoint and not wants:
     raise UserError(
-      f'config.teacher.checkpoint={options.checkpoint} is asked by no term: weigh one of '
+      f'config.teacher.checkpoint={options.checkpoint} is not used by any term; weight one of '
       f'{", ".join(needing("teacher"))}'
     )
   if 'smaller' in plan.needs:
     for name, values in slim.items():
       bad = next((v for v in values if not 0 < v <= 1), None)
-      _rule(bad is None, f'slimmable.{name}', bad, 'is not in (0, 1]')
-    _rule(len(slim.widths) * len(slim.depths) > 1, 'slimmable.widths', slim.widths, 'is one size')
+      _rule(bad is None, f'slimmable.{name}', bad, 'must be greater than 0 and at most 1')
+    one = len(slim.widths) * len(slim.depths) == 1
+    _rule(not one, 'slimmable.widths', slim.widths, 'must hold several sizes')
 
 
 def get(config: Config, name: str) -> Any:
+  """Returns a value by its dotted path."""
   for part in name.split('.'):
     config = config[part]
   return config

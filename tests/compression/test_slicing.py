@@ -30,9 +30,7 @@ TRAINED = [name for name in models.MODELS if name not in models.PARAMETER_FREE]
 
 
 def build(name, width=1.0, depth=1.0):
-  known = models.defaults(name)
-  options = {k: v for k, v in LARGE[name].items() if k in known}
-  return models.build(name, {**options, 'width': width, 'depth': depth}, scale=2)
+  return models.build(name, {**LARGE[name], 'width': width, 'depth': depth}, scale=2)
 
 
 def shapes(tree):
@@ -47,9 +45,12 @@ def test_the_whole_network_is_itself(name):
   jax.tree.map(np.testing.assert_array_equal, cut.take(variables), variables)
 
 
-@pytest.mark.parametrize('name', TRAINED)
+@pytest.mark.parametrize('name', [name for name in TRAINED if name != 'swinir'])
 def test_a_narrow_one_is_the_large_one_without_what_was_dropped(name):
-  """Zero every weight that was not taken: the large network gives the small one's image."""
+  """With every weight zero that was not taken, the large network has the small one's output.
+
+  Not so for SwinIR, whose LayerNorm averages over all channels.
+  """
   large, small = build(name), build(name, width=0.5)
   variables = variables_of(large)
   cut = slicing.make_cut(small, large, variables, ranked=True)
@@ -59,8 +60,6 @@ def test_a_narrow_one_is_the_large_one_without_what_was_dropped(name):
   for source, places in cut.sources.values():
     kept[source] = np.zeros_like(flat[source])
     kept[source][np.ix_(*places)] = flat[source][np.ix_(*places)]
-  if name == 'swinir':  # LayerNorm averages over channels, dropped ones among them
-    return
   lr = jnp.asarray(np.random.default_rng(0).random((1, 16, 16, 1), dtype=np.float32))
   with jax.enable_x64(True):  # SPAN's attention multiplies what float32 rounds
     double = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)

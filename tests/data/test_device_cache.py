@@ -100,7 +100,9 @@ def test_films_of_several_sizes_are_refused():
   source = phantoms()
   source.sizes = [(128, 128), (128, 256), (128, 128)]
   films = Films(source, scale=4, capacity=2**30)
-  with pytest.raises(UserError, match='films of one size: .*0.png is 128x128 and .*1.png is 25'):
+  with pytest.raises(
+    UserError, match='images of one size, but .*0.png is 128x128 and .*1.png is 25'
+  ):
     device_cache.load(films, sharding.make_mesh(1))
 
 
@@ -108,7 +110,7 @@ def test_films_that_do_not_fit_are_refused(monkeypatch):
   device = SimpleNamespace(memory_stats=lambda: {'bytes_limit': 60_000})
   monkeypatch.setattr(jax, 'local_devices', lambda: [device])
   films = Films(phantoms(), scale=4, capacity=2**30)
-  with pytest.raises(UserError, match='config.data.cache=device: the films take .* GiB'):
+  with pytest.raises(UserError, match='config.data.cache=device: the images take .* GiB'):
     device_cache.load(films, sharding.make_mesh(1))
 
 

@@ -67,9 +67,9 @@ def turns(*images):
 @pytest.mark.parametrize(
   'flags, reason',
   [
-    (['--config.data.edges=1.5'], 'config.data.edges=1.5 is more than 1'),
-    (['--config.data.cache=device'], 'config.data.edges=0.5 needs crops that the host cuts'),
-    (['--config.data.margin=1'], 'config.data.margin=1 is less than the 2 that edges need'),
+    (['--config.data.edges=1.5'], 'config.data.edges=1.5 must be at most 1'),
+    (['--config.data.cache=device'], 'config.data.edges=0.5 cannot be combined with'),
+    (['--config.data.margin=1'], 'config.data.margin=1 must be at least 2'),
   ],
 )
 def test_what_does_not_go_together_is_refused(flags, reason):
