@@ -24,7 +24,7 @@ LARGE = {
   'srresnet': {'features': 16, 'blocks': 4},
   'swift_srgan': {'features': 16, 'blocks': 4},
   'swinir': {'features': 48, 'depths': (2, 4)},
-  'vdsr': {'features': 16, 'layers': 6},
+  'vdsr': {'features': 16, 'blocks': 6},
 }
 TRAINED = [name for name in models.MODELS if name not in models.PARAMETER_FREE]
 
