@@ -86,7 +86,7 @@ def test_a_gan_goes_on_from_a_trained_network(tmp_path):
   options = (f'--config=configs/{GOES_ON}.py:smoke', f'--workdir={tmp_path / "gan"}', *flags)
   code, out, err, _ = main(*options)
   assert code == 0, err
-  assert 'starts from' in out and 'finished at step 40' in out and 'Warning' not in err
+  assert 'initialized from' in out and 'finished at step 40' in out and 'Warning' not in err
   first, *_, last = rows(tmp_path / 'gan')
   assert float(last['psnr']) > float(first['psnr']) - 0.1
 
@@ -97,7 +97,7 @@ def test_every_gan_runs_both_stages(name, tmp_path):
   """A discriminator and random features lower no error: they may only cost little of it."""
   code, out, err, _ = main(f'--config=configs/{name}.py:smoke', f'--workdir={tmp_path}')
   assert code == 0, err
-  assert 'step 20: from here on adversarial, ' in out
+  assert 'step 20: loss terms are now adversarial, ' in out
   assert 'RANDOM weights' in out
   assert 'finished at step 40' in out
   assert 'Warning' not in err

@@ -1,7 +1,7 @@
-"""Films that crops are cut from, and where crops lie.
+"""Images that crops are cut from, and where crops lie.
 
-Where a crop lies is a pure function of the seed and the number of the sample. Samples are numbered
-through all epochs; each epoch shows every film once, in an order of its own.
+The position of a crop is a pure function of the seed and the number of the sample. Samples are
+numbered through all epochs; each epoch shows every image once, in an order of its own.
 """
 
 import dataclasses
@@ -13,14 +13,18 @@ from jaxtyping import Float, UInt
 
 from jaxsr.data import degradation
 
-BLOCK = 4  # side, in pixels of the low resolution, of the blocks that the error is summed over
+BLOCK = 4  # side of the blocks that the error is summed over, in low-resolution pixels
 
 
 class Film(NamedTuple):
-  """An image, its low resolution, and where bicubic errs.
+  """A training image.
 
-  `error` is the running sum, scaled to end at 1, of bicubic's squared error over blocks of
-  `BLOCK` low-resolution pixels, row by row. `teacher` is a teacher's image, where there is one.
+  Attributes:
+    hr: The image.
+    lr: The downscaled image.
+    error: The running sum of bicubic's squared error over blocks of `BLOCK` x `BLOCK`
+      low-resolution pixels, row by row, divided by the total.
+    teacher: The teacher's image, or None.
   """
 
   hr: UInt[np.ndarray, 'sh sw c']
@@ -30,7 +34,7 @@ class Film(NamedTuple):
 
 
 def make_film(image: UInt[np.ndarray, 'h w c'], scale: int) -> Film:
-  """Cut and degrade an image, and map bicubic's error."""
+  """Crop an image to a multiple of the scale, downscale it, and map bicubic's error."""
   hr = degradation.cut(image, scale)
   lr = degradation.downscale(hr, scale)
   return Film(hr, lr, accumulate(map_error(hr, lr)))
@@ -39,7 +43,7 @@ def make_film(image: UInt[np.ndarray, 'h w c'], scale: int) -> Film:
 def map_error(
   hr: UInt[np.ndarray, 'sh sw c'], lr: UInt[np.ndarray, 'h w c']
 ) -> Float[np.ndarray, ' blocks']:
-  """Add bicubic's squared error up in blocks of `BLOCK` low-resolution pixels, row by row."""
+  """Sum bicubic's squared error over blocks of `BLOCK` low-resolution pixels, row by row."""
   scale = hr.shape[0] // lr.shape[0]
   difference, square = (np.int16, np.int32) if hr.dtype == np.uint8 else (np.int32, np.float64)
   errors = np.subtract(hr, degradation.upscale(lr, scale), dtype=difference)
@@ -52,18 +56,22 @@ def map_error(
 
 
 def accumulate(blocks: Float[np.ndarray, ' blocks']) -> Float[np.ndarray, ' blocks']:
-  """Turn sums over blocks into a running sum that ends at 1."""
+  """Convert sums over blocks to a running sum that ends at 1."""
   total = np.cumsum(blocks.astype(np.float64))
-  uniform = np.arange(1, total.size + 1) / total.size  # where bicubic is exact everywhere
+  uniform = np.arange(1, total.size + 1) / total.size  # if bicubic is exact everywhere
   return total / total[-1] if total[-1] > 0 else uniform
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-  """Windows of `patch` low-resolution pixels with a margin around them.
+  """The distribution of crops.
 
-  With probability `by_error` one lies around a pixel drawn by bicubic's squared error, else
-  anywhere. One of the eight flips and quarter turns is applied.
+  Attributes:
+    seed: Seed of the order of the images.
+    patch: Side of the part that the loss sees, in low-resolution pixels.
+    margin: Low-resolution pixels around it.
+    by_error: Probability that a crop lies around a pixel drawn in proportion to bicubic's squared
+      error; other crops lie anywhere.
   """
 
   seed: int
@@ -73,20 +81,27 @@ class Windows:
 
   @property
   def side(self) -> int:
-    """Give the side of a window, in pixels of the low resolution."""
+    """The side of a crop with its margin, in low-resolution pixels."""
     return self.patch + 2 * self.margin
 
   def film(self, number: int, count: int) -> int:
-    """Choose the film, of `count`, that a sample is cut from."""
+    """Returns the number of the image, of `count`, that a sample is cut from."""
     epoch, place = divmod(number, count)
     return int(_order(self.seed, epoch, count)[place])
 
   def draw(
     self, lengths: tuple[int, ...], error: Float[np.ndarray, ' blocks'], rng: np.random.Generator
   ) -> tuple[list[int], int]:
-    """Draw a window's corner, row and column, and its turn, 0 to 7.
+    """Draw the position of a crop.
 
-    `lengths` are the sides of the low resolution, `error` is a film's.
+    Args:
+      lengths: Height and width of the low resolution.
+      error: `Film.error` of the image.
+      rng: The generator of the sample.
+
+    Returns:
+      The corner (row, column) in low-resolution pixels, and which of the eight flips and quarter
+      turns is applied, 0 to 7.
     """
     wanted = self._by_error(lengths, error, rng) if rng.random() < self.by_error else None
     corner = [
@@ -98,7 +113,7 @@ class Windows:
   def _by_error(
     self, lengths: tuple[int, ...], error: Float[np.ndarray, ' blocks'], rng: np.random.Generator
   ) -> list[int]:
-    """Draw a block by error, then a patch that holds a pixel of it; return the window's corner."""
+    """Draw a block by its error, then a crop whose patch has a pixel of it; returns its corner."""
     columns = -(-lengths[1] // BLOCK)
     block = int(np.searchsorted(error, rng.random(), side='right'))
     block = min(block, error.size - 1)
@@ -108,17 +123,17 @@ class Windows:
 
 @functools.lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-  """Shuffle the films of an epoch; grain's own shuffle takes milliseconds where they are few."""
+  """Shuffle the images of an epoch; grain's own shuffle takes milliseconds for few images."""
   return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def _place(
   wanted: int | None, length: int, side: int, margin: int, rng: np.random.Generator
 ) -> int:
-  """Choose where a window starts along one axis.
+  """Returns where a crop starts along one axis.
 
-  The range reaches beyond the image by the margin before it is cut off, or the image's edges
-  would hardly ever be learnt from.
+  The position is drawn from a range that extends beyond the image by the margin and is clipped
+  afterwards; otherwise crops at the edges of the image would be rare.
   """
   if wanted is None:
     wanted = int(rng.integers(-margin, length - side + margin + 1))

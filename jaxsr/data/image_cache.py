@@ -1,4 +1,4 @@
-"""Films in memory: decoded once, degraded once, cropped many times."""
+"""Training images in memory: decoded once, downscaled once, cropped many times."""
 
 import sys
 import threading
@@ -14,10 +14,10 @@ from jaxsr.errors import ImageError
 
 
 class Films:
-  """Films of a source by number, kept in memory up to `capacity` bytes, oldest dropped first.
+  """The images of a source by number, the least recently used dropped above `capacity` bytes.
 
-  An image that turns out to be damaged is named once on stderr and replaced by the next one that
-  is not, so that what a number means depends on the files alone.
+  A damaged image is reported once on stderr and replaced by the next valid one, so that the image
+  of a number depends on the files alone.
   """
 
   def __init__(self, source: Source, *, scale: int, capacity: int, labels: Labels | None = None):
@@ -30,14 +30,14 @@ class Films:
     self._bad: set[int] = set()
     self._lock = threading.Lock()
 
-  def __getstate__(self) -> dict:  # a worker process starts with nothing in memory
+  def __getstate__(self) -> dict:  # a worker process starts with an empty cache
     return {name: vars(self)[name] for name in ('source', 'scale', 'capacity', 'labels')}
 
   def __setstate__(self, state: dict) -> None:
     vars(self).update(state)
     self._start()
 
-  def __repr__(self) -> str:  # grain prints its source; an address would differ on every run
+  def __repr__(self) -> str:  # grain prints its source, and an address would differ in every run
     return f'Films({len(self)}, scale={self.scale})'
 
   def __len__(self) -> int:
@@ -49,7 +49,7 @@ class Films:
       found = self._get(candidate)
       if found is not None:
         return found
-    raise ImageError(Path(self.source.names[index]), 'is damaged, and so are all the others')
+    raise ImageError(Path(self.source.names[index]), 'is damaged, as are all other images')
 
   def _get(self, index: int) -> Film | None:
     with self._lock:

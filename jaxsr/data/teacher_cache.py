@@ -1,6 +1,7 @@
-"""A teacher's images of whole films, made once and kept on disk.
+"""A teacher's images of full training images, computed once and kept on disk.
 
-They are better than those of crops, which lack what lies around them, and cost a run nothing.
+They cost a run no time, and near the edges of a crop they are better than the teacher's images of
+the crop alone, since the teacher saw the surroundings.
 """
 
 import zipfile
@@ -16,22 +17,26 @@ from jaxsr.data.sources import Source, deepen
 from jaxsr.errors import ImageError
 from jaxsr.files import atomic
 
-Raw = UInt[np.ndarray, 'h w c']
+Image = UInt[np.ndarray, 'h w c']
 LEVELS = 65535
 
 
 class Labels:
-  """Labels of a source's images by number, uint16 [h, w, c], in a folder."""
+  """The teacher's images of a source by number, uint16 [sh, sw, c], in a folder."""
 
   def __init__(self, folder: Path, names: Sequence[str]):
     self.folder, self.names = folder, names
 
   def path(self, index: int) -> Path:
-    """Name the file of a label."""
+    """Returns the file of a label."""
     return self.folder / f'{self.names[index]}.npz'
 
-  def read(self, index: int, lr: Raw) -> Raw:
-    """Read the label of a low-resolution image; raises ImageError if it is not that."""
+  def read(self, index: int, lr: Image) -> Image:
+    """Load the label of a low-resolution image.
+
+    Raises:
+      ImageError: The file cannot be read, or is the label of another image.
+    """
     path = self.path(index)
     try:
       with np.load(path, allow_pickle=False) as file:
@@ -46,9 +51,16 @@ class Labels:
 def make(
   labels: Labels, source: Source, enlarge: Callable[[np.ndarray], np.ndarray], *, scale: int
 ) -> Iterator[Path]:
-  """Make the labels that are missing; yields the file of each.
+  """Compute the labels that are missing.
 
-  `enlarge` takes a float32 image in [0, 1] and gives one. Films that are damaged have none.
+  Args:
+    labels: Where they are kept.
+    source: The training images; damaged ones get no label.
+    enlarge: The teacher, a function of a float32 image [h, w, c] in [0, 1].
+    scale: The upsampling factor.
+
+  Yields:
+    The file of each new label.
   """
   for index in range(len(source)):
     path = labels.path(index)
@@ -57,7 +69,7 @@ def make(
     try:
       image = deepen(source[index], source.bits)
     except ImageError:
-      continue  # the run names it when it meets it
+      continue  # reported when the run reads it
     lr = degradation.downscale(degradation.cut(image, scale), scale)
     sr = enlarge(lr.astype(np.float32) / np.iinfo(lr.dtype).max)
     label = np.rint(np.clip(sr, 0, 1) * LEVELS).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Leave in good order when told to: Ctrl-C, SIGTERM, and SIGUSR1 as schedulers send it."""
+"""Stop a run cleanly on a signal: Ctrl-C, SIGTERM, or SIGUSR1 from a scheduler."""
 
 import os
 import signal
@@ -13,15 +13,15 @@ EXIT = 75  # sysexits' EX_TEMPFAIL: run the same command again
 
 
 class Preemption:
-  """Tells whether the run was asked to stop."""
+  """Remembers the signal that asks the run to stop."""
 
   def __init__(self) -> None:
     self.signal: signal.Signals | None = None
 
   def __call__(self, number: int, frame: object) -> None:
-    """Note the first signal; leave at once at a second Ctrl-C.
+    """Remember the first signal; exit at once on a second Ctrl-C.
 
-    Schedulers send their signals twice as a matter of course, and mean them once.
+    Other signals may come twice, as some schedulers send them.
     """
     del frame
     if number == signal.SIGINT and self.signal == signal.SIGINT:
@@ -29,7 +29,7 @@ class Preemption:
     self.signal = self.signal or signal.Signals(number)
 
   def due(self, *, together: bool) -> bool:
-    """Tell whether to stop now; hosts may only stop together, at steps where all of them ask."""
+    """Whether to stop now; several hosts stop together, at steps at which all of them ask."""
     if jax.process_count() == 1:
       return self.signal is not None
     if not together:
@@ -40,7 +40,7 @@ class Preemption:
 
 @contextmanager
 def handled() -> Iterator[Preemption]:
-  """Handle the signals inside the block."""
+  """Handle signals inside the block, and restore the previous handlers after it."""
   preemption = Preemption()
   numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
   old = {number: signal.signal(number, preemption) for number in numbers}

@@ -1,4 +1,4 @@
-"""Everything of a run that a person reads: progress, TensorBoard, metrics.csv."""
+"""The output of a run: progress lines, TensorBoard and metrics.csv."""
 
 import sys
 import time
@@ -27,7 +27,7 @@ CURVES += tuple(f'bicubic_{name}' for name in CURVES[-4:])
 
 
 def report_sources(train_source: sources.Source, val_source: sources.Source, scale: int) -> None:
-  """Say what was left out or cut, and what validation shares with training."""
+  """Print which images were left out or cut, and which validation shares with training."""
   for name, source in (('training', train_source), ('validation', val_source)):
     if source.rejected:
       total = len(source.rejected) + len(source)
@@ -38,8 +38,8 @@ def report_sources(train_source: sources.Source, val_source: sources.Source, sca
       print(f'{len(uneven)} images of {name} are cut to a multiple of {scale}: {brief(uneven)}')
   if shared := sources.overlap(train_source, val_source):
     print(
-      f'warning: {shared} of {len(val_source)} validation images are trained on, or show a '
-      'patient that is; their figures flatter the network',
+      f'warning: {shared} of {len(val_source)} validation images, or other images of the same '
+      'patients, are also trained on; validation figures will be too good',
       file=sys.stderr,
     )
 
@@ -47,7 +47,7 @@ def report_sources(train_source: sources.Source, val_source: sources.Source, sca
 def introduce(
   config: Config, state: State, train: sources.Source, val: sources.Source, mesh: Mesh
 ) -> None:
-  """Say what is about to be trained on what."""
+  """Print the network, the images and the devices of the run."""
   parameters = count_parameters(state.ema)
   text = f'{config.model.name}: {parameters:,} parameters; {len(train)} images to train on, '
   text += f'{len(val)} to validate; {mesh.size} x {mesh.devices.flat[0].device_kind}'
@@ -55,7 +55,7 @@ def introduce(
 
 
 class Log:
-  """Writes on the primary host; the others only keep the table, to decide alike."""
+  """Writes the output on the primary host; other hosts keep the table, to decide equally."""
 
   def __init__(self, config: Config, folder: Path, *, start: int, primary: bool):
     self.table = run_dir.MetricsTable(folder, step=start)
@@ -78,11 +78,17 @@ class Log:
       )
 
   def tick(self) -> None:
-    """Move the bar."""
+    """Advance the progress bar."""
     self._bar.update()
 
   def scalars(self, step: int, rows: Sequence[dict[str, np.ndarray]], *, waited: float) -> None:
-    """Write one row of scalars: the means over the steps since the last one."""
+    """Write the means of the scalars over the steps since the last call.
+
+    Args:
+      step: Steps taken so far.
+      rows: The scalars of each step since the last call.
+      waited: Seconds since then that devices waited for batches, at most.
+    """
     now = time.perf_counter()
     seconds, self._since = now - self._since, now
     self._rate = (step - self._step) * self._batch_size / seconds
@@ -96,7 +102,8 @@ class Log:
       tagged = {n if '/' in n else f'train/{n}': value for n, value in values.items()}
       self._summary.scalars(step, tagged)
     text = (
-      f'loss {values.get("loss", np.nan):.3g}  psnr {values["psnr"]:.2f}  {self._rate:.0f} images/s'
+      f'loss {values.get("loss", np.nan):.3g}  crop psnr {values["psnr"]:.2f}  '
+      f'{self._rate:.0f} images/s'
     )
     if 'discriminator/accuracy' in values:
       text += f'  D {values["discriminator/accuracy"]:.0%}'
@@ -111,7 +118,14 @@ class Log:
   def validation(
     self, step: int, rows: Sequence[Figures], strips: Sequence[plots.Example], *, seconds: float
   ) -> None:
-    """Write a row of metrics.csv, curves and strips; validation is no training time."""
+    """Write the results of a validation: a row of metrics.csv, curves and image strips.
+
+    Args:
+      step: Steps taken so far.
+      rows: Figures per image.
+      strips: Images to show.
+      seconds: Duration, which does not count as training time.
+    """
     self._since += seconds
     summary = summarise(rows)
     loss = float(np.mean(self._losses)) if self._losses else float('nan')
@@ -137,18 +151,18 @@ class Log:
       self._bar.write(text)
 
   def stage(self, step: int, terms: Sequence[str]) -> None:
-    """Say which terms count from here on, where others did before."""
+    """Print the active terms when they change."""
     if self._terms and terms != self._terms and self._primary:
-      self._bar.write(f'step {step}: from here on {", ".join(terms)}')
+      self._bar.write(f'step {step}: loss terms are now {", ".join(terms)}')
     self._terms = terms
 
   def warn(self, step: int, text: str) -> None:
-    """Tell what goes wrong without stopping the run."""
+    """Print a warning; the run continues."""
     if self._primary:
       print(f'warning, step {step}: {text}', file=sys.stderr, flush=True)
 
   def finish(self) -> None:
-    """Say how the run ended and what to do next."""
+    """Print the result of the run and what to do next."""
     if not self._summary:
       return
     self._summary.end()
@@ -171,7 +185,7 @@ class Log:
 
 
 def _mean(rows: Sequence[dict[str, np.ndarray]], name: str) -> float:
-  """Average over the steps that have a value, the finite ones if there are any."""
+  """Compute the mean of a scalar over the steps that have it, leaving out values not finite."""
   found = [float(row[name]) for row in rows if name in row]
   finite = [value for value in found if np.isfinite(value)]
   return float(np.mean(finite or found))

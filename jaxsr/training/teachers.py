@@ -1,4 +1,4 @@
-"""Teachers: networks that were trained before, and what they say to whole films."""
+"""Teachers: trained networks, and their images of full inputs computed in advance."""
 
 import dataclasses
 from pathlib import Path
@@ -20,7 +20,11 @@ from jaxsr.models import PRECISIONS
 
 
 def load(config: Config) -> tuple[Model, ...]:
-  """Load the teachers that a config names, and say what they are; raises UserError."""
+  """Load the teachers of a config and print which they are.
+
+  Raises:
+    UserError: A teacher cannot be loaded, or its scale or channels differ from the config.
+  """
   options = config.teacher
   exact = options.precision == 'float32' or (
     options.precision == 'auto' and jax.default_backend() == 'cpu'
@@ -36,7 +40,7 @@ def load(config: Config) -> tuple[Model, ...]:
       if getattr(one, key) != config[key]:
         raise UserError(f'{text}: its {key} is {getattr(one, key)}, not {config[key]}')
     if one.step is None:
-      raise UserError(f'{text}: has learnt nothing that it could teach')
+      raise UserError(f'{text}: is an interpolation without parameters; choose a trained network')
     dtype = PRECISIONS['float32' if exact else 'bfloat16']
     found.append(dataclasses.replace(one, network=one.network.clone(dtype=dtype)))
     if jax.process_index() == 0:
@@ -48,7 +52,11 @@ def load(config: Config) -> tuple[Model, ...]:
 
 
 def prepare_labels(config: Config, found: tuple[Model, ...], source: Source) -> Labels | None:
-  """Make the teachers' images of all films that are not kept yet, if so configured."""
+  """Compute the teachers' images of all training images that are not in `config.teacher.cache` yet.
+
+  Returns:
+    The images, or None if `config.teacher.cache` is not set.
+  """
   if not (config.teacher.cache and found):
     return None
   tensors = [package.to_tensors(one.variables) for one in found]
@@ -63,9 +71,9 @@ def prepare_labels(config: Config, found: tuple[Model, ...], source: Source) -> 
       return np.asarray(sum(images[1:], start=images[0]) / len(images))
 
     make_folder(kept.folder)
-    print(f'teacher: enlarges what is missing of {len(source)} films once', flush=True)
+    print(f'teacher: upscaling {len(source)} images once, for {kept.folder}', flush=True)
     made = teacher_cache.make(kept, source, enlarge, scale=config.scale)
     count = sum(1 for _ in made)
-    print(f'teacher: {count} of {len(source)} films enlarged into {kept.folder}', flush=True)
+    print(f'teacher: upscaled {count} images, {len(source) - count} were there', flush=True)
   sharding.wait_for_all('labels')
   return kept

@@ -23,7 +23,9 @@ def context(sr, *, teacher=None, negatives=(), extra=None, **options):
     'negatives': lambda lr: tuple(map(jnp.asarray, negatives)),
   }
   outputs = GeneratorOutputs(jnp.asarray(sr), extra or {})
-  return LossContext(outputs=outputs, batch={'lr': None}, margin=0, networks=networks, **options)
+  return LossContext(
+    outputs=outputs, batch={'lr': jnp.asarray(sr)}, margin=0, networks=networks, **options
+  )
 
 
 def test_image_terms_equal_numpy(images):
@@ -42,7 +44,7 @@ def test_pairs_are_averaged(images):
     a,
     teacher=b,
     extra={'upcycled': (c,), 'smaller': (b, c)},
-    upcycled=[UpcycledBatch(lr=None, hr=d)],
+    upcycled=[UpcycledBatch(lr=a, hr=d)],
   )
   mean = lambda x, y: np.abs(x - y).mean((1, 2, 3))
   want = (mean(c, b) + mean(c, d)) / 2
