@@ -126,7 +126,10 @@ def test_sigterm_saves_and_leaves_with_75(tmp_path):
 
 BAD = [
   (['--config=configs/gone.py'], 'gone.py'),
-  (['--config=configs/quickstart.py', '--config.optimiser.b1=0.1'], 'Did you mean "optimizer"'),
+  (
+    ['--config=configs/quickstart.py', '--config.optimiser.b1=0.1'],
+    "config has no 'optimiser': did you mean 'optimizer'",
+  ),
   (['--config=configs/quickstart.py', '--config.model.name=edsrr'], "did you mean 'edsr'"),
   (['--config=configs/quickstart.py', '--config.model.blocks=many'], 'blocks'),
   (['--config=configs/quickstart.py', '--config.scale=5'], 'scale 5 is not built'),
