@@ -29,7 +29,7 @@ ALLOWED = {
   'inference': 'analysis checkpoint compression config data errors files metrics models sharding',
   'evaluation': 'data errors files inference losses metrics models perceptual runtime',
   'training': (
-    'checkpoint compression config data errors evaluation files inference losses metrics models '
+    'checkpoint compression config data errors evaluation files inference losses models '
     'perceptual sharding'
   ),
   'study': 'analysis checkpoint config data errors evaluation files inference runtime training',
