@@ -92,7 +92,7 @@ def _pydicom(path: Path) -> Any:
   try:
     import pydicom
   except ImportError as error:
-    raise ImageError(path, "is DICOM, which needs: pip install 'jaxsr[dicom]'") from error
+    raise ImageError(path, "is DICOM, which needs: pip install 'jaxsr-xray[dicom]'") from error
   return pydicom
 
 
@@ -140,7 +140,7 @@ def _decodable(dataset: Any, path: Path) -> None:
     raise ImageError(path, f'is compressed as {syntax.name}, which nothing here undoes') from None
   if not decoder.is_available:
     missing = '; or '.join(decoder.missing_dependencies)
-    needs = f"{missing} (pip install 'jaxsr[dicom]' brings those for JPEG-LS and JPEG 2000)"
+    needs = f"{missing} (pip install 'jaxsr-xray[dicom]' brings those for JPEG-LS and JPEG 2000)"
     raise ImageError(path, f'is compressed as {syntax.name}, which {needs}')
 
 

@@ -26,7 +26,7 @@ _PLAIN = 'group_size:1,uncompressed'  # ArrayRecord's options
 FORMS = {'raw': _PLAIN, 'zstd': 'group_size:1,zstd:1', 'png': _PLAIN}
 INDEX, FACTS = 'index.csv', 'facts.json'
 NORMAL = 'normal'  # the label of films without a finding
-EXTRA = "pip install 'jaxsr[nih]'"
+EXTRA = "pip install 'jaxsr-xray[nih]'"
 
 
 class IndexRow(NamedTuple):

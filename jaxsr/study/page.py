@@ -45,7 +45,7 @@ def check() -> None:
   try:
     import matplotlib  # noqa: F401
   except ImportError as error:
-    raise UserError("plots need matplotlib: pip install 'jaxsr[study]'") from error
+    raise UserError("plots need matplotlib: pip install 'jaxsr-xray[study]'") from error
 
 
 def write(

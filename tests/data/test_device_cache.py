@@ -178,7 +178,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 @pytest.mark.slow
 def test_streaming_all_of_nih_takes_less_than_two_gibibytes(tmp_path):
-  pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jaxsr[nih]'")
+  pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jaxsr-xray[nih]'")
   found = subprocess.run(
     [sys.executable, '-c', MEMORY, str(tmp_path)], capture_output=True, text=True, timeout=300
   )

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr[dicom]'")
+pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr-xray[dicom]'")
 
 import pydicom
 from pydicom import uid

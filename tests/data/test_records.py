@@ -16,8 +16,8 @@ from PIL import Image
 
 from nih_files import ENTRY, table, tar
 
-pytest.importorskip('apache_beam', reason="records need pip install 'jaxsr[nih]'")
-pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jaxsr[nih]'")
+pytest.importorskip('apache_beam', reason="records need pip install 'jaxsr-xray[nih]'")
+pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jaxsr-xray[nih]'")
 
 from jaxsr import cli
 from jaxsr import config as configs

@@ -5,7 +5,7 @@ import pytest
 
 from jaxsr.data import crops, degradation, image_files
 
-pytest.importorskip('numba', reason="resizing is compiled with pip install 'jaxsr[nih]'")
+pytest.importorskip('numba', reason="resizing is compiled with pip install 'jaxsr-xray[nih]'")
 
 from jaxsr.data.fast import bicubic
 from jaxsr.data.fast.transpose import transpose

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxsr.data import image_files, phantom
 
-pytest.importorskip('numba', reason="PNGs are decoded so with pip install 'jaxsr[nih]'")
+pytest.importorskip('numba', reason="PNGs are decoded so with pip install 'jaxsr-xray[nih]'")
 
 from jaxsr.data.fast import png
 
