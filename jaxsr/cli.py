@@ -94,7 +94,7 @@ def _expand_home(argument: str) -> str:
 
 
 def _parse(arguments: Sequence[str]) -> tuple[str, Any]:
-  """Return the name of the command and its options; raises UserError."""
+  """Returns the name of the command and its options; raises UserError."""
   name = arguments[0] if arguments else ''
   if name and not name.startswith('-') and name not in COMMANDS:
     raise UserError(f'command {name!r} is unknown: {nearest(name, COMMANDS)}')
@@ -125,7 +125,7 @@ def _parse(arguments: Sequence[str]) -> tuple[str, Any]:
 
 
 def _summary(kind: type) -> str:
-  """Return the first line of a command's description, for the list of commands."""
+  """Returns the first line of a command's description, for the list of commands."""
   return str(kind.__doc__).partition('\n')[0]
 
 
@@ -160,7 +160,7 @@ def _write_out_booleans(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _not_understood(name: str, argument: str, command: Any) -> str:
-  """Return the message for an argument that the command does not have."""
+  """Returns the message for an argument that the command does not have."""
   help_command = f'jaxsr {name} --help'
   if not argument.startswith('-'):
     return f'argument {argument!r} is not understood; see {help_command}'

@@ -26,7 +26,7 @@ class ImageError(UserError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-  """Return the closest known name as a suggestion, followed by all known names."""
+  """Returns the closest known name as a suggestion, followed by all known names."""
   known = sorted(known)
   close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
   hint = f'did you mean {close[0]!r}? ' if close else ''
@@ -34,7 +34,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def flat(error: BaseException) -> str:
-  """Return the text of the innermost error that others may wrap, on one line."""
+  """Returns the text of the innermost error that others may wrap, on one line."""
   while error.args and isinstance(error.args[0], BaseException):
     error = error.args[0]
   text = ' '.join(str(error.args[0] if len(error.args) == 1 else error).split())
@@ -42,17 +42,17 @@ def flat(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-  """Return the text of another library's error, shortened to one line."""
+  """Returns the text of another library's error, shortened to one line."""
   return ' '.join(str(error).split())[:120] or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
-  """Return the first line of an error's text."""
+  """Returns the first line of an error's text."""
   return str(error).strip().splitlines()[0]
 
 
 def describe(error: BaseException) -> str:
-  """Return the line that a command prints for an error before it exits."""
+  """Returns the line that a command prints for an error before it exits."""
   if isinstance(error, UserError):
     return str(error)
   if isinstance(error, OSError) and error.strerror:
@@ -80,11 +80,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def brief(items: Sequence[str], most: int = 5) -> str:
-  """Return the first items of a list, separated by commas, and the number of the others."""
+  """Returns the first items of a list, separated by commas, and the number of the others."""
   more = f' and {len(items) - most} more' if len(items) > most else ''
   return ', '.join(items[:most]) + more
 
 
 def count(number: int, noun: str) -> str:
-  """Return a number with its noun, as in '1 image' and '2 images'."""
+  """Returns a number with its noun, as in '1 image' and '2 images'."""
   return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'

@@ -1,11 +1,10 @@
-"""Write files whole or not at all, and verify them.
+"""Atomic writes, locks, CSV, JSON, and SHA-256 sums of files.
 
-`SHA256SUMS` lists the files that a folder held when they were written (`sha256sum -c` reads it,
-too). Files whose names start with a dot are not listed.
+`SHA256SUMS` lists the files of a folder at the time of writing, in the format of `sha256sum -c`.
+Files whose names start with a dot are not listed.
 """
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -30,7 +29,7 @@ os.umask(_UMASK)
 
 
 def make_folder(folder: Path) -> None:
-  """Make a folder; raises UserError where nothing can be written to it."""
+  """Create a folder; raises UserError if it cannot be written to."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
@@ -41,7 +40,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-  """Give a temporary name beside a file, and rename it to the file if all went well."""
+  """Yield a temporary path in the same folder; rename it to `path` if no error is raised."""
   handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name[:64]}.')
   os.close(handle)
   temporary = Path(name)
@@ -56,9 +55,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def release(path: Path) -> None:
-  """Have a file safe on the disk, and out of the system's memory where the system can do that.
+  """Write a file to the disk, and drop it from the page cache if the system supports that.
 
-  The next large file then gets that memory, and what else is kept there stays.
+  A large file that is written once then does not displace files that are read again.
   """
   with path.open('rb') as file:
     os.fsync(file.fileno())
@@ -68,12 +67,12 @@ def release(path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-  """Give a temporary folder beside a new one, and rename it to that if all went well.
+  """Yield a temporary folder beside `path`; rename it to `path` if no error is raised.
 
-  Raises UserError where something is there already, or nothing can be written.
+  Raises UserError if `path` exists already or cannot be written.
   """
   if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-    raise UserError(f'{path}: is there already; choose a new folder')
+    raise UserError(f'{path}: exists already; choose a new folder')
   make_folder(path.parent)
   temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name[:64]}.'))
   try:
@@ -86,17 +85,22 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-  """Hold the folder for one trainer; the system lets go of it even if the trainer is killed.
+  """Hold an exclusive lock on a folder; the system releases it even if the process is killed.
 
-  Raises UserError that names the holder. Advisory, and as good as the file system's `flock`.
+  The lock is advisory and as reliable as the `flock` of the file system. Raises UserError if
+  another process holds it, or if the system has no `flock`.
   """
+  try:
+    import fcntl
+  except ImportError as error:
+    raise UserError('training and preparing data need Linux or macOS') from error
   with (workdir / 'lock').open('a+', encoding='utf-8') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
       file.seek(0)
       holder = file.read().strip() or 'another process'
-      text = f'workdir {workdir}: {holder} trains here; stop it, or choose another --workdir'
+      text = f'{workdir}: is in use by {holder}; stop it, or choose another folder'
       raise UserError(text) from error
     file.truncate(0)
     since = time.strftime('%Y-%m-%d %H:%M:%S %z')
@@ -113,12 +117,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-  """Write a JSON file; NaN and infinity, which JSON has not, are refused."""
+  """Write a JSON file; raises ValueError for NaN and infinity, which JSON does not have."""
   write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-  """Write rows as a CSV with a header."""
+  """Returns rows as the text of a CSV file with a header."""
   text = io.StringIO()
   names = dict.fromkeys(name for row in rows for name in row)
   writer = csv.DictWriter(text, list(names), lineterminator='\n')
@@ -128,12 +132,12 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def write_manifest(folder: Path) -> None:
-  """List every file below a folder."""
+  """Write `SHA256SUMS` of every file below a folder."""
   write_text(folder / MANIFEST, _render(folder))
 
 
 def verify_manifest(folder: Path) -> None:
-  """Raise ValueError that names the first file which is missing, differs or came later."""
+  """Raise ValueError with the name of a file that is missing, differs or was added."""
   path = folder / MANIFEST
   if not path.is_file():
     raise ValueError(f'{MANIFEST} is missing')
@@ -142,7 +146,7 @@ def verify_manifest(folder: Path) -> None:
     return
   changed = set(written.split(b'\n')) ^ set(found.split(b'\n'))
   names = sorted(line.partition(b'  ')[2].decode(errors='replace') for line in changed)
-  raise ValueError(f'{names[-1] if names else MANIFEST} is not what was written')
+  raise ValueError(f'{names[-1] if names else MANIFEST} differs from what was written')
 
 
 def _render(folder: Path) -> str:
@@ -158,7 +162,7 @@ def sha256(path: Path) -> str:
 
 
 def digest_arrays(tensors: Sequence[dict[str, np.ndarray]], described: Any) -> str:
-  """Compute a short digest of named arrays, and of the `repr` of what describes them."""
+  """Compute a short digest of named arrays and of the `repr` of their description."""
   found = hashlib.sha256(repr(described).encode())
   for each in tensors:
     for name in sorted(each):

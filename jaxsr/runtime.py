@@ -1,4 +1,4 @@
-"""The process that this runs in: its cores, threads, memory, and what ends it."""
+"""The process: its cores, background threads, memory allocation and parent."""
 
 import ctypes
 import os
@@ -18,19 +18,20 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
 def cpu_count() -> int:
-  """Count the cores that this process may use."""
+  """Returns the number of cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 def use_cpu_devices() -> None:
-  """Make each core that this process may use a device, up to 8; call it before JAX has any.
+  """Make each core that this process may use a JAX device, up to 8.
 
-  Parts of an image that are computed side by side stay in the caches of their cores. If the
-  environment sets the number itself (`JAX_NUM_CPU_DEVICES`, or in `XLA_FLAGS`), nothing is done.
+  The parts of an image that are computed in parallel then stay in the caches of their cores. Call
+  this before JAX initializes its devices. A number that the environment sets
+  (`JAX_NUM_CPU_DEVICES`, or in `XLA_FLAGS`) is respected.
   """
-  import jax  # here, so that `keep_freed_memory` can be called before it
+  import jax  # not at the top, so that `keep_freed_memory` can run before JAX starts threads
 
   given = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
   if not given and jax.config.values['jax_num_cpu_devices'] < 0:
@@ -38,12 +39,12 @@ def use_cpu_devices() -> None:
 
 
 def keep_freed_memory() -> None:
-  """Have glibc keep the memory that this process frees, in one heap, on Linux.
+  """Make glibc keep freed memory instead of returning it to the system.
 
-  XLA takes a program's memory anew for each step. glibc gives blocks of that size back to the
-  system, which clears every page of the next one: on CPUs up to a quarter of a step. Call it before
-  there are threads. If the environment sets glibc's `malloc` itself, or there is no glibc, nothing
-  is done.
+  XLA allocates a program's memory in each step. By default, glibc returns blocks of that size to
+  the system, which then clears every page of the next one: up to a quarter of a step on CPUs. Call
+  this before any thread starts. Without glibc, or if the environment configures its `malloc`, this
+  does nothing.
   """
   tuned = 'glibc.malloc.' in os.environ.get('GLIBC_TUNABLES', '')
   if tuned or any(name.startswith('MALLOC_') for name in os.environ):
@@ -55,7 +56,7 @@ def keep_freed_memory() -> None:
 
 
 def die_with_parent() -> None:
-  """Ask Linux to kill this process when its parent ends, even if the parent is killed."""
+  """Kill this process when its parent ends, even if the parent is killed (Linux only)."""
   if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -65,8 +66,16 @@ def prefetch_map(
 ) -> Iterator[Result]:
   """Map a function over items in background threads, preserving order.
 
-  At most twice `threads` results are computed ahead of use. An exception is raised when the turn of
-  its item comes; items that have not begun by then are dropped.
+  At most `2 * threads` results are computed ahead of use. An exception is raised in place of the
+  result of its item; items that have not started by then are dropped.
+
+  Args:
+    function: The function, called with one item.
+    items: The items, taken lazily.
+    threads: The number of threads.
+
+  Yields:
+    The results, in the order of the items.
   """
   with ThreadPoolExecutor(threads) as pool:
     waiting: deque[Future[Result]] = deque()

@@ -1,6 +1,7 @@
-"""The only file that makes a mesh, of one axis: `data`, along which a batch is split, or `rows`.
+"""Device meshes and shardings.
 
-What is trained is on all devices.
+Training splits batches over the axis `data` and keeps parameters on all devices. Inference splits
+the rows of an image over the axis of `jaxsr.ops.cpu.halo`.
 """
 
 from collections.abc import Sequence
@@ -17,45 +18,45 @@ from jaxsr.ops.cpu import halo
 
 
 def make_mesh(devices: int = 0) -> Mesh:
-  """Lay `devices` devices (0: all, of all processes) along the axis `data`.
+  """Returns a mesh of `devices` devices (0: all devices of all processes) along the axis `data`.
 
-  The axis is Auto: under JAX's default, Explicit, pixel shuffle cannot reshape.
+  The axis is Auto: with JAX's default, Explicit, the reshape in pixel shuffle fails.
   """
   known = jax.devices()
   if devices > len(known):
-    raise UserError(f'config.devices={devices}: there are {len(known)}')
+    raise UserError(f'config.devices={devices}: found {len(known)}; set 0 to use all')
   if devices and jax.process_count() > 1:
-    raise UserError(f'config.devices={devices}: several hosts take all their devices, give 0')
+    raise UserError(f'config.devices={devices}: several hosts use all their devices; set 0')
   chosen = known[: devices or None]
   return jax.make_mesh((len(chosen),), ('data',), axis_types=(AxisType.Auto,), devices=chosen)
 
 
 def make_rows(devices: Sequence[Any]) -> Mesh:
-  """Lay devices along the axis over which the rows of an image are divided."""
+  """Returns a mesh of devices along the axis that the rows of an image are split over."""
   kinds = (AxisType.Auto,)
   return jax.make_mesh((len(devices),), (halo.AXIS,), axis_types=kinds, devices=devices)
 
 
 def by_rows(mesh: Mesh) -> NamedSharding:
-  """Divide the rows of images [b, h, w, c]."""
+  """Returns the sharding that splits the rows of images [b, h, w, c]."""
   return NamedSharding(mesh, P(None, halo.AXIS))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Keep a whole copy on each device."""
+  """Returns the sharding that keeps a full copy on each device."""
   return NamedSharding(mesh, P())
 
 
 def split(mesh: Mesh) -> NamedSharding:
-  """Split the first axis over the devices."""
+  """Returns the sharding that splits the first axis."""
   return NamedSharding(mesh, P('data'))
 
 
 def check_batch(batch_size: int, mesh: Mesh) -> None:
-  """Raise UserError where a batch cannot be split evenly."""
+  """Raise UserError if a batch cannot be split evenly."""
   if batch_size % mesh.size:
     raise UserError(
-      f'batch_size {batch_size} cannot be split over {mesh.size} devices: make it a multiple, '
+      f'batch_size {batch_size} cannot be split over {mesh.size} devices: choose a multiple, '
       'or set config.devices'
     )
 
@@ -67,12 +68,12 @@ def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
 
 
 def put_everywhere(arrays: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
-  """Send a whole copy, which every process has, to each device."""
+  """Copy arrays, which every process holds in full, to each device."""
   sharding = replicated(mesh)
   return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in arrays.items()}
 
 
 def wait_for_all(what: str) -> None:
-  """Wait until every host has come here."""
+  """Wait until every host has reached this call; `what` names it in errors."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(what)

@@ -214,7 +214,7 @@ def _describe(folder: Path) -> None:
 
 
 def _bytes(size: int) -> str:
-  """Return a size in bytes with a unit that leaves at least one digit before the point."""
+  """Returns a size in bytes with a unit that leaves at least one digit before the point."""
   for unit, least in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
     if size >= least:
       return f'{size / least:.1f} {unit}'

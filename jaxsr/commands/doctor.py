@@ -52,7 +52,7 @@ def _named(error: Exception) -> str:
 
 
 def _versions() -> list[str]:
-  """Return the versions that results depend on; raises if a package is missing."""
+  """Returns the versions that results depend on; raises if a package is missing."""
   lines = [f'python {platform.python_version()} on {platform.platform()}']
   lines.append(f'jaxsr {jaxsr.__version__} in {Path(jaxsr.__file__).parent}')
   missing = []
@@ -67,7 +67,7 @@ def _versions() -> list[str]:
 
 
 def _installation() -> list[str]:
-  """Return how jaxsr is installed; raises if the other project of that name is installed."""
+  """Returns how jaxsr is installed; raises if the other project of that name is installed."""
   try:
     other = importlib.metadata.distribution(OTHER)
   except importlib.metadata.PackageNotFoundError:
@@ -90,7 +90,7 @@ def _is_this_project(distribution: importlib.metadata.Distribution) -> bool:
 
 
 def _devices() -> list[str]:
-  """Return the devices that JAX found, with their memory, after a computation on each."""
+  """Returns the devices that JAX found, with their memory, after a computation on each."""
   import jax
   import jax.numpy as jnp
 
@@ -106,7 +106,7 @@ def _devices() -> list[str]:
 
 
 def _memory() -> str:
-  """Return the memory of the machine, if the system reports it."""
+  """Returns the memory of the machine, if the system reports it."""
   try:
     size = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   except (AttributeError, ValueError, OSError):
@@ -115,7 +115,7 @@ def _memory() -> str:
 
 
 def _extras() -> list[str]:
-  """Return which groups of optional packages are complete; a missing one is no failure."""
+  """Returns which groups of optional packages are complete; a missing one is no failure."""
   lines = []
   for extra, modules in EXTRAS.items():
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
@@ -127,7 +127,7 @@ def _extras() -> list[str]:
 
 
 def _decoders() -> list[str]:
-  """Return the compressed DICOM transfer syntaxes that can be decoded."""
+  """Returns the compressed DICOM transfer syntaxes that can be decoded."""
   if importlib.util.find_spec('pydicom') is None:
     return []
   from pydicom import uid
@@ -149,7 +149,7 @@ def _decoders() -> list[str]:
 
 
 def _weights() -> list[str]:
-  """Return the SHA-256 of each pretrained model; raises if one differs from its model card."""
+  """Returns the SHA-256 of each pretrained model; raises if one differs from its model card."""
   from jaxsr.inference import package
 
   row = re.compile(rf'\| `{re.escape(package.WEIGHTS)}` \| `([0-9a-f]{{64}})` \|')

@@ -111,7 +111,7 @@ def _source(options: Evaluate, channels: int) -> sources.Source:
 def _known(
   options: Evaluate, source: sources.Source
 ) -> tuple[dict[str, records.IndexRow], Mapping[str, list[metadata.Box]]]:
-  """Return the metadata of the images, and the boxes inside them."""
+  """Returns the metadata of the images, and the boxes inside them."""
   known = {row.name: row for row in source.rows} if isinstance(source, records.Records) else {}
   if options.tables is None:
     return known, {}

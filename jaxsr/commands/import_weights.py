@@ -85,7 +85,7 @@ def _report(options: Import, found: Published) -> None:
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-  """Return the tensors of a safetensors file by name; raises UserError for any other file."""
+  """Returns the tensors of a safetensors file by name; raises UserError for any other file."""
   if not path.is_file():
     raise UserError(f'--weights {path}: no such file')
   try:

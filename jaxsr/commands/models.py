@@ -87,6 +87,6 @@ def _lines(layers: Iterable[Layer], indent: int) -> Iterator[tuple[int, str, Lay
 
 
 def _kind(layer: Layer) -> tuple:
-  """Return what identical layers have in common: everything but their number."""
+  """Returns what identical layers have in common: everything but their number."""
   inner = tuple((each.name, _kind(each)) for each in layer.inner)
   return re.sub(r'\d+$', '', layer.name), *layer[1:4], inner

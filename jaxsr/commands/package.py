@@ -50,7 +50,7 @@ def run(options: PackageCommand) -> int:
 
 
 def _origin(options: PackageCommand, config: dict[str, Any], model: Model) -> dict[str, Any]:
-  """Return the training data, settings and versions; folders without their place on the machine."""
+  """Returns the training data, settings and versions; folders without their place on the machine."""
   if (packed := package.find(options.checkpoint)) is not None:
     return package.read_config(packed).origin
   saved = run_dir.read_config(Path(options.checkpoint))
@@ -63,7 +63,7 @@ def _origin(options: PackageCommand, config: dict[str, Any], model: Model) -> di
 
 
 def _metrics(options: PackageCommand, model: Model, origin: dict[str, Any]) -> dict[str, Any]:
-  """Return the metrics on `data`, or those of the last validation of the run."""
+  """Returns the metrics on `data`, or those of the last validation of the run."""
   if options.data is None:
     found = run_dir.last_row(Path(options.checkpoint), step=model.step)
     return {'of': f'the validation of its run, {origin["val"]}', **found} if found else {}
@@ -94,5 +94,5 @@ def _report(options: PackageCommand, model: Model, metrics: dict[str, Any]) -> N
 
 
 def _brief(path: Path) -> str:
-  """Return the last two parts of a path, which do not show where it is on the machine."""
+  """Returns the last two parts of a path, which do not show where it is on the machine."""
   return '/'.join(path.parts[-2:])

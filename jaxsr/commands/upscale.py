@@ -38,7 +38,7 @@ def run(options: Upscale) -> int:
   made_by = provenance.of(model, ensemble=options.ensemble)
 
   def make(pair: tuple[Path, Path]) -> bool | ImageError:
-    """Return whether the result existed already, or the error of an image that failed."""
+    """Returns whether the result existed already, or the error of an image that failed."""
     path, target = pair
     try:
       note = made_by._replace(source=_digest(path))
@@ -70,7 +70,7 @@ def run(options: Upscale) -> int:
 
 
 def _digest(path: Path) -> str:
-  """Return the hash of a file; raises ImageError for pipes, broken links and unreadable files."""
+  """Returns the hash of a file; raises ImageError for pipes, broken links and unreadable files."""
   if not path.is_file():
     kind = 'a link to a file that does not exist' if path.is_symlink() else 'not a regular file'
     raise ImageError(path, f'is {kind}')
@@ -81,7 +81,7 @@ def _digest(path: Path) -> str:
 
 
 def _places(options: Upscale, scale: int) -> list[tuple[Path, Path]]:
-  """Return each input with the file or folder that its result is written to."""
+  """Returns each input with the file or folder that its result is written to."""
   inputs = [path for pattern in options.inputs for path in _expand(pattern)]
   if not inputs:
     raise UserError('no image given: jaxsr upscale IMAGE')
@@ -101,7 +101,7 @@ def _places(options: Upscale, scale: int) -> list[tuple[Path, Path]]:
 
 
 def _pairs(places: list[tuple[Path, Path]], *, results_beside: bool) -> list[tuple[Path, Path]]:
-  """Return each image with the file that its result is written to.
+  """Returns each image with the file that its result is written to.
 
   Raises UserError if two images would become one file, or a file that jaxsr did not write would be
   replaced. With `results_beside`, images that are results of others are left out: a pattern also
@@ -125,7 +125,7 @@ def _pairs(places: list[tuple[Path, Path]], *, results_beside: bool) -> list[tup
 
 
 def _beside(given: Path, scale: int) -> Path:
-  """Return the name of an input's result in the same folder."""
+  """Returns the name of an input's result in the same folder."""
   given = given.resolve() if given.name in ('', '..') else given
   if not given.name:
     raise UserError(f'{given}: has no folder beside it; give --output')
@@ -153,7 +153,7 @@ def _check_output(output: Path, given: Path, place: Path, *, alone: bool) -> Non
 
 
 def _expand(pattern: Path) -> list[Path]:
-  """Return the sorted matches of a pattern; an existing name stands for itself."""
+  """Returns the sorted matches of a pattern; an existing name stands for itself."""
   if pattern.exists() or not glob.has_magic(str(pattern)):
     return [pattern]
   if found := sorted(glob.glob(str(pattern), recursive=True)):

@@ -151,7 +151,7 @@ def test_nothing_is_overwritten(run, tmp_path, capsys):
   (tmp_path / 'there').mkdir()
   (tmp_path / 'there' / 'file').touch()
   assert command('package', run, '--output', tmp_path / 'there') == 2
-  assert 'is there already' in capsys.readouterr().err
+  assert 'exists already' in capsys.readouterr().err
 
 
 def spoil_shape(folder):

@@ -231,7 +231,7 @@ def test_an_output_that_exists_is_kept(command, tmp_path, capsys):
   output.mkdir(parents=True)
   (output / 'mine').write_text('kept')
   assert jaxsr(*command) == 2
-  assert 'is there already' in one_line(capsys)
+  assert 'exists already' in one_line(capsys)
   assert [path.name for path in output.iterdir()] == ['mine'] and left(tmp_path) == ['new']
 
 
