@@ -1,8 +1,13 @@
-"""The layers of the package: which folder may import which."""
+"""Rules of the whole package: layers, docstrings, options, and what an import costs."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
+
+import pytest
 
 import jaxsr
 
@@ -136,3 +141,75 @@ def test_folders_import_what_the_table_allows():
 def test_modules_do_not_import_each_other_in_circles():
   found = cycle(imports())
   assert not found, ' -> '.join(found)
+
+
+def public(tree, prefix=''):
+  """Yield the public functions, methods and classes of a module, with their dotted names."""
+  for node in tree.body:
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith('_'):
+      yield f'{prefix}{node.name}', node
+      if isinstance(node, ast.ClassDef):
+        yield from public(node, f'{prefix}{node.name}.')
+
+
+def is_declaration(node):
+  """Whether a function only declares a member of a protocol: its body is `...`."""
+  (first, *rest) = node.body
+  value = getattr(first, 'value', None)
+  return not rest and isinstance(value, ast.Constant) and value.value is ...
+
+
+def public_members():
+  """Yield every public member of the package with its full name."""
+  for module, path in modules().items():
+    for name, node in public(ast.parse(path.read_text(encoding='utf-8'))):
+      if not is_declaration(node):
+        yield f'{module}.{name}', node
+
+
+def test_public_functions_and_classes_have_docstrings():
+  missing = [name for name, node in public_members() if not ast.get_docstring(node)]
+  assert not missing, ', '.join(missing)
+
+
+def test_modules_have_docstrings():
+  texts = {name: path.read_text(encoding='utf-8') for name, path in modules().items()}
+  missing = [
+    n for n, text in texts.items() if text.strip() and not ast.get_docstring(ast.parse(text))
+  ]
+  assert not missing, ', '.join(missing)
+
+
+def test_many_options_are_keyword_only():
+  """More than two options of a public function may not be passed by position."""
+  functions = [(n, node) for n, node in public_members() if isinstance(node, ast.FunctionDef)]
+  wrong = [name for name, node in functions if len(node.args.defaults) > 2]
+  assert len(functions) > 100 and not wrong, ', '.join(wrong)
+
+
+HEAVY = (
+  *('absl', 'flax', 'grain', 'jax', 'jaxlib', 'jaxtyping', 'matplotlib', 'ml_collections', 'numpy'),
+  *('optax', 'orbax', 'PIL', 'pydicom', 'safetensors', 'scipy', 'tensorboard', 'tqdm'),
+)
+
+
+@pytest.mark.parametrize(
+  'code',
+  ['import jaxsr', 'import jaxsr.cli', 'from jaxsr import cli; cli.run(["upscale", "--help"])'],
+)
+def test_importing_and_help_load_nothing_heavy(code):
+  """This keeps `import jaxsr` and `jaxsr --help` fast, whatever the machine is doing."""
+  lines = (
+    'import sys',
+    f'try: exec({code!r})',
+    'except SystemExit: pass',
+    f'print([name for name in {HEAVY!r} if name in sys.modules])',
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', '\n'.join(lines)],
+    capture_output=True,
+    text=True,
+    cwd=PACKAGE.parent,
+    env={**os.environ, 'PYTHONPATH': str(PACKAGE.parent)},
+  )
+  assert done.stdout.splitlines()[-1] == '[]', done.stdout + done.stderr
