@@ -50,7 +50,7 @@ def run(options: PackageCommand) -> int:
 
 
 def _origin(options: PackageCommand, config: dict[str, Any], model: Model) -> dict[str, Any]:
-  """Returns the training data, settings and versions; folders without their place on the machine."""
+  """Returns the training data, settings and versions, without the paths of this machine."""
   if (packed := package.find(options.checkpoint)) is not None:
     return package.read_config(packed).origin
   saved = run_dir.read_config(Path(options.checkpoint))
