@@ -1,7 +1,7 @@
-"""Adversarial losses on logits, in the forms of the field. One value an image.
+"""Adversarial losses on logits, in their published forms. One value per image.
 
-A discriminator gives a logit for each image, high for what looks real. `real` and `fake` are those
-of a batch of true and of generated images.
+A discriminator computes one logit per image, which is high for images that look real. `real` and
+`fake` are the logits of a batch of real images and of generated ones.
 """
 
 from collections.abc import Callable
@@ -14,27 +14,29 @@ from jaxtyping import Array, Float
 
 Logits = Float[Array, 'b 1']
 Values = Float[Array, ' b']
-Pair = Callable[[Logits, Logits], Array]
+LogitFunction = Callable[[Logits, Logits], Array]
 
 
 class Form(NamedTuple):
-  """What the discriminator and the generator minimise, and what counts as a right judgement.
+  """A form of the adversarial loss, as functions of the logits (real, fake).
 
-  Each is a function of (real, fake) with a value for each image. `right` gives 1 where a judgement
-  is right, of real and of fake images together, [2 b].
+  Attributes:
+    discriminator: The loss of the discriminator, [b, 1].
+    generator: The loss of the generator, [b, 1].
+    correct: Whether real images, then generated ones, are classified correctly, [2 b, 1].
   """
 
-  discriminator: Pair
-  generator: Pair
-  right: Pair
+  discriminator: LogitFunction
+  generator: LogitFunction
+  correct: LogitFunction
 
 
-def _above(threshold: float) -> Pair:
+def _above(threshold: float) -> LogitFunction:
   return lambda real, fake: jnp.concatenate([real > threshold, fake < threshold])
 
 
 def _relative(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
-  """See each image against the average of the other kind."""
+  """Subtract the mean logit of the other kind from each logit."""
   return real - fake.mean(), fake - real.mean()
 
 
@@ -43,21 +45,21 @@ def _relativistic(real: Logits, fake: Logits) -> Array:
   return (nn.softplus(-real) + nn.softplus(fake)) / 2
 
 
-def _relativistic_right(real: Logits, fake: Logits) -> Array:
+def _relativistic_correct(real: Logits, fake: Logits) -> Array:
   real, fake = _relative(real, fake)
   return jnp.concatenate([real > 0, fake < 0])
 
 
 FORMS = {
-  # Binary cross-entropy; the generator's is the non-saturating one (Goodfellow et al., 2014;
+  # Binary cross-entropy, non-saturating for the generator (Goodfellow et al., 2014;
   # SRGAN, Ledig et al., CVPR 2017).
   'bce': Form(
     lambda real, fake: nn.softplus(-real) + nn.softplus(fake),
     lambda real, fake: nn.softplus(-fake),
     _above(0.0),
   ),
-  # Of probabilities, without a logarithm (Swift-SRGAN, Krishnan & Krishnan, 2021). Its gradient
-  # vanishes once the discriminator is sure.
+  # On probabilities, without a logarithm (Swift-SRGAN, Krishnan & Krishnan, 2021). Its gradient
+  # vanishes when the discriminator is certain.
   'probability': Form(
     lambda real, fake: 1 - nn.sigmoid(real) + nn.sigmoid(fake),
     lambda real, fake: 1 - nn.sigmoid(fake),
@@ -79,27 +81,27 @@ FORMS = {
   'relativistic': Form(
     _relativistic,
     lambda real, fake: _relativistic(fake, real),
-    _relativistic_right,
+    _relativistic_correct,
   ),
 }
 
 
 def discriminator_loss(real: Logits, fake: Logits, *, form: str) -> Values:
-  """Take what the discriminator minimises."""
+  """Compute the loss of the discriminator."""
   return FORMS[form].discriminator(real, fake)[:, 0]
 
 
 def generator_loss(real: Logits, fake: Logits, *, form: str) -> Values:
-  """Take what the generator minimises."""
+  """Compute the loss of the generator."""
   return FORMS[form].generator(real, fake)[:, 0]
 
 
 def accuracy(real: Logits, fake: Logits, *, form: str) -> Float[Array, '']:
-  """Measure the share of images, true and generated, that are judged rightly; chance is 0.5."""
-  return FORMS[form].right(real, fake).astype(jnp.float32).mean()
+  """Compute the share of real and generated images classified correctly; chance is 0.5."""
+  return FORMS[form].correct(real, fake).astype(jnp.float32).mean()
 
 
-def r1(judge: Callable[[Array], Logits], images: Float[Array, 'b h w c']) -> Values:
-  """Take half the squared gradient of the logits at true images (Mescheder et al., ICML 2018)."""
-  gradients = jax.grad(lambda x: judge(x).sum())(images)
+def r1(logits: Callable[[Array], Logits], images: Float[Array, 'b h w c']) -> Values:
+  """Compute half the squared gradient at real images (Mescheder et al., ICML 2018)."""
+  gradients = jax.grad(lambda x: logits(x).sum())(images)
   return jnp.square(gradients).sum((1, 2, 3)) / 2

@@ -1,4 +1,4 @@
-"""What a student takes over from a teacher beside its images. One value an image."""
+"""Distances between a student and a teacher, beyond pixel losses. One value per image."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ Features = Float[Array, 'b h w f']
 
 
 def feature(student: Features, teacher: Features) -> Float[Array, ' b']:
-  """Compare features, the student's brought to the teacher's width by an adapter.
+  """Compute the squared distance of features, the student's brought to the teacher's width.
 
-  Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015; here in parts of the squared size of
-  the teacher's, so that the weight does not depend on the layer.
+  Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015. Here it is divided by the squared
+  norm of the teacher's features, so that the weight does not depend on the layer.
   """
   return relative(student, teacher)
 
@@ -24,11 +24,11 @@ def feature(student: Features, teacher: Features) -> Float[Array, ' b']:
 def affinity(
   student: Float[Array, 'b h w f'], teacher: Float[Array, 'b h w g']
 ) -> Float[Array, ' b']:
-  """Compare how alike each two places of an image are, by the cosine of their features.
+  """Compare the cosine similarities between all pairs of positions of an image.
 
   He et al., FAKD: Feature-Affinity Based Knowledge Distillation for Efficient Image
-  Super-Resolution, ICIP 2020. The widths need not be the same. The matrices have (h w)^2 elements;
-  one image at a time has them, in the backward pass, too.
+  Super-Resolution, ICIP 2020. The widths may differ. The matrices have (h w)^2 elements; they are
+  computed for one image at a time, in the backward pass as well.
   """
 
   @jax.checkpoint
@@ -45,11 +45,11 @@ def _unit(x: Float[Array, 'h w f']) -> Float[Array, 'hw f']:
 
 
 def contrast(sr: Image, positive: Image, negatives: Sequence[Image]) -> Float[Array, ' b']:
-  """Draw near to the teacher's image and away from the student's own past ones, by a ratio.
+  """Compute the distance to the teacher's image divided by that to the negatives.
 
   Zhou et al., Dynamic Contrastive Knowledge Distillation for Efficient Image Restoration, AAAI
-  2025: the negatives are what the student's average makes of degraded inputs. The authors compare
-  features of a VGG, this the images.
+  2025: the negatives are images of degraded inputs by the student's average. The authors compare
+  features of a VGG, this function compares images.
   """
   near = jnp.abs(sr - positive).mean((1, 2, 3))
   far = sum(jnp.abs(sr - negative).mean((1, 2, 3)) for negative in negatives)

@@ -1,4 +1,4 @@
-"""Content losses: distances between the features of a frozen network. One value an image."""
+"""Content losses: distances between the features of a frozen network. One value per image."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -10,9 +10,12 @@ _ALL = (1, 2, 3)
 
 
 def content(sr: Features, hr: Features, *, distance: str) -> Float[Array, ' b']:
-  """Compare features: 'mse' (SRGAN), its root 'euclidean', 'l1' (ESRGAN), or `relative`.
+  """Compute the distance of features (Johnson et al., ECCV 2016).
 
-  Johnson et al., Perceptual Losses for Real-Time Style Transfer and Super-Resolution, ECCV 2016.
+  Args:
+    sr: Features of the generated images.
+    hr: Features of the true images.
+    distance: 'mse' (SRGAN), 'euclidean' (its root), 'l1' (ESRGAN) or 'relative'.
   """
   if distance == 'relative':
     return relative(sr, hr)
@@ -24,9 +27,9 @@ def content(sr: Features, hr: Features, *, distance: str) -> Float[Array, ' b']:
 
 
 def relative(sr: Features, hr: Features) -> Float[Array, ' b']:
-  """Take the squared distance of features in parts of the squared size of the true ones.
+  """Compute the squared distance of features, divided by the squared norm of the true ones.
 
-  It has no unit, so that networks and layers can be compared.
+  It has no unit, so that it can be compared between networks and layers.
   """
   sr, hr = sr.astype(jnp.float32), hr.astype(jnp.float32)
   return jnp.square(sr - hr).sum(_ALL) / jnp.square(hr).sum(_ALL)

@@ -1,6 +1,6 @@
-"""Losses of what lies between pixels: differences, frequencies, structure. One value an image.
+"""Losses on differences, frequencies and structure. One value per image.
 
-Images are in [0, 1] and whole, without a mask: what a crop's margin spoilt has been cut off.
+Images are in [0, 1]. There is no mask: the margin of a crop has been removed.
 """
 
 import jax.numpy as jnp
@@ -15,29 +15,29 @@ _PIXELS = (1, 2, 3)
 
 
 def _differences(image: Image) -> tuple[Array, Array]:
-  """Subtract each pixel from the one below it, and from the one to its right."""
+  """Returns the differences to the pixel below and to the pixel on the right."""
   return image[:, 1:] - image[:, :-1], image[:, :, 1:] - image[:, :, :-1]
 
 
 def tv(sr: Image) -> Values:
-  """Take the total variation: mean absolute difference of neighbours (Rudin et al., 1992)."""
+  """Compute the total variation, the mean absolute difference of neighbors (Rudin et al., 1992)."""
   down, right = _differences(sr)
   return jnp.abs(down).mean(_PIXELS) + jnp.abs(right).mean(_PIXELS)
 
 
 def tv_squared(sr: Image) -> Values:
-  """Take twice the mean squared difference of neighbours, as the public SRGANs do.
+  """Compute twice the mean squared difference of neighbors, as public implementations of SRGAN do.
 
-  It is what a weight of 2e-8 goes with; unlike `tv` it blurs edges more than noise.
+  Their weight of 2e-8 belongs to this form. Unlike `tv`, it blurs edges more than noise.
   """
   down, right = _differences(sr)
   return 2 * (jnp.square(down).mean(_PIXELS) + jnp.square(right).mean(_PIXELS))
 
 
 def gradient(sr: Image, hr: Image) -> Values:
-  """Take the mean absolute error of the differences between neighbours.
+  """Compute the mean absolute error of the differences between neighbors.
 
-  After Mathieu et al. (ICLR 2016), who compare their sizes; here their signs count, too.
+  After Mathieu et al. (ICLR 2016), who compare absolute differences; here the sign counts as well.
   """
   pairs = zip(_differences(sr), _differences(hr), strict=True)
   down, right = (jnp.abs(a - b).mean(_PIXELS) for a, b in pairs)
@@ -45,15 +45,15 @@ def gradient(sr: Image, hr: Image) -> Values:
 
 
 def frequency(sr: Image, hr: Image) -> Values:
-  """Take the mean absolute error of the Fourier coefficients (Cho et al., ICCV 2021).
+  """Compute the mean absolute error of the Fourier coefficients (Cho et al., ICCV 2021).
 
-  Coefficients are orthonormal, real and imaginary parts apart: white noise costs the same as under
-  `l1`, up to a constant; what is confined to few pixels costs more, and what repeats costs less.
+  The transform is orthonormal, and real and imaginary parts are separate. White noise costs the
+  same as under `l1`, up to a constant factor; local errors cost more, periodic ones less.
   """
   error = jnp.fft.rfft2(sr - hr, axes=(1, 2), norm='ortho')
   return (jnp.abs(error.real) + jnp.abs(error.imag)).mean(_PIXELS)
 
 
 def ssim(sr: Image, hr: Image) -> Values:
-  """Take 1 - SSIM (Wang et al., 2004; as a loss, Zhao et al., 2017)."""
+  """Compute 1 - SSIM (Wang et al., 2004; as a loss, Zhao et al., 2017)."""
   return 1 - metrics.ssim(sr, hr)

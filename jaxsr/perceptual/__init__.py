@@ -1,7 +1,7 @@
-"""Feature networks: frozen ImageNet classifiers whose features images are compared by.
+"""Feature networks: frozen ImageNet classifiers, by whose features images are compared.
 
-Each is a linen module that computes one named layer; `Variant` says what its weights expect.
-`weights.py` reads them, `download.py` gets them.
+Each is a linen module that computes one named layer. `weights` loads their weights, `download`
+downloads them.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,21 @@ from jaxsr.perceptual import mobilenet, vgg
 
 
 class Variant(NamedTuple):
-  """How a network's weights want images and borders, by who trained them.
+  """The preprocessing and the padding that weights were trained with.
 
-  Images are RGB in [0, 1], less `mean`, over `deviation`, with the channels turned round if `bgr`.
+  Attributes:
+    mean: Subtracted from RGB images in [0, 1].
+    deviation: The images are divided by it afterwards.
+    bgr: Whether the order of the channels is reversed.
+    epsilon: That of BatchNorm.
+    tensorflow: Whether strided convolutions pad only at the bottom and right.
   """
 
   mean: tuple[float, ...]
   deviation: tuple[float, ...]
   bgr: bool = False
-  epsilon: float = 1e-5  # of BatchNorm
-  tensorflow: bool = False  # strides pad after the image only
+  epsilon: float = 1e-5
+  tensorflow: bool = False
 
 
 VARIANTS = {
@@ -50,7 +55,7 @@ NETWORKS = tuple(_BUILD)
 
 
 def check(network: str, layer: str) -> None:
-  """Raise UserError unless there is such a network with such a layer."""
+  """Raise UserError if there is no such network, or if it has no such layer."""
   if network not in LAYERS:
     raise UserError(f'feature network {network!r} is unknown: {nearest(network, LAYERS)}')
   if layer not in LAYERS[network]:
@@ -65,7 +70,18 @@ def build(
   variant: Variant,
   dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
-  """Build a network up to a layer; raises UserError where there is none such."""
+  """Build a network up to a layer.
+
+  Args:
+    network: A key of `LAYERS`.
+    layer: One of its layers.
+    activated: Whether features are taken after the activation function of the layer.
+    variant: The variant of its weights.
+    dtype: Of the computation.
+
+  Raises:
+    UserError: There is no such network, or it has no such layer.
+  """
   check(network, layer)
   own = {'epsilon': variant.epsilon, 'tensorflow': variant.tensorflow}
   options = own if network == 'mobilenet_v2' else {}
@@ -73,14 +89,21 @@ def build(
 
 
 def prepare(image: Float[Array, 'b h w c'], variant: Variant) -> Float[Array, 'b h w 3']:
-  """Turn gray or RGB images in [0, 1] into what a network was trained on."""
+  """Preprocess gray or RGB images in [0, 1] as the weights expect."""
   x = jnp.broadcast_to(image, (*image.shape[:3], 3))
   x = (x - jnp.asarray(variant.mean)) / jnp.asarray(variant.deviation)
   return x[..., ::-1] if variant.bgr else x
 
 
 class FeatureExtractor(NamedTuple):
-  """A feature network up to a layer, and how what it sees is compared; `scale` is its unit."""
+  """A feature network up to a layer.
+
+  Attributes:
+    module: The network.
+    variant: The variant of its weights.
+    distance: One of `losses.perceptual.DISTANCES`, by which features are compared.
+    scale: Multiplies the features.
+  """
 
   module: nn.Module
   variant: Variant

@@ -1,4 +1,4 @@
-"""Get a feature network's published weights once, into a cache, and believe only their SHA-256."""
+"""Download the published weights of feature networks into a cache, and verify their SHA-256."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ _CHUNK = 1 << 20
 
 
 class Entry(NamedTuple):
-  """A published file; without a known SHA-256 it is not fetched."""
+  """A published file; one without a known SHA-256 is not downloaded."""
 
   url: str
   sha256: str
@@ -40,46 +40,47 @@ PUBLISHED = {
 
 
 def cache() -> Path:
-  """Name the folder that weights are kept in: `$JAXSR_CACHE`, or `jaxsr` in the user's cache."""
+  """Returns the folder of the cache: `$JAXSR_CACHE`, or `jaxsr` in the user's cache."""
   if own := os.environ.get('JAXSR_CACHE'):
     return Path(own)
   return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'jaxsr'
 
 
 def get(network: str) -> Path:
-  """Give the file of a network's published weights, from the cache or from their publisher.
+  """Returns the file of a network's published weights; downloads it if it is not in the cache.
 
-  Raises UserError where it cannot be had, or is not what was published.
+  Raises:
+    UserError: The file cannot be downloaded, or its SHA-256 is wrong.
   """
   entry = PUBLISHED[network]
-  by_hand = f'or give a file: config.content.{network}.weights=FILE.safetensors (or .npz)'
+  by_hand = f'or set config.content.{network}.weights to a .safetensors or .npz file'
   path = cache() / f'{network}-{entry.sha256[:8]}.safetensors'
   if path.is_file() and files.sha256(path) == entry.sha256:
     return path
   if not entry.sha256:
     raise UserError(
-      f'{network}: no SHA-256 of {entry.url} is known, so it is not fetched: fetch and check it '
-      f'yourself, {by_hand}'
+      f'{network}: no SHA-256 of {entry.url} is known, so it is not downloaded; download and '
+      f'check it yourself, {by_hand}'
     )
   make_folder(path.parent)
-  print(f'{network}: fetching {entry.url} to {path}', flush=True)
+  print(f'{network}: downloading {entry.url} to {path}', flush=True)
   with atomic(path) as temporary:
     try:
       found = _download(entry.url, temporary)
     except (urllib.error.URLError, OSError, ValueError) as error:
       raise UserError(
-        f'{network}: cannot fetch {entry.url} ({error}): try again with a network, {by_hand}'
+        f'{network}: cannot download {entry.url} ({error}); connect to the internet, {by_hand}'
       ) from error
     if found != entry.sha256:
       raise UserError(
-        f'{network}: {entry.url} has SHA-256 {found}, not {entry.sha256}: it was changed, or not '
-        f'all of it came; try again, {by_hand}'
+        f'{network}: {entry.url} has SHA-256 {found}, not {entry.sha256}: the file was changed or '
+        f'the download is incomplete; try again, {by_hand}'
       )
   return path
 
 
 def _download(url: str, path: Path) -> str:
-  """Write what is behind an address to a file; return its SHA-256."""
+  """Download a file; returns its SHA-256."""
   digest = hashlib.sha256()
   with urllib.request.urlopen(url, timeout=TIMEOUT) as response, path.open('wb') as file:
     while chunk := response.read(_CHUNK):

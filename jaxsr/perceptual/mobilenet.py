@@ -17,7 +17,7 @@ STAGES += ((6, 160, 3, 2), (6, 320, 1, 1))  # expansion, width, blocks, stride o
 
 
 class Block(NamedTuple):
-  """An inverted residual: widen by `expansion`, convolve each channel, narrow to `features`."""
+  """An inverted residual: expand the channels, convolve depthwise, project to `features`."""
 
   expansion: int
   features: int
@@ -25,19 +25,22 @@ class Block(NamedTuple):
 
 
 def blocks() -> Iterator[Block]:
-  """Give the 17 blocks in order."""
+  """Yields the 17 blocks in order."""
   for expansion, features, count, stride in STAGES:
     for i in range(count):
       yield Block(expansion, features, stride if i == 0 else 1)
 
 
 class MobileNetV2(nn.Module):
-  """Compute the features of one layer, and nothing beyond it.
+  """MobileNetV2 up to one layer.
 
-  Layers are `stem`, `block_0` to `block_16` (after the addition, where there is one; with
-  `/expand` or `/depthwise` behind the name, what is inside) and `head`. `activated=False` gives
-  them before their ReLU6, which blocks have not. Weights differ in BatchNorm's epsilon, and in how
-  a stride of 2 pads: `tensorflow=True` pads after the image, else on both sides.
+  Attributes:
+    layer: `stem`, `block_0` to `block_16` (after the residual addition), `block_N/expand`,
+      `block_N/depthwise` (inside a block), or `head`.
+    activated: Whether features are taken after ReLU6, which the output of a block does not have.
+    epsilon: That of BatchNorm.
+    tensorflow: Whether strided convolutions pad only at the bottom and right.
+    dtype: Of the computation.
   """
 
   layer: str
@@ -73,7 +76,7 @@ class MobileNetV2(nn.Module):
 
 
 class Unit(nn.Module):
-  """Convolve and normalise."""
+  """A convolution and BatchNorm."""
 
   features: int
   kernel: int
@@ -108,7 +111,7 @@ class Unit(nn.Module):
 
 
 def layers() -> list[str]:
-  """List the layers in order."""
+  """Returns the names of the layers in order."""
   names = ['stem']
   for i, block in enumerate(blocks()):
     parts = ('expand', 'depthwise') if block.expansion > 1 else ('depthwise',)

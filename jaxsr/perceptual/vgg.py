@@ -14,10 +14,13 @@ DEPTHS = {'vgg16': (2, 2, 3, 3, 3), 'vgg19': (2, 2, 4, 4, 4)}
 
 
 class VGG(nn.Module):
-  """Compute the features of one convolution, `conv1_1` to `conv5_4`, and nothing beyond it.
+  """VGG up to one convolution.
 
-  `activated=False` gives them before their ReLU. Images are what the weights were trained on: see
-  `features.prepare`. A layer's stride is 2 ** (its block - 1).
+  Attributes:
+    depths: The number of convolutions of each block.
+    layer: `conv1_1` to `conv5_4`; the stride of block N is 2 ** (N - 1).
+    activated: Whether features are taken after ReLU.
+    dtype: Of the computation.
   """
 
   depths: Sequence[int]
@@ -40,5 +43,5 @@ class VGG(nn.Module):
 
 
 def layers(depths: Sequence[int]) -> list[str]:
-  """List the convolutions in order."""
+  """Returns the names of the convolutions in order."""
   return [f'conv{block}_{i}' for block, n in enumerate(depths, 1) for i in range(1, n + 1)]

@@ -1,6 +1,6 @@
-"""Read a feature network's weights, from safetensors or npz, and tell which variant they are.
+"""Load the weights of a feature network from safetensors or npz, and detect their variant.
 
-Names of torchvision, timm, Keras (VGG), TF-slim (MobileNetV2) and our own are known.
+The tensor names of torchvision, timm, Keras (VGG), TF-slim (MobileNetV2) and jaxsr are known.
 """
 
 import re
@@ -19,9 +19,9 @@ from jaxsr.errors import UserError, brief, nearest
 from jaxsr.perceptual import mobilenet, vgg
 from jaxsr.perceptual.download import PUBLISHED
 
-RANDOM = 'random'  # what to ask for, instead of a file, to get random weights
+RANDOM = 'random'  # instead of a file: random weights
 
-# Files whose names do not tell how they were trained, by SHA-256.
+# The variant of files whose tensor names do not show it, by SHA-256.
 _KNOWN = {'9bc38cb094d5f020395712317be2414492b5793bf10d07fc1defd134193aa043': 'caffe'}
 _KNOWN |= {entry.sha256: entry.variant for entry in PUBLISHED.values() if entry.sha256}
 
@@ -31,15 +31,15 @@ _LEAVES |= {'var': ('running_var', 'moving_variance', 'var')}
 
 
 class Naming(NamedTuple):
-  """How an implementation calls our modules, and which variant its weights are by default."""
+  """The tensor names of an implementation, and the variant of its weights unless detected."""
 
   name: str
   variant: str
-  module: Callable[[str], str]  # our path of a module -> theirs, to which a leaf is joined
+  module: Callable[[str], str]  # path of a module here -> there, which a leaf name is added to
 
 
 class Loaded(NamedTuple):
-  """What was read: variables, and how they want their images."""
+  """Loaded weights."""
 
   variables: Any
   variant: perceptual.Variant
@@ -47,10 +47,16 @@ class Loaded(NamedTuple):
 
 
 def load(network: str, layer: str, path: Path, *, variant: str = 'auto') -> Loaded:
-  """Read the weights of a network up to a layer.
+  """Load the weights of a network up to a layer.
 
-  `variant` is 'auto' or a name of `features.VARIANTS`. Raises UserError where the file is none, or
-  lacks a tensor.
+  Args:
+    network: A key of `perceptual.LAYERS`.
+    layer: One of its layers.
+    path: A safetensors or npz file.
+    variant: 'auto', or a key of `perceptual.VARIANTS`.
+
+  Raises:
+    UserError: The file cannot be read, or a tensor is missing.
   """
   if variant not in ('auto', *perceptual.VARIANTS):
     raise UserError(f'{network}: variant {variant!r}: {nearest(variant, perceptual.VARIANTS)}')
@@ -65,15 +71,15 @@ def load(network: str, layer: str, path: Path, *, variant: str = 'auto') -> Load
 
 
 def random(network: str, layer: str, *, seed: int = 0) -> Loaded:
-  """Make random weights, for those who ask for them by that name."""
+  """Draw random weights."""
   variant = perceptual.VARIANTS['torchvision']
   module = perceptual.build(network, layer, activated=True, variant=variant)
   variables = jax.jit(module.init)(jax.random.key(seed), jnp.zeros((1, 32, 32, 3)))
-  return Loaded(variables, variant, f'{network} with RANDOM weights, as was asked for')
+  return Loaded(variables, variant, f'{network} with RANDOM weights')
 
 
 def shapes(network: str, layer: str) -> Any:
-  """Give the variables' shapes, without computing anything."""
+  """Returns the shapes of the variables, without computing them."""
   variant = perceptual.VARIANTS['torchvision']
   module = perceptual.build(network, layer, activated=True, variant=variant)
   image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
@@ -102,7 +108,7 @@ class _Npz:
 
   def __init__(self, path: Path):
     if not zipfile.is_zipfile(path):  # NumPy would leave it open
-      raise ValueError('it is no zip file')
+      raise ValueError('not a zip file')
     self._file = np.load(path, allow_pickle=False)
     self.names = list(self._file.files)
 
@@ -118,20 +124,20 @@ class _Npz:
 
 def _open(path: Path) -> Any:
   if not path.is_file():
-    raise UserError(f'{path}: is no file')
+    raise UserError(f'{path}: no such file')
   try:
     return _Npz(path) if path.suffix == '.npz' else _Safetensors(path)
   except (SafetensorError, ValueError, OSError) as error:
     raise UserError(
       f'{path}: is neither safetensors nor npz ({error}); a pickle (.pt, .pth, .npy) is never '
-      'loaded: docs/importing.md tells how to convert one'
+      'loaded; docs/importing.md shows how to convert one'
     ) from error
 
 
 def _match(
   network: str, layer: str, wanted: Any, file: Any, path: Path
 ) -> tuple[Naming, list[tuple[str, jax.ShapeDtypeStruct]]]:
-  """Find the naming under which the file holds most of what is wanted, which must be all."""
+  """Find the naming under which the file holds all wanted tensors."""
   leaves, _ = jax.tree.flatten_with_path(wanted)
   names, best = set(file.names), (-1, NAMINGS[network][0], [], [])
   for naming in NAMINGS[network]:
@@ -148,8 +154,8 @@ def _match(
   if missing:
     known = ', '.join(n.name for n in NAMINGS[network])
     raise UserError(
-      f'{path}: lacks {len(missing)} of the {len(leaves)} tensors of {network} up to {layer}, by '
-      f'the names of {naming.name}: {brief(missing)} (names of {known} are known)'
+      f'{path}: lacks {len(missing)} of the {len(leaves)} tensors of {network} up to {layer}, as '
+      f'{naming.name} names them: {brief(missing)} (known namings: {known})'
     )
   return naming, found
 
@@ -159,8 +165,8 @@ def _spell(module: str, leaves: Iterable[str]) -> Iterable[str]:
 
 
 def _recognise(path: Path, note: str, naming: Naming) -> str:
-  """Tell the variant: by the file's digest, by what it says of itself, or by its names."""
-  if naming.name in ('torchvision', 'jaxsr'):  # names that weights of another origin may bear
+  """Detect the variant by the hash of the file, by its metadata, or by its tensor names."""
+  if naming.name in ('torchvision', 'jaxsr'):  # which converted weights may also have
     if known := _KNOWN.get(files.sha256(path)):
       return known
     if re.search('keras|caffe|oxford', note, re.IGNORECASE):
@@ -169,7 +175,7 @@ def _recognise(path: Path, note: str, naming: Naming) -> str:
 
 
 def _read(x: np.ndarray, want: Any, path: Path, name: str) -> jax.Array:
-  """Bring a tensor into our layout, HWIO."""
+  """Transpose a tensor to the layout of the wanted one, HWIO."""
   if x.ndim == 4:
     for axes in ((0, 1, 2, 3), (2, 3, 1, 0), (0, 1, 3, 2)):  # HWIO, OIHW, TensorFlow's depthwise
       if x.transpose(axes).shape == want.shape:
@@ -215,8 +221,8 @@ def _timm_mobilenet() -> dict[str, str]:
       parts = {'expand': 'conv_pw', 'depthwise': 'conv_dw', 'project': 'conv_pwl'}
       if expansion == 1:
         parts = {'depthwise': 'conv_dw', 'project': 'conv_pw'}
-      for j, (part, theirs) in enumerate(parts.items(), 1):
-        names[f'block_{number}_{part}/conv'] = f'blocks.{stage}.{i}.{theirs}'
+      for j, (part, source) in enumerate(parts.items(), 1):
+        names[f'block_{number}_{part}/conv'] = f'blocks.{stage}.{i}.{source}'
         names[f'block_{number}_{part}/norm'] = f'blocks.{stage}.{i}.bn{j}'
       number += 1
   return names
@@ -225,12 +231,12 @@ def _timm_mobilenet() -> dict[str, str]:
 def _tf_slim(module: str) -> str:
   unit, kind = module.split('/')
   ends = {'stem': 'Conv', 'head': 'Conv_1'}
-  theirs = ends.get(unit) or re.sub(r'block_(\d+)', r'expanded_conv_\1', unit)
-  theirs = theirs.replace('expanded_conv_0', 'expanded_conv')
-  return f'{theirs}_BatchNorm' if kind == 'norm' else theirs
+  name = ends.get(unit) or re.sub(r'block_(\d+)', r'expanded_conv_\1', unit)
+  name = name.replace('expanded_conv_0', 'expanded_conv')
+  return f'{name}_BatchNorm' if kind == 'norm' else name
 
 
-def _ours(module: str) -> str:
+def _jaxsr(module: str) -> str:
   return module.replace('/', '.')
 
 
@@ -238,7 +244,7 @@ NAMINGS: dict[str, list[Naming]] = {
   network: [
     Naming('torchvision', 'torchvision', _torch_vgg(network)),
     Naming('Keras', 'caffe', _keras_vgg),
-    Naming('jaxsr', 'torchvision', _ours),
+    Naming('jaxsr', 'torchvision', _jaxsr),
   ]
   for network in vgg.DEPTHS
 }
@@ -246,5 +252,5 @@ NAMINGS['mobilenet_v2'] = [
   Naming('torchvision', 'torchvision', _torch_mobilenet().__getitem__),
   Naming('timm', 'torchvision', _timm_mobilenet().__getitem__),
   Naming('TF-slim', 'tf_slim', _tf_slim),
-  Naming('jaxsr', 'torchvision', _ours),
+  Naming('jaxsr', 'torchvision', _jaxsr),
 ]

@@ -216,7 +216,7 @@ def test_what_is_no_weights_file_is_refused_in_one_line(tmp_path):
   np.savez(tmp_path / 'objects.npz', **{'features.0.weight': np.array([None], object)})
   with pytest.raises(UserError):
     weights.load('vgg19', 'conv1_1', tmp_path / 'objects.npz')
-  with pytest.raises(UserError, match='is no file'):
+  with pytest.raises(UserError, match='no such file'):
     weights.load('vgg19', 'conv1_1', tmp_path / 'missing.safetensors')
 
 
@@ -246,13 +246,13 @@ class TestFetch:
 
   def test_another_file_is_refused_and_not_kept(self, published):
     published.write_bytes(b'another')
-    with pytest.raises(UserError, match='has SHA-256 .* not .*config.content.vgg16.weights=FILE'):
+    with pytest.raises(UserError, match='has SHA-256 .* not .*config.content.vgg16.weights'):
       download.get('vgg16')
     assert not list(download.cache().iterdir())
 
   def test_no_network_says_what_to_do(self, published):
     published.unlink()
-    with pytest.raises(UserError, match='cannot fetch .*config.content.vgg16.weights=FILE'):
+    with pytest.raises(UserError, match='cannot download .*config.content.vgg16.weights'):
       download.get('vgg16')
 
   def test_what_has_no_known_digest_is_not_fetched(self, published):

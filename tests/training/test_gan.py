@@ -257,7 +257,7 @@ def test_a_collapse_stops_where_so_configured(gan, tmp_path):
 def test_missing_weights_stop_before_anything_is_compiled(gan, tmp_path, monkeypatch):
   gan.content.mobilenet_v2.weights = str(tmp_path / 'gone.safetensors')
   monkeypatch.setattr(jax, 'jit', lambda *a, **k: pytest.fail('something was compiled'))
-  with pytest.raises(UserError, match='gone.safetensors: is no file'):
+  with pytest.raises(UserError, match='gone.safetensors: no such file'):
     train(gan, tmp_path / 'run')
 
 
