@@ -99,7 +99,7 @@ def _perceptual(options: Evaluate) -> tuple[Any, Any] | None:
     return None
   content = configs.base().content[options.features]
   content.update(weights=options.feature_weights, layer=options.feature_layer or content.layer)
-  return setup.load_extractor(options.features, content, 'float32')
+  return setup.load_extractor(options.features, content, 'float32', flag='--feature-weights')
 
 
 def _source(options: Evaluate, channels: int) -> sources.Source:

@@ -1,6 +1,6 @@
 """Smaller networks from larger ones: fewer channels, fewer blocks, fewer bits.
 
-`channel_groups.py` reads from a network's trace which weights belong to one channel, `slicing.py`
-keeps some of them, `slimmable.py` runs a network at several sizes, `quantize.py` rounds weights to
-int8.
+`channel_groups` finds which weights belong to one channel from the trace of a network, `slicing`
+cuts a small network from a large one, `slimmable` runs a network at several sizes, `quantize`
+rounds weights to int8.
 """

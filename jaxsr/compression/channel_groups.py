@@ -1,8 +1,8 @@
-"""Which axes of which weights belong to one channel, read from a network's trace.
+"""Which axes of which weights belong to one channel, found from the trace of a network.
 
-Every axis of every weight starts with a label of its own for each place. What adds, multiplies or
-contracts two axes makes their labels one (Fang et al., DepGraph: Towards Any Structural Pruning,
-CVPR 2023). What remains apart can be kept or dropped by itself.
+At first every position on every axis of every weight has a label of its own. An operation that
+adds, multiplies or contracts two axes merges their labels (Fang et al., DepGraph: Towards Any
+Structural Pruning, CVPR 2023). Channels whose labels stay separate can be dropped independently.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +15,17 @@ import numpy as np
 from jaxsr.analysis import jaxpr
 from jaxsr.analysis.jaxpr import Instruction
 
-NOBODY = -1
+NO_PRODUCER = -1
 
 
 class Axis(NamedTuple):
-  """The labels along an axis, and by its number the product that made what stands there.
+  """The labels along an axis, and the number of the product that computed each position.
 
-  `source` is the weight and the axis of it that this is, as long as it is just that.
+  `source` is the weight and its axis if this axis is still that of a weight.
   """
 
   labels: np.ndarray
-  makers: np.ndarray
+  producers: np.ndarray
   source: tuple[int, int] | None = None
 
 
@@ -35,28 +35,37 @@ Axes = tuple[Axis | None, ...]  # of a value; None: an axis without channels, su
 class Channels(NamedTuple):
   """The channels of a network.
 
-  `labels[w][a]` are the labels along axis `a` of weight `w` of its tree: where they are equal, it
-  is the same channel. `segments[w][a]` tells, of an axis that a product sums over, which weight
-  made what it sums: `NOBODY` if none did. `families` says for a channel which ones it stands
-  beside, along the last axis of some weight: within a family any channel could be kept.
+  Attributes:
+    labels: `labels[w][a]` are the labels along axis `a` of weight `w` of the tree; equal labels
+      are the same channel.
+    segments: `segments[w][a]` are, for an axis that a product sums over, the weights that computed
+      its positions, `NO_PRODUCER` for none.
+    groups: The group of each channel. Channels of a group lie along the last axis of the same
+      weights, so that any of them can be kept in place of another.
   """
 
   labels: list[list[np.ndarray]]
   segments: list[list[np.ndarray]]
-  families: dict[int, int]
+  groups: dict[int, int]
 
   def members(self) -> dict[int, list[int]]:
-    """List the channels of each family, in their order."""
+    """Returns the channels of each group, in order."""
     found: dict[int, list[int]] = {}
-    for channel in sorted(self.families):
-      found.setdefault(self.families[channel], []).append(channel)
+    for channel in sorted(self.groups):
+      found.setdefault(self.groups[channel], []).append(channel)
     return found
 
 
 def read(network: Any, variables: Any, side: int = 16) -> Channels:
-  """Read the channels of a network with `channels` of its images; `variables` may be shapes.
+  """Find the channels of a network.
 
-  Raises ValueError for a computation whose channels cannot be followed.
+  Args:
+    network: A network with an attribute `channels`, those of its images.
+    variables: Its variables, or their shapes.
+    side: Side of the image that is traced.
+
+  Raises:
+    ValueError: The channels cannot be followed through an operation.
   """
   lr = jax.ShapeDtypeStruct((1, side, side, network.channels), np.float32)
   trace = jaxpr.trace(lambda v, x: network.apply(v, x, train=False), variables, lr)
@@ -73,7 +82,7 @@ def read(network: Any, variables: Any, side: int = 16) -> Channels:
 
 
 class _Sets:
-  """Disjoint sets of numbers; the smallest of a set is its root, so that their order stays."""
+  """Disjoint sets of numbers; the smallest number of a set is its root, which keeps the order."""
 
   def __init__(self) -> None:
     self.parents: list[int] = []
@@ -95,7 +104,7 @@ class _Sets:
 
 
 class _Reader:
-  """Follows channels through instructions."""
+  """Follows channels through the operations of a trace."""
 
   def __init__(self, shapes: Sequence[tuple[int, ...]]):
     self.sets = _Sets()
@@ -121,12 +130,12 @@ class _Reader:
     }
 
   def result(self) -> Channels:
-    """Name every channel by its root."""
+    """Returns the channels, each label replaced by its root."""
     rooted = lambda x: np.array([self.sets.root(n) for n in x.tolist()], int)  # noqa: E731
     labels = [[rooted(axis.labels) for axis in axes if axis] for axes in self.weights]
-    makers = np.array([*self.products, NOBODY])
+    producers = np.array([*self.products, NO_PRODUCER])
     segments = [
-      [makers[self.summed.get((w, a), np.full(len(x), NOBODY))] for a, x in enumerate(axes)]
+      [producers[self.summed.get((w, a), np.full(len(x), NO_PRODUCER))] for a, x in enumerate(axes)]
       for w, axes in enumerate(labels)
     ]
     neighbours = _Sets()
@@ -140,7 +149,7 @@ class _Reader:
   def follow(
     self, what: Instruction, inputs: list[Axes], sizes: list[Any], results: list[Any]
   ) -> list[Axes]:
-    """Give the axes of an instruction's results."""
+    """Returns the axes of the results of an operation."""
     if not any(axis for axes in inputs for axis in axes) or any(0 in shape for shape in results):
       return [(None,) * len(shape) for shape in results]
     if what.name in self.rules:
@@ -149,15 +158,15 @@ class _Reader:
       return self._pad(what, inputs, sizes, results)
     if what.name.startswith(('reduce_', 'arg')):
       return [tuple(x for a, x in enumerate(inputs[0]) if a not in what.params['axes'])]
-    if what.name == 'gather':  # a table of attention's biases; its channels end here
+    if what.name == 'gather':  # the position biases of attention; its channels end here
       return [(None,) * len(shape) for shape in results]
     return [self._together(what, inputs, sizes, shape) for shape in results]
 
   def _fresh(self, count: int) -> Axis:
-    return Axis(self.sets.new(count), np.full(count, NOBODY))
+    return Axis(self.sets.new(count), np.full(count, NO_PRODUCER))
 
   def _together(self, what: Instruction, inputs: list[Axes], sizes: list[Any], shape: Any) -> Axes:
-    """Follow what works on each element by itself."""
+    """Follow an elementwise operation."""
     columns: list[list[Axis | None]] = [[] for _ in shape]
     for axes, size in zip(inputs, sizes, strict=True):
       if not any(axes):
@@ -174,18 +183,18 @@ class _Reader:
       self.sets.unite(one.labels, other.labels)
     if len(found) < 2:
       return found[0] if found else None
-    makers = np.max([axis.makers for axis in found], axis=0)
-    return Axis(found[0].labels, makers)
+    producers = np.max([axis.producers for axis in found], axis=0)
+    return Axis(found[0].labels, producers)
 
   def _sum(self, one: Axis | None, other: Axis | None) -> None:
-    """Note that a product sums over two axes."""
+    """Record that a product sums over two axes."""
     self._unite((one, other))
     for axis, beside in ((one, other), (other, one)):
       if axis and beside and axis.source:
-        self.summed[axis.source] = beside.makers
+        self.summed[axis.source] = beside.producers
 
   def _make(self, axis: Axis | None) -> Axis | None:
-    """Give what a product makes along an axis that it does not sum over."""
+    """Returns an axis of a product that it does not sum over."""
     if axis is None or axis.source is None:
       return axis
     self.products.append(axis.source[0])
@@ -239,7 +248,7 @@ class _Reader:
         continue
       parts = [x or self._fresh(size[a]) for x, size in zip(axes, sizes, strict=True)]
       labels = np.concatenate([part.labels for part in parts])
-      result.append(Axis(labels, np.concatenate([part.makers for part in parts])))
+      result.append(Axis(labels, np.concatenate([part.producers for part in parts])))
     return [tuple(result)]
 
   def _pad(
@@ -278,7 +287,7 @@ class _Reader:
   def _unstack(
     self, what: Instruction, inputs: list[Axes], _: Any, results: list[Any]
   ) -> list[Axes]:
-    """Follow the parts that an axis is taken apart into; newer versions of JAX unpack so."""
+    """Follow the unpacking of an axis, an operation of newer versions of JAX."""
     along = what.params['axis']
     return [(*inputs[0][:along], *inputs[0][along + 1 :])] * len(results)
 
@@ -290,8 +299,8 @@ class _Reader:
   ) -> list[Axes]:
     """Follow the splitting and joining of axes.
 
-    An axis that is split, as for a pixel shuffle or the heads of an attention, has its channels
-    along the last part, and what the other parts tell apart is one channel.
+    An axis that is split, for a pixel shuffle or for the heads of attention, has its channels along
+    the last part; positions that differ only in other parts are one channel.
     """
     result: list[Axis | None] = [None] * len(results[0])
     for before, after in _groups(sizes[0], results[0]):
@@ -310,7 +319,7 @@ class _Reader:
         around = [sizes[0][a] for a in before]
         shape = [n if a == found[0] else 1 for a, n in zip(before, around, strict=True)]
         spread = lambda x: np.broadcast_to(x.reshape(shape), around).ravel()  # noqa: E731, B023
-        result[into[0]] = Axis(spread(axis.labels), spread(axis.makers))
+        result[into[0]] = Axis(spread(axis.labels), spread(axis.producers))
       elif rest[-1] == found[0] and results[0][into[-1]] == sizes[0][found[0]]:
         result[into[-1]] = axis
       else:
@@ -320,19 +329,19 @@ class _Reader:
   def _last_part(self, axis: Axis, size: int) -> Axis:
     if size == len(axis.labels):
       return axis
-    labels, makers = axis.labels.reshape(-1, size), axis.makers.reshape(-1, size)
+    labels, producers = axis.labels.reshape(-1, size), axis.producers.reshape(-1, size)
     for row in labels[1:]:
       self.sets.unite(labels[0], row)
-    return Axis(labels[0], makers.max(axis=0))
+    return Axis(labels[0], producers.max(axis=0))
 
 
 def _at(axis: Axis, chosen: slice) -> Axis:
   whole = chosen.indices(len(axis.labels)) == (0, len(axis.labels), 1)
-  return axis if whole else Axis(axis.labels[chosen], axis.makers[chosen])
+  return axis if whole else Axis(axis.labels[chosen], axis.producers[chosen])
 
 
 def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-  """Pair the axes of two shapes, as few in a pair as have the same number of elements."""
+  """Pair the smallest groups of axes of two shapes that have equally many elements."""
   groups, i, j = [], 0, 0
   while i < len(before) and j < len(after):
     one, other = [i], [j]

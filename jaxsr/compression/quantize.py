@@ -1,7 +1,7 @@
-"""Weights in eight bits: a fourth of the size.
+"""Weights in eight bits, a fourth of the size.
 
-Kernels are rounded to 255 levels around zero, with a step of its own for each place of the last
-axis, which is the output channel; vectors stay float32. What is computed with is floats again.
+Kernels are rounded to 255 levels around zero, with one step size per output channel (the last
+axis); vectors stay float32. Weights are converted back to float32 before they are used.
 """
 
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 
 LEVELS = 127
-STEP = ':step'  # what the name of a kernel's steps ends in
+STEP = ':step'  # suffix of the name under which the step sizes of a kernel are stored
 
 Tensors = dict[str, np.ndarray]
 
 
 def quantize(tensors: Mapping[str, np.ndarray]) -> Tensors:
-  """Round the kernels among named float tensors to int8, with their steps beside them."""
+  """Round the kernels among named float32 tensors to int8; returns their step sizes as well."""
   found: Tensors = {}
   for name, x in tensors.items():
     if x.ndim < 2:
@@ -29,7 +29,7 @@ def quantize(tensors: Mapping[str, np.ndarray]) -> Tensors:
 
 
 def restore(tensors: Mapping[str, np.ndarray]) -> Tensors:
-  """Turn what was rounded into floats; other tensors stay as they are."""
+  """Convert rounded tensors back to float32; other tensors stay unchanged."""
   found = {}
   for name, x in tensors.items():
     if not name.endswith(STEP):

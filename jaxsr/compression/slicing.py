@@ -1,9 +1,9 @@
-"""A small network's first weights, cut from those of a larger one of the same kind.
+"""Initial weights of a small network, cut from a larger one of the same architecture.
 
-Channels are chosen by importance, the share that they have in the energy of the weights they touch
-(Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017), the same ones everywhere they meet;
-blocks are kept at even distances, the first and the last among them. At full width and depth the
-result is the large network.
+Channels are ranked by importance, their share of the squared norm of the weights that use them
+(after Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017), consistently across layers
+that share them. Blocks are kept at even distances, including the first and the last. At full width
+and depth the result is the large network.
 """
 
 import dataclasses
@@ -23,17 +23,17 @@ from jaxsr.compression.channel_groups import Channels
 from jaxsr.errors import UserError
 
 Path = tuple[str, ...]
-_HARMLESS = ('dtype', 'remat', 'parent', 'name')  # fields that parameters do not depend on
+_IRRELEVANT = ('dtype', 'remat', 'parent', 'name')  # fields that parameters do not depend on
 _NUMBERED = re.compile(r'(.*)_(\d+)$')
 
 
 class Cut(NamedTuple):
-  """Where each weight of the small network comes from: a path of the large, places on its axes."""
+  """Where each weight of the small network comes from: a path in the large one, and indices."""
 
   sources: dict[Path, tuple[Path, tuple[np.ndarray, ...]]]
 
   def take(self, variables: Any) -> Any:
-    """Cut the small network's variables from the large one's; both are trees of arrays."""
+    """Cut the variables of the small network from those of the large one."""
     flat: dict[Any, Any] = flatten_dict(variables)
     return unflatten_dict(
       {path: _take(flat[source], places) for path, (source, places) in self.sources.items()}
@@ -52,14 +52,14 @@ def _take(x: Any, places: tuple[np.ndarray, ...]) -> Any:
 
 
 def differences(small: nn.Module, large: nn.Module) -> list[str]:
-  """Describe what, beside width and depth, keeps a network from being cut from another."""
+  """Returns the differences other than width and depth, which prevent cutting, as texts."""
   if type(small) is not type(large):
     return [f'it is a {type(large).__name__}, not a {type(small).__name__}']
   sizes = (*getattr(small, 'WIDTH', ()), *getattr(small, 'DEPTH', ()))
   found = []
   for field in dataclasses.fields(small):
     here, there = getattr(small, field.name), getattr(large, field.name)
-    if field.name in _HARMLESS or here == there:
+    if field.name in _IRRELEVANT or here == there:
       continue
     if field.name not in sizes or not _fits(here, there):
       found.append(f'its {field.name} is {there}, not {here}')
@@ -67,7 +67,7 @@ def differences(small: nn.Module, large: nn.Module) -> list[str]:
 
 
 def smaller(small: nn.Module, large: nn.Module) -> str:
-  """Describe by how much a network is smaller than another of the same kind, if it is."""
+  """Describe how much smaller a network is than another; returns '' if it is not."""
   names = (*getattr(small, 'WIDTH', ()), *getattr(small, 'DEPTH', ()))
   pairs = [(name, getattr(small, name), getattr(large, name)) for name in names]
   return ', '.join(f'{name} {here} of {there}' for name, here, there in pairs if here != there)
@@ -80,11 +80,16 @@ def _fits(here: Any, there: Any) -> bool:
 
 
 def make_cut(small: nn.Module, large: nn.Module, variables: Any, *, ranked: bool) -> Cut:
-  """Lay out how the small network's variables are cut from the large one's.
+  """Find how the variables of a small network are cut from those of a large one.
 
-  `ranked` chooses channels by importance, for which `variables` must be arrays; otherwise the first
-  ones are kept, and shapes will do. Raises UserError where the networks differ in more than width
-  and depth, or cannot be cut.
+  Args:
+    small: The small network.
+    large: The large network.
+    variables: The variables of the large network; their shapes are enough if not `ranked`.
+    ranked: Whether to keep the most important channels; otherwise the first ones are kept.
+
+  Raises:
+    UserError: The networks differ in more than width and depth, or cannot be cut.
   """
   if found := differences(small, large):
     raise UserError(f'a network cannot be cut from this one: {found[0]}')
@@ -105,8 +110,8 @@ def make_cut(small: nn.Module, large: nn.Module, variables: Any, *, ranked: bool
         places.append(np.arange(len(labels)))
         continue
       places.append(np.full(len(labels), -1))
-      for mine, theirs in _segments(here, w, there, v, a, renamed):
-        places[-1][mine] = _find(labels[mine], there.channels.labels[v][a], theirs, order, chosen)
+      for inner, outer in _segments(here, w, there, v, a, renamed):
+        places[-1][inner] = _find(labels[inner], there.channels.labels[v][a], outer, order, chosen)
     sources[path] = (renamed[path], tuple(places))
   return Cut(sources)
 
@@ -125,7 +130,7 @@ class _Side(NamedTuple):
 
 
 def _rename(small: list[Path], large: list[Path]) -> dict[Path, Path]:
-  """Give each weight of the small network the path of its model: blocks at even distances."""
+  """Map each weight of the small network to a path of the large one: blocks at even distances."""
   counts = [_count(paths) for paths in (small, large)]
   renamed = {}
   for path in small:
@@ -157,7 +162,7 @@ def _spread(number: int, few: int, many: int) -> int:
 
 
 def _importance(side: _Side, variables: Any) -> dict[int, float]:
-  """Add up each channel's share of the energy of the kernels that it touches."""
+  """Sum each channel's share of the squared norm of the kernels that use it."""
   total: dict[int, float] = defaultdict(float)
   leaves = jax.tree.leaves(variables)
   for path, leaf, axes in zip(side.paths, leaves, side.channels.labels, strict=True):
@@ -173,15 +178,15 @@ def _importance(side: _Side, variables: Any) -> dict[int, float]:
 
 
 class _Chosen:
-  """The channels of each family that are kept, in their order."""
+  """The channels of each group that are kept, in order."""
 
   def __init__(self, all_channels: Channels, importance: dict[int, float] | None):
-    self.families = all_channels.families
+    self.groups = all_channels.groups
     self._members, self._importance = all_channels.members(), importance
 
-  def channel(self, family: int, number: int, count: int) -> int:
-    """Name the channel that becomes number `number` of `count`."""
-    members, importance = self._members[family], self._importance
+  def channel(self, group: int, number: int, count: int) -> int:
+    """Returns the channel that becomes number `number` of `count`."""
+    members, importance = self._members[group], self._importance
     if importance is not None:
       members = sorted(members, key=lambda c: -importance.get(c, 0.0))  # the sort is stable
     return sorted(members[:count])[number]
@@ -190,22 +195,23 @@ class _Chosen:
 def _segments(
   here: _Side, w: int, there: _Side, v: int, axis: int, renamed: dict[Path, Path]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Pair what a layer sums over by the layers that made it: places here, places there.
+  """Pair the parts of an axis that a layer sums over by the layers that computed them.
 
-  Where a network of fewer blocks sums over fewer of them, they are paired by name.
+  Returns indices in the small network and in the large one. If a network of fewer blocks sums over
+  fewer parts, they are paired by name.
   """
-  mine, theirs = (_runs(side.channels.segments[n][axis]) for side, n in ((here, w), (there, v)))
-  if len(mine) == len(theirs):
-    return [(one[1], other[1]) for one, other in zip(mine, theirs, strict=True)]
-  by_maker = {there.paths[maker]: places for maker, places in theirs if maker >= 0}
-  return [(places, by_maker[renamed[here.paths[maker]]]) for maker, places in mine]
+  small, large = (_runs(side.channels.segments[n][axis]) for side, n in ((here, w), (there, v)))
+  if len(small) == len(large):
+    return [(one[1], other[1]) for one, other in zip(small, large, strict=True)]
+  by_producer = {there.paths[weight]: places for weight, places in large if weight >= 0}
+  return [(places, by_producer[renamed[here.paths[weight]]]) for weight, places in small]
 
 
-def _runs(makers: np.ndarray) -> list[tuple[int, np.ndarray]]:
-  """Split an axis where another weight's product begins."""
-  starts = np.flatnonzero(np.diff(makers, prepend=-2))
-  parts = np.split(np.arange(len(makers)), starts[1:])
-  return [(int(makers[part[0]]), part) for part in parts]
+def _runs(producers: np.ndarray) -> list[tuple[int, np.ndarray]]:
+  """Split an axis into the parts computed by different weights."""
+  starts = np.flatnonzero(np.diff(producers, prepend=-2))
+  parts = np.split(np.arange(len(producers)), starts[1:])
+  return [(int(producers[part[0]]), part) for part in parts]
 
 
 def _find(
@@ -215,14 +221,14 @@ def _find(
   order: dict[int, tuple[int, int]],
   chosen: _Chosen,
 ) -> np.ndarray:
-  """Find, for the channels of a segment, their places on the large network's axis."""
-  family = chosen.families[int(large[places[0]])]
+  """Find the indices on the axis of the large network for the channels of a segment."""
+  group = chosen.groups[int(large[places[0]])]
   where: dict[int, list[int]] = defaultdict(list)
   for place in places.tolist():
     where[int(large[place])].append(place)
   seen: dict[int, int] = defaultdict(int)
   found = []
   for label in labels.tolist():
-    found.append(where[chosen.channel(family, *order[label])][seen[label]])
+    found.append(where[chosen.channel(group, *order[label])][seen[label]])
     seen[label] += 1
   return np.array(found)

@@ -1,8 +1,8 @@
 """One network that runs at several widths and depths.
 
-A smaller self has the first channels of the whole network and blocks at even distances (Yu & Huang,
-Universally Slimmable Networks and Improved Training Techniques, ICCV 2019). It is trained by the
-term `slimmable`: at each step the smallest and one in between learn from the whole one's image.
+A smaller size has the first channels of the full network and blocks at even distances (Yu & Huang,
+Universally Slimmable Networks and Improved Training Techniques, ICCV 2019). The term `slimmable`
+trains it: at each step the smallest size and one in between learn from the full network's image.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from jaxsr.errors import UserError
 
 
 class Size(NamedTuple):
-  """A smaller self of a network, and how its weights are cut."""
+  """A smaller size of a network, and how its weights are cut."""
 
   width: float
   depth: float
@@ -28,24 +28,33 @@ class Size(NamedTuple):
 def make_sizes(
   network: nn.Module, model: Any, *, widths: Sequence[float], depths: Sequence[float]
 ) -> tuple[Size, ...]:
-  """List a network's smaller selves from the smallest on, without the whole one.
+  """Returns the sizes of a network from the smallest on, without the full one.
 
-  `model` is the section of the config that describes it. Raises UserError for networks with
-  BatchNorm, whose statistics do not hold for several widths.
+  Args:
+    network: The full network.
+    model: The section `model` of its config.
+    widths: Fractions of its channels.
+    depths: Fractions of its blocks.
+
+  Raises:
+    UserError: The network has BatchNorm, whose statistics are not valid at several widths.
   """
-  whole = models.shapes(network)
-  if 'batch_stats' in whole:
+  full = models.shapes(network)
+  if 'batch_stats' in full:
     name = model['name']
-    raise UserError(f'network {name!r} has BatchNorm, whose statistics hold for one width only')
+    raise UserError(
+      f'network {name!r} has BatchNorm, whose statistics are valid at one width only; choose a '
+      'network without it'
+    )
   wanted = sorted(set(product(widths, depths)) - {(1.0, 1.0)})
   found = [(w, d, shrink(network, model, w, d)) for w, d in wanted]
   return tuple(
-    Size(w, d, small, make_cut(small, network, whole, ranked=False)) for w, d, small in found
+    Size(w, d, small, make_cut(small, network, full, ranked=False)) for w, d, small in found
   )
 
 
 def shrink(network: nn.Module, model: Any, width: float, depth: float) -> nn.Module:
-  """Build a network's self of a width and depth."""
+  """Build a network at a fraction of its width and depth."""
   options = {k: v for k, v in dict(model).items() if k != 'name'}
   options['width'] = options.get('width', 1.0) * width
   options['depth'] = options.get('depth', 1.0) * depth

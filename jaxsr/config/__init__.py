@@ -206,7 +206,7 @@ def _parse(config: Config, flag: str) -> str:
   name, equals, value = flag.removeprefix('--config.').partition('=')
   if not equals or '[' in name:
     return flag
-  current = config
+  current: Any = config
   parts = name.split('.')
   for i, part in enumerate(parts):
     known = list(current) if isinstance(current, ConfigDict) else []

@@ -46,14 +46,18 @@ def cache() -> Path:
   return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'jaxsr'
 
 
-def get(network: str) -> Path:
+def get(network: str, *, flag: str) -> Path:
   """Returns the file of a network's published weights; downloads it if it is not in the cache.
+
+  Args:
+    network: A key of `PUBLISHED`.
+    flag: The option by which the user can give a file instead, for messages.
 
   Raises:
     UserError: The file cannot be downloaded, or its SHA-256 is wrong.
   """
   entry = PUBLISHED[network]
-  by_hand = f'or set config.content.{network}.weights to a .safetensors or .npz file'
+  by_hand = f'or set {flag} to a .safetensors or .npz file'
   path = cache() / f'{network}-{entry.sha256[:8]}.safetensors'
   if path.is_file() and files.sha256(path) == entry.sha256:
     return path

@@ -1,7 +1,7 @@
-"""The compression study: a teacher, and students of each size taught in each way.
+"""The compression study: a teacher, and students of each size trained in each way.
 
-Each trial is a run of its own in a process of its own, below `trials/`. What has a `result.json` is
-finished and not run again, so that a study which was stopped goes on where it was.
+Each trial is a run in a process of its own, below `trials/`. A trial that has a `result.json` is
+finished and is not run again, so that a study that was stopped continues where it was.
 """
 
 import json
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxsr import config as configs
-from jaxsr.config import Config, compatibility, validate
+from jaxsr.config import Config, compatibility, override, to_dict, validate
+from jaxsr.config import copy as copy_config
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import make_folder, write_json
 from jaxsr.inference import model
@@ -26,7 +26,7 @@ from jaxsr.training import preemption
 
 UNTAUGHT, TEACHER = 'untaught', 'teacher'
 RESULT, LOG = 'result.json', 'log.txt'
-_HARMLESS = (
+_MAY_CHANGE = (
   'data.threads',
   'data.workers',
   'data.cache',
@@ -39,7 +39,19 @@ _HARMLESS = (
 
 
 class Trial(NamedTuple):
-  """One run of a study; `given` is the folder of a teacher that is not trained here."""
+  """One run of a study.
+
+  Attributes:
+    name: The name of its folder.
+    objective: How it is trained: `teacher`, `untaught` (without a teacher), or a key of
+      `config.study.objectives`.
+    width: Fraction of the channels.
+    depth: Fraction of the blocks.
+    seed: Seed of the run.
+    config: Its config.
+    films: Number of validation images that it is measured on; 0: all.
+    given: The folder of a trained teacher, which is only measured.
+  """
 
   name: str
   objective: str
@@ -47,19 +59,20 @@ class Trial(NamedTuple):
   depth: float
   seed: int
   config: Config
-  films: int  # that it is measured on; 0: all
+  films: int
   given: str = ''
 
   @property
   def size(self) -> str:
-    """Name its size."""
+    """The name of its size."""
     return TEACHER if self.name == TEACHER else f'w{self.width:g}_d{self.depth:g}'
 
 
 def plan(config: Config, workdir: Path) -> tuple[Trial, list[Trial]]:
-  """Lay out a study: its teacher, and the students.
+  """Returns the teacher and the students of a study.
 
-  Raises UserError for an objective or a size that no run could have.
+  Raises:
+    UserError: An objective or a size is not valid.
   """
   study = config.study
   given = config.teacher.checkpoint
@@ -93,46 +106,48 @@ def _chosen(objectives: dict[str, str], only: str) -> dict[str, str]:
   names = [name.strip() for name in only.split(',') if name.strip()] or list(objectives)
   for name in names:
     if name not in objectives:
-      raise UserError(f'config.study.only: objective {name!r}: {nearest(name, objectives)}')
+      raise UserError(
+        f'config.study.only: objective {name!r} is unknown: {nearest(name, objectives)}'
+      )
   return {name: objectives[name] for name in names}
 
 
 def _set(config: Config, overrides: str) -> Config:
-  """Copy a config with what an objective sets."""
+  """Returns a copy of a config with the overrides of an objective."""
   flags = [f'--config.{part}' for part in overrides.split()]
-  return configs.override(configs.copy(config), flags)
+  return override(copy_config(config), flags)
 
 
 def _without_study(config: Config) -> Config:
-  one = configs.copy(config)
+  one = copy_config(config)
   del one.study
   return one
 
 
 def folder_of(workdir: Path, trial: Trial) -> Path:
-  """Name the folder of a trial's results."""
+  """Returns the folder of a trial's results."""
   return workdir / TEACHER if trial.name == TEACHER else workdir / 'trials' / trial.name
 
 
 def checkpoint_of(workdir: Path, trial: Trial) -> str:
-  """Name a trial's run, which may be that of a given teacher."""
+  """Returns the checkpoint of a trial, which may be that of a given teacher."""
   return trial.given or str(folder_of(workdir, trial))
 
 
 def result(workdir: Path, trial: Trial) -> dict[str, Any] | None:
-  """Read what a trial came to, if it is finished; raises UserError if it was another trial."""
+  """Load the result of a trial, or None; raises UserError if it belongs to another config."""
   path = folder_of(workdir, trial) / RESULT
   if not path.exists():
     return None
   try:
     found = json.loads(path.read_text(encoding='utf-8'))
-    was, now = {**found['config'], 'study.films': found['films']}, configs.to_dict(trial.config)
+    was, now = {**found['config'], 'study.films': found['films']}, to_dict(trial.config)
     differences = compatibility.differences(was, {**now, 'study.films': trial.films})
   except (ValueError, KeyError, OSError) as error:
     raise UserError(f'{path}: cannot be read ({error}); delete it') from error
-  told = {name: pair for name, pair in differences.items() if name not in _HARMLESS}
-  if told:
-    name, (was, now) = next(iter(told.items()))
+  changed = {name: pair for name, pair in differences.items() if name not in _MAY_CHANGE}
+  if changed:
+    name, (was, now) = next(iter(changed.items()))
     raise UserError(
       f'trial {trial.name}: config.{name} was {was}, is now {now}; choose another --workdir'
     )
@@ -140,9 +155,12 @@ def result(workdir: Path, trial: Trial) -> dict[str, Any] | None:
 
 
 def run(trials: Sequence[Trial], workdir: Path, *, slots: int) -> int:
-  """Run the trials that are not finished, `slots` side by side; return the exit code.
+  """Run the trials that are not finished, `slots` at a time.
 
-  75: told to stop, and all that ran has saved. Trials that fail are told, and the others go on.
+  A trial that fails is reported, and the others continue.
+
+  Returns:
+    The exit code: 0, or 75 if a signal stopped the study after all running trials were saved.
   """
   waiting = [trial for trial in trials if result(workdir, trial) is None]
   done = len(trials) - len(waiting)
@@ -158,13 +176,13 @@ def run(trials: Sequence[Trial], workdir: Path, *, slots: int) -> int:
         if process.poll() is not None:
           del running[slot]
           done += 1
-          _tell(trial, workdir, process.returncode, done, len(trials))
+          _report(trial, workdir, process.returncode, done, len(trials))
       if stop.due(together=False):
         for _, process in running.values():
           process.send_signal(signal.SIGTERM)
         for _, process in running.values():
           process.wait()
-        print(f'stopped; {done} of {len(trials)} trials are done, the same command goes on')
+        print(f'stopped; {done} of {len(trials)} trials are done; run the same command to continue')
         return preemption.EXIT
   return 0
 
@@ -173,7 +191,7 @@ def _start(trial: Trial, workdir: Path, slot: int) -> subprocess.Popen:
   folder = folder_of(workdir, trial)
   make_folder(folder)
   described = folder / 'trial.json'
-  write_json(described, configs.to_dict(trial.config))
+  write_json(described, to_dict(trial.config))
   environment = dict(os.environ)
   if gpus():
     environment['CUDA_VISIBLE_DEVICES'] = gpus()[slot % len(gpus())]
@@ -187,7 +205,7 @@ def _start(trial: Trial, workdir: Path, slot: int) -> subprocess.Popen:
 
 
 def gpus() -> list[str]:
-  """Name the NVIDIA GPUs that may be used."""
+  """Returns the NVIDIA GPUs that may be used."""
   chosen = os.environ.get('CUDA_VISIBLE_DEVICES')
   if os.environ.get('JAX_PLATFORMS') == 'cpu' or chosen == '':
     return []
@@ -195,12 +213,12 @@ def gpus() -> list[str]:
   return [name.strip() for name in chosen.split(',')] if chosen else [str(i) for i in range(found)]
 
 
-def _tell(trial: Trial, workdir: Path, code: int, done: int, total: int) -> None:
+def _report(trial: Trial, workdir: Path, code: int, done: int, total: int) -> None:
   found = result(workdir, trial)
   if found is None:
     log = folder_of(workdir, trial) / LOG
     lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines() or ['']
-    what = f'failed with exit code {code}: {lines[-1]} (all of it: {log})'
+    what = f'failed with exit code {code}: {lines[-1]} (log: {log})'
   else:
     summary = found['summary']
     what = f'{summary["psnr"]:.3f} dB, {summary["psnr_gain"]:+.3f} over bicubic'

@@ -1,4 +1,4 @@
-"""A study's page: plots, a table and crops in one HTML file that needs nothing else."""
+"""The page of a study: plots, a table and crops in one self-contained HTML file."""
 
 import base64
 import html
@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxsr import config as configs
+from jaxsr.config import copy as copy_config
 from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator, plots
 from jaxsr.files import write_text
 from jaxsr.inference.model import load
 from jaxsr.study import Trial, checkpoint_of, result
-from jaxsr.study.table import Row, faults
+from jaxsr.study.table import TrialRow, faults
 
 PAGE = 'study.html'
 PLOTS = {
-  'gmacs': 'GMACs for a film',
+  'gmacs': 'GMACs per image',
   'parameters': 'parameters',
   'cpu_ms': 'milliseconds on the CPU',
 }
-_COLOURS = ('#1b6ca8', '#d1495b', '#2e8b57', '#b8860b', '#7b4fa3', '#444444')
+_COLORS = ('#1b6ca8', '#d1495b', '#2e8b57', '#b8860b', '#7b4fa3', '#444444')
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem;
   color: #1a1a1a; background: #fff }
@@ -41,7 +41,7 @@ p.note { color: #555; font-size: .9rem }
 
 
 def check() -> None:
-  """Raise UserError unless plots can be drawn."""
+  """Raise UserError if matplotlib is not installed."""
   try:
     import matplotlib  # noqa: F401
   except ImportError as error:
@@ -50,8 +50,8 @@ def check() -> None:
 
 def write(
   workdir: Path,
-  table: Sequence[Row],
-  grouped: Sequence[Row],
+  table: Sequence[TrialRow],
+  grouped: Sequence[TrialRow],
   teacher: Trial,
   trials: Sequence[Trial],
 ) -> None:
@@ -68,16 +68,16 @@ def write(
     f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>',
     '<h1>Compression study</h1>',
     f'<p>{html.escape(first.config.model.name)}, x{first.config.scale}: '
-    f'{done} of {len(table)} rows are measured, each on {table[0]["films"]} films of '
+    f'{done} of {len(table)} rows are measured, each on {table[0]["films"]} images of '
     f'{html.escape(Path(str(first.config.data.val)).name)}. For research, not for diagnosis.</p>',
     '<h2>Quality against cost</h2>',
     *plots,
-    '<p class="note">A dot is the mean over seeds, a line joins the sizes that nothing cheaper '
-    'beats. The dashed line is the teacher, the dotted one bicubic.</p>',
+    '<p class="note">Each dot is the mean over seeds. Lines join the sizes that no cheaper size '
+    'beats. Dashed line: the teacher. Dotted line: bicubic.</p>',
     '<h2>All trials</h2>',
-    '<p class="note">Means over seeds, with the standard deviation where there are several. Red: '
-    'below bicubic, or below the same student untaught at equal steps. dB; centre: where the '
-    'anatomy is.</p>',
+    '<p class="note">Means over seeds, with the standard deviation for several. Red: worse '
+    'than bicubic, or than the same student trained without a teacher for as many steps. PSNR in '
+    'dB; center: without an eighth of the side on each edge, where the anatomy is.</p>',
     _table(grouped),
     '<h2>Crops</h2>',
     *_crops(workdir, teacher, trials),
@@ -86,8 +86,8 @@ def write(
   write_text(workdir / PAGE, '\n'.join(parts))
 
 
-def _plot(grouped: Sequence[Row], axis: str) -> tuple[bytes, str]:
-  """Draw PSNR against a cost; return it as PNG and as SVG."""
+def _plot(grouped: Sequence[TrialRow], axis: str) -> tuple[bytes, str]:
+  """Plot PSNR against a cost; returns PNG and SVG."""
   import matplotlib as mpl
   from matplotlib.figure import Figure
   from matplotlib.ticker import LogLocator, NullFormatter
@@ -96,13 +96,13 @@ def _plot(grouped: Sequence[Row], axis: str) -> tuple[bytes, str]:
   figure = Figure(figsize=(7, 4.2), layout='constrained')
   axes = figure.add_subplot()
   objectives = list(dict.fromkeys(row['objective'] for row in students))
-  for objective, colour in zip(objectives, _COLOURS * 9, strict=False):
+  for objective, color in zip(objectives, _COLORS * 9, strict=False):
     mine = sorted((r for r in students if r['objective'] == objective), key=lambda r: r[axis])
     x, y = [r[axis] for r in mine], [r['psnr'] for r in mine]
     spread = [r['psnr_sd'] or 0.0 for r in mine]
-    axes.errorbar(x, y, spread, fmt='o', color=colour, label=objective, capsize=2, markersize=5)
+    axes.errorbar(x, y, spread, fmt='o', color=color, label=objective, capsize=2, markersize=5)
     front = _front(x, y)
-    axes.plot([x[i] for i in front], [y[i] for i in front], color=colour, linewidth=1)
+    axes.plot([x[i] for i in front], [y[i] for i in front], color=color, linewidth=1)
   for row in grouped:
     if row['psnr'] and row['objective'] in (None, 'teacher'):
       style = '--' if row['objective'] else ':'
@@ -132,7 +132,7 @@ def _plot(grouped: Sequence[Row], axis: str) -> tuple[bytes, str]:
 
 
 def _front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
-  """Find what nothing cheaper beats, among points in the order of their cost."""
+  """Returns the indices of the Pareto front: points that no cheaper point beats."""
   front, best = [], -np.inf
   for i in np.lexsort((-np.asarray(values), np.asarray(costs))):
     if values[i] > best:
@@ -148,16 +148,16 @@ _CELLS = (
   ('ms', 'cpu_ms', '.0f'),
   ('PSNR', 'psnr', '.3f'),
   ('SSIM', 'ssim', '.4f'),
-  ('centre', 'psnr_centre', '.3f'),
+  ('center', 'psnr_centre', '.3f'),
   ('over bicubic', 'gain_bicubic', '+.3f'),
-  ('centre', 'gain_bicubic_centre', '+.3f'),
-  ('over untaught', 'gain_untaught', '+.3f'),
+  ('center', 'gain_bicubic_centre', '+.3f'),
+  ('over no teacher', 'gain_untaught', '+.3f'),
   ('to teacher', 'gap_teacher', '+.3f'),
-  ('films below', 'films_below_bicubic', ',d'),
+  ('images below bicubic', 'films_below_bicubic', ',d'),
 )
 
 
-def _table(grouped: Sequence[Row]) -> str:
+def _table(grouped: Sequence[TrialRow]) -> str:
   lines = ['<div class="wide"><table><tr>']
   lines += [f'<th>{name}</th>' for name, _, _ in _CELLS] + ['<th></th></tr>']
   for row in grouped:
@@ -173,20 +173,20 @@ def _table(grouped: Sequence[Row]) -> str:
   return ''.join([*lines, '</table></div>'])
 
 
-def _label(row: Row) -> str:
+def _label(row: TrialRow) -> str:
   if row['objective'] is None or row['objective'] == 'teacher':
     return row['objective'] or row['network']
   return f'width {row["width"]:g}, depth {row["depth"]:g}: {row["objective"]}'
 
 
 def _crops(workdir: Path, teacher: Trial, trials: Sequence[Trial]) -> list[str]:
-  """Show where bicubic errs most on the film that is the median by the teacher's PSNR."""
+  """Show the crop with bicubic's largest error, of the median image by the teacher's PSNR."""
   seed = trials[0].seed
   shown = [t for t in [teacher, *trials] if t.seed == seed or t is teacher]
   shown = [t for t in shown if result(workdir, t) is not None]
   if not shown:
     return ['<p>No trial is finished.</p>']
-  whole = configs.copy(shown[0].config)
+  whole = copy_config(shown[0].config)
   whole.data.val_count = trials[0].films
   source = sources.validation(whole, minimum=evaluator.min_size(whole.scale))
   figures, chosen = [], 0

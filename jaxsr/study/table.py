@@ -1,4 +1,4 @@
-"""A study's figures: one row for each trial, with what it gains over what it is compared to."""
+"""The table of a study: one row per trial, with its gain over bicubic and over no teacher."""
 
 import csv
 import io
@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsr import analysis
-from jaxsr import config as configs
 from jaxsr.checkpoint.run_dir import environment
+from jaxsr.config import build_network
 from jaxsr.files import write_json, write_text
 from jaxsr.study import UNTAUGHT, Trial, result
 
@@ -26,21 +26,21 @@ COLUMNS = (
 )
 _REPEATS = 5
 
-Row = dict[str, Any]
+TrialRow = dict[str, Any]  # by the names of `COLUMNS`
 Costs = dict[str, Any]
 
 
 def measure_costs(trials: Sequence[Trial], workdir: Path) -> Costs:
-  """Count and time each size once; what was measured before is kept, so that tables stay equal.
+  """Count and time each size once; earlier measurements are kept, so that tables stay equal.
 
-  Milliseconds are those of one film of 1024x1024 on the CPU, the median of five.
+  Milliseconds are the median of five for one image of 1024x1024 on the CPU.
   """
   path = workdir / COSTS
   known: Costs = json.loads(path.read_text()) if path.exists() else {}
   for trial in trials:
     if trial.size in known:
       continue
-    network = configs.build_network(trial.config)
+    network = build_network(trial.config)
     found = analysis.measure(network)
     known[trial.size] = {
       'parameters': found.parameters,
@@ -67,8 +67,8 @@ def _time(network: Any) -> float:
   return 1000 * statistics.median(seconds)
 
 
-def rows(teacher: Trial, trials: Sequence[Trial], workdir: Path, sizes: Costs) -> list[Row]:
-  """Lay out bicubic, the teacher and every trial, finished or not."""
+def rows(teacher: Trial, trials: Sequence[Trial], workdir: Path, sizes: Costs) -> list[TrialRow]:
+  """Returns the rows of bicubic, the teacher and every trial, finished or not."""
   all_trials = [teacher, *trials]
   found = {trial.name: result(workdir, trial) for trial in all_trials}
   summaries = {name: one['summary'] for name, one in found.items() if one}
@@ -78,7 +78,7 @@ def rows(teacher: Trial, trials: Sequence[Trial], workdir: Path, sizes: Costs) -
   best = summaries.get('teacher', {}).get('psnr')
   table = [_bicubic(any_summary)]
   for trial in all_trials:
-    row: Row = dict.fromkeys(COLUMNS) | {
+    row: TrialRow = dict.fromkeys(COLUMNS) | {
       'network': trial.config.model.name,
       'width': trial.width,
       'depth': trial.depth,
@@ -98,8 +98,8 @@ def rows(teacher: Trial, trials: Sequence[Trial], workdir: Path, sizes: Costs) -
   return table
 
 
-def _bicubic(summary: Row) -> Row:
-  known: Row = {'network': 'bicubic', 'parameters': 0, 'films': summary['n'], 'status': 'done'}
+def _bicubic(summary: TrialRow) -> TrialRow:
+  known: TrialRow = {'network': 'bicubic', 'parameters': 0, 'films': summary['n'], 'status': 'done'}
   figures = {name: round(summary[f'bicubic_{name}'], 4) for name in _DIGITS}
   return (
     dict.fromkeys(COLUMNS) | known | figures | {'gain_bicubic': 0.0, 'gain_bicubic_centre': 0.0}
@@ -109,7 +109,7 @@ def _bicubic(summary: Row) -> Row:
 _DIGITS = ('psnr', 'ssim', 'psnr_centre')
 
 
-def _figures(summary: Row) -> Row:
+def _figures(summary: TrialRow) -> TrialRow:
   return {name: round(summary[name], 4) for name in _DIGITS} | {
     'gain_bicubic': round(summary['psnr_gain'], 4),
     'gain_bicubic_centre': round(summary['psnr_gain_centre'], 4),
@@ -122,8 +122,8 @@ def _less(one: float, other: float | None) -> float | None:
   return None if other is None else round(one - other, 4)
 
 
-def write(path: Path, table: Sequence[Row]) -> None:
-  """Write the table."""
+def write(path: Path, table: Sequence[TrialRow]) -> None:
+  """Write the table as CSV."""
   text = io.StringIO()
   writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
   writer.writeheader()
@@ -131,16 +131,16 @@ def write(path: Path, table: Sequence[Row]) -> None:
   write_text(path, text.getvalue())
 
 
-def group(table: Sequence[Row]) -> list[Row]:
-  """Average over seeds: means, and the spread of the PSNR and of its gain over the untaught."""
-  groups: dict[tuple, list[Row]] = {}
+def group(table: Sequence[TrialRow]) -> list[TrialRow]:
+  """Average over seeds: means, and the standard deviations (`NAME_sd`)."""
+  groups: dict[tuple, list[TrialRow]] = {}
   for row in table:
     key = tuple(row[name] for name in ('network', 'width', 'depth', 'objective'))
     groups.setdefault(key, []).append(row)
   return [_average(members) for members in groups.values()]
 
 
-def _average(members: list[Row]) -> Row:
+def _average(members: list[TrialRow]) -> TrialRow:
   done = [row for row in members if row['status'] == 'done']
   merged = dict(members[0]) | {'seeds': len(done), 'status': 'done' if done else 'missing'}
   for name in ('psnr', 'ssim', 'psnr_centre', *(c for c in COLUMNS if c.startswith('ga'))):
@@ -150,11 +150,11 @@ def _average(members: list[Row]) -> Row:
   return merged
 
 
-def faults(row: Row) -> list[str]:
-  """Say what a student falls short of: bicubic, or itself untaught."""
+def faults(row: TrialRow) -> list[str]:
+  """Returns what a student is worse than: bicubic, or the same student without a teacher."""
   found = []
   if (row['gain_bicubic'] or 0) < 0:
     found.append('below bicubic')
   if row['objective'] != UNTAUGHT and (row['gain_untaught'] or 0) < 0:
-    found.append('below itself untaught')
+    found.append('below no teacher')
   return found

@@ -1,8 +1,8 @@
-"""One trial of a study, in a process of its own: train, then measure on all validation images.
+"""One trial of a study in its own process: train, then measure on the validation images.
 
-python -m jaxsr.study.trial trials/NAME/trial.json trials/NAME FILMS [CHECKPOINT]
+python -m jaxsr.study.trial trials/NAME/trial.json trials/NAME IMAGES [CHECKPOINT]
 
-With a checkpoint, which is a teacher's that was given, nothing is trained.
+With the checkpoint of a trained teacher, it is only measured.
 """
 
 import json
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxsr import config as configs
 from jaxsr import runtime
-from jaxsr.config import Config
+from jaxsr.config import Config, to_dict
+from jaxsr.config import copy as copy_config
 from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator
@@ -25,9 +25,9 @@ from jaxsr.training.train import train
 
 
 def main(described: Path, folder: Path, films: int, given: str = '') -> int:
-  """Run the trial; return the exit code of the training."""
+  """Run the trial; returns the exit code of the training."""
   parent = os.getppid()
-  runtime.die_with_parent()  # a study that is killed takes its trials with it
+  runtime.die_with_parent()  # if the study is killed, so is the trial
   if os.getppid() != parent:
     return 1
   config: Config = ConfigDict(json.loads(described.read_text(encoding='utf-8')))
@@ -35,7 +35,7 @@ def main(described: Path, folder: Path, films: int, given: str = '') -> int:
     if not given and (code := train(config, folder)):
       return code
     summary = measure(config, given or str(folder), films)
-    found = {'summary': summary, 'films': films, 'config': configs.to_dict(config)}
+    found = {'summary': summary, 'films': films, 'config': to_dict(config)}
     write_json(folder / RESULT, found)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -44,8 +44,8 @@ def main(described: Path, folder: Path, films: int, given: str = '') -> int:
 
 
 def measure(config: Config, checkpoint: str, films: int) -> evaluator.Figures:
-  """Measure a checkpoint on validation images (0: all); raises UserError if none can be."""
-  whole = configs.copy(config)
+  """Measure a checkpoint on validation images (0: all); raises UserError if all are unusable."""
+  whole = copy_config(config)
   whole.data.val_count = films
   source = sources.validation(whole, minimum=evaluator.min_size(whole.scale))
   model = load(checkpoint)

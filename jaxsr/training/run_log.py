@@ -9,9 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from jaxsr import config as configs
 from jaxsr.checkpoint import run_dir
-from jaxsr.config import Config, compatibility
+from jaxsr.config import Config, compatibility, to_dict
 from jaxsr.data import sources
 from jaxsr.errors import brief
 from jaxsr.evaluation import plots
@@ -73,9 +72,7 @@ class Log:
     )
     self._summary = Summary(folder, step=start) if primary else None
     if self._summary:
-      self._summary.begin(
-        compatibility.flatten(configs.to_dict(config)), 'val/psnr', 'val/psnr_gain'
-      )
+      self._summary.begin(compatibility.flatten(to_dict(config)), 'val/psnr', 'val/psnr_gain')
 
   def tick(self) -> None:
     """Advance the progress bar."""

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxsr import config as configs
 from jaxsr import perceptual, sharding
 from jaxsr.compression import slimmable
-from jaxsr.config import Config
+from jaxsr.config import Config, build_network, make_plan
 from jaxsr.data import pipeline
 from jaxsr.data.pipeline import Loader
 from jaxsr.errors import UserError, first_line
@@ -122,7 +121,7 @@ def assemble(config: Config, mesh: Mesh) -> Experiment:
     UserError: The options do not make a network, or the weights of a feature network or a teacher
       cannot be loaded.
   """
-  plan = configs.make_plan(config)
+  plan = make_plan(config)
   everywhere = sharding.replicated(mesh)
   extractors, frozen = _load_extractors(config, plan)
   generator = _generator(config, plan)
@@ -203,7 +202,7 @@ def _generator(config: Config, plan: Plan) -> TrainableNetwork:
   stages = [(options.pop('learning_rate'), plan.updates(config.steps)[0])]
   if plan.pretrain:
     stages.insert(0, (config.pretrain.learning_rate, plan.pretrain))
-  network = configs.build_network(config)
+  network = build_network(config)
   return TrainableNetwork(network, *optimizer.make_optimizer(stages, **options))
 
 
@@ -277,13 +276,16 @@ def _load_extractors(
   return extractors, variables
 
 
-def load_extractor(name: str, options: Any, precision: str) -> tuple[FeatureExtractor, Any]:
+def load_extractor(
+  name: str, options: Any, precision: str, *, flag: str = ''
+) -> tuple[FeatureExtractor, Any]:
   """Load a feature network and print which one it is.
 
   Args:
     name: A key of `perceptual.LAYERS`.
     options: A section of `config.content`.
     precision: A key of `models.PRECISIONS`.
+    flag: The option by which the user can give a file of weights, for messages.
 
   Returns:
     The network and its variables.
@@ -294,7 +296,8 @@ def load_extractor(name: str, options: Any, precision: str) -> tuple[FeatureExtr
   if options.weights == weights.RANDOM:
     found = weights.random(name, options.layer)
   else:
-    path = Path(options.weights).expanduser() if options.weights else download.get(name)
+    flag = flag or f'config.content.{name}.weights'
+    path = Path(options.weights) if options.weights else download.get(name, flag=flag)
     found = weights.load(name, options.layer, path, variant=options.variant)
   if jax.process_index() == 0:
     print(f'{found.described}; up to {options.layer}', flush=True)

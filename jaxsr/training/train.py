@@ -7,10 +7,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxsr import config as configs
 from jaxsr import files, sharding
 from jaxsr.checkpoint import Checkpoints, run_dir
-from jaxsr.config import Config, validate
+from jaxsr.config import Config, to_dict, validate
 from jaxsr.data import pipeline, sources
 from jaxsr.evaluation.evaluator import Evaluator, min_size
 from jaxsr.files import make_folder
@@ -51,7 +50,7 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   checkpoints = Checkpoints(folder / 'checkpoints')
   resumes = checkpoints.exists()
   if resumes:
-    run_dir.check_config(folder, configs.to_dict(config), allowed=allow_config_change)
+    run_dir.check_config(folder, to_dict(config), allowed=allow_config_change)
   experiment = assemble(config, mesh)
   train_source = sources.training(config)
   val_source = sources.validation(config, minimum=min_size(config.scale))
@@ -68,7 +67,7 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
     print(f'{folder} is finished: step {start} of {config.steps}; raise config.steps to continue')
     return 0
   if primary:
-    run_dir.write_config(folder, configs.to_dict(config))
+    run_dir.write_config(folder, to_dict(config))
     run_log.introduce(config, state, train_source, val_source, mesh)
   log = Log(config, folder, start=start, primary=primary)
   labels = teachers.prepare_labels(config, experiment.teachers, train_source)

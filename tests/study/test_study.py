@@ -97,7 +97,7 @@ def test_who_loses_is_marked_and_stays():
     row('mistaught', 39.0, gain_bicubic=1.0, gain_untaught=-0.2),
     row('untaught', 39.2, gain_bicubic=1.2, gain_untaught=0.0),
   ]
-  assert [table.faults(r) for r in rows] == [[], ['below bicubic'], ['below itself untaught'], []]
+  assert [table.faults(r) for r in rows] == [[], ['below bicubic'], ['below no teacher'], []]
   html = page._table(table.group(rows))
   assert html.count('class="bad"') == 2
   assert all(name in html for name in ('good', 'blurred', 'mistaught', 'untaught'))
