@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from jaxsr import models
 from jaxsr.analysis import memory, receptive_field
@@ -127,7 +126,7 @@ def _film(network: Any) -> tuple[int, ...]:
   return (1, side, side, network.channels)
 
 
-def _trace(network: nn.Module, image: tuple[int, ...]) -> Program:
+def _trace(network: Any, image: tuple[int, ...]) -> Program:
   """Trace inference; the image is the last of the program's inputs."""
   apply = lambda variables, lr: network.apply(variables, lr, train=False)  # noqa: E731
   return trace(apply, _variables(network), jax.ShapeDtypeStruct(image, jnp.float32))

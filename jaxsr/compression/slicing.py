@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxsr import models
 from jaxsr.compression import channel_groups
 from jaxsr.compression.channel_groups import Channels
 from jaxsr.errors import UserError
+from jaxsr.models import Network
 
 Path = tuple[str, ...]
 _IRRELEVANT = ('dtype', 'remat', 'parent', 'name')  # fields that parameters do not depend on
@@ -51,11 +51,11 @@ def _take(x: Any, places: tuple[np.ndarray, ...]) -> Any:
   return x
 
 
-def differences(small: nn.Module, large: nn.Module) -> list[str]:
+def differences(small: Network, large: Network) -> list[str]:
   """Returns the differences other than width and depth, which prevent cutting, as texts."""
   if type(small) is not type(large):
     return [f'it is a {type(large).__name__}, not a {type(small).__name__}']
-  sizes = (*getattr(small, 'WIDTH', ()), *getattr(small, 'DEPTH', ()))
+  sizes = (*small.width_fields, *small.depth_fields)
   found = []
   for field in dataclasses.fields(small):
     here, there = getattr(small, field.name), getattr(large, field.name)
@@ -66,9 +66,9 @@ def differences(small: nn.Module, large: nn.Module) -> list[str]:
   return found
 
 
-def smaller(small: nn.Module, large: nn.Module) -> str:
+def smaller(small: Network, large: Network) -> str:
   """Describe how much smaller a network is than another; returns '' if it is not."""
-  names = (*getattr(small, 'WIDTH', ()), *getattr(small, 'DEPTH', ()))
+  names = (*small.width_fields, *small.depth_fields)
   pairs = [(name, getattr(small, name), getattr(large, name)) for name in names]
   return ', '.join(f'{name} {here} of {there}' for name, here, there in pairs if here != there)
 
@@ -79,7 +79,7 @@ def _fits(here: Any, there: Any) -> bool:
   return here <= there
 
 
-def make_cut(small: nn.Module, large: nn.Module, variables: Any, *, ranked: bool) -> Cut:
+def make_cut(small: Network, large: Network, variables: Any, *, ranked: bool) -> Cut:
   """Find how the variables of a small network are cut from those of a large one.
 
   Args:
@@ -123,7 +123,7 @@ class _Side(NamedTuple):
   paths: list[Path]
 
   @classmethod
-  def read(cls, network: nn.Module, variables: Any) -> '_Side':
+  def read(cls, network: Network, variables: Any) -> '_Side':
     leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
     paths = [tuple(str(key.key) for key in path) for path, _ in leaves]
     return cls(channel_groups.read(network, variables), paths)

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from flax import linen as nn
-
 from jaxsr import models
 from jaxsr.compression.slicing import Cut, make_cut
 from jaxsr.errors import UserError
+from jaxsr.models import Network
 
 
 class Size(NamedTuple):
@@ -21,12 +20,12 @@ class Size(NamedTuple):
 
   width: float
   depth: float
-  network: nn.Module
+  network: Network
   cut: Cut
 
 
 def make_sizes(
-  network: nn.Module, model: Any, *, widths: Sequence[float], depths: Sequence[float]
+  network: Network, model: Any, *, widths: Sequence[float], depths: Sequence[float]
 ) -> tuple[Size, ...]:
   """Returns the sizes of a network from the smallest on, without the full one.
 
@@ -53,7 +52,7 @@ def make_sizes(
   )
 
 
-def shrink(network: nn.Module, model: Any, width: float, depth: float) -> nn.Module:
+def shrink(network: Network, model: Any, width: float, depth: float) -> Network:
   """Build a network at a fraction of its width and depth."""
   options = {k: v for k, v in dict(model).items() if k != 'name'}
   options['width'] = options.get('width', 1.0) * width

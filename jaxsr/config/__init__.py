@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from absl.flags import Error, FlagValues
-from flax import linen as nn
 from ml_collections import ConfigDict, config_flags
 
 from jaxsr import models, perceptual
 from jaxsr.errors import UserError, flat, nearest
 from jaxsr.losses import CONTENT, TERMS, schedule
 from jaxsr.losses.schedule import Plan
+from jaxsr.models import Network
 from jaxsr.perceptual import weights
 
 PATHS = (
@@ -284,7 +284,7 @@ def make_plan(config: Config) -> Plan:
   )
 
 
-def build_network(config: Config) -> nn.Module:
+def build_network(config: Config) -> Network:
   """Build the network of a config."""
   options = dict(config['model'])
   name = options.pop('name', None)

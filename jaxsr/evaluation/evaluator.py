@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from jaxsr import files, metrics, runtime
 from jaxsr.data import image_files
@@ -19,6 +18,7 @@ from jaxsr.evaluation.protocol import Pair, preparation, shrink
 from jaxsr.files import write_json, write_text
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.losses.perceptual import relative
+from jaxsr.models import Network
 from jaxsr.models.interpolation import Bicubic
 from jaxsr.perceptual import FeatureExtractor
 
@@ -43,7 +43,7 @@ class Evaluator:
 
   def __init__(
     self,
-    network: nn.Module,
+    network: Network,
     source: Source,
     *,
     scale: int,
@@ -54,7 +54,7 @@ class Evaluator:
   ):
     self.source, self.scale = source, scale
     self._protocol, self._perceptual = protocol, perceptual
-    self._prepare = preparation(protocol, getattr(network, 'channels', 1))
+    self._prepare = preparation(protocol, network.channels)
     self._interpolates = isinstance(network, Bicubic)
     self._enlarge = make_upscale(network, ensemble=ensemble, devices=devices)
     self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
@@ -171,7 +171,7 @@ def summarise(rows: Sequence[Figures]) -> Figures:
   }
 
 
-def measure(network: nn.Module, variables: Any, source: Source, *, scale: int) -> Figures:
+def measure(network: Network, variables: Any, source: Source, *, scale: int) -> Figures:
   """Measure a network on all images of a source, and average; raises UserError if none can be."""
   results = list(Evaluator(network, source, scale=scale).measure_all(variables))
   rows = [result[0] for result in results if not isinstance(result, ImageError)]

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Float, UInt
 
 from jaxsr import config as configs
@@ -19,6 +18,7 @@ from jaxsr.compression import slicing, slimmable
 from jaxsr.errors import UserError
 from jaxsr.inference import package, tiling
 from jaxsr.inference.upscale import make_upscale
+from jaxsr.models import Network
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Model:
   """
 
   name: str
-  network: nn.Module
+  network: Network
   variables: Any
   scale: int
   channels: int
@@ -84,7 +84,7 @@ class _Saved(NamedTuple):
 
   name: str
   config: dict[str, Any]
-  network: nn.Module
+  network: Network
   read: Callable[..., tuple[Any, int]]
 
 
@@ -141,7 +141,7 @@ def is_slimmable(config: dict[str, Any]) -> bool:
   return 'slimmable' in config if loss is None else bool(loss.get('slimmable'))
 
 
-def load_variables(name_or_folder: str, network: nn.Module, target: Any) -> tuple[Any, int, str]:
+def load_variables(name_or_folder: str, network: Network, target: Any) -> tuple[Any, int, str]:
   """Load the averaged variables that training of a network starts from.
 
   They are those of a run or package of the same network, or cut from a wider or deeper one.
@@ -172,14 +172,14 @@ def load_variables(name_or_folder: str, network: nn.Module, target: Any) -> tupl
     raise UserError(f'config.init_from={name_or_folder}: {error}') from error
 
 
-def _shapes(network: nn.Module) -> Any:
+def _shapes(network: Network) -> Any:
   """Returns the shapes of a network's variables, on one device."""
   here = sharding.replicated(sharding.make_mesh(1))
   placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)  # noqa: E731
   return jax.tree.map(placed, models.shapes(network))
 
 
-def _slim(saved: _Saved, variables: Any, width: float, depth: float) -> tuple[nn.Module, Any]:
+def _slim(saved: _Saved, variables: Any, width: float, depth: float) -> tuple[Network, Any]:
   """Cut a slimmable network to one of the sizes that it was trained at."""
   for name, value in (('width', width), ('depth', depth)):
     known = saved.config['slimmable'][f'{name}s'] if is_slimmable(saved.config) else [1.0]
@@ -248,11 +248,11 @@ def _make_upscaler(
   mesh = sharding.make_mesh()
   replicated = sharding.replicated(mesh)
   variables = functools.cache(lambda: jax.device_put(model.variables, replicated))
-  margin_of = functools.cache(tiling.margin)  # seconds of tracing, needed for large images only
+  margin_of = functools.cache(lambda: tiling.margin(network))  # tracing takes seconds
   turn = threading.Lock()
 
   def compute(lr: np.ndarray, levels: np.float32) -> np.ndarray:
-    margin = margin_of(network) if max(lr.shape) > tile else None
+    margin = margin_of() if max(lr.shape) > tile else None
     if margin is None:
       return np.asarray(full(model.variables, lr[None], levels)[0])
     return tiling.upscale(
@@ -261,7 +261,7 @@ def _make_upscaler(
       scale=model.scale,
       side=tile,
       margin=margin,
-      multiple=tiling.tile_multiple(network),
+      multiple=network.tile_multiple or 1,
       batch_size=mesh.size,
     )
 

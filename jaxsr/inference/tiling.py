@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxsr import analysis
+from jaxsr.models import Network
 
 SIDE = 512  # low-resolution pixels that a tile contributes, along each axis
 
@@ -20,17 +21,9 @@ class Span(NamedTuple):
   last: int
 
 
-def tile_multiple(network: Any) -> int:
-  """Alignment of tile origins, in low-resolution pixels (for example SwinIR's window size).
-
-  0 for a network whose result depends on the size of the tile as well.
-  """
-  return getattr(network, 'GRID', 1)
-
-
-def margin(network: Any) -> int | None:
+def margin(network: Network) -> int | None:
   """Low-resolution pixels that a tile needs around it; None if it needs the full image."""
-  return analysis.receptive_radius(network) if tile_multiple(network) else None
+  return None if network.tile_multiple is None else analysis.receptive_radius(network)
 
 
 def spans(length: int, side: int, margin: int, multiple: int = 1) -> tuple[int, list[Span]]:

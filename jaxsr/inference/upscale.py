@@ -3,21 +3,20 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 from jax.typing import ArrayLike
 
 from jaxsr import sharding
 from jaxsr.inference.predict import make_predict
 from jaxsr.metrics import quantise
-from jaxsr.models import count_parameters
+from jaxsr.models import Network, count_parameters
 
 _MIN_ROWS = 32  # low-resolution rows per device
 _MIN_PARAMETERS = 100_000  # smaller networks lose as much time to communication as they gain
 
 
 def make_upscale(
-  network: nn.Module, *, ensemble: bool = False, devices: Sequence[Any] = ()
+  network: Network, *, ensemble: bool = False, devices: Sequence[Any] = ()
 ) -> Callable[[Any, ArrayLike, ArrayLike], jax.Array]:
   """Build a compiled function that upscales images and rounds them to gray levels.
 
@@ -34,7 +33,7 @@ def make_upscale(
   """
   predict = make_predict(network, ensemble=ensemble)
   compute = jax.jit(lambda variables, lr, levels: quantise(predict(variables, lr), levels))
-  devices = devices if getattr(network, 'DIVISIBLE', True) else ()
+  devices = devices if network.row_shardable else ()
   copies: dict[int, Any] = {}  # of the last variables, by the number of devices
 
   def upscale(variables: Any, lr: Any, levels: ArrayLike) -> jax.Array:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxsr import models
@@ -139,7 +138,7 @@ def _reason(error: Exception) -> str:
   return f'it has no {error.args[0]}' if isinstance(error, KeyError) else flat(error)
 
 
-def _expected(network: nn.Module) -> dict[tuple[str, ...], tuple[int, ...]]:
+def _expected(network: models.Network) -> dict[tuple[str, ...], tuple[int, ...]]:
   """List the shapes of a network's variables by their paths."""
   flat: dict[Any, Any] = flatten_dict(models.shapes(network))
   return {path: x.shape for path, x in flat.items()}

@@ -4,14 +4,13 @@ Every network has the fields `scale`, `channels` and `dtype` (of its computation
 the image that comes out are float32) and the call `network(lr, *, train)` on NHWC images in
 [0, 1]; its output is not clipped. What distillation may want to see is sown into `features`.
 
-`WIDTH` and `DEPTH` name the fields that the multipliers `width` and `depth` scale: see `build`.
+`network.Network` declares the properties of a network that other folders ask for.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +20,7 @@ from jaxsr.models import span, srresnet, swift_srgan
 from jaxsr.models.edsr import EDSR
 from jaxsr.models.fsrcnn import FSRCNN
 from jaxsr.models.interpolation import BackProjection, Bicubic, Lanczos
+from jaxsr.models.network import Network
 from jaxsr.models.rcan import RCAN
 from jaxsr.models.rdn import RDN
 from jaxsr.models.rlfn import RLFN
@@ -33,7 +33,7 @@ from jaxsr.models.swift_srgan import SwiftSRGAN
 from jaxsr.models.swinir import SwinIR
 from jaxsr.models.vdsr import VDSR
 
-MODELS: dict[str, type[nn.Module]] = {
+MODELS: dict[str, type[Network]] = {
   'back_projection': BackProjection,
   'bicubic': Bicubic,
   'edsr': EDSR,
@@ -51,7 +51,7 @@ MODELS: dict[str, type[nn.Module]] = {
   'swinir': SwinIR,
   'vdsr': VDSR,
 }
-PARAMETER_FREE = tuple(name for name, kind in MODELS.items() if not hasattr(kind, 'WIDTH'))
+PARAMETER_FREE = tuple(name for name, kind in MODELS.items() if not kind.trainable)
 SCALES = (2, 3, 4, 8)
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _MULTIPLIERS = ('width', 'depth')
@@ -63,7 +63,7 @@ def defaults(name: str) -> dict[str, Any]:
   """Name what can be set for a network, beside scale, channels and precision, and its default."""
   kind = MODELS[name]
   own = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in _COMMON}
-  return own | {'width': 1.0, 'depth': 1.0} if hasattr(kind, 'WIDTH') else own
+  return own | {'width': 1.0, 'depth': 1.0} if kind.trainable else own
 
 
 def fields(name: str) -> list[str]:
@@ -71,7 +71,7 @@ def fields(name: str) -> list[str]:
   return list(defaults(name))
 
 
-def describe(network: nn.Module) -> dict[str, Any]:
+def describe(network: Network) -> dict[str, Any]:
   """Name a network and all its options, as `build` takes them; what was multiplied is no more."""
   name = next(name for name, kind in MODELS.items() if kind is type(network))
   return {'name': name} | {k: getattr(network, k) for k in fields(name) if k not in _MULTIPLIERS}
@@ -84,14 +84,14 @@ def build(
   scale: int,
   channels: int = 1,
   precision: str = 'float32',
-) -> nn.Module:
+) -> Network:
   """Build a network by name.
 
   The options `width` and `depth`, in (0, 1], make a smaller network of the same kind. `width`
-  scales the fields that the network's `WIDTH` names, to the nearest multiple of 4 (12 for SwinIR,
-  whose heads must divide it) and at least 8 (or 12); `depth` those that `DEPTH` names, to the
-  nearest whole number and at least 1. Halves are rounded up, no field grows, and each entry of a
-  tuple is scaled. 1.0 is the network as its other options describe it.
+  scales the network's `width_fields`, to the nearest multiple of 4 (12 for SwinIR, whose heads must
+  divide it) and at least 8 (or 12); `depth` its `depth_fields`, to the nearest whole number and at
+  least 1. Halves are rounded up, no field grows, and each entry of a tuple is scaled. 1.0 is the
+  network as its other options describe it.
 
   Raises UserError for an unknown name, option, scale or precision, and a multiplier out of range.
   """
@@ -116,14 +116,13 @@ def build(
   return MODELS[name](scale=scale, channels=channels, dtype=dtype, **options)
 
 
-def _multiply(kind: type[nn.Module], options: dict[str, Any]) -> dict[str, Any]:
+def _multiply(kind: type[Network], options: dict[str, Any]) -> dict[str, Any]:
   own: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(kind)}
   own |= options
   width, depth = (_multiplier(n, own.pop(n, 1.0)) for n in ('width', 'depth'))
-  step = getattr(kind, 'MULTIPLE', 4)
-  wide, deep = getattr(kind, 'WIDTH', ()), getattr(kind, 'DEPTH', ())
-  scaled = {k: _shrink(own[k], width, step, max(8, step)) for k in wide if width < 1}
-  scaled |= {k: _shrink(own[k], depth, 1, 1) for k in deep if depth < 1}
+  step = kind.width_multiple
+  scaled = {k: _shrink(own[k], width, step, max(8, step)) for k in kind.width_fields if width < 1}
+  scaled |= {k: _shrink(own[k], depth, 1, 1) for k in kind.depth_fields if depth < 1}
   return {k: v for k, v in options.items() if k not in _MULTIPLIERS} | scaled
 
 
@@ -140,7 +139,7 @@ def _shrink(value: Any, factor: float, multiple: int, least: int) -> Any:
   return min(value, max(least, rounded))
 
 
-def fold(network: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
+def fold(network: Network, variables: Any) -> tuple[Network, Any]:
   """Fold what only training needs: the same images from a network that costs less, if any does."""
   fold = _FOLDS.get(type(network))
   if fold is None or network.folded:  # type: ignore[attr-defined]
@@ -148,9 +147,9 @@ def fold(network: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
   return network.clone(folded=True), fold(variables)
 
 
-def shapes(network: nn.Module) -> dict[str, Any]:
+def shapes(network: Network) -> dict[str, Any]:
   """Give the shapes of a network's variables: `params` and, where it has any, `batch_stats`."""
-  lr = jax.ShapeDtypeStruct((1, 16, 16, getattr(network, 'channels', 1)), jnp.float32)
+  lr = jax.ShapeDtypeStruct((1, 16, 16, network.channels), jnp.float32)
   found: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
   return {name: found[name] for name in ('params', 'batch_stats') if name in found}
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv, Upsampler, he_normal
+from jaxsr.models.network import Network
 
 
 class ResidualBlock(nn.Module):
@@ -26,7 +27,7 @@ class ResidualBlock(nn.Module):
     return x + self.residual_scaling * y
 
 
-class EDSR(nn.Module):
+class EDSR(Network):
   """Map low-resolution features through residual blocks, then enlarge them.
 
   The defaults are the paper's baseline; 32 blocks of 256 features with `residual_scaling=0.1` are
@@ -37,11 +38,9 @@ class EDSR(nn.Module):
   upsampling and starts the last convolution at zero, so that training starts at bicubic.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('features',)
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 64
   blocks: int = 16
   residual_scaling: float = 1.0
@@ -49,7 +48,6 @@ class EDSR(nn.Module):
   bicubic_skip: bool = False
   image_range: float = 1.0
   mean: Sequence[float] = (0.0, 0.0, 0.0)
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

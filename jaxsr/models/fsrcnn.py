@@ -3,15 +3,14 @@
 from typing import ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv, Deconvolution, PReLU, he_normal
+from jaxsr.models.network import Network
 
 
-class FSRCNN(nn.Module):
+class FSRCNN(Network):
   """Shrink features, map them by `blocks` convolutions, expand them and enlarge by deconvolution.
 
   The defaults are the paper's FSRCNN(56, 12, 4); FSRCNN-s is `features=32, shrunk=5, blocks=1`.
@@ -20,16 +19,13 @@ class FSRCNN(nn.Module):
   starts the deconvolution at zero.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features', 'shrunk')
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('features', 'shrunk')
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 56
   shrunk: int = 12
   blocks: int = 4
   bicubic_skip: bool = False
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

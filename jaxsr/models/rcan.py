@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import DIV2K_MEAN, Conv, Upsampler, he_normal, torch_uniform
+from jaxsr.models.network import Network
 
 
 class ChannelAttention(nn.Module):
@@ -67,7 +68,7 @@ class ResidualGroup(nn.Module):
     return x + conv(self.features, (3, 3), name='conv')(y)
 
 
-class RCAN(nn.Module):
+class RCAN(Network):
   """Map low-resolution features through groups of blocks with channel attention, then enlarge them.
 
   The defaults are the paper's network. As in the authors' code it computes on images times
@@ -78,11 +79,9 @@ class RCAN(nn.Module):
   `remat=True` computes blocks again in the backward pass in place of keeping their insides.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('features',)
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 64
   groups: int = 10
   blocks: int = 20
@@ -92,7 +91,6 @@ class RCAN(nn.Module):
   mean: Sequence[float] = DIV2K_MEAN
   bicubic_skip: bool = False
   remat: bool = False
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

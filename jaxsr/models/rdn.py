@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv, Join, Upsampler, he_normal, torch_uniform
+from jaxsr.models.network import Network
 
 
 class ResidualDenseBlock(nn.Module):
@@ -29,7 +30,7 @@ class ResidualDenseBlock(nn.Module):
     return x + Join(self.features, name='fusion', **options)(seen)
 
 
-class RDN(nn.Module):
+class RDN(Network):
   """Join the outputs of residual dense blocks, add the shallow features, enlarge.
 
   The defaults are the paper's D = 16 `blocks` of C = 8 `layers` with growth 64; the small RDN of
@@ -39,18 +40,15 @@ class RDN(nn.Module):
   starts the last convolution at zero, so that training starts at bicubic.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features', 'growth')
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('features', 'growth')
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 64
   blocks: int = 16
   layers: int = 8
   growth: int = 64
   bicubic_skip: bool = False
   remat: bool = False
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

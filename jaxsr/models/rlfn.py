@@ -4,12 +4,12 @@ from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv, he_normal, torch_uniform
+from jaxsr.models.network import Network
 
 
 class ESA(nn.Module):
@@ -54,7 +54,7 @@ class RLFB(nn.Module):
     return ESA(self.attention, self.dtype, name='attention')(y)
 
 
-class RLFN(nn.Module):
+class RLFN(Network):
   """Map low-resolution features through residual local feature blocks, then make the image.
 
   The defaults are the paper's RLFN; RLFN-S is `features=48`, and the entry that won NTIRE 2022 is
@@ -64,19 +64,20 @@ class RLFN(nn.Module):
   convolution at zero.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features', 'middle', 'attention')
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
-  GRID: ClassVar[int] = 0  # its looks around are stretched to the image, so no part is as the whole
+  width_fields: ClassVar[tuple[str, ...]] = ('features', 'middle', 'attention')
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 52
   middle: int = 0
   blocks: int = 6
   attention: int = 16
   image_range: float = 1.0
   bicubic_skip: bool = False
-  dtype: DTypeLike = jnp.float32
+
+  @property
+  def tile_multiple(self) -> None:
+    """None: the coarse attention map is resized to the extent of the image."""
+    return None
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

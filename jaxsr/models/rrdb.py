@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv, he_normal, shuffle_stages
+from jaxsr.models.network import Network
 
 _small = nn.initializers.variance_scaling(0.02, 'fan_in', 'normal')  # a tenth of He's, as authors
 
@@ -54,7 +55,7 @@ class RRDB(nn.Module):
     return x + self.residual_scaling * y
 
 
-class RRDBNet(nn.Module):
+class RRDBNet(Network):
   """Map low-resolution features through residual in residual dense blocks, then enlarge them.
 
   The defaults are ESRGAN's generator. Enlarging is nearest interpolation and a convolution, twice
@@ -65,18 +66,15 @@ class RRDBNet(nn.Module):
   backward pass in place of keeping their insides.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features', 'growth')
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('features', 'growth')
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 64
   blocks: int = 23
   growth: int = 32
   residual_scaling: float = 0.2
   bicubic_skip: bool = False
   remat: bool = False
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

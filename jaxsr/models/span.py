@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import DIV2K_MEAN, Conv, Join, he_normal, torch_uniform
+from jaxsr.models.network import Network
 
 
 class Conv3XC(nn.Module):
@@ -78,7 +79,7 @@ class SPAB(nn.Module):
     return (x + y) * (nn.sigmoid(y) - 0.5), first
 
 
-class SPAN(nn.Module):
+class SPAN(Network):
   """Map low-resolution features through parameter-free attention, then make the image directly.
 
   The defaults are the paper's network; the entry of NTIRE 2024 has 28 features. As in the authors'
@@ -89,18 +90,15 @@ class SPAN(nn.Module):
   the last convolution at zero. Without the division Adam's first steps throw the image 15 dB off.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('features',)
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 48
   blocks: int = 6
   folded: bool = False
   image_range: float = 255.0
   mean: Sequence[float] = DIV2K_MEAN
   bicubic_skip: bool = False
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

@@ -5,16 +5,16 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv
+from jaxsr.models.network import Network
 
 _PADDINGS = {'replicate': 'edge', 'zeros': 'constant'}
 
 
-class SRCNN(nn.Module):
+class SRCNN(Network):
   """Refine a bicubic upsampling by three convolutions.
 
   The paper's 9-1-5, 9-3-5 and 9-5-5 are choices of `kernels`. `padding` of borders is 'replicate',
@@ -22,17 +22,14 @@ class SRCNN(nn.Module):
   rebuild the image. `edges` are those of `ops.upsample`; the authors' weights want 'mirror'.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
-  DEPTH: ClassVar[tuple[str, ...]] = ()  # there is nothing to leave out
-  DIVISIBLE: ClassVar[bool] = False  # XLA sends whole images where borders are replicated
+  width_fields: ClassVar[tuple[str, ...]] = ('features',)
+  depth_fields: ClassVar[tuple[str, ...]] = ()  # there is nothing to leave out
+  row_shardable: ClassVar[bool] = False  # XLA gathers the image to replicate its border
 
-  scale: int = 4
-  channels: int = 1
   features: Sequence[int] = (64, 32)
   kernels: Sequence[int] = (9, 5, 5)
   padding: str = 'replicate'
   edges: str = 'cut'
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

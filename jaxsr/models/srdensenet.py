@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv, Deconvolution, he_normal, shuffle_stages
+from jaxsr.models.network import Network
 
 VARIANTS = ('all', 'prelu', 'dense')
 
@@ -44,7 +45,7 @@ class DenseBlock(nn.Module):
     return jnp.concatenate([x, joined], axis=-1)
 
 
-class SRDenseNet(nn.Module):
+class SRDenseNet(Network):
   """Join the features of all dense blocks, squeeze them by a 1x1, enlarge by deconvolutions.
 
   Variants: 'all' is SRDenseNet_All as it is commonly rebuilt (2,659,585 parameters, 3x3
@@ -55,18 +56,15 @@ class SRDenseNet(nn.Module):
   to a bicubic upsampling and starts the last convolution at zero.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('growth', 'bottleneck')
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('growth', 'bottleneck')
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   growth: int = 16
   blocks: int = 8
   layers: int = 8
   bottleneck: int = 256
   variant: str = 'all'
   bicubic_skip: bool = False
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

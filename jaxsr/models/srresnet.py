@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv, batch_norm, fold_norm, he_normal, shuffle_stages
+from jaxsr.models.network import Network
 
 prelu = partial(nn.PReLU, negative_slope_init=0.25)
 
@@ -51,7 +52,7 @@ def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
   return {'params': params}
 
 
-class SRResNet(nn.Module):
+class SRResNet(Network):
   """Map low-resolution features through normalised residual blocks, then enlarge them.
 
   This is the generator of SRGAN. A PReLU has one slope for all channels and convolutions before a
@@ -62,11 +63,9 @@ class SRResNet(nn.Module):
   every BatchNorm in the convolution before it; train without, then `fold` the variables.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('features',)
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 64
   blocks: int = 16
   tanh: bool = False
@@ -74,7 +73,6 @@ class SRResNet(nn.Module):
   deviation: Sequence[float] = (1.0, 1.0, 1.0)
   bicubic_skip: bool = False
   folded: bool = False
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv, PReLU, batch_norm, fold_norm, shuffle_stages
+from jaxsr.models.network import Network
 
 _slope = nn.initializers.constant(0.25)
 
@@ -153,7 +154,7 @@ def _fold_one(conv: Mapping[str, Any], norm: Any, stats: Any) -> dict[str, Any]:
   }
 
 
-class SwiftSRGAN(nn.Module):
+class SwiftSRGAN(Network):
   """Map features through separable residual blocks, enlarge them, squash into (0, 1).
 
   The generator of Swift-SRGAN. A PReLU has one slope for each channel, and what stands before a
@@ -163,16 +164,13 @@ class SwiftSRGAN(nn.Module):
   is for inference: the same without BatchNorm; train without, then `fold` the variables.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('features',)
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 64
   blocks: int = 16
   bicubic_skip: bool = False
   folded: bool = False
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxsr import ops
 from jaxsr.models.layers import DIV2K_MEAN, Conv, Dense, Upsampler, he_normal
+from jaxsr.models.network import Network
 
 _small = nn.initializers.truncated_normal(0.02)
 _norm = partial(nn.LayerNorm, epsilon=1e-5)
@@ -126,7 +127,7 @@ class SwinGroup(nn.Module):
     return x + Conv(self.features, (3, 3), dtype=self.dtype, name='conv')(y)
 
 
-class SwinIR(nn.Module):
+class SwinIR(Network):
   """Map low-resolution features through groups of Swin transformer blocks, then enlarge them.
 
   The defaults are the paper's classical network. Its light one is `features=60, depths=(6, 6, 6,
@@ -137,12 +138,10 @@ class SwinIR(nn.Module):
   the backward pass in place of keeping their insides.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features', 'tail_features')
-  DEPTH: ClassVar[tuple[str, ...]] = ('depths',)
-  MULTIPLE: ClassVar[int] = 12  # what scaled widths are rounded to: of 4, and of the heads
+  width_fields: ClassVar[tuple[str, ...]] = ('features', 'tail_features')
+  depth_fields: ClassVar[tuple[str, ...]] = ('depths',)
+  width_multiple: ClassVar[int] = 12  # a multiple of 4 and of the number of heads
 
-  scale: int = 4
-  channels: int = 1
   features: int = 180
   depths: Sequence[int] = (6, 6, 6, 6, 6, 6)
   heads: int = 6
@@ -153,11 +152,10 @@ class SwinIR(nn.Module):
   mean: Sequence[float] = DIV2K_MEAN
   bicubic_skip: bool = False
   remat: bool = False
-  dtype: DTypeLike = jnp.float32
 
   @property
-  def GRID(self) -> int:
-    """Tell what parts of an image must begin at multiples of to be treated as in the whole."""
+  def tile_multiple(self) -> int:
+    """The size of the attention windows, which are counted from the tile's origin."""
     return self.window
 
   @nn.compact

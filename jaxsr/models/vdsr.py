@@ -3,30 +3,26 @@
 from typing import ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
 from jaxsr.models.layers import Conv, he_normal
+from jaxsr.models.network import Network
 
 
-class VDSR(nn.Module):
+class VDSR(Network):
   """Add the output of `blocks` plain convolutions to a bicubic upsampling.
 
   The last convolution starts at zero, so that training starts at bicubic. `edges` are those of
   `ops.upsample`; the authors' weights want 'mirror'.
   """
 
-  WIDTH: ClassVar[tuple[str, ...]] = ('features',)
-  DEPTH: ClassVar[tuple[str, ...]] = ('blocks',)
+  width_fields: ClassVar[tuple[str, ...]] = ('features',)
+  depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)
 
-  scale: int = 4
-  channels: int = 1
   features: int = 64
   blocks: int = 20
   edges: str = 'cut'
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:

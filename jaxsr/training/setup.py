@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from jaxsr import perceptual, sharding
@@ -56,7 +55,7 @@ class Experiment(NamedTuple):
   mesh: Mesh
 
   @property
-  def network(self) -> nn.Module:
+  def network(self) -> Any:
     """The generator."""
     return self.components.generator.network
 
@@ -227,7 +226,8 @@ def _distiller(
   config: Config, plan: Plan, generator: TrainableNetwork, loaded: tuple[Model, ...]
 ) -> Distiller:
   """Build the teachers, the regressors and the smaller sizes that the terms need."""
-  network, points = generator.network, config.teacher.points
+  network: Any = generator.network
+  points = config.teacher.points
   sizes = ()
   if 'smaller' in plan.needs:
     sizes = slimmable.make_sizes(

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import roofline
 from jaxsr import analysis, models, ops
+from jaxsr.models import Network
 from jaxsr.models.layers import Deconvolution
 from jaxsr.models.swift_srgan import SeparableConv
 from models.small import FREE, KEY, TRAINABLE, build, quick, shapes
@@ -19,19 +20,18 @@ REMAT = [name for name in TRAINABLE if 'remat' in models.fields(name)]
 DEPTHWISE = nn.Conv(3, (9, 9), padding=4, feature_group_count=3, conv_general_dilated=ops.convolve)
 
 
-class Around(nn.Module):
+class Around(Network):
   """A network that is one function or module."""
 
-  layer: Callable
-  channels: int = 3
   scale: int = 1
+  layer: Callable = None
 
   def __call__(self, lr, *, train):
     return self.layer(lr)
 
 
 def macs(layer, channels=3):
-  return analysis.layers(Around(layer, channels)).macs
+  return analysis.layers(Around(layer=layer, channels=channels)).macs
 
 
 def flat(layer, path=()):

@@ -12,6 +12,7 @@ from jax import lax
 from jaxsr import analysis, models, ops
 from jaxsr.analysis import receptive_field
 from jaxsr.analysis.jaxpr import trace
+from jaxsr.models import Network
 from models.small import FREE, TRAINABLE, build, draw, quick
 
 NHWC = ('NHWC', 'HWIO', 'NHWC')
@@ -32,12 +33,11 @@ CASES = [
 ]
 
 
-class Around(nn.Module):
+class Around(Network):
   """A network that is one function."""
 
-  function: Callable
-  channels: int = 1
   scale: int = 1
+  function: Callable = None
 
   def __call__(self, lr, *, train):
     return self.function(lr)
@@ -144,7 +144,7 @@ def test_depth_widens_and_width_does_not(name):
   ],
 )
 def test_radius_of_one_layer_is_that_by_hand(function, radius):
-  assert analysis.receptive_radius(Around(function)) == radius
+  assert analysis.receptive_radius(Around(function=function)) == radius
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_radius_of_one_layer_is_that_by_hand(function, radius):
 )
 def test_a_primitive_without_a_rule_is_named(name, function):
   with pytest.raises(ValueError, match=f"how far the primitive '{name}' looks is not known"):
-    analysis.receptive_radius(Around(function))
+    analysis.receptive_radius(Around(function=function))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_primitive_without_a_rule_is_named(name, function):
 @pytest.mark.parametrize('ask', [analysis.receptive_radius, analysis.layers, analysis.measure])
 def test_loops_and_branches_are_refused(message, function, ask):
   with pytest.raises(ValueError, match=message):
-    ask(Around(function))
+    ask(Around(function=function))
 
 
 def convolve(*shape, strides=(1, 1), padding='SAME', **options):

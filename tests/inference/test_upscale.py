@@ -58,7 +58,7 @@ def test_every_network_gives_the_same(name, divided):
   variables, lr = variables_of(network), lr_image()
   apart = upscale.make_upscale(network, devices=jax.devices())(variables, lr, LEVELS)
   devices = apart.sharding.device_set
-  assert len(devices) == (jax.device_count() if getattr(network, 'DIVISIBLE', True) else 1)
+  assert len(devices) == (jax.device_count() if network.row_shardable else 1)
   undivided = upscale.make_upscale(network)(variables, lr, LEVELS)
   np.testing.assert_allclose(apart, undivided, atol=CLOSE)
 

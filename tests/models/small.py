@@ -16,7 +16,7 @@ quick = partial(  # compiles faster, by leaving machine code as it comes
     'xla_llvm_disable_expensive_passes': True,
   },
 )
-TRAINABLE = [name for name, kind in models.MODELS.items() if hasattr(kind, 'WIDTH')]
+TRAINABLE = [name for name, kind in models.MODELS.items() if kind.trainable]
 FREE = [name for name in models.MODELS if name not in TRAINABLE]
 SMALL = {
   'edsr': {'features': 8, 'blocks': 2},

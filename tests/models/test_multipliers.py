@@ -31,17 +31,17 @@ def test_every_network_shrinks_in_both(name, depth):
   counts = [parameters(name, width=width, depth=depth) for width in (0.25, 0.5, 0.75)]
   assert counts == sorted(set(counts))
   assert counts[-1] < parameters(name)
-  if models.MODELS[name].DEPTH:
+  if models.MODELS[name].depth_fields:
     assert counts[0] < parameters(name, width=0.25)
 
 
 @pytest.mark.parametrize('name', TRAINABLE)
 def test_what_is_multiplied_exists_and_one_leaves_it(name):
   kind = models.MODELS[name]
-  assert kind.WIDTH and (kind.DEPTH or name == 'srcnn')
-  assert {*kind.WIDTH, *kind.DEPTH} <= set(models.fields(name))
-  assert not {'WIDTH', 'DEPTH'} & set(models.fields(name))
-  for field in (*kind.WIDTH, *kind.DEPTH):
+  assert kind.width_fields and (kind.depth_fields or name == 'srcnn')
+  assert {*kind.width_fields, *kind.depth_fields} <= set(models.fields(name))
+  assert not {'width_fields', 'depth_fields'} & set(models.fields(name))
+  for field in (*kind.width_fields, *kind.depth_fields):
     assert isinstance(getattr(kind(), field), tuple if (name, field) in TUPLES else int)
   assert models.build(name, {'width': 1.0, 'depth': 1}, scale=4) == models.build(name, scale=4)
 
