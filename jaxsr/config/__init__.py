@@ -93,6 +93,7 @@ def base() -> Config:
   config.data = dict(
     train='phantom',  # or a folder of images, or nih[/SPLIT[/LABEL]]: records of NIH ChestX-ray14
     val='phantom',  # the same for validation
+    bits=0,  # bits of 16-bit files that do not say it, for example 12; 0: trust the files
     records='',  # folder that `jaxsr data prepare` wrote
     val_count=16,  # images per validation, evenly spaced; 0: all
     patch=48,  # side of a crop that the loss sees, in low-resolution pixels

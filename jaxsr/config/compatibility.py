@@ -32,13 +32,15 @@ CONSEQUENCES = {
 } | {
   f'content.{name}.weights': 'features are computed with this file from here on' for name in CONTENT
 }
+# Values that the configs of older versions lack, as those versions behaved.
+ADDED = {'data.bits': 0}
 # Values that decide the shapes of the state.
 FIXED = ('model.', 'scale', 'channels', *(f'discriminator.{n}' for n in Discriminator.OPTIONS))
 
 
 def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
   """Returns the values that differ between two configs, old and new, by name."""
-  old, new = flatten(old), flatten(new)
+  old, new = ADDED | flatten(old), ADDED | flatten(new)
   names = sorted(old.keys() | new.keys())
   return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
 

@@ -24,7 +24,7 @@ MINIMA = {
   'data.phantom.count data.phantom.val_count': 1,
   'data.patch': 4,
   'seed devices data.margin data.workers data.val_count data.by_error data.cache_gib': 0,
-  'data.edges': 0,
+  'data.edges data.bits': 0,
   'data.phantom.seed pretrain.steps adversarial.noise adversarial.noise_steps adversarial.r1': 0,
   'adversarial.generator_every adversarial.discriminator_every adversarial.alarm.evaluations': 1,
   'discriminator.features discriminator.hidden teacher.points': 1,
@@ -69,6 +69,7 @@ def check(config: Config) -> None:
 def _check_data(config: Config) -> None:
   data = config.data
   _choice(CACHES, 'data.cache', data.cache)
+  _rule(data.bits <= 16, 'data.bits', data.bits, 'is more than the 16 of a file')
   drawn = data.edges and (data.cache == 'device' or config.teacher.cache)
   why = 'cannot be combined with config.data.cache=device or config.teacher.cache'
   _rule(not drawn, 'data.edges', data.edges, why)

@@ -1,12 +1,13 @@
-"""Read DICOM radiographs: one frame of gray, brighter where more was absorbed, whole depth.
+"""Read DICOM radiographs: one gray frame at its full depth, brighter where more was absorbed.
 
-Stored values are taken without windows (VOI), which are for looking. The modality's rescale, of
-which a radiograph's only sign matters, or look-up table comes first; MONOCHROME1, whose smallest
-value is white, is inverted. The stored range of `BitsStored` bits becomes that of uint8, if it has
-at most eight, else of uint16: 4095 of 12 bits becomes 65535, and nothing is lost. Padding is black.
+Stored values are read without VOI windows, which are for display. The modality's rescale, of which
+only the sign matters for a radiograph, or its look-up table comes first; MONOCHROME1, whose
+smallest value is white, is inverted. The range of `BitsStored` bits is then stretched to uint8 if
+it has at most eight bits, else to uint16: 4095 of 12 bits becomes 65535, without loss. Padding
+becomes black.
 
-Of the patient nothing is read but the identifier, and of that only a hash is kept, in memory, to
-tell whose film it is. Errors name the file and never an element's value.
+The only patient data that is read is the identifier, of which a hash is kept in memory to tell
+which images show the same patient. Error messages name the file and never an element's value.
 """
 
 import hashlib
@@ -17,104 +18,157 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt
+from jaxtyping import Bool, Int, UInt
 
+from jaxsr.data.decoded import MAX_PIXELS, Decoded
 from jaxsr.errors import ImageError
 
 File = io.BufferedReader | io.BytesIO
-SUFFIXES = ('.dcm', '.dicom')
+SUFFIXES = ('.dcm', '.dicom', '.ima')
 _MAGIC_AT, _MAGIC = 128, b'DICM'
+_GROUPS = (b'\x02\x00', b'\x08\x00')  # the first group of a file without the preamble
+_VALUE_TYPES = (b'UL', b'UI', b'CS', b'DA', b'TM', b'LO', b'SH', b'OB', b'DT', b'IS', b'US')
+_LONGEST = 256  # bytes of such a file's first element
 _GRAY = ('MONOCHROME1', 'MONOCHROME2')
+_REQUIRED = {
+  'SamplesPerPixel': '0028,0002',
+  'PhotometricInterpretation': '0028,0004',
+  'Rows': '0028,0010',
+  'Columns': '0028,0011',
+  'BitsAllocated': '0028,0100',
+  'BitsStored': '0028,0101',
+  'PixelRepresentation': '0028,0103',
+}
 _ONE_AT_A_TIME = threading.Lock()
 
 
+class Unsupported(ValueError):
+  """Says why pixels cannot be used, without quoting an element."""
+
+
 def recognise(file: File) -> bool:
-  """Tell a DICOM file by its preamble; leaves the position where it was."""
+  """Whether a file is DICOM, by its preamble or its first element; keeps the position."""
   place = file.tell()
-  file.seek(_MAGIC_AT)
-  found = file.read(len(_MAGIC)) == _MAGIC
+  head = file.read(_MAGIC_AT + len(_MAGIC))
   file.seek(place)
-  return found
+  return head[_MAGIC_AT:] == _MAGIC or _begins_with_element(head)
+
+
+def _begins_with_element(head: bytes) -> bool:
+  """Whether a file begins with an element of DICOM's first groups, as those without preamble do."""
+  if len(head) < _MAGIC_AT or head[:2] not in _GROUPS:
+    return False
+  if head[4:6].isalpha():
+    return head[4:6] in _VALUE_TYPES
+  return int.from_bytes(head[4:8], 'little') <= _LONGEST and head[2:4] <= b'\x70\x00'
 
 
 def check(file: File, path: Path) -> tuple[int, int, int]:
-  """Check a header; return height, width and bits a pixel, 8 or 16.
+  """Check a header without decoding pixels.
 
-  Raises ImageError for colour, several frames, what no plug-in here can decode, and no image.
+  Returns the height, the width and the bits per pixel, 8 or 16. Raises ImageError for color, for
+  several frames, for a compression that cannot be decoded here, and for files without an image.
   """
-  with _silent():
+  with _silent(path):
     dataset = _header(file, path, stop=True)
-    _decodable(dataset, path)
-    return int(dataset.Rows), int(dataset.Columns), 8 if _depth(dataset) <= 8 else 16
+    _check_compression(dataset, path)
+    height, width = int(dataset.Rows), int(dataset.Columns)
+    deep = _depth(dataset) > 8
+    may_be_deep = int(dataset.BitsStored) <= 8 < int(dataset.BitsAllocated)
+  if may_be_deep and not deep and height * width <= MAX_PIXELS:
+    file.seek(0)
+    deep = read(file, path).pixels.itemsize > 1  # values may exceed BitsStored
+  return height, width, 16 if deep else 8
 
 
-def read(file: File, path: Path) -> UInt[np.ndarray, 'h w 1']:
-  """Decode a file; raises ImageError as `check` does, and where the pixels are damaged."""
-  with _silent():
+def read(file: File, path: Path) -> Decoded:
+  """Decode a file; raises ImageError as `check` does, and if the pixels are damaged."""
+  with _silent(path):
     dataset = _header(file, path, stop=False)
-    _decodable(dataset, path)
+    _check_compression(dataset, path)
+    _check_pixels(dataset, path)
     try:
-      return _levels(dataset)[..., None]
+      levels, remarks = _levels(dataset)
+      return Decoded(levels[..., None], exact=True, dpi=_resolution(dataset), remarks=remarks)
+    except Unsupported as error:
+      raise ImageError(path, str(error)) from None
     except Exception as error:  # pydicom and its plug-ins raise many kinds
       raise ImageError(path, f'cannot be decoded ({type(error).__name__})') from None
 
 
 def patient(path: Path) -> str:
-  """Tell whose film it is, by a hash; without an identifier a film is of its own."""
-  with path.open('rb') as file, _silent():
+  """Returns a hash of the patient's identifier, or of the path if there is no identifier."""
+  with path.open('rb') as file, _silent(path):
     dataset = _header(file, path, stop=True)
     found = str(dataset.get('PatientID', '')) or str(path.resolve())
   return hashlib.sha256(found.encode()).hexdigest()[:16]
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-  """Keep pydicom's warnings and log, which quote elements, from being shown.
+def _silent(path: Path) -> Iterator[None]:
+  """Suppress pydicom's warnings and log, which quote elements.
 
-  Filters are the process's, so one thread at a time reads DICOM: another that is done would let
-  the first one speak.
+  Warning filters belong to the process, so one thread at a time reads DICOM: a thread that
+  finishes would otherwise restore the filters while another one still reads.
   """
-  log = logging.getLogger('pydicom')
   with _ONE_AT_A_TIME, warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    _import_pydicom(path)  # before the level is changed: importing pydicom sets it
+    log = logging.getLogger('pydicom')
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
-    warnings.simplefilter('ignore')
     try:
       yield
     finally:
       log.setLevel(level)
 
 
-def _pydicom(path: Path) -> Any:
+def _import_pydicom(path: Path) -> Any:
   try:
     import pydicom
+
+    from jaxsr.data import dicom_jpeg
   except ImportError as error:
     raise ImageError(path, "is DICOM, which needs: pip install 'jaxsr-xray[dicom]'") from error
+  dicom_jpeg.register()
   return pydicom
 
 
 def _header(file: File, path: Path, *, stop: bool) -> Any:
-  """Read the elements, and refuse what is no single gray frame."""
-  pydicom = _pydicom(path)
+  """Read the elements; raises ImageError unless they describe a single gray frame."""
+  pydicom = _import_pydicom(path)
+  start = file.tell()
+  has_preamble = file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+  file.seek(start)
   try:
-    dataset = pydicom.dcmread(file, stop_before_pixels=stop)
+    dataset = pydicom.dcmread(file, stop_before_pixels=stop, force=not has_preamble)
+    if not has_preamble and 'TransferSyntaxUID' not in dataset.file_meta:
+      syntaxes = pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian
+      dataset.file_meta.TransferSyntaxUID = syntaxes[bool(dataset.original_encoding[0])]
     kind = str(dataset.get('PhotometricInterpretation', ''))
     samples = int(dataset.get('SamplesPerPixel', 1))
     frames = int(dataset.get('NumberOfFrames', 1) or 1)
     height, width = int(dataset.get('Rows', 0)), int(dataset.get('Columns', 0))
     stored = int(dataset.get('BitsStored', 0))
     high = int(dataset.get('HighBit', stored - 1))
+    missing = [name for name in _REQUIRED if dataset.get(name) in (None, '')]
     _depth(dataset)
   except Exception as error:
-    raise ImageError(path, f'is no DICOM file that can be read ({type(error).__name__})') from None
-  if not height or not width or not kind or not stored:
-    raise ImageError(path, 'is DICOM without an image')
+    reason = f'is not a DICOM file that can be read ({type(error).__name__})'
+    raise ImageError(path, reason) from None
+  if not height and not width:
+    raise ImageError(path, 'is DICOM without an image (it has neither Rows nor Columns)')
+  if missing:
+    named = ', '.join(f'{name} ({_REQUIRED[name]})' for name in missing)
+    raise ImageError(path, f'is DICOM that lacks {named}, without which pixels mean nothing')
+  if not height or not width or not stored:
+    raise ImageError(path, 'is DICOM without an image (its Rows, Columns or BitsStored are 0)')
   if samples != 1 or kind not in _GRAY:
-    what = f'is in colour ({samples} samples)' if samples != 1 else 'is in colour, or no known gray'
-    raise ImageError(path, f'{what}; give {" or ".join(_GRAY)}')
+    what = f'is in color ({samples} samples)' if samples != 1 else 'is in color, or no known gray'
+    raise ImageError(path, f'{what}; only {" and ".join(_GRAY)} are read')
   if frames != 1:
     raise ImageError(path, f'holds {frames} frames; split it first')
   if not 0 < stored <= 16 or high != stored - 1:
@@ -122,8 +176,15 @@ def _header(file: File, path: Path, *, stop: bool) -> Any:
   return dataset
 
 
-def _decodable(dataset: Any, path: Path) -> None:
-  """Refuse a compression that no plug-in here can undo, and name those that could."""
+def _check_pixels(dataset: Any, path: Path) -> None:
+  if 'PixelData' not in dataset:
+    floats = 'FloatPixelData' in dataset or 'DoubleFloatPixelData' in dataset
+    found = '; its pixels are floats, which are not supported' if floats else ''
+    raise ImageError(path, f'is DICOM that lacks PixelData (7FE0,0010){found}')
+
+
+def _check_compression(dataset: Any, path: Path) -> None:
+  """Raise ImageError for a compression without a decoder, and name the plug-ins that have one."""
   from pydicom.pixels.decoders.base import get_decoder
   from pydicom.uid import UID
 
@@ -131,13 +192,14 @@ def _decodable(dataset: Any, path: Path) -> None:
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     compressed = syntax.is_compressed
   except (AttributeError, TypeError, ValueError):
-    raise ImageError(path, 'does not say by a known transfer syntax how it is written') from None
+    raise ImageError(path, 'lacks a known TransferSyntaxUID (0002,0010)') from None
   if not compressed:
     return
   try:
     decoder = get_decoder(syntax)
   except NotImplementedError:
-    raise ImageError(path, f'is compressed as {syntax.name}, which nothing here undoes') from None
+    reason = f'is compressed as {syntax.name}, which is not supported; decompress it first'
+    raise ImageError(path, reason) from None
   if not decoder.is_available:
     missing = '; or '.join(decoder.missing_dependencies)
     needs = f"{missing} (pip install 'jaxsr-xray[dicom]' brings those for JPEG-LS and JPEG 2000)"
@@ -145,23 +207,33 @@ def _decodable(dataset: Any, path: Path) -> None:
 
 
 def _depth(dataset: Any) -> int:
-  """Tell how many bits a pixel has: those that are stored, or those of the look-up table."""
+  """Returns the bits per pixel: those that are stored, or those of the look-up table."""
   if dataset.get('ModalityLUTSequence'):
     return int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
   return int(dataset.get('BitsStored', 0))
 
 
-def _levels(dataset: Any) -> UInt[np.ndarray, 'h w']:
-  """Turn stored values into levels of gray over the whole range of their type."""
-  bits, signed = int(dataset.BitsStored), bool(dataset.get('PixelRepresentation', 0))
-  stored = _stored(dataset.pixel_array, bits, signed)
+def _resolution(dataset: Any) -> tuple[float, float] | None:
+  """Returns pixels per inch, across and down."""
+  for name in ('PixelSpacing', 'ImagerPixelSpacing'):
+    try:
+      down, across = (float(value) for value in dataset.get(name) or ())
+    except (TypeError, ValueError):
+      continue
+    if min(down, across) > 0:
+      return 25.4 / across, 25.4 / down
+  return None
+
+
+def _levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
+  """Convert stored values to levels of gray over the whole range of their type."""
+  signed = bool(dataset.PixelRepresentation)
+  stored, padding, bits, remarks = _stored(dataset)
   low = -(2 ** (bits - 1)) if signed else 0
   values, top = stored - low, 2**bits - 1
   if dataset.get('ModalityLUTSequence'):
-    from pydicom.pixels.processing import apply_modality_lut
-
-    bits = _depth(dataset)
-    values, top = apply_modality_lut(stored, dataset).astype(np.int64), 2**bits - 1
+    values, bits = _look_up(stored, dataset.ModalityLUTSequence[0], signed=signed)
+    top = 2**bits - 1
   elif float(dataset.get('RescaleSlope', 1) or 1) < 0:
     values = top - values
   if dataset.PhotometricInterpretation == 'MONOCHROME1':
@@ -169,14 +241,94 @@ def _levels(dataset: Any) -> UInt[np.ndarray, 'h w']:
   kind = np.uint8 if bits <= 8 else np.uint16
   peak = np.iinfo(kind).max
   levels = (values.clip(0, top) * peak + top // 2) // top
-  if (padding := dataset.get('PixelPaddingValue')) is not None:
-    limit = dataset.get('PixelPaddingRangeLimit', padding)
-    first, last = sorted((int(padding), int(limit)))
-    levels[(stored >= first) & (stored <= last)] = 0
-  return levels.astype(kind)
+  levels[padding] = 0
+  return levels.astype(kind), remarks
 
 
-def _stored(array: np.ndarray, bits: int, signed: bool) -> Int[np.ndarray, 'h w']:
-  """Take the bits that are stored; others may hold anything."""
-  values = array.astype(np.int64) & (2**bits - 1)
-  return np.where(values >= 2 ** (bits - 1), values - 2**bits, values) if signed else values
+class _Stored(NamedTuple):
+  values: Int[np.ndarray, 'h w']
+  padding: Bool[np.ndarray, 'h w']
+  bits: int
+  remarks: tuple[str, ...]
+
+
+def _stored(dataset: Any) -> _Stored:
+  """Read stored values, and which of them are padding.
+
+  Bits above `BitsStored` may hold an overlay, and are then ignored. Without one they belong to
+  values that a wrong `BitsStored` would wrap, and the values are read whole.
+  """
+  from pydicom.pixels import pixel_array
+
+  bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
+  array = pixel_array(dataset, raw=True, correct_unused_bits=False)
+  if array.ndim != 2:
+    raise Unsupported('holds several frames; split it first')
+  allocated = 8 * array.dtype.itemsize
+  word = array.astype(np.int64) & (2**allocated - 1)
+  whole = _with_sign(word, allocated) if signed else word
+  part = word & (2**bits - 1)
+  part = _with_sign(part, bits) if signed else part
+  padding = _padding(dataset, whole, allocated, signed=signed)
+  padding |= _padding(dataset, part, bits, signed=signed)
+  above, values = word >> bits, whole[~padding]
+  extended = np.array_equal(whole[~padding], part[~padding])
+  if not above[~padding].any() or extended or _has_overlay(dataset):
+    return _Stored(part, padding, bits, ())
+  most = int(max(values.max(), -values.min() - 1)).bit_length() + signed
+  if most > 16:
+    raise Unsupported('has values of more than 16 bits')
+  remark = f'values need {most} bits, BitsStored says {bits}; all {most} bits are read'
+  return _Stored(whole, padding, most, (remark,))
+
+
+def _with_sign(values: Int[np.ndarray, 'h w'], bits: int) -> Int[np.ndarray, 'h w']:
+  """Interpret unsigned values of `bits` bits as two's complement."""
+  return np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+
+
+def _padding(
+  dataset: Any, values: Int[np.ndarray, 'h w'], bits: int, *, signed: bool
+) -> Bool[np.ndarray, 'h w']:
+  """Returns a mask of the padding.
+
+  Its value may be written as unsigned beside signed pixels, or as signed beside unsigned ones.
+  """
+  padding = dataset.get('PixelPaddingValue')
+  if padding is None:
+    return np.zeros(values.shape, bool)
+  limit = dataset.get('PixelPaddingRangeLimit')
+  top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+  ends = [int(padding), int(padding if limit is None else limit)]
+  ends = [end - 2**bits if end > top else end for end in ends]
+  ends = [end if signed or end >= 0 else end + 2**bits for end in ends]
+  return (values >= min(ends)) & (values <= max(ends))
+
+
+def _has_overlay(dataset: Any) -> bool:
+  """Whether an overlay lies in unused bits of the pixels (groups 6000 to 60FE)."""
+  for group in range(0x6000, 0x6100, 2):
+    position = dataset.get((group, 0x0102))
+    if position is not None and int(position.value or 0) > 0:
+      return True
+  return False
+
+
+def _look_up(
+  stored: Int[np.ndarray, 'h w'], item: Any, *, signed: bool
+) -> tuple[Int[np.ndarray, 'h w'], int]:
+  """Apply a modality look-up table; returns its values and their bits."""
+  count, first, bits = (int(value) for value in item.LUTDescriptor)
+  if not 0 < bits <= 16:
+    raise Unsupported(f'has a modality look-up table of {bits} bits; at most 16 are read')
+  count = count or 2**16
+  first = first - 2**16 if signed and first >= 2**15 else first
+  data = item.LUTData
+  if isinstance(data, bytes):
+    width = 1 if len(data) < 2 * count else 2
+    table = np.frombuffer(data, f'<u{width}').astype(np.int64)
+  else:
+    table = np.atleast_1d(np.array(data, np.int64)) & 0xFFFF
+  if len(table) < count:
+    raise Unsupported('has a modality look-up table that is cut off')
+  return table[np.clip(stored - first, 0, count - 1)], bits

@@ -1,258 +1,432 @@
-"""Read and write image files: 8- and 16-bit PNG and TIFF, 8-bit JPEG; read DICOM.
+"""Find, read and write image files: PNG, TIFF, JPEG, BMP, WebP and DICOM; PNG, TIFF, JPEG out.
 
-An image in memory is uint8 or uint16 [h, w, c] with c = 1 (gray) or 3 (RGB). RGB that holds only
-gray is gray; an alpha channel is dropped. Nothing is ever converted to another depth in silence.
+This is the one reader of every command. An image in memory is uint8 or uint16 [h, w, c] with c = 1
+(gray) or 3 (RGB), upright, with black at 0. RGB that holds only gray becomes gray; depth is never
+reduced. A file that cannot be read without loss or doubt raises ImageError with the reason, and
+what a user should know of one that can (values of 12 bits in a 16-bit file without a tag that says
+so) is printed to stderr once per file.
+
+Example:
+  >>> from jaxsr.data import image_files
+  >>> image, info = image_files.load('film.tif', bits=12)  # white is 65535
+  >>> image_files.write('copy.tif', image, info=info)  # white is 4095 again
 """
 
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-from PIL.TiffImagePlugin import TiffImageFile
 
-from jaxsr.data import dicom
+from jaxsr.data import decoded, dicom, raster, tiff
+from jaxsr.data.decoded import MAX_PIXELS, Decoded, ImageInfo
 from jaxsr.data.dicom import File
-from jaxsr.errors import ImageError, UserError, one_line
+from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import atomic
+
+__all__ = ['MAX_PIXELS', 'ImageInfo', 'check', 'decode', 'find', 'load', 'read', 'write']
 
 Raw = UInt[np.ndarray, 'h w c']
 
-FORMATS = ('PNG', 'JPEG', 'TIFF')
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')
-MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors have 16 million
-Image.MAX_IMAGE_PIXELS = None  # ours is checked instead, before anything is decoded
-_JPEG = ('.jpg', '.jpeg')
-_TIFF_DESCRIPTION = 270
-_PACKED = 4  # of 9: 26 ms for a film of 1024x1024 where the usual 6 takes 71, for 4 % more bytes
-_SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
-_COLOUR = ('RGB', 'RGBA', 'RGBX', 'P')
-_GRAY = ('L', 'LA', 'I', *_SIXTEEN_BIT)
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')  # of files that are written
+_KINDS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.tif': 'TIFF', '.tiff': 'TIFF'}
+_ONLY_READ = ('.jfif', '.jpe', '.mpo', '.bmp', '.dib', '.webp', '.btf', '.tf8', *dicom.SUFFIXES)
+_READABLE = 'PNG, TIFF, JPEG, BMP, WebP and DICOM'
+_OTHERS = {  # first bytes of formats that are not read here
+  b'GIF8': 'GIF',
+  b'\0\0\0\x0cjP  ': 'JPEG 2000',
+  b'\xff\x4f\xff\x51': 'JPEG 2000',
+  b'\xff\x0a': 'JPEG XL',
+  b'\0\0\0\x0cJXL ': 'JPEG XL',
+  b'%PDF': 'PDF',
+  b'\x1f\x8b': 'gzip',
+  b'PK\x03\x04': 'ZIP',
+  b'\x89HDF': 'HDF5',
+  b'\x93NUMPY': 'a NumPy array',
+  b'8BPS': 'Photoshop',
+  b'v/1\x01': 'OpenEXR',
+  b'P2': 'PGM',
+  b'P5': 'PGM',
+  b'P6': 'PPM',
+  b'<': 'a web page or XML',
+  b'version https://git-lfs': 'a pointer of Git LFS',
+}
+_HEAD = 32  # bytes that tell a format
+_SUSPICIOUS = 2**14  # a 16-bit image that has no value from here on may hold fewer bits
+_FEWEST = 8  # bits that may be in a 16-bit file
+_MOST_REMARKS = 5  # of one kind, per process
+
+
+class _Remarks:
+  """Prints what a user should know of files: once per file, and not for each of thousands."""
+
+  def __init__(self):
+    self._lock = threading.Lock()
+    self._paths: dict[str, set[Path]] = {}
+
+  def add(self, path: Path, kind: str, text: str) -> None:
+    """Print a line on a file unless it was printed, or too many of its kind were."""
+    with self._lock:
+      known = self._paths.setdefault(kind, set())
+      if path in known or len(known) > _MOST_REMARKS:
+        return
+      known.add(path)
+      more = 'more files like this are not named' if len(known) > _MOST_REMARKS else ''
+      print(more or f'{path}: {text}', file=sys.stderr, flush=True)
+
+
+_remarks = _Remarks()
+
+
+class Listing(NamedTuple):
+  """The images below a folder, and the other files there, which are passed over."""
+
+  images: list[Path]
+  others: list[Path]
 
 
 def find(root: str | Path) -> list[Path]:
   """List the image files below a folder, sorted; a file stands for itself.
 
-  Links are followed, each folder once. Raises UserError where there is nothing to read.
+  Links are followed, each folder once. Files with a suffix of an image are listed even if they
+  cannot be read, so that reading them names them. Other files are listed if their content is an
+  image; the rest is counted and named on stderr. Raises UserError if there is no image.
   """
   root = Path(root)
-  if not root.exists():
+  if not os.path.lexists(root):
     raise UserError(f'{root}: no such file or folder')
-  if root.is_file():
+  if not root.is_dir():
     return [root]
-  paths = sorted(_walk(root))
-  if not paths:
-    raise UserError(f'{root}: holds no image ({", ".join(SUFFIXES)})')
-  return paths
+  images, others = _list(root)
+  if others:
+    names = brief([str(path.relative_to(root)) for path in others], most=3)
+    _remarks.add(root, 'passed over', f'passed over {len(others)} files, not images: {names}')
+  if not images:
+    raise UserError(f'{root}: holds no image ({_READABLE})')
+  return images
+
+
+def _list(root: Path) -> Listing:
+  found = Listing([], [])
+  for path in _walk(root):
+    found[0 if _is_image(path) else 1].append(path)
+  return Listing(sorted(found.images), sorted(found.others))
 
 
 def _walk(root: Path) -> Iterator[Path]:
-  seen = set()
-  for folder, folders, files in os.walk(root, followlinks=True):
+  """Yield the files below a folder, and folders that cannot be listed, without hidden ones."""
+  seen, unreadable = set(), []
+  for folder, folders, files in os.walk(
+    root, followlinks=True, onerror=lambda error: unreadable.append(Path(error.filename))
+  ):
     real = os.path.realpath(folder)
     if real in seen:
       folders.clear()
       continue
     seen.add(real)
-    for name in files:
-      if not name.startswith('.') and _is_image(path := Path(folder, name)):
-        yield path
+    yield from (Path(folder, name) for name in files if not name.startswith('.'))
+  yield from unreadable
 
 
 def _is_image(path: Path) -> bool:
-  """Tell by a file's suffix; DICOM files often have none, or a number of their identifier."""
-  if _has_suffix(path) or not path.is_file():
-    return path.suffix.lower() in (*SUFFIXES, *dicom.SUFFIXES)
+  """Whether a file is an image by its suffix, or else by its first bytes."""
+  if path.suffix.lower() in (*SUFFIXES, *_ONLY_READ):
+    return True
   try:
+    if not path.is_file():
+      return False
     with path.open('rb') as file:
-      return dicom.recognise(file)
+      head = file.read(_HEAD)
+      file.seek(0)
+      return tiff.recognise(head) or raster.recognise(head) or dicom.recognise(file)
   except OSError:
     return False
 
 
 def _has_suffix(path: Path) -> bool:
+  """Whether a name has a suffix; numbers at its end belong to an identifier of DICOM."""
   return bool(path.suffix) and not path.suffix[1:].isdigit()
 
 
 def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
-  """Check a file without decoding it; return its height, width and bits a channel.
+  """Check a file, without decoding it if its header tells enough.
 
-  Finds what headers and the last bytes tell: another format, a truncated file, a bomb. Colour
-  where gray is due is found by decoding, and only files that may be colour are decoded.
+  Color where gray is due is found by decoding, and only files that may be color are decoded.
+
+  Returns:
+    Height and width of the upright image, and the bits of the array's type, 8 or 16.
   """
-  with _file(path) as file:
-    if dicom.recognise(file):
+  with _open(path) as file, _reading(path):
+    kind = _recognise(file, path)
+    if kind == 'DICOM':
       found = dicom.check(file, path)
       _check_size(path, *found[:2])
       return found
-    with _open(file, path) as image:
-      width, height = image.size
-      bits = 16 if image.mode in ('I', *_SIXTEEN_BIT) else 8
-      may_be_colour = image.mode in _COLOUR
-  if may_be_colour and channels == 1:
+    header = (tiff if kind == 'TIFF' else raster).check(file, path)
+  if header.may_be_color and channels == 1:
     read(path, channels)
-  return height, width, bits
+  return header.height, header.width, header.bits
 
 
-def read(path: Path, channels: int = 1) -> Raw:
-  """Decode a file to `channels` channels.
+def read(path: str | Path, channels: int = 1, bits: int = 0) -> Raw:
+  """Read a file over the whole range of its type, as `load` does."""
+  return load(path, channels, bits)[0]
 
-  Raises ImageError for a file that is damaged, too large, in colour where gray is due, or of a
-  kind that would lose depth (16-bit colour, floats).
+
+def load(path: str | Path, channels: int = 1, bits: int = 0) -> tuple[Raw, ImageInfo]:
+  """Read a file, and what is needed to write another one like it.
+
+  Args:
+    path: The file.
+    channels: 1 for gray, which color is refused for, or 3 for RGB.
+    bits: The number of bits that 16-bit files hold, if they do not say it; 0 trusts the files.
+
+  Returns:
+    uint8 or uint16 [h, w, channels] with white at 255 or 65535, and the file's range and metadata.
+
+  Raises:
+    ImageError: The file is damaged, too large, in color where gray is due, or not supported.
   """
-  with _file(path) as file:
-    return decode(file, path, channels)
+  path = Path(path)
+  with _open(path) as file:
+    return _load(file, path, channels, bits)
+
+
+def read_stored(path: str | Path, bits: int = 0) -> UInt[np.ndarray, 'h w'] | Raw:
+  """Read the values that a file stores: 0 to 4095 if it holds 12 bits.
+
+  DICOM, whose values have an origin of their own, is read over the whole range of its type.
+
+  Returns:
+    uint8 or uint16, [h, w] if the image is gray and [h, w, 3] if it is color.
+
+  Raises:
+    ImageError: As `load` does.
+  """
+  path = Path(path)
+  with _open(path) as file, _reading(path):
+    pixels, _ = _stored(_decode(file, path), path, bits)
+    pixels = _as_gray(pixels, lossy=False) if pixels.shape[2] == 3 else pixels
+  return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def patient(path: Path) -> str | None:
+  """Returns a hash that tells whose film a DICOM file is; None for other files."""
+  with _open(path) as file, _reading(path):
+    return dicom.patient(path) if _recognise(file, path) == 'DICOM' else None
 
 
 def decode(file: File, path: Path, channels: int = 1) -> Raw:
-  """Decode an open file, which `path` is the name of, as `read` does."""
-  if dicom.recognise(file):
+  """Decode an open file, whose name is `path`, as `read` does."""
+  return _load(file, path, channels, 0)[0]
+
+
+def _load(file: File, path: Path, channels: int, bits: int) -> tuple[Raw, ImageInfo]:
+  with _reading(path):
+    found = _decode(file, path)
+    array, used = _stored(found, path, bits)
+  if array.shape[2] == 3 and channels == 1:
+    array = _as_gray(array, lossy=found.lossy)
+    if array.shape[2] == 3:
+      raise ImageError(path, 'is in color where gray is due; convert it, or use config.channels=3')
+  array = decoded.to_full_range(array, used)
+  array = np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
+  return array, ImageInfo(used, found.dpi, found.icc)
+
+
+def _decode(file: File, path: Path) -> Decoded:
+  kind = _recognise(file, path)
+  if kind == 'DICOM':
     _check_size(path, *dicom.check(file, path)[:2])
     file.seek(0)
-    return np.repeat(dicom.read(file, path), channels, axis=2)
-  with _open(file, path) as image:
-    try:
-      array = _pixels(image)
-    except Exception as error:  # Pillow raises OSError, SyntaxError, zlib.error, struct.error, ...
-      raise ImageError(path, f'cannot be decoded ({one_line(error)})') from error
-    lossy = image.format == 'JPEG'
-  if array.shape[2] == 3 and channels == 1:
-    spread = int((array.max(axis=2) - array.min(axis=2)).max())
-    if spread > (2 if lossy else 0):  # JPEG's own colour transform rounds
-      raise ImageError(path, 'is in colour where gray is due; convert it, or use config.channels=3')
-    array = np.ascontiguousarray(array[..., 1:2])  # a view would keep all three in memory
-  return np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
+    found = dicom.read(file, path)
+  else:
+    found = (tiff if kind == 'TIFF' else raster).read(file, path)
+  for remark in found.remarks:
+    _remarks.add(path, remark, remark)
+  return found
 
 
-def _file(path: Path) -> File:
-  if not path.is_file():
-    raise ImageError(path, 'is no regular file')
+def _stored(found: Decoded, path: Path, wanted: int) -> tuple[Raw, int]:
+  """Returns stored values with black at 0, and the number of their bits."""
+  pixels, container = found.pixels, 8 * found.pixels.itemsize
+  bits = _bits(found, path, wanted)
+  if found.white_is_zero:
+    pixels = (2**bits - 1 - pixels.astype(np.int32)).astype(pixels.dtype)
+  return pixels, min(bits, container)
+
+
+def _bits(found: Decoded, path: Path, wanted: int) -> int:
+  """Determine how many bits an image's values have."""
+  container = 8 * found.pixels.itemsize
+  if found.exact or (container == 8 and found.bits is None):
+    return found.bits or container
+  peak = int(found.pixels.max())
+  if wanted and container == 16:
+    if peak >= 2**wanted:
+      reason = f'has values up to {peak}, more than the {wanted} bits that were named'
+      raise ImageError(path, f'{reason}; name the bits that it holds')
+    return wanted
+  if found.bits is not None:
+    return found.bits if peak < 2**found.bits else container
+  if 0 < peak < _SUSPICIOUS:
+    likely = max(peak.bit_length(), _FEWEST)
+    text = (
+      f'its values end at {peak}, of 65535 in 16 bits, and are read as 16-bit; if it holds '
+      f'{likely} bits, use --bits {likely} (config.data.bits={likely})'
+    )
+    _remarks.add(path, 'few bits', text)
+  return container
+
+
+def _as_gray(array: Raw, *, lossy: bool) -> UInt[np.ndarray, 'h w _']:
+  """Reduce RGB with three equal channels to one; other RGB is returned as it is."""
+  spread = int((array.max(axis=2) - array.min(axis=2)).max())
+  if spread > (2 if lossy else 0):  # JPEG's own color transform rounds
+    return array
+  return np.ascontiguousarray(array[..., 1:2])  # a view would keep all three in memory
+
+
+def _open(path: Path) -> File:
+  """Open a file; raises ImageError, and never waits for a pipe."""
   try:
+    if path.is_symlink() and not path.exists():
+      raise ImageError(path, f'is a link to {os.readlink(path)}, which is missing; fetch it first')
+    if not path.is_file():
+      raise ImageError(path, _what_else(path))
     return path.open('rb')
   except OSError as error:
     raise ImageError(path, f'cannot be read ({error.strerror})') from error
 
 
-def _open(file: File, path: Path) -> Image.Image:
-  _check_bytes(file, path)
-  try:
-    image = Image.open(file, formats=FORMATS)
-  except Exception as error:
-    kinds = ', '.join((*FORMATS, 'DICOM'))
-    raise ImageError(path, f'is no image of a kind that is read here ({kinds})') from error
-  try:
-    _check_header(path, image)
-  except ImageError:
-    image.close()
-    raise
-  return image
+def _what_else(path: Path) -> str:
+  if not path.exists():
+    return 'is missing'
+  return 'is a folder that cannot be read' if path.is_dir() else 'is not a regular file'
 
 
-def _check_bytes(file: File, path: Path) -> None:
-  """Refuse an empty or truncated file and 16-bit colour, which Pillow would cut to 8 bit."""
-  try:
-    head = file.read(26)
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - 12, 0))
-    tail = file.read()
-    file.seek(0)
-  except OSError as error:
-    raise ImageError(path, f'cannot be read ({error.strerror})') from error
-  if size == 0:
+class _reading:  # a context manager
+  """Turn errors of the disk into ImageError."""
+
+  def __init__(self, path: Path):
+    self.path = path
+
+  def __enter__(self) -> None:
+    return None
+
+  def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    if isinstance(error, OSError):
+      raise ImageError(self.path, f'cannot be read ({error.strerror or error})') from error
+
+
+def _recognise(file: File, path: Path) -> str:
+  """Returns DICOM, TIFF or PNG (for all that `raster` reads); raises ImageError for others."""
+  head = file.read(_HEAD)
+  file.seek(0)
+  if tiff.recognise(head):
+    return 'TIFF'
+  if raster.recognise(head):
+    return 'PNG'
+  if dicom.recognise(file):
+    return 'DICOM'
+  if not head:
     raise ImageError(path, 'is empty (0 bytes)')
-  if not head.startswith(b'\x89PNG'):
-    return
-  if b'IEND' not in tail:
-    raise ImageError(path, 'is truncated (its last bytes are no PNG end); fetch it again')
-  if len(head) == 26 and head[24] == 16 and head[25] != 0:
-    raise ImageError(path, 'is 16-bit with colour or alpha; save it as 16-bit gray')
+  for magic, name in _OTHERS.items():
+    if head.startswith(magic):
+      raise ImageError(path, f'is {name}, which is not supported ({_READABLE} are); convert it')
+  if head[4:8] == b'ftyp':
+    raise ImageError(path, f'is HEIF or a video, not supported ({_READABLE} are); convert it')
+  raise ImageError(path, f'is not an image of a kind that is read here ({_READABLE})')
 
 
 def _check_size(path: Path, height: int, width: int) -> None:
   if width * height > MAX_PIXELS:
-    raise ImageError(path, f'has {width}x{height} pixels, more than {MAX_PIXELS}; cut it first')
-
-
-def _check_header(path: Path, image: Image.Image) -> None:
-  _check_size(path, *image.size[::-1])
-  if getattr(image, 'n_frames', 1) > 1:
-    raise ImageError(path, f'holds {getattr(image, "n_frames", 0)} frames; split it first')
-  if image.mode not in (*_GRAY, *_COLOUR, '1'):
-    raise ImageError(path, f'has pixels of kind {image.mode!r}; save it as 8- or 16-bit gray')
-
-
-def _pixels(image: Image.Image) -> Raw:
-  if image.mode in _SIXTEEN_BIT:
-    array = np.asarray(image).astype(np.uint16)
-  elif image.mode == 'I':  # how some Pillow versions open 16-bit files
-    array = np.asarray(image)
-    if array.min() < 0 or array.max() > 65535:
-      raise ValueError(f'values {array.min()} to {array.max()} do not fit 16 bit')
-    array = array.astype(np.uint16)
-  elif image.mode in _COLOUR:
-    array = np.asarray(image.convert('RGB'))
-  else:
-    array = np.asarray(image.convert('L'))
-  return array[..., None] if array.ndim == 2 else array
+    raise ImageError(path, f'has {width}x{height} pixels, more than {MAX_PIXELS}; crop it first')
 
 
 def written_as(path: Path) -> Path:
-  """Name the file that an image is written to which was read from one of this name.
+  """Returns the name of the file that an image read from `path` is written to.
 
-  DICOM, which is only read, becomes PNG. Raises UserError for a suffix of no image.
+  Formats that are only read become PNG, and JPEG under another name gets its usual suffix. Raises
+  UserError for a suffix that no image has.
   """
-  if path.suffix.lower() in SUFFIXES:
+  suffix = path.suffix.lower()
+  if suffix in SUFFIXES:
     return path
-  if not _has_suffix(path):
-    return path.with_name(f'{path.name}.png')
-  if path.suffix.lower() in dicom.SUFFIXES:
+  if suffix in ('.jfif', '.jpe', '.mpo'):
+    return path.with_suffix('.jpg')
+  if suffix in ('.btf', '.tf8'):
+    return path.with_suffix('.tif')
+  if suffix in _ONLY_READ:
     return path.with_suffix('.png')
-  raise UserError(f'{path}: ends in none of {", ".join((*SUFFIXES, *dicom.SUFFIXES))}')
+  if not _has_suffix(path) or _is_image(path):
+    return path.with_name(f'{path.name}.png')
+  raise UserError(f'{path}: ends in none of {", ".join((*SUFFIXES, *_ONLY_READ))}')
 
 
 def check_target(path: Path, array: Raw) -> None:
-  """Raise ImageError where a file of this name cannot hold the array at its depth."""
-  if array.dtype != np.uint8 and path.suffix.lower() in _JPEG:
+  """Raise ImageError if a file of this name cannot hold the array at its depth."""
+  kind = _KINDS[path.suffix.lower()]
+  if array.dtype != np.uint8 and kind == 'JPEG':
     raise ImageError(path, 'JPEG holds 8 bit, the image has 16; name it .png or .tif')
-  if array.dtype != np.uint8 and array.shape[2] != 1:
-    raise ImageError(path, '16-bit colour cannot be written; use a network of 1 channel')
+  if array.dtype != np.uint8 and array.shape[2] != 1 and kind == 'PNG':
+    raise ImageError(path, '16-bit color cannot be written as PNG; name it .tif')
 
 
-def write(path: Path, array: Raw, note: str = '') -> None:
-  """Write an image whole or not at all; the suffix chooses the format.
+def write(
+  path: str | Path,
+  array: Raw,
+  note: str = '',
+  *,
+  info: ImageInfo | None = None,
+  scale: int = 1,
+) -> None:
+  """Write an image completely or not at all; the suffix chooses the format.
 
-  `note` is written into the file as its comment. Raises ImageError as `check_target` does.
+  Args:
+    path: The file, whose name ends in one of `SUFFIXES`.
+    array: uint8 or uint16 [h, w, c] over the whole range of its type.
+    note: Written into the file as its comment.
+    info: The range and metadata of the file that the image was made from: values are written in
+      that range, and the resolution is multiplied by `scale`.
+    scale: How many times more pixels along each side the image has than that file.
+
+  Raises:
+    ImageError: As `check_target` does.
   """
+  path = Path(path)
   check_target(path, array)
-  image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-  kind = Image.registered_extensions()[path.suffix.lower()]
+  kept = _kept(array, info, scale)
+  stored = decoded.to_stored_range(array, kept.bits)
+  kind = _KINDS[path.suffix.lower()]
   with atomic(path) as temporary:
-    image.save(temporary, format=kind, **_options(kind, note))
+    if kind == 'TIFF':
+      tiff.write(temporary, stored, note, kept)
+    else:
+      raster.write(temporary, stored, kind, note, kept)
 
 
-def _options(kind: str, note: str) -> dict[str, Any]:
-  """Give Pillow's options for a format with a comment."""
-  if kind == 'JPEG':
-    return {'quality': 95} | ({'comment': note} if note else {})
-  if kind == 'TIFF':
-    return {'tiffinfo': {_TIFF_DESCRIPTION: note}} if note else {}
-  text = PngInfo()
-  if note:
-    text.add_text('Comment', note)
-  return {'compress_level': _PACKED, 'pnginfo': text}
+def _kept(array: Raw, info: ImageInfo | None, scale: int) -> ImageInfo:
+  """Returns what of a file's range and metadata holds for an array made from it."""
+  container = 8 * array.itemsize
+  if info is None:
+    return ImageInfo(container)
+  dpi = info.dpi and (scale * info.dpi[0], scale * info.dpi[1])
+  space = b'GRAY' if array.shape[2] == 1 else b'RGB '
+  icc = info.icc if info.icc and info.icc[16:20] == space else None
+  return ImageInfo(min(info.bits, container), dpi, icc)
 
 
 def read_note(path: Path) -> str:
-  """Read the comment that `write` put into a file; '' where there is none."""
+  """Read the comment that `write` put into a file; '' if there is none."""
   try:
-    with Image.open(path, formats=FORMATS) as image:
-      found = image.info.get('Comment') or image.info.get('comment') or b''
-      if isinstance(image, TiffImageFile):
-        found = image.tag_v2.get(_TIFF_DESCRIPTION, '')
-  except Exception:  # a file that is no image has none
+    with _open(path) as file:
+      head = file.read(_HEAD)
+      file.seek(0)
+      return tiff.read_note(file) if tiff.recognise(head) else raster.read_note(file)
+  except Exception:  # a file that is not an image has none
     return ''
-  return found.decode(errors='replace') if isinstance(found, bytes) else str(found)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import dicom, image_files
+from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom, phantom_nodules
 from jaxsr.data.records import Records
 from jaxsr.errors import ImageError, UserError
@@ -67,14 +67,21 @@ class Phantoms:
 class Folder:
   """The usable images below a folder, in the order of their names.
 
-  `bits` is 16 if one of them has 16. `minimum` is the smallest side that is of use, and `why` says
-  for what. Raises UserError where no image is of use.
+  `bits` is 16 if one of them has 16; `stored_bits` is how many bits 16-bit files hold that do not
+  say it, or 0. `minimum` is the smallest side that is of use, and `why` says for what. Raises
+  UserError if no image is of use.
   """
 
   def __init__(
-    self, root: str | Path, *, channels: int = 1, minimum: int = 1, why: str = 'what is needed'
+    self,
+    root: str | Path,
+    *,
+    channels: int = 1,
+    minimum: int = 1,
+    why: str = 'what is needed',
+    stored_bits: int = 0,
   ):
-    self.root, self.channels = Path(root), channels
+    self.root, self.channels, self.stored_bits = Path(root), channels, stored_bits
     self.paths: list[Path] = []
     self.sizes: list[tuple[int, int]] = []
     self.rejected: list[ImageError] = []
@@ -101,7 +108,7 @@ class Folder:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> Raw:
-    return image_files.read(self.paths[index], self.channels)
+    return image_files.read(self.paths[index], self.channels, self.stored_bits)
 
 
 def deepen(image: Raw, bits: int) -> Raw:
@@ -166,7 +173,13 @@ def _source(config: Any, name: str, split: str, minimum: int, why: str) -> Sourc
     wanted = name.partition('/')[2] or split
     return Records(config.data.records, wanted, channels=config.channels)
   if name != 'phantom':
-    return Folder(name, channels=config.channels, minimum=minimum, why=why)
+    return Folder(
+      name,
+      channels=config.channels,
+      minimum=minimum,
+      why=why,
+      stored_bits=config.data.bits,
+    )
   options = config.data.phantom
   start, count = (0, options.count) if split == 'train' else (VALIDATION, options.val_count)
   if options.size < minimum:
@@ -194,6 +207,4 @@ def _identity(path: Path) -> str:
   """
   if match := re.fullmatch(r'(\d{8})_\d{3}', path.stem):
     return match[1]
-  with path.open('rb') as file:
-    is_dicom = dicom.recognise(file)
-  return dicom.patient(path) if is_dicom else str(path.resolve())
+  return image_files.patient(path) or str(path.resolve())

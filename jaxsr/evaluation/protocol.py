@@ -54,8 +54,9 @@ def luma(image: UInt[np.ndarray, 'h w c'], scale: int) -> Pair:
 
 def luma_of_rgb(image: UInt[np.ndarray, 'h w c'], scale: int) -> Pair:
   """Prepare a natural image for a network of three channels: `lr` is RGB, the others are Y."""
-  hr = np.broadcast_to(degradation.cut(image, scale), (*image.shape[:2], 3)) / 255
-  height, width = hr.shape[:2]
+  image = degradation.cut(image, scale)
+  height, width = image.shape[:2]
+  hr = np.broadcast_to(image, (height, width, 3)) / 255
   lr = _rounded(degradation.imresize(hr, height // scale, width // scale))
   bicubic = _rounded(degradation.imresize(lr, height, width))
   hr, bicubic = (metrics.luma(x) for x in (hr, bicubic))

@@ -79,13 +79,40 @@ def test_each_stored_value_has_its_level_over_the_whole_range(tmp_path, kind, si
   np.testing.assert_array_equal(image_files.read(path, channels=3), np.repeat(found, 3, axis=2))
 
 
+def with_overlay(ds):
+  """Say that an overlay lies in bit 13 of the pixels."""
+  ds.add_new((0x6000, 0x0102), 'US', 13)
+  return ds
+
+
 @pytest.mark.parametrize('signed', [False, True])
-def test_bits_above_those_stored_may_hold_anything(tmp_path, rng, signed):
+def test_an_overlay_above_the_stored_bits_is_ignored(tmp_path, rng, signed, capsys):
   stored = ramp(12, signed)
   dirty = stored & 0xFFF | rng.integers(1, 16, stored.shape) << 12
-  one, two = (build(values, signed=signed) for values in (stored, dirty))
+  one, two = build(stored, signed=signed), with_overlay(build(dirty, signed=signed))
   found = image_files.read(save(tmp_path / 'dirty.dcm', two))
   np.testing.assert_array_equal(found, image_files.read(save(tmp_path / 'clean.dcm', one)))
+  assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('signed', [False, True])
+def test_values_above_the_stored_bits_are_read_whole_and_named_once(tmp_path, signed, kind, capsys):
+  stored = ramp(14, signed)
+  path = save(tmp_path / 'film.dcm', build(stored, bits=10, signed=signed, kind=kind))
+  found = [image_files.read(path) for _ in range(2)]
+  wanted = expected(stored, bits=14, signed=signed, inverted=kind == 'MONOCHROME1')
+  for each in found:
+    np.testing.assert_array_equal(each[..., 0], wanted)
+  assert capsys.readouterr().err.count('need 14 bits, BitsStored says 10') == 1
+
+
+def test_signed_values_without_sign_extension_are_read(tmp_path, capsys):
+  stored = ramp(12, signed=True)
+  path = save(tmp_path / 'film.dcm', build(stored & 0xFFF, signed=True))
+  wanted = expected(stored, bits=12, signed=True)
+  np.testing.assert_array_equal(image_files.read(path)[..., 0], wanted)
+  assert capsys.readouterr().err == ''
 
 
 @pytest.mark.parametrize('syntax', [IMPLICIT, EXPLICIT])
@@ -143,16 +170,18 @@ def test_lossless_compression_changes_nothing(tmp_path, rng, syntax):
 
 REFUSED = {  # elements, and what is said
   'frames': ({'NumberOfFrames': 3}, 'holds 3 frames'),
-  'rgb': ({'kind': 'RGB', 'PlanarConfiguration': 0}, r'is in colour \(3 samples\)'),
-  'palette': ({'kind': 'PALETTE COLOR'}, 'is in colour'),
-  'other kind': ({'kind': CANARY}, 'give MONOCHROME1 or MONOCHROME2'),
+  'rgb': ({'kind': 'RGB', 'PlanarConfiguration': 0}, r'is in color \(3 samples\)'),
+  'palette': ({'kind': 'PALETTE COLOR'}, 'is in color'),
+  'other kind': ({'kind': CANARY}, 'only MONOCHROME1 and MONOCHROME2'),
   'no image': ({'Rows': None, 'Columns': None}, 'without an image'),
-  'no pixels': ({'PixelData': None}, 'cannot be decoded'),
+  'no pixels': ({'PixelData': None}, 'lacks PixelData'),
+  'no gray': ({'PhotometricInterpretation': None}, r'lacks Photometric.* \(0028,0004\)'),
+  'no sign': ({'PixelRepresentation': None}, r'lacks PixelRepresentation \(0028,0103\)'),
   'high bit': ({'HighBit': 15}, '12 bits up to bit 15'),
   'huge': ({'Rows': 65535, 'Columns': 65535}, '65535x65535 pixels, more than'),
-  'video': ({'syntax': uid.MPEG2MPML}, 'which nothing here undoes'),
+  'video': ({'syntax': uid.MPEG2MPML}, 'which is not supported'),
   'damaged': ({'syntax': uid.JPEG2000Lossless}, 'cannot be decoded'),
-  'word for frames': ({'NumberOfFrames': NUMBER}, 'no DICOM file that can be read'),
+  'word for frames': ({'NumberOfFrames': NUMBER}, 'not a DICOM file that can be read'),
   'word for slope': ({'RescaleSlope': NUMBER}, 'cannot be decoded'),
   'no syntax': ({}, 'film.dcm: '),
   'other syntax': ({}, 'film.dcm: '),
@@ -213,7 +242,7 @@ def test_a_missing_plug_in_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(decoder, '_unavailable', missing)
   spoil(tmp_path / 'film.dcm', 'damaged')
   for what in (image_files.check, image_files.read):
-    with pytest.raises(ImageError, match=r'first>=2 and second>=3.*third>=4.*jaxsr\[dicom\]'):
+    with pytest.raises(ImageError, match=r'first>=2 and second>=3.*third>=4.*jaxsr-xray\[dicom\]'):
       what(tmp_path / 'film.dcm')
 
 

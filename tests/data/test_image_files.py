@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr.data import image_files, sources
+from jaxsr.data import image_files, raster, sources
 from jaxsr.errors import ImageError, UserError
 
 
@@ -52,12 +52,12 @@ KINDS = {
   'empty': 'is empty',
   'truncated': 'is truncated',
   'flipped': 'cannot be decoded',
-  'html': 'no image of a kind',
-  'gif': 'no image of a kind',
-  'colour': 'in colour where gray is due',
-  'colour16': '16-bit with colour',
+  'html': 'is a web page',
+  'gif': 'is GIF, which is not supported',
+  'colour': 'in color where gray is due',
+  'colour16': 'cannot be decoded',
   'frames': 'holds 2 frames',
-  'float': "kind 'F'",
+  'float': 'float32 samples',
   'bomb': '10000x8000 pixels',
   'great bomb': '14000x14000 pixels',
 }
@@ -121,8 +121,13 @@ def test_jpeg_cannot_hold_sixteen_bit(tmp_path, film):
 def test_a_write_that_fails_leaves_nothing(tmp_path, film, monkeypatch):
   image_files.write(tmp_path / 'film.png', film)
   before = (tmp_path / 'film.png').read_bytes()
-  monkeypatch.setattr(image_files, '_options', lambda kind, note: {'pnginfo': note})
-  with pytest.raises(AttributeError):
+
+  def fail(path, *options):
+    path.write_bytes(b'half')
+    raise OSError('the disk is full')
+
+  monkeypatch.setattr(raster, 'write', fail)
+  with pytest.raises(OSError, match='full'):
     image_files.write(tmp_path / 'film.png', film, note='a note')
   assert (tmp_path / 'film.png').read_bytes() == before
   assert len(list(tmp_path.iterdir())) == 1

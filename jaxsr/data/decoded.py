@@ -1,0 +1,87 @@
+"""What the readers of each format return, and what `image_files` keeps of it for writing."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt
+
+MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors have 16 million
+
+
+class Decoded(NamedTuple):
+  """An image as its file stores it.
+
+  `bits` is the number of bits that the file says its values have, or None if it does not say;
+  `exact` means that it cannot be wrong, as that of a tag can.
+  With `white_is_zero` the largest value is black. `remarks` are for the user to read.
+  """
+
+  pixels: UInt[np.ndarray, 'h w c']
+  bits: int | None = None
+  exact: bool = False
+  white_is_zero: bool = False
+  dpi: tuple[float, float] | None = None  # pixels per inch, across and down
+  icc: bytes | None = None
+  remarks: tuple[str, ...] = ()
+  lossy: bool = False
+
+
+class ImageInfo(NamedTuple):
+  """What an output keeps of the input's file: its range of values and its metadata.
+
+  White is `2**bits - 1` in the file; in memory it is always the largest value of the type.
+  """
+
+  bits: int
+  dpi: tuple[float, float] | None = None  # pixels per inch, across and down
+  icc: bytes | None = None
+
+
+def orient(pixels: UInt[np.ndarray, 'h w c'], orientation: int) -> UInt[np.ndarray, '_ _ c']:
+  """Turn an image upright, by the EXIF and TIFF tag 274; values but 2 to 8 mean that it is."""
+  if orientation in (5, 6, 7, 8):
+    pixels = pixels.swapaxes(0, 1)
+  if orientation in (2, 3, 6, 7):
+    pixels = pixels[:, ::-1]
+  if orientation in (3, 4, 7, 8):
+    pixels = pixels[::-1]
+  return np.ascontiguousarray(pixels)
+
+
+def is_turned(orientation: int) -> bool:
+  """Whether an orientation exchanges the height and the width."""
+  return orientation in (5, 6, 7, 8)
+
+
+def to_full_range(stored: UInt[np.ndarray, 'h w c'], bits: int) -> UInt[np.ndarray, 'h w c']:
+  """Stretch values of `bits` bits to the whole range of their type."""
+  peak, top = int(np.iinfo(stored.dtype).max), 2**bits - 1
+  if top == peak:
+    return stored
+  table = (np.arange(top + 1, dtype=np.int64) * peak + top // 2) // top
+  return table.astype(stored.dtype)[stored]
+
+
+def to_stored_range(pixels: UInt[np.ndarray, 'h w c'], bits: int) -> UInt[np.ndarray, 'h w c']:
+  """Compress the whole range of a type to values of `bits` bits; undoes `to_full_range`."""
+  peak, top = int(np.iinfo(pixels.dtype).max), 2**bits - 1
+  if top >= peak:
+    return pixels
+  table = (np.arange(peak + 1, dtype=np.int64) * top + peak // 2) // peak
+  return table.astype(pixels.dtype)[pixels]
+
+
+def without_alpha(
+  pixels: UInt[np.ndarray, 'h w c'],
+) -> tuple[UInt[np.ndarray, 'h w _'], tuple[str, ...]]:
+  """Drop the last channel of gray or RGB with alpha, with a remark unless it is opaque."""
+  if pixels.shape[2] not in (2, 4):
+    return pixels, ()
+  opaque = bool((pixels[..., -1] == np.iinfo(pixels.dtype).max).all())
+  remarks = () if opaque else ('its transparency is ignored',)
+  return np.ascontiguousarray(pixels[..., :-1]), remarks
+
+
+def widen(samples: UInt[np.ndarray, '...'], bits: int) -> UInt[np.ndarray, '...']:
+  """Scale samples of fewer than 8 bits to 8, as decoders of PNG do; others stay."""
+  return (samples * (255 // (2**bits - 1))).astype(np.uint8) if bits in (1, 2, 4) else samples
