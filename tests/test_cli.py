@@ -117,9 +117,9 @@ def test_films_are_written_while_others_are_enlarged(folder, tmp_path, monkeypat
   """Packing a PNG takes longer than a small network does."""
   both_write, original = threading.Barrier(2, timeout=60), image_files.write
 
-  def write(*arguments):
+  def write(*arguments, **options):
     both_write.wait()
-    original(*arguments)
+    original(*arguments, **options)
 
   monkeypatch.setattr(image_files, 'write', write)
   assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out') == 0
@@ -127,7 +127,7 @@ def test_films_are_written_while_others_are_enlarged(folder, tmp_path, monkeypat
 
 
 def test_a_disk_that_is_full_ends_it(folder, tmp_path, monkeypatch, capsys):
-  def write(*_):
+  def write(*_, **options):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   monkeypatch.setattr(image_files, 'write', write)

@@ -105,7 +105,7 @@ def _perceptual(options: Evaluate) -> tuple[Any, Any] | None:
 def _source(options: Evaluate, channels: int) -> sources.Source:
   if records.holds(options.data):
     return records.Records(options.data, options.split, channels=channels)
-  return sources.Folder(options.data, channels=channels)
+  return sources.Folder(options.data, channels=channels, stored_bits=options.bits)
 
 
 def _known(

@@ -48,6 +48,8 @@ class Upscale:
   tile: int = 512
   """Process images with a longer side in overlapping tiles of about this many low-resolution
   pixels. The result is the same up to rounding and needs less memory."""
+  bits: int = 0
+  """How many bits 16-bit files hold that do not say it, for example 12."""
   overwrite: bool = False
   """Recompute existing results. Files that jaxsr did not write are never replaced."""
   debug: bool = False
@@ -77,6 +79,8 @@ class Evaluate:
   """A depth that a slimmable network was trained at."""
   ensemble: bool = False
   """Average over the eight flips and rotations of each image: better, at eight times the cost."""
+  bits: int = 0
+  """How many bits 16-bit files hold that do not say it, for example 12."""
   split: str = 'test'
   """The split of records to measure: SPLIT or SPLIT/FINDING."""
   tables: OptionalPath = None

@@ -36,6 +36,8 @@ def run(options: Upscale) -> int:
   pairs = _pairs(places, results_beside=options.output is None)
   enlarge = partial(model.upscale, ensemble=options.ensemble, tile=options.tile)
   made_by = provenance.of(model, ensemble=options.ensemble)
+  if options.bits:  # results that were made with another number are made again
+    made_by = made_by._replace(network=f'{made_by.network}, {options.bits} bits')
 
   def make(pair: tuple[Path, Path]) -> bool | ImageError:
     """Returns whether the result existed already, or the error of an image that failed."""
@@ -44,10 +46,10 @@ def run(options: Upscale) -> int:
       note = made_by._replace(source=_digest(path))
       if not options.overwrite and provenance.is_done(target, note):
         return True
-      image = image_files.read(path, model.channels)
+      image, info = image_files.load(path, model.channels, options.bits)
       image_files.check_target(target, image)
       make_folder(target.parent)
-      image_files.write(target, enlarge(image), str(note))
+      image_files.write(target, enlarge(image), str(note), info=info, scale=model.scale)
     except ImageError as error:
       return error
     return False

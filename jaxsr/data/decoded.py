@@ -72,12 +72,12 @@ def to_stored_range(pixels: UInt[np.ndarray, 'h w c'], bits: int) -> UInt[np.nda
 
 
 def without_alpha(
-  pixels: UInt[np.ndarray, 'h w c'],
+  pixels: UInt[np.ndarray, 'h w c'], bits: int
 ) -> tuple[UInt[np.ndarray, 'h w _'], tuple[str, ...]]:
-  """Drop the last channel of gray or RGB with alpha, with a remark unless it is opaque."""
+  """Drop the alpha of samples of `bits` bits, with a remark unless it is opaque."""
   if pixels.shape[2] not in (2, 4):
     return pixels, ()
-  opaque = bool((pixels[..., -1] == np.iinfo(pixels.dtype).max).all())
+  opaque = bool((pixels[..., -1] >= 2**bits - 1).all())
   remarks = () if opaque else ('its transparency is ignored',)
   return np.ascontiguousarray(pixels[..., :-1]), remarks
 

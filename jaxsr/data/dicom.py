@@ -258,7 +258,7 @@ def _stored(dataset: Any) -> _Stored:
   Bits above `BitsStored` may hold an overlay, and are then ignored. Without one they belong to
   values that a wrong `BitsStored` would wrap, and the values are read whole.
   """
-  from pydicom.pixels import pixel_array
+  from pydicom.pixels.utils import pixel_array
 
   bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
   array = pixel_array(dataset, raw=True, correct_unused_bits=False)

@@ -214,6 +214,15 @@ def read_stored(path: str | Path, bits: int = 0) -> UInt[np.ndarray, 'h w'] | Ra
   return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
+def read_bytes(path: Path, *, most: int) -> bytes:
+  """Read a whole file; raises ImageError if it has more than `most` bytes or cannot be read."""
+  with _open(path) as file, _reading(path):
+    content = file.read(most + 1)
+  if len(content) > most:
+    raise ImageError(path, f'is larger than {most >> 20} MiB')
+  return content
+
+
 def patient(path: Path) -> str | None:
   """Returns a hash that tells whose film a DICOM file is; None for other files."""
   with _open(path) as file, _reading(path):

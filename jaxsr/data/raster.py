@@ -29,13 +29,7 @@ _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOR = ('RGB', 'RGBA', 'RGBX', 'P', 'PA')
 _GRAY = ('1', 'L', 'LA', 'I', *_SIXTEEN_BIT)
 _ORIENTATION = 274
-_FRAMES = {
-  0xC0: 8,
-  0xC1: 8,
-  0xC2: 8,
-  0xC9: 8,
-  0xCA: 8,
-}  # JPEG markers, and the bits that Pillow reads
+_LOSSY_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # markers of the kinds that Pillow decodes
 _METADATA = ('exif', 'Raw profile type exif', 'Raw profile type APP1', 'xmp', 'XML:com.adobe.xmp')
 
 
@@ -56,6 +50,9 @@ def recognise(head: bytes) -> bool:
 def check(file: File, path: Path) -> Header:
   """Check a file without decoding it; raises ImageError as `read` does, as far as headers tell."""
   head, tail = _ends(file, path)
+  if head.startswith(_JPEG) and (frame := _jpeg_frame(file)) and frame.is_special:
+    _check_frame(frame, path)
+    return Header(frame.height, frame.width, 16 if frame.bits > 8 else 8, False)
   with _open(file, path) as image:
     if head.startswith(_PNG) and any(name in tail for name in (b'eXIf', b'iTXt', b'tEXt', b'zTXt')):
       _load(image, path)  # metadata may follow the pixels
@@ -74,11 +71,11 @@ def read(file: File, path: Path) -> Decoded:
   if head == _PNG:
     return _read_png(file, path)
   _ends(file, path)
-  if head.startswith(_JPEG) and (special := _special_jpeg(file, path)):
-    return special
+  if head.startswith(_JPEG) and (frame := _jpeg_frame(file)) and frame.is_special:
+    return _read_special_jpeg(file, path, frame)
   with _open(file, path) as image:
     _load(image, path)
-    pixels, remarks = decoded.without_alpha(_pixels(image))
+    pixels, remarks = decoded.without_alpha(_pixels(image), 8)
     return Decoded(
       decoded.orient(pixels, _orientation(image)) if image.info else pixels,
       dpi=_dpi(image),
@@ -91,7 +88,7 @@ def read(file: File, path: Path) -> Decoded:
 def _read_png(file: File, path: Path) -> Decoded:
   content = file.read()
   chunks = list(_chunks(content, path))
-  significant, profile = None, None
+  significant = None
   for name, start, end in chunks:
     if name == b'sBIT':
       significant = max(content[start:end], default=None)
@@ -103,7 +100,7 @@ def _read_png(file: File, path: Path) -> Decoded:
       pixels = _decode_deep_png(content, path)
     else:
       pixels = _pixels(image)
-    pixels, remarks = decoded.without_alpha(pixels)
+    pixels, remarks = decoded.without_alpha(pixels, 8 * pixels.itemsize)
     orientation = _orientation(image)
     profile = image.info.get('icc_profile')
     dpi = _dpi(image)
@@ -126,41 +123,60 @@ def _decode_deep_png(content: bytes, path: Path) -> UInt[np.ndarray, 'h w c']:
   return array[..., None] if array.ndim == 2 else array
 
 
-def _special_jpeg(file: File, path: Path) -> Decoded | None:
-  """Decode JPEG of 12 bits and lossless JPEG, which Pillow does not; None for other JPEG."""
-  start = file.tell()
-  content = file.read()
-  file.seek(start)
-  found = _jpeg_frame(content)
-  if found is None or _FRAMES.get(found[0]) == found[1]:
-    return None
+class _JpegFrame(NamedTuple):
+  """The frame header of a JPEG."""
+
+  marker: int
+  bits: int
+  height: int
+  width: int
+  samples: int
+
+  @property
+  def is_special(self) -> bool:
+    """Whether Pillow cannot decode it: lossless JPEG, or not 8 bits per sample."""
+    return self.marker not in _LOSSY_FRAMES or self.bits != 8
+
+
+def _read_special_jpeg(file: File, path: Path, frame: _JpegFrame) -> Decoded:
+  """Decode lossless JPEG and JPEG of 12 bits."""
   import imagecodecs
 
-  marker, bits, height, width, samples = found
-  if samples != 1 or bits > 16:
-    kind = 'lossless JPEG' if marker not in _FRAMES else f'JPEG with {bits}-bit samples'
-    raise ImageError(path, f'is {kind} in color, which is not supported; convert it to PNG')
-  _check_size(path, height, width)
+  _check_frame(frame, path)
   try:
-    array = imagecodecs.jpeg8_decode(content)
+    array = imagecodecs.jpeg8_decode(file.read())
   except Exception as error:
     raise ImageError(path, f'cannot be decoded ({one_line(error)})') from error
-  return Decoded(array[..., None], bits=bits if bits > 8 else None, lossy=marker in _FRAMES)
+  deep, lossy = frame.bits > 8, frame.marker in _LOSSY_FRAMES
+  return Decoded(array[..., None], bits=frame.bits, exact=deep, lossy=lossy)
 
 
-def _jpeg_frame(content: bytes) -> tuple[int, int, int, int, int] | None:
-  """Find the frame header: its marker, bits per sample, height, width, samples per pixel."""
-  place = 2
-  while place + 10 <= len(content) and content[place] == 0xFF:
-    marker = content[place + 1]
-    if marker == 0xFF:  # fill bytes
+def _check_frame(frame: _JpegFrame, path: Path) -> None:
+  if frame.samples != 1 or frame.bits > 16:
+    known = frame.marker in _LOSSY_FRAMES
+    kind = f'JPEG with {frame.bits}-bit samples' if known else 'lossless JPEG'
+    raise ImageError(path, f'is {kind} in color, which is not supported; convert it to PNG')
+  _check_size(path, frame.height, frame.width)
+
+
+def _jpeg_frame(file: File) -> _JpegFrame | None:
+  """Find the frame header; None if the file is damaged. Keeps the position."""
+  start, found = file.tell(), None
+  place = start + 2
+  while found is None:
+    file.seek(place)
+    head = file.read(10)
+    if len(head) < 10 or head[0] != 0xFF:
+      break
+    if head[1] == 0xFF:  # fill bytes
       place += 1
-      continue
-    if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-      height, width = (int.from_bytes(content[i : i + 2], 'big') for i in (place + 5, place + 7))
-      return marker, content[place + 4], height, width, content[place + 9]
-    place += 2 + int.from_bytes(content[place + 2 : place + 4], 'big')
-  return None
+    elif 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
+      height, width = int.from_bytes(head[5:7], 'big'), int.from_bytes(head[7:9], 'big')
+      found = _JpegFrame(head[1], head[4], height, width, head[9])
+    else:
+      place += 2 + int.from_bytes(head[2:4], 'big')
+  file.seek(start)
+  return found
 
 
 def _ends(file: File, path: Path) -> tuple[bytes, bytes]:

@@ -168,6 +168,9 @@ def _check_page(page: Any, path: Path) -> None:
   if kind not in _KINDS or subsampled:
     what = f'is TIFF with photometric interpretation {name}'
     raise ImageError(path, f'{what}, which is not supported; convert it to gray or RGB')
+  if bits < 8 and samples > 1:
+    what = f'is TIFF with {samples} samples of {bits} bits per pixel'
+    raise ImageError(path, f'{what}, which is not supported; convert it to 8-bit gray')
   wanted = {_RGB: (3, 4), _YCBCR: (3, 4), _PALETTE: (1,)}.get(kind, (1, 2))
   if samples not in wanted:
     what = f'is TIFF with {samples} samples per pixel of photometric interpretation {name}'
@@ -217,7 +220,7 @@ def _color_of(
   if page.photometric == _PALETTE:
     table = _palette(page)
     return table[np.minimum(pixels[..., 0], len(table) - 1)], ()
-  pixels, remarks = decoded.without_alpha(pixels)
+  pixels, remarks = decoded.without_alpha(pixels, page.bitspersample)
   if remarks and page.extrasamples and page.extrasamples[0] == _ASSOCIATED_ALPHA:
     reason = 'has transparent pixels that were multiplied by alpha; flatten it first'
     raise ImageError(path, reason)
@@ -264,8 +267,8 @@ def _dpi(page: Any) -> tuple[float, float] | None:
 def write(path: Path, array: UInt[np.ndarray, 'h w c'], note: str, info: ImageInfo) -> None:
   """Write stored values, with a comment and the metadata."""
   gray = array.shape[2] == 1
-  top = 2**info.bits - 1
-  limited = info.bits < 8 * array.itemsize
+  tops = (2**info.bits - 1,) * array.shape[2]
+  limit = (_MAX_SAMPLE_VALUE, 'H', len(tops), tops, True)
   tifffile.imwrite(
     path,
     array[..., 0] if gray else array,
@@ -275,7 +278,7 @@ def write(path: Path, array: UInt[np.ndarray, 'h w c'], note: str, info: ImageIn
     resolution=info.dpi,
     resolutionunit='INCH' if info.dpi else None,
     iccprofile=info.icc,
-    extratags=[(_MAX_SAMPLE_VALUE, 'H', array.shape[2], (top,) * array.shape[2])] * limited,
+    extratags=[limit] if info.bits < 8 * array.itemsize else [],
     software=False,
     metadata=None,
   )

@@ -11,6 +11,7 @@ from jaxsr import files, sharding
 from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.config import Config, to_dict, validate
 from jaxsr.data import pipeline, sources
+from jaxsr.errors import FAILED
 from jaxsr.evaluation.evaluator import Evaluator, min_size
 from jaxsr.files import make_folder
 from jaxsr.inference import model
@@ -30,7 +31,8 @@ def train(config: Config, folder: Path, *, allow_config_change: bool = False) ->
     allow_config_change: Resume although the config has changed.
 
   Returns:
-    The exit code: 0 if the run is finished, 75 if a signal stopped it after it was saved.
+    The exit code: 0 if the run is finished, 1 if it is but images could not be used, 75 if a signal
+    stopped it after it was saved.
 
   Raises:
     UserError: Something that the user can correct.
@@ -98,7 +100,7 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
     saved = ', saved' if step in checkpoints.steps() else ''
     print(f'stopped by {name} at step {step}{saved}; run the same command to continue', flush=True)
     return preemption.EXIT
-  return 0
+  return FAILED if train_source.rejected or val_source.rejected else 0
 
 
 def _init(config: Config, experiment: Experiment) -> State:

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxsr.data import image_files
 from jaxsr.data.nih import constants
-from jaxsr.errors import UserError, flat
+from jaxsr.errors import ImageError, UserError, flat
 
 CHUNK = 250  # images of a folder that are a unit of work
 MAX_IMAGE = 32 << 20  # bytes; the largest published one has less than one million
@@ -82,15 +83,18 @@ def tables(root: Path) -> dict[str, Path]:
   return {name: path for name, path in reversed(named) if name in _TABLES}
 
 
-def read(shard: Shard) -> Iterator[tuple[str, bytes | None]]:
-  """Yield the images of a shard by name, None for one that is too large to be one.
+def read(shard: Shard) -> Iterator[tuple[str, bytes | ImageError]]:
+  """Yield the content of each image of a shard by name, or why it cannot be used.
 
-  Raises UserError where an archive is damaged.
+  Raises UserError if an archive is damaged.
   """
   if shard.files:
     for file in shard.files:
       path = Path(shard.path, file)
-      yield path.name, path.read_bytes() if path.stat().st_size <= MAX_IMAGE else None
+      try:
+        yield path.name, image_files.read_bytes(path, most=MAX_IMAGE)
+      except ImageError as error:
+        yield path.name, error
     return
   members = _zip(shard.path) if shard.path.endswith('.zip') else _tar(shard.path)
   seen = set(shard.skip)
@@ -120,7 +124,11 @@ class _Header(tarfile.TarInfo):
     return found
 
 
-def _tar(path: str) -> Iterator[tuple[str, bytes | None]]:
+def _too_large(name: str) -> ImageError:
+  return ImageError(Path(name), f'is larger than {MAX_IMAGE >> 20} MiB')
+
+
+def _tar(path: str) -> Iterator[tuple[str, bytes | ImageError]]:
   with tarfile.open(path, 'r|*', tarinfo=_Header) as archive:
     for count, member in enumerate(archive):
       if count >= MAX_ENTRIES:
@@ -130,7 +138,7 @@ def _tar(path: str) -> Iterator[tuple[str, bytes | None]]:
       if name is None or not member.isreg():
         continue
       if member.issparse() or member.size > MAX_IMAGE:
-        yield name, None
+        yield name, _too_large(name)
         continue
       file = archive.extractfile(member)
       assert file is not None  # it is a regular file
@@ -140,7 +148,7 @@ def _tar(path: str) -> Iterator[tuple[str, bytes | None]]:
       yield name, content
 
 
-def _zip(path: str) -> Iterator[tuple[str, bytes | None]]:
+def _zip(path: str) -> Iterator[tuple[str, bytes | ImageError]]:
   with zipfile.ZipFile(path) as archive:
     members = archive.infolist()
     if len(members) > MAX_ENTRIES:
@@ -149,4 +157,4 @@ def _zip(path: str) -> Iterator[tuple[str, bytes | None]]:
       name = _image_name(member.filename)
       if name is not None:
         large = member.file_size > MAX_IMAGE
-        yield name, None if large else archive.read(member)
+        yield name, _too_large(name) if large else archive.read(member)

@@ -122,11 +122,11 @@ def _write(shard: Shard, plan: Plan) -> None:
   write_json(report_file(plan, shard), {'rows': rows, 'failed': failed, 'unlisted': unlisted})
 
 
-def make_example(entry: Entry, content: bytes | None, plan: Plan) -> dict[str, Any]:
+def make_example(entry: Entry, content: bytes | ImageError, plan: Plan) -> dict[str, Any]:
   """Check an image and turn it into a record; raises ImageError where it is of no use."""
   path = Path(entry.name)
-  if content is None:
-    raise ImageError(path, f'is larger than {local_copy.MAX_IMAGE >> 20} MiB')
+  if isinstance(content, ImageError):
+    raise content
   if plan.form == 'png':
     image = _pack(content, path)
   else:

@@ -31,16 +31,16 @@ def verify(
         if name in names:
           problems.append(f'{shard.title}: {name} is there twice')
         names.add(name)
-        if decode and (error := _broken(name, content)):
+        if (decode or isinstance(content, ImageError)) and (error := _broken(name, content)):
           problems.append(f'{shard.title}: {error}')
     except UserError as error:
       problems.append(str(error))
   return VerifyResult(names, problems + _missing(found, names))
 
 
-def _broken(name: str, content: bytes | None) -> str | None:
-  if content is None:
-    return f'{name}: is larger than {local_copy.MAX_IMAGE >> 20} MiB'
+def _broken(name: str, content: bytes | ImageError) -> str | None:
+  if isinstance(content, ImageError):
+    return f'{name}: {content.reason}'
   try:
     image_files.decode(io.BytesIO(content), Path(name))
   except ImageError as error:

@@ -1,0 +1,340 @@
+"""A random gray image through every way of storing it that tifffile, Pillow and pydicom write."""
+
+import io
+import itertools
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from jaxsr.data import decoded, image_files
+from jaxsr.errors import ImageError
+
+HEIGHT, WIDTH = 37, 23
+
+
+def stored_as(upright, orientation):
+  """Turn an image so that reading it with an orientation turns it back."""
+  x = upright
+  if orientation in (3, 4, 7, 8):
+    x = x[::-1]
+  if orientation in (2, 3, 6, 7):
+    x = x[:, ::-1]
+  return np.ascontiguousarray(x.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else x)
+
+
+# TIFF: bits, photometric, samples, planar, byte order, BigTIFF, compression, tiles, orientation.
+AXES = {
+  'bits': (8, 16, 12, 10, 14, 1, 4),
+  'photometric': ('minisblack', 'miniswhite', 'rgb'),
+  'alpha': (False, True),
+  'planar': ('contig', 'separate'),
+  'order': ('<', '>'),
+  'big': (False, True),
+  'compression': (None, 'lzw', 'deflate', 'packbits', 'zstd', 'lzma', 'png', 'jpeg2000'),
+  'predictor': (False, True),
+  'tile': (None, (16, 16)),
+  'orientation': (1, 2, 3, 4, 5, 6, 7, 8),
+}
+
+
+def combinations():
+  for values in itertools.product(*AXES.values()):
+    yield dict(zip(AXES, values, strict=True))
+
+
+def write_tiff(path, gray, *, bits, photometric, alpha, planar, orientation, **options):
+  """Write gray levels of `bits` bits; returns False if tifffile cannot write the combination."""
+  packed = bits not in (8, 16)
+  if options['order'] == '>' and (packed or options['compression'] == 'jpeg2000'):
+    return False  # tifffile exchanges the bytes of samples before it packs or compresses them
+  top = 2**bits - 1
+  container = np.uint8 if bits <= 8 else np.uint16
+  array = stored_as(gray, orientation)
+  array = (top - array if photometric == 'miniswhite' else array).astype(container)
+  channels = [array] * (3 if photometric == 'rgb' else 1)
+  channels += [np.full_like(array, top)] * alpha
+  several = len(channels) > 1
+  stack = np.stack(channels, 0 if planar == 'separate' else -1) if several else array
+  extra = [(274, 'H', 1, orientation, True)]
+  try:
+    tifffile.imwrite(
+      path,
+      stack.astype(bool) if bits == 1 else stack,
+      photometric=photometric,
+      planarconfig=planar if several else None,
+      extrasamples=['unassalpha'] if alpha else None,
+      bitspersample=bits if bits not in (1, 8, 16) else None,
+      byteorder=options['order'],
+      bigtiff=options['big'],
+      compression=options['compression'],
+      predictor=options['predictor'],
+      tile=options['tile'],
+      extratags=extra,
+      metadata=None,
+    )
+  except Exception:  # tifffile's own kinds, for what it does not write
+    return False
+  return True
+
+
+def check_tiff(path, rng, case):
+  gray = rng.integers(0, 2 ** case['bits'], (HEIGHT, WIDTH))
+  gray[0, 0], gray[0, 1] = 0, 2 ** case['bits'] - 1
+  if not write_tiff(path, gray, **case):
+    return False
+  wide = {1: 255, 4: 17}.get(case['bits'], 1)
+  wanted = (gray * wide).astype(np.uint8 if case['bits'] <= 8 else np.uint16)
+  try:
+    found = image_files.read_stored(path)
+  except ImageError as error:
+    several = case['alpha'] or case['photometric'] == 'rgb'
+    assert case['bits'] < 8 and several and 'bits per pixel' in error.reason, case
+    return False
+  np.testing.assert_array_equal(found, wanted, err_msg=str(case))
+  assert image_files.check(path) == (HEIGHT, WIDTH, 8 * wanted.itemsize), case
+  return True
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_tiff_of_random_kinds_is_read_back(tmp_path, seed):
+  rng = np.random.default_rng(seed)
+  cases = list(combinations())
+  chosen = rng.choice(len(cases), 150, replace=False)
+  read = sum(check_tiff(tmp_path / 'film.tif', rng, cases[i]) for i in chosen)
+  assert read > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('bits', AXES['bits'])
+def test_tiff_of_every_kind_is_read_back(tmp_path, rng, bits):
+  cases = [case for case in combinations() if case['bits'] == bits]
+  read = sum(check_tiff(tmp_path / 'film.tif', rng, case) for case in cases)
+  assert read > 400
+
+
+@pytest.mark.parametrize('order', ['<', '>'])
+@pytest.mark.parametrize('bits', [10, 12, 14])
+def test_packed_samples_are_read_in_both_byte_orders(tmp_path, rng, bits, order):
+  gray = rng.integers(0, 2**bits, (HEIGHT, WIDTH))
+  digits = gray[..., None] >> np.arange(bits)[::-1] & 1
+  pixels = np.packbits(digits.reshape(HEIGHT, -1).astype(bool), axis=1).tobytes()
+  tags = {256: WIDTH, 257: HEIGHT, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: HEIGHT}
+  tags[279] = len(pixels)
+  start = 8 + len(pixels) + len(pixels) % 2
+  content = (b'II*\0' if order == '<' else b'MM\0*') + struct.pack(f'{order}I', start) + pixels
+  content = content.ljust(start, b'\0') + struct.pack(f'{order}H', len(tags))
+  for tag, value in tags.items():
+    content += struct.pack(f'{order}HHII', tag, 4, 1, value)
+  (tmp_path / 'film.tif').write_bytes(content + bytes(4))
+  np.testing.assert_array_equal(image_files.read_stored(tmp_path / 'film.tif'), gray)
+
+
+@pytest.mark.parametrize('dtype', [np.int8, np.int16, np.float16, np.float32, np.uint32, np.int32])
+def test_samples_without_a_known_white_are_refused_by_name(tmp_path, rng, dtype):
+  tifffile.imwrite(tmp_path / 'film.tif', rng.integers(0, 99, (HEIGHT, WIDTH)).astype(dtype))
+  kind, bits = np.dtype(dtype).kind, 8 * np.dtype(dtype).itemsize
+  named = {'i': f'signed {bits}-bit', 'f': f'float{bits}', 'u': f'{bits}-bit'}[kind]
+  for function in (image_files.check, image_files.read):
+    with pytest.raises(ImageError, match=f'TIFF with {named} samples.*convert'):
+      function(tmp_path / 'film.tif')
+
+
+def test_a_thumbnail_before_the_image_and_a_sub_image_are_told_apart(tmp_path, rng):
+  film = rng.integers(0, 65536, (HEIGHT, WIDTH), np.uint16)
+  for name, subifds in (('a.tif', 0), ('b.tif', 1)):
+    with tifffile.TiffWriter(tmp_path / name) as writer:
+      options = {'photometric': 'minisblack', 'metadata': None}
+      writer.write(film[::4, ::4] >> 8, subfiletype=1, subifds=subifds, **options)
+      writer.write(film, subfiletype=0, **options)
+    np.testing.assert_array_equal(image_files.read_stored(tmp_path / name), film)
+
+
+def test_a_tiff_that_is_cut_is_refused(tmp_path, rng):
+  film = rng.integers(0, 65536, (HEIGHT, WIDTH), np.uint16)
+  for compression in (None, 'deflate'):
+    tifffile.imwrite(tmp_path / 'film.tif', film, compression=compression, rowsperstrip=8)
+    whole = (tmp_path / 'film.tif').read_bytes()
+    for length in range(8, len(whole), 41):
+      (tmp_path / 'film.tif').write_bytes(whole[:length])
+      with pytest.raises(ImageError):
+        image_files.read(tmp_path / 'film.tif')
+
+
+def png(path, array, *, interlace=0, extra=(), tail=b''):
+  """Write a PNG of any bit depth and number of samples; rows are not filtered."""
+  height, width, samples = array.shape
+  color = {1: 0, 2: 4, 3: 2, 4: 6}[samples]
+  content = array.astype('>u2' if array.itemsize == 2 else np.uint8).reshape(height, -1)
+  rows = b''.join(b'\0' + row.tobytes() for row in content)
+  header = struct.pack('>IIBBBBB', width, height, 8 * array.itemsize, color, 0, 0, interlace)
+  chunks = [(b'IHDR', header), *extra, (b'IDAT', zlib.compress(rows)), (b'IEND', b'')]
+  text = b'\x89PNG\r\n\x1a\n'
+  for name, data in chunks:
+    text += struct.pack('>I', len(data)) + name + data
+    text += struct.pack('>I', zlib.crc32(name + data))
+  path.write_bytes(text + tail)
+
+
+@pytest.mark.parametrize('samples', [1, 2, 3, 4])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('tail', [b'', b'x' * 70_000])
+def test_png_of_every_kind_is_read_back(tmp_path, rng, samples, dtype, tail):
+  top = np.iinfo(dtype).max
+  film = rng.integers(0, top, (HEIGHT, WIDTH), dtype, endpoint=True)
+  channels = [film] * (1 if samples < 3 else 3) + [np.full_like(film, top)] * (samples % 2 == 0)
+  png(tmp_path / 'film.png', np.stack(channels, -1), tail=tail)
+  np.testing.assert_array_equal(image_files.read_stored(tmp_path / 'film.png'), film)
+  assert image_files.check(tmp_path / 'film.png') == (HEIGHT, WIDTH, 8 * film.itemsize)
+
+
+def test_color_of_sixteen_bits_keeps_them(tmp_path, rng):
+  film = rng.integers(0, 65536, (HEIGHT, WIDTH, 3), np.uint16)
+  png(tmp_path / 'film.png', film)
+  np.testing.assert_array_equal(image_files.read(tmp_path / 'film.png', 3), film)
+  image_files.write(tmp_path / 'film.tif', film)
+  np.testing.assert_array_equal(image_files.read(tmp_path / 'film.tif', 3), film)
+  with pytest.raises(ImageError, match='in color'):
+    image_files.read(tmp_path / 'film.png')
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp'])
+def test_the_orientation_is_applied(tmp_path, film, orientation, suffix):
+  upright = film[:, :90, 0]
+  exif = Image.Exif()
+  exif[274] = orientation
+  path = tmp_path / f'film.{suffix}'
+  options = {'lossless': True} if suffix == 'webp' else {'quality': 95}
+  Image.fromarray(stored_as(upright, orientation)).save(path, exif=exif, **options)
+  found = image_files.read_stored(path)
+  assert found.shape == upright.shape == image_files.check(path)[:2]
+  assert np.abs(found.astype(int) - upright).max() <= (12 if suffix == 'jpg' else 0)
+
+
+@pytest.mark.parametrize('where', ['before', 'after'])
+def test_the_orientation_is_found_before_and_after_the_pixels(tmp_path, film, where):
+  exif = Image.Exif()
+  exif[274] = 6
+  path = tmp_path / 'film.png'
+  options = {'exif': exif} if where == 'before' else {}
+  Image.fromarray(stored_as(film[:, :90, 0], 6)).save(path, **options)
+  if where == 'after':
+    content = path.read_bytes()
+    end = content.index(b'IEND') - 4
+    data = exif.tobytes()[6:]
+    chunk = struct.pack('>I', len(data)) + b'eXIf' + data
+    chunk += struct.pack('>I', zlib.crc32(chunk[4:]))
+    path.write_bytes(content[:end] + chunk + content[end:])
+  np.testing.assert_array_equal(image_files.read_stored(path), film[:, :90, 0])
+  assert image_files.check(path) == (128, 90, 8)
+
+
+def test_flipped_bits_of_the_last_pixels_are_found(tmp_path, rng):
+  image_files.write(tmp_path / 'film.png', rng.integers(0, 256, (HEIGHT, WIDTH, 1), np.uint8))
+  whole = (tmp_path / 'film.png').read_bytes()
+  for place in range(whole.index(b'IDAT') + 4, len(whole) - 16):
+    damaged = bytearray(whole)
+    damaged[place] ^= 1 << int(rng.integers(8))
+    (tmp_path / 'film.png').write_bytes(damaged)
+    with pytest.raises(ImageError):
+      image_files.read(tmp_path / 'film.png')
+
+
+@pytest.mark.parametrize('bits', [10, 12, 14])
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+def test_the_stored_range_comes_back(tmp_path, rng, bits, suffix):
+  stored = rng.integers(0, 2**bits, (HEIGHT, WIDTH, 1), np.uint16)
+  full = decoded.to_full_range(stored, bits)
+  info = image_files.ImageInfo(bits)
+  image_files.write(tmp_path / f'film.{suffix}', full, info=info)
+  np.testing.assert_array_equal(
+    image_files.read_stored(tmp_path / f'film.{suffix}'), stored[..., 0]
+  )
+  found, kept = image_files.load(tmp_path / f'film.{suffix}')
+  np.testing.assert_array_equal(found, full)
+  assert kept == info
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+def test_bits_without_a_tag_are_named_once_and_can_be_given(tmp_path, rng, suffix, capsys):
+  stored = rng.integers(0, 4096, (HEIGHT, WIDTH), np.uint16)
+  stored[0, 0] = 4095
+  path = tmp_path / f'film.{suffix}'
+  image_files.write(path, stored[..., None])
+  for _ in range(2):
+    np.testing.assert_array_equal(image_files.read(path)[..., 0], stored)
+  assert capsys.readouterr().err.count('--bits 12') == 1
+  full = image_files.read(path, bits=12)
+  assert full.max() == 65535
+  assert capsys.readouterr().err == ''
+  with pytest.raises(ImageError, match='up to 4095, more than the 10 bits'):
+    image_files.read(path, bits=10)
+
+
+def test_white_is_zero_of_twelve_bits_is_turned_within_them(tmp_path, rng):
+  gray = rng.integers(0, 4096, (HEIGHT, WIDTH), np.uint16)
+  tag = [(281, 'H', 1, 4095, True)]
+  tifffile.imwrite(tmp_path / 'a.tif', 4095 - gray, photometric='miniswhite', extratags=tag)
+  np.testing.assert_array_equal(image_files.read_stored(tmp_path / 'a.tif'), gray)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'tif'])
+def test_resolution_and_profile_are_kept(tmp_path, film, suffix):
+  profile = bytearray(128)
+  profile[16:20] = b'GRAY'
+  path = tmp_path / f'film.{suffix}'
+  Image.fromarray(film[..., 0]).save(path, dpi=(100, 150), icc_profile=bytes(profile))
+  image, info = image_files.load(path)
+  assert info.dpi == pytest.approx((100, 150), abs=0.02)
+  image_files.write(tmp_path / f'large.{suffix}', image, info=info, scale=4)
+  after = image_files.load(tmp_path / f'large.{suffix}')[1]
+  assert after.dpi == pytest.approx((400, 600), abs=0.1)
+  assert after.icc == bytes(profile)
+
+
+def test_a_profile_of_color_is_not_kept_for_gray(tmp_path, film):
+  profile = bytearray(128)
+  profile[16:20] = b'RGB '
+  image = Image.fromarray(np.repeat(film, 3, axis=2))
+  image.save(tmp_path / 'film.png', icc_profile=bytes(profile))
+  array, info = image_files.load(tmp_path / 'film.png')
+  image_files.write(tmp_path / 'gray.png', array, info=info)
+  assert image_files.load(tmp_path / 'gray.png')[1].icc is None
+
+
+@pytest.mark.parametrize('kind', ['BMP', 'WEBP', 'JPEG'])
+@pytest.mark.parametrize('name', ['film.bmp', 'film.jfif', 'film', 'film.0001', 'film.dat'])
+def test_the_content_decides_and_not_the_name(tmp_path, film, kind, name):
+  options = {'lossless': True} if kind == 'WEBP' else {}
+  Image.fromarray(film[..., 0]).save(tmp_path / name, format=kind, **options)
+  assert image_files.find(tmp_path) == [tmp_path / name]
+  assert image_files.read(tmp_path / name).shape == film.shape
+  assert image_files.written_as(tmp_path / name).suffix in image_files.SUFFIXES
+
+
+@pytest.mark.parametrize('bits', [8, 12, 16])
+@pytest.mark.parametrize('lossless', [False, True])
+def test_jpeg_of_more_bits_and_lossless_jpeg_are_read(tmp_path, film, bits, lossless):
+  imagecodecs = pytest.importorskip('imagecodecs')
+  gray = film[..., 0].astype(np.uint16 if bits > 8 else np.uint8) * (2**bits // 256)
+  if bits == 16 and not lossless:
+    pytest.skip('JPEG of 16 bits is lossless')
+  content = imagecodecs.jpeg8_encode(gray, level=98, lossless=lossless, bitspersample=bits)
+  (tmp_path / 'film.jpg').write_bytes(content)
+  found = image_files.read_stored(tmp_path / 'film.jpg')
+  assert found.dtype == gray.dtype
+  assert np.abs(found.astype(int) - gray).max() <= (0 if lossless else 2**bits // 64)
+  assert image_files.load(tmp_path / 'film.jpg')[1].bits == bits
+  assert image_files.check(tmp_path / 'film.jpg') == (128, 128, 8 * gray.itemsize)
+
+
+def test_the_same_file_is_the_same_array_from_memory(tmp_path, rng):
+  film = rng.integers(0, 65536, (HEIGHT, WIDTH), np.uint16)
+  tifffile.imwrite(tmp_path / 'film.tif', film, photometric='miniswhite')
+  content = (tmp_path / 'film.tif').read_bytes()
+  found = image_files.decode(io.BytesIO(content), tmp_path / 'film.tif')
+  np.testing.assert_array_equal(found, image_files.read(tmp_path / 'film.tif'))
