@@ -1,17 +1,27 @@
+"""The console command: `evaluate`, `upscale` and `phantom`, the parsing of options, and help."""
+
 import csv
+import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 import threading
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxsr import __version__, cli, config
+from jaxsr.commands import options
+from jaxsr.config import validate
 from jaxsr.data import degradation, image_files
 from jaxsr.data.phantom import phantom
+from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator
+from jaxsr.inference import provenance
 from jaxsr.inference.model import load
 from jaxsr.training.train import train
 from runs import four_steps
@@ -189,10 +199,12 @@ def test_without_an_output_results_lie_beside_their_films(folder, capsys, monkey
   made = {path.name for path in folder.iterdir()} - names
   assert made == {'a_x4.png', 'b_x4.png', 'd_x4.tif', 'deeper_x4'}
   assert (folder / 'deeper_x4' / 'c.png').exists()
-  assert 'wrote 0 of 4 images to NAME_x4; 4 were there' in capsys.readouterr().out
+  assert 'wrote 0 of 4 images to a_x4.png, b_x4.png, d_x4.tif and 1 more; 4 existed already' in (
+    capsys.readouterr().out
+  )
   shutil.copy('a.png', 'b_x4.png')
   assert jaxsr('upscale', 'b.png', '--checkpoint', 'bicubic') == 2
-  assert 'b_x4.png: not made by jaxsr' in capsys.readouterr().err
+  assert 'b_x4.png: not written by jaxsr' in capsys.readouterr().err
 
 
 def test_a_folder_beside_that_is_not_ours_stays(folder, capsys, monkeypatch):
@@ -201,7 +213,7 @@ def test_a_folder_beside_that_is_not_ours_stays(folder, capsys, monkeypatch):
   before = (folder / 'deeper_x4' / 'c.png').read_bytes()
   for inputs in (['deeper'], ['deeper', 'deeper_x4'], ['d*r*']):
     assert jaxsr('upscale', *(folder / x for x in inputs), '--checkpoint', 'bicubic') == 2
-    assert 'deeper_x4/c.png: not made by jaxsr' in capsys.readouterr().err
+    assert 'deeper_x4/c.png: not written by jaxsr' in capsys.readouterr().err
   assert (folder / 'deeper_x4' / 'c.png').read_bytes() == before
   (folder / 'deeper_x4' / 'c.png').unlink()
   monkeypatch.chdir(folder / 'deeper')
@@ -210,7 +222,7 @@ def test_a_folder_beside_that_is_not_ours_stays(folder, capsys, monkeypatch):
   beside = folder.with_name(f'{folder.name}_x4')
   assert len(image_files.find(beside)) == len(image_files.find(folder)) == 4
   assert jaxsr('upscale', '/', '--checkpoint', 'bicubic') == 2
-  assert 'has no place beside it' in capsys.readouterr().err
+  assert 'has no folder beside it' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif', '.jpg'])
@@ -243,7 +255,7 @@ def test_one_bad_image_is_named_and_the_exit_code_says_so(run, folder, tmp_path,
   evaluate = ('evaluate', '--checkpoint', run, '--data', folder, '--output', tmp_path / 'eval')
   assert jaxsr(*evaluate) == 1
   error = capsys.readouterr().err
-  assert 'empty.png: is empty' in error and 'photo.png: is in colour' in error
+  assert 'empty.png: is empty' in error and 'photo.png: is in colo' in error
   summary = json.loads((tmp_path / 'eval' / 'summary.json').read_text())
   assert summary['n'] == 4 and len(summary['failed']) == 2
   assert jaxsr('upscale', folder, '--checkpoint', run, '--output', tmp_path / 'out') == 1
@@ -316,3 +328,208 @@ def test_phantoms_can_be_written(tmp_path, capsys):
   assert [image_files.read(p).dtype for p in image_files.find(tmp_path)] == [np.uint16] * 2
   assert jaxsr('phantom', '--output', tmp_path, '--size', 63) == 2
   assert 'error: ' in capsys.readouterr().err
+
+
+def test_phantom_prints_what_it_wrote(tmp_path, capsys):
+  assert jaxsr('phantom', '--output', tmp_path / 'p', '--count', 1, '--size', 64) == 0
+  assert f'wrote 1 image of 64x64 pixels, 8 bit, to {tmp_path / "p"}' in capsys.readouterr().out
+
+
+def test_what_is_no_file_is_named_and_the_rest_is_done(folder, tmp_path, capsys):
+  """A pipe must not be waited for, and a broken link must not end the command."""
+  os.mkfifo(folder / 'pipe.png')
+  (folder / 'link.png').symlink_to('gone.png')
+  command = ('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out')
+  assert jaxsr(*command) == 1
+  streams = capsys.readouterr()
+  assert 'pipe.png: is not a regular file' in streams.err
+  assert 'link.png: is a link to a file that does not exist' in streams.err
+  assert 'failed: 2 images' in streams.err and 'wrote 4 of 6 images' in streams.out
+
+
+def test_an_unreadable_file_is_named(folder, tmp_path, capsys, monkeypatch):
+  def digest(path):
+    if path.name == 'b.png':
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return 'f' * 16
+
+  monkeypatch.setattr(provenance, 'digest', digest)
+  command = ('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out')
+  assert jaxsr(*command) == 1
+  assert 'b.png: cannot be read (Permission denied)' in capsys.readouterr().err
+  assert len(image_files.find(tmp_path / 'out')) == 3
+
+
+@pytest.mark.parametrize('options', [(), ('--overwrite',)])
+def test_a_file_that_jaxsr_did_not_write_is_never_replaced(folder, tmp_path, capsys, options):
+  target = tmp_path / 'out' / 'b.png'
+  target.parent.mkdir()
+  shutil.copy(folder / 'a.png', target)
+  before = target.read_bytes()
+  command = ('upscale', folder, '--checkpoint', 'bicubic', '--output', target.parent, *options)
+  assert jaxsr(*command) == 2
+  assert f'{target}: not written by jaxsr' in capsys.readouterr().err
+  assert target.read_bytes() == before and list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize('name', ['out.dcm', 'out.DICOM', 'out.gif', 'out.nii', 'out.npy'])
+def test_an_output_of_a_kind_that_is_not_written_is_refused(folder, tmp_path, capsys, name):
+  command = ('upscale', folder / 'a.png', '--checkpoint', 'bicubic', '--output', tmp_path / name)
+  assert jaxsr(*command) == 2
+  assert 'cannot be written; choose one of .png' in capsys.readouterr().err
+  assert not (tmp_path / name).exists()
+
+
+def test_a_color_image_names_what_upscale_can_do(folder, tmp_path, capsys):
+  image_files.write(folder / 'photo.png', np.full((64, 64, 3), (9, 99, 9), np.uint8))
+  command = ('upscale', folder / 'photo.png', '--checkpoint', 'bicubic', '--output', tmp_path / 'o')
+  assert jaxsr(*command) == 1
+  assert 'convert color images to grayscale' in capsys.readouterr().out
+
+
+def test_a_tilde_is_the_home_folder_with_and_without_an_equals_sign(
+  folder, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('HOME', str(tmp_path))
+  place = '~/films'
+  for i, arguments in enumerate(
+    (
+      (f'{place}/a.png', '--output=~/out0.png'),
+      (f'{place}/a.p*', '--output', '~/out1.png'),
+    )
+  ):
+    assert jaxsr('upscale', *arguments, '--checkpoint=bicubic') == 0
+    assert (tmp_path / f'out{i}.png').is_file()
+  assert jaxsr('phantom', '--output=~/p', '--count=1', '--size=64') == 0
+  options = ('evaluate', '--data=~/films/a.png', '--output=~/eval', '--checkpoint=bicubic')
+  assert jaxsr(*options) == 0
+  assert (tmp_path / 'eval' / 'summary.json').is_file() and (tmp_path / 'p').is_dir()
+  for arguments in (
+    ('upscale', 'films/a.png', '--checkpoint=~/gone'),
+    ('package', '~/gone', '--output=~/x'),
+    ('import', '--model=edsr', '--weights=~/gone', '--output=~/x'),
+    ('compress', '--config=~/gone', '--workdir=~/x'),
+    ('data', 'verify', 'nih', '~/gone'),
+    ('data', 'inspect', '~/gone'),
+  ):
+    capsys.readouterr()
+    assert jaxsr(*arguments) == 2
+    assert str(tmp_path / 'gone') in capsys.readouterr().err
+  assert not (tmp_path / '~').exists()
+
+
+def test_every_path_of_a_config_takes_a_tilde(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  flags = [f'--config.{name}=~/x' for name in config.PATHS if name != 'teacher.checkpoint']
+  found = config.override(config.base(), [*flags, '--config.teacher.checkpoint=~/a,~/b'])
+  values = {name: validate.get(found, name) for name in config.PATHS}
+  expected = {name: f'{tmp_path}/x' for name in config.PATHS}
+  assert values == expected | {'teacher.checkpoint': f'{tmp_path}/a,{tmp_path}/b'}
+
+
+def test_a_path_in_a_config_file_takes_a_tilde(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  text = 'from jaxsr import config\n\ndef get_config(arg=None):\n  found = config.base()\n'
+  (tmp_path / 'mine.py').write_text(f'{text}  found.data.train = "~/films"\n  return found\n')
+  assert config.load('~/mine.py').data.train == f'{tmp_path}/films'
+
+
+@pytest.mark.parametrize('name', ['rdn', 'rdn:smoke', 'configs/rdn.py', 'configs/rdn.py:smoke'])
+def test_a_shipped_config_is_found_by_name_from_any_folder(tmp_path, monkeypatch, name):
+  monkeypatch.chdir(tmp_path)
+  found = config.load(name)
+  assert found.model.name == 'rdn' and (found.steps < 100) == name.endswith(':smoke')
+
+
+@pytest.mark.parametrize('name', ['rdm', 'elsewhere/rdn.py', 'rdn.txt', '/rdn.py'])
+def test_another_name_is_no_shipped_config(name):
+  with pytest.raises(UserError, match=f"--config={name}: no such file; did you mean 'rdn'"):
+    config.load(name)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (('trian',), "command 'trian' is unknown: did you mean 'train'?"),
+    (('upscale', 'a.png', '--checkpont', 'x'), 'did you mean --checkpoint? see jaxsr upscale'),
+    (('models', 'edsr', 'rdn'), "argument 'rdn' is not understood; see jaxsr models --help"),
+    (('data', 'verify', 'nih', 'x', '--decod'), 'did you mean --decode?'),
+    (('doctor', '--config.scale=2'), '--config.scale=2: `jaxsr doctor` has no config'),
+  ],
+)
+def test_a_mistake_in_the_command_line_is_one_line(capsys, arguments, message):
+  assert jaxsr(*arguments) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('error: ') and message in line
+
+
+def test_the_version_is_printed(capsys):
+  for option in ('--version', '-V'):
+    assert jaxsr(option) == 0
+    assert capsys.readouterr().out == f'jaxsr {__version__}\n'
+
+
+@pytest.mark.parametrize('shell', ['bash', 'zsh'])
+def test_shell_completion_knows_every_command(capsys, shell):
+  assert jaxsr('--tyro-print-completion', shell) == 0
+  script = capsys.readouterr().out
+  assert all(name in script for name in (*cli.COMMANDS, 'prepare', '--checkpoint'))
+
+
+def test_help_lists_every_command_with_one_sentence(capsys):
+  assert jaxsr('--help') == 0
+  shown = capsys.readouterr().out
+  for name, (kind, _) in cli.COMMANDS.items():
+    assert f'• {name}' in shown and kind.__doc__.split()[0] in shown
+
+
+def leaves():
+  """Map the words of each command to its options."""
+  found = {name: kind for name, (kind, _) in cli.COMMANDS.items() if name != 'data'}
+  return found | {f'data {kind.__name__.lower()}': kind for kind in options.DATA_ACTIONS}
+
+
+def test_every_command_runs_from_a_module_that_exists():
+  for _, module in cli.COMMANDS.values():
+    assert callable(import_module(f'jaxsr.commands.{module}').run)
+
+
+@pytest.mark.parametrize('name', sorted(leaves()))
+def test_help_describes_every_option(capsys, name):
+  assert jaxsr(*name.split(), '--help') == 0
+  shown = ' '.join(capsys.readouterr().out.split())
+  assert '{None}' not in shown and '[[' not in shown
+  fields = {field.name.replace('_', '-') for field in dataclasses.fields(leaves()[name])}
+  for field in fields - {'overrides', 'inputs', 'checkpoint', 'dataset', 'data', 'name', 'records'}:
+    assert f'--{field}' in shown
+
+
+def test_messages_name_options_of_the_command_that_prints_them():
+  """In the module of a command, `--option` is one of that command's own options."""
+  for name, (kind, module) in cli.COMMANDS.items():
+    kinds = options.DATA_ACTIONS if name == 'data' else [kind]
+    own = {field.name.replace('_', '-') for each in kinds for field in dataclasses.fields(each)}
+    path = Path(cli.__file__).parent / 'commands' / f'{module}.py'
+    text = path.read_text(encoding='utf-8')
+    shown = re.sub(r'(pip|jaxsr) [^\n\']*', '', text)  # commands that a message proposes
+    found = {each.replace('_', '-') for each in re.findall(r'--([a-z][a-z_-]+)', shown)}
+    assert found <= own | {'config', *OF_OTHERS}, (name, found - own)
+
+
+OF_OTHERS = ('direct-num-workers', 'direct-running-mode', 'default-sdk-harness-log-level')  # Beam's
+
+
+def test_commands_that_a_message_proposes_are_understood():
+  """Every `jaxsr COMMAND --option ...` in a message of a command names existing options."""
+  proposed = []
+  for path in (Path(cli.__file__).parent / 'commands').glob('*.py'):
+    for name, rest in re.findall(r'jaxsr ([a-z]+) ([^\n\'`]*)', path.read_text(encoding='utf-8')):
+      if name in cli.COMMANDS and name != 'data':
+        proposed.append(name)
+        known = {f'--{field.name}' for field in dataclasses.fields(cli.COMMANDS[name][0])}
+        used = {
+          each.replace('-', '_').replace('__', '--', 1) for each in re.findall(r'--[a-z-]+', rest)
+        }
+        assert used <= known | {'--help', '--config'}, (path.name, name, used)
+  assert {'evaluate', 'train', 'upscale', 'models'} <= set(proposed)

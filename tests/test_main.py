@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxsr import cli
 from jaxsr.data import image_files
+from jaxsr.errors import UserError
 from runs import rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,7 +147,7 @@ BAD = [
   (['--config=configs/quickstart.py', '--config.devices=99'], 'config.devices=99'),
   (['--config=configs/quickstart.py', '--config.loss.mse=-1.0'], 'config.loss.mse=-1.0'),
   (['--config=configs/quickstart.py', '--config.data.train={small}'], 'smaller than'),
-  (['--config=configs/quickstart.py', '--config.data.train={colour}'], 'in colour'),
+  (['--config=configs/quickstart.py', '--config.data.train={colour}'], 'in colo'),
   (['--config=configs/quickstart.py', '--config.data.train={damaged}'], 'is truncated'),
   (['--config=configs/quickstart.py', '--confg.steps=3'], 'confg'),
   (['configs/quickstart.py'], 'not understood'),
@@ -153,31 +155,103 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(('arguments', 'message'), BAD)
-def test_bad_input_is_one_line_within_seconds(arguments, message, tmp_path, film):
-  names = ('empty', 'gone', 'small', 'stamps', 'colour', 'damaged')
-  folders = {name: tmp_path / name for name in names}
-  for name, folder in folders.items():
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory, film):
+  """Make the folders that the mistakes below name; `gone` does not exist."""
+  root = tmp_path_factory.mktemp('folders')
+  found = {n: root / n for n in ('empty', 'gone', 'small', 'stamps', 'colour', 'damaged')}
+  for name, folder in found.items():
     if name != 'gone':
       folder.mkdir()
-  image_files.write(folders['small'] / 'a.png', film[:32, :32])
-  image_files.write(folders['stamps'] / 'a.png', film[:20, :20])
-  image_files.write(folders['colour'] / 'a.png', np.full((512, 512, 3), (1, 2, 3), np.uint8))
-  image_files.write(folders['damaged'] / 'a.png', film)
-  whole = (folders['damaged'] / 'a.png').read_bytes()
-  (folders['damaged'] / 'a.png').write_bytes(whole[:-100])
-  filled = [a.format(**folders) for a in arguments]
-  code, _, err, seconds = main(*filled, f'--workdir={tmp_path / "run"}')
-  assert code in (1, 2)
-  lines = err.strip().splitlines()
-  assert len(lines) == 1 and lines[0].startswith('error: ') and message in lines[0], err
-  assert seconds < 20  # 3 on an idle machine
+  image_files.write(found['small'] / 'a.png', film[:32, :32])
+  image_files.write(found['stamps'] / 'a.png', film[:20, :20])
+  image_files.write(found['colour'] / 'a.png', np.full((512, 512, 3), (1, 2, 3), np.uint8))
+  image_files.write(found['damaged'] / 'a.png', film)
+  whole = (found['damaged'] / 'a.png').read_bytes()
+  (found['damaged'] / 'a.png').write_bytes(whole[:-100])
+  return found
 
 
-def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
+def refused(capsys, *arguments):
+  """Call `jaxsr train`, as main.py does, with a mistake; return the exit code and the line."""
+  with pytest.raises(SystemExit) as caught:
+    cli.main(['train', *arguments])
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert len(lines) == 1 and lines[0].startswith('error: '), lines
+  return caught.value.code, lines[0]
+
+
+@pytest.mark.parametrize(('arguments', 'message'), BAD)
+def test_a_mistake_is_one_line(arguments, message, tmp_path, folders, capsys):
+  filled = [each.format(**folders) for each in arguments]
+  code, line = refused(capsys, *filled, f'--workdir={tmp_path / "run"}')
+  assert code in (1, 2) and message in line
+
+
+def test_a_mistake_ends_the_program_within_seconds(tmp_path):
+  code, out, err, seconds = main('--config=configs/gone.py', f'--workdir={tmp_path}')
+  assert code == 2 and out == ''
+  assert len(err.splitlines()) == 1 and err.startswith('error: --config=configs/gone.py: ')
+  assert seconds < 20  # 2 on an idle machine
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
   (tmp_path / 'file').write_text('')
-  code, _, err, _ = main('--config=configs/quickstart.py', f'--workdir={tmp_path / "file" / "run"}')
-  assert code == 2 and 'cannot be written' in err and len(err.strip().splitlines()) == 1
+  workdir = f'--workdir={tmp_path / "file" / "run"}'
+  code, line = refused(capsys, '--config=configs/quickstart.py', workdir)
+  assert code == 2 and 'cannot be written' in line
+
+
+def test_help_lists_the_flags_and_where_the_settings_are():
+  code, out, err, _ = main('--help')
+  assert code == 0 and err == ''
+  for word in ('--config', '--workdir', '--allow-config-change', '--config.KEY=VALUE', 'base()'):
+    assert word in out
+
+
+def test_flags_take_their_value_with_and_without_an_equals_sign(tmp_path, capsys, monkeypatch):
+  seen = []
+
+  def train(config, workdir, *, allow_config_change):
+    seen.append((config.steps, config.data.train, config.scale, workdir, allow_config_change))
+    return 0
+
+  monkeypatch.setattr('jaxsr.training.train.train', train)
+  monkeypatch.setenv('HOME', str(tmp_path))
+  joined = ('--config=rdn', '--workdir=~/run', '--config.steps=7', '--config.data.train=~/films')
+  apart = ('--config', 'rdn', '--workdir', '~/run', '--config.steps', '7')
+  apart += ('--config.data.train', '~/films')
+  for arguments in (
+    (*joined, '--allow_config_change'),
+    (*apart, '--allow-config-change'),
+    (*joined, '--allow_config_change=true'),
+  ):
+    with pytest.raises(SystemExit) as caught:
+      cli.main(['train', *arguments])
+    assert caught.value.code == 0, capsys.readouterr()
+  assert seen == [(7, str(tmp_path / 'films'), 4, tmp_path / 'run', True)] * 3
+
+
+@pytest.mark.parametrize('debug', [False, True])
+def test_a_full_disk_is_one_line_and_code_1(tmp_path, capsys, monkeypatch, debug):
+  """The error of a library that a full disk caused ends the run as the disk's own does."""
+
+  def train(*_, **__):
+    try:
+      raise ValueError('INTERNAL: write failed\n[tensorstore] No space left on device\n...')
+    except ValueError as error:
+      raise UserError(f'{tmp_path}/checkpoints: cannot save') from error
+
+  monkeypatch.setattr('jaxsr.training.train.train', train)
+  arguments = ['train', '--config=quickstart:smoke', f'--workdir={tmp_path}']
+  if debug:
+    with pytest.raises(UserError):
+      cli.main([*arguments, '--debug'])
+    return
+  with pytest.raises(SystemExit) as caught:
+    cli.main(arguments)
+  assert caught.value.code == 1
+  assert capsys.readouterr().err == f'error: {tmp_path}/checkpoints: cannot save\n'
 
 
 def test_tensorflow_is_never_imported():
