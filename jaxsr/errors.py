@@ -54,7 +54,8 @@ def first_line(error: BaseException) -> str:
 def describe(error: BaseException) -> str:
   """Returns the line that a command prints for an error before it exits."""
   if isinstance(error, UserError):
-    return str(error)
+    full = is_disk_full(error) and not any(text in str(error) for text in _FULL_TEXTS)
+    return f'{error}; the disk is full' if full else str(error)
   if isinstance(error, OSError) and error.strerror:
     place = f'{error.filename}: ' if error.filename is not None else ''
     return f'{place}{error.strerror}'

@@ -1,5 +1,7 @@
 """`jaxsr train` and `main.py`: train, resume and validate a network."""
 
+import logging
+
 from absl import flags
 
 from jaxsr import config as configs
@@ -16,6 +18,8 @@ def run(options: Train) -> int:
   settings = configs.override(configs.load(config), options.overrides)
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
+  if not options.debug:
+    logging.getLogger('absl').addFilter(_is_not_reported_later)
   from jaxsr.training.train import train  # after the config was read: mistakes show at once
 
   if options.distributed:
@@ -23,3 +27,8 @@ def run(options: Train) -> int:
 
     jax.distributed.initialize(options.coordinator, options.processes, options.process)
   return train(settings, workdir, allow_config_change=options.allow_config_change)
+
+
+def _is_not_reported_later(record: logging.LogRecord) -> bool:
+  """Whether a log record is no error of a thread of Orbax's, which saving raises again."""
+  return '_SignalingThread' not in record.getMessage()
