@@ -384,7 +384,7 @@ def test_a_color_image_names_what_upscale_can_do(folder, tmp_path, capsys):
   image_files.write(folder / 'photo.png', np.full((64, 64, 3), (9, 99, 9), np.uint8))
   command = ('upscale', folder / 'photo.png', '--checkpoint', 'bicubic', '--output', tmp_path / 'o')
   assert jaxsr(*command) == 1
-  assert 'convert color images to grayscale' in capsys.readouterr().out
+  assert 'convert it, or use a model with 3 channels' in capsys.readouterr().err
 
 
 def test_a_tilde_is_the_home_folder_with_and_without_an_equals_sign(

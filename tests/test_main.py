@@ -251,7 +251,9 @@ def test_a_full_disk_is_one_line_and_code_1(tmp_path, capsys, monkeypatch, debug
   with pytest.raises(SystemExit) as caught:
     cli.main(arguments)
   assert caught.value.code == 1
-  assert capsys.readouterr().err == f'error: {tmp_path}/checkpoints: cannot save; the disk is full\n'
+  assert (
+    capsys.readouterr().err == f'error: {tmp_path}/checkpoints: cannot save; the disk is full\n'
+  )
 
 
 def test_tensorflow_is_never_imported():

@@ -62,13 +62,7 @@ def run(options: Upscale) -> int:
   written = len(pairs) - len(failed) - kept
   where = options.output or brief([str(place) for _, place in places], most=3)
   print(f'wrote {written} of {count(len(pairs), "image")} to {where}{existed}')
-  code = report.failures(failed, 'failed')
-  if model.channels == 1 and any('in colo' in error.reason for error in failed):
-    print(
-      f'{model.name} enlarges grayscale images: convert color images to grayscale, or give '
-      '--checkpoint with a model of 3 channels'
-    )
-  return code
+  return report.failures(failed, 'failed')
 
 
 def _digest(path: Path) -> str:

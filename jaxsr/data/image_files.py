@@ -241,7 +241,8 @@ def _load(file: File, path: Path, channels: int, bits: int) -> tuple[Raw, ImageI
   if array.shape[2] == 3 and channels == 1:
     array = _as_gray(array, lossy=found.lossy)
     if array.shape[2] == 3:
-      raise ImageError(path, 'is in color where gray is due; convert it, or use config.channels=3')
+      text = 'is in color where gray is due; convert it, or use a model with 3 channels'
+      raise ImageError(path, text)
   array = decoded.to_full_range(array, used)
   array = np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
   return array, ImageInfo(used, found.dpi, found.icc)
