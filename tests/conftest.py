@@ -20,6 +20,7 @@ from absl import flags
 from jaxsr import config as configs
 from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
+from jaxsr.training.setup import CompiledSteps
 from runs import four_steps
 
 flags.FLAGS.mark_as_parsed()
@@ -32,6 +33,20 @@ def compiled(tmp_path_factory):
   folder = str(tmp_path_factory.mktemp('compiled'))
   jax.config.update('jax_compilation_cache_dir', folder)
   os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
+
+
+@pytest.fixture(scope='session', autouse=True)
+def guarded():
+  """Raise if a training step transfers host memory to a device implicitly, which would stall it."""
+  call = CompiledSteps.__call__
+
+  def guarded_call(*args, **kwargs):
+    with jax.transfer_guard('disallow'):
+      return call(*args, **kwargs)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(CompiledSteps, '__call__', guarded_call)
+    yield
 
 
 @pytest.fixture(scope='session')

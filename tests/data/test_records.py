@@ -287,14 +287,14 @@ def test_a_damaged_archive_is_named_and_what_is_finished_is_kept(copy, prepared,
   assert prepare(lame, output) == 1  # they are there, and it says so again
   assert '16 films' in capsys.readouterr().out
   assert prepare(lame, output, '--seed', 1) == 2
-  assert 'holds other records' in capsys.readouterr().err
+  assert 'contains records of another copy' in capsys.readouterr().err
 
 
 def test_a_full_disk_is_seen_first(copy, tmp_path, monkeypatch, capsys):
   usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
   assert prepare(copy, tmp_path, '--workers', 1) == 2
-  assert 'GB, and 0.0 are free' in capsys.readouterr().err
+  assert 'GB, but 0.0 GB are free' in capsys.readouterr().err
 
 
 def test_what_beam_does_not_know_is_a_line(copy, tmp_path, capsys):
@@ -307,7 +307,7 @@ def test_an_image_in_two_archives_is_refused(copy, tmp_path, capsys):
   shutil.copytree(copy, double)
   shutil.copy(double / 'images_002.tar.gz', double / 'images_003.tar.gz')
   assert prepare(double, tmp_path / 'records', '--workers', 1) == 2
-  assert 'two archives hold 00000001_001.png' in capsys.readouterr().err
+  assert 'two archives contain 00000001_001.png' in capsys.readouterr().err
 
 
 def test_without_the_tables_it_says_what_is_missing(copy, tmp_path, capsys):

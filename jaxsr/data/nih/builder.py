@@ -1,7 +1,8 @@
-"""Write NIH ChestX-ray14 as records: a TFDS builder whose work is a Beam pipeline of shards.
+"""Write NIH ChestX-ray14 as records: a TFDS builder that runs a Beam pipeline over shards.
 
-A run that was killed goes on with the units that are missing; files get their final names when all
-are there. What is written depends on the copy and the settings alone, not on runners and workers.
+A run that was interrupted resumes with the missing shards. Files get their final names once all
+shards are finished. The records depend only on the copy and the settings, not on the runner or the
+number of workers.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ from jaxsr.errors import UserError, brief, flat
 
 
 class NihChestXray14(FileReaderBuilder):
-  """NIH ChestX-ray14: chest films with their low resolutions, findings and patients."""
+  """NIH ChestX-ray14: chest radiographs, their low resolutions, findings and patients."""
 
   VERSION = tfds.core.Version('1.0.0')
 
@@ -56,14 +57,16 @@ class NihChestXray14(FileReaderBuilder):
     )
 
   def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-    """Run the pipeline, then give the finished files their names."""
+    """Run the pipeline, then link the finished files into the data set."""
     del dl_manager
     if self._plan is None:
-      raise UserError('records are made from a copy: jaxsr data prepare nih DATA --output RECORDS')
+      raise UserError(
+        'records are prepared from a local copy; run jaxsr data prepare nih DATA --output RECORDS'
+      )
     plan, folder = self._plan, Path(self._plan.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for left in (*folder.glob('*.part'), *folder.glob('*.error')):
-      left.unlink()
+    for leftover in (*folder.glob('*.part'), *folder.glob('*.error')):
+      leftover.unlink()
     options = download_config.beam_options or PipelineOptions([])
     with beam.Pipeline(runner=download_config.beam_runner, options=options) as pipeline:
       _ = (
@@ -74,20 +77,20 @@ class NihChestXray14(FileReaderBuilder):
     if errors := [path.read_text(encoding='utf-8') for path in sorted(folder.glob('*.error'))]:
       raise UserError(
         f'{errors[0]}; {len(self._shards) - len(errors)} of {len(self._shards)} shards '
-        'are finished, and the same command goes on with them'
+        'are finished; run the same command again to resume'
       )
     self._finish(plan, Path(self.data_dir))
 
   def _finish(self, plan: Plan, output: Path) -> None:
-    """Link the units' files into the data set, and write what is in them."""
+    """Link the files of the shards into the data set, and write its index and facts."""
     texts = [report_file(plan, shard).read_text(encoding='utf-8') for shard in self._shards]
     reports = [json.loads(text) for text in texts]
     rows = [[IndexRow(*row) for row in report['rows']] for report in reports]
     _check(plan, rows, failed=[error for report in reports for error in report['failed']])
     found, ordered = [], []
     for split in splits.SPLITS:
-      of_split = [[row for row in unit if row.split == split] for unit in rows]
-      numbers = [number for number, unit in enumerate(of_split) if unit]
+      of_split = [[row for row in shard_rows if row.split == split] for shard_rows in rows]
+      numbers = [number for number, shard_rows in enumerate(of_split) if shard_rows]
       template = tfds.core.ShardedFileTemplate(
         data_dir=epath.Path(output),
         dataset_name=self.name,
@@ -106,14 +109,14 @@ class NihChestXray14(FileReaderBuilder):
             filename_template=template,
           )
         )
-      ordered += [row for unit in of_split for row in unit]
+      ordered += [row for shard_rows in of_split for row in shard_rows]
     self.info.set_splits(tfds.core.SplitDict(found))
     records.write_index(output, ordered)
     records.write_facts(output, _facts(plan, reports))
 
 
 def _link(path: Path, name: epath.Path) -> None:
-  """Give a file a second name, or copy it where the file system has no links."""
+  """Create a hard link, or a copy if the file system has no hard links."""
   try:
     os.link(path, name)
   except OSError:
@@ -121,12 +124,13 @@ def _link(path: Path, name: epath.Path) -> None:
 
 
 def _check(plan: Plan, rows: Sequence[Sequence[IndexRow]], failed: Sequence[str]) -> None:
-  """Raise UserError where nothing is of use, or an image is there twice."""
-  names = Counter(row.name for unit in rows for row in unit)
+  """Raise UserError if there are no images to write, or if an image occurs twice."""
+  names = Counter(row.name for shard_rows in rows for row in shard_rows)
   if not names:
-    raise UserError(f'{plan.root}: no image is of use; {brief(failed) or "none is in the lists"}')
+    reason = brief(failed) or 'none is in the table and the selected lists'
+    raise UserError(f'{plan.root}: contains no usable image; {reason}')
   if twice := [name for name, count in names.items() if count > 1]:
-    raise UserError(f'{plan.root}: two archives hold {brief(twice)}; take one of them away')
+    raise UserError(f'{plan.root}: two archives contain {brief(twice)}; remove one of them')
 
 
 def _facts(plan: Plan, reports: Sequence[dict[str, Any]]) -> Facts:
@@ -144,17 +148,29 @@ def _facts(plan: Plan, reports: Sequence[dict[str, Any]]) -> Facts:
 def prepare(
   plan: Plan, shards: Sequence[Shard], output: Path, *, runner: str, flags: Sequence[str]
 ) -> Path:
-  """Write the records of a plan below `output`; return their folder.
+  """Write the records of a plan, and return their folder.
 
-  `runner` and `flags` are Beam's. Raises UserError where the plan cannot be carried out; what is
-  finished then is kept, and gone on with; records that are there already are left alone.
+  Records of the same plan that exist already are kept. Shards that were finished before an error
+  are kept, and the next call resumes with the rest.
+
+  Args:
+    plan: What to write.
+    shards: The shards of the copy.
+    output: The folder below which the records are written.
+    runner: The name of a Beam runner.
+    flags: Options of Beam.
+
+  Raises:
+    UserError: If the plan cannot be carried out.
   """
-  for left in output.glob('nih_chest_xray14/incomplete.*'):  # of a run that was killed
-    shutil.rmtree(left)
+  for leftover in output.glob('nih_chest_xray14/incomplete.*'):  # of an interrupted run
+    shutil.rmtree(leftover)
   builder = NihChestXray14(plan=plan, shards=shards, data_dir=output)
   if (folder := Path(builder.data_dir)).exists():
     if records.read_facts(folder).digest != digest(plan):
-      raise UserError(f'{folder}: holds other records; choose another --output')
+      raise UserError(
+        f'{folder}: contains records of another copy or other settings; choose another --output'
+      )
     shutil.rmtree(plan.folder, ignore_errors=True)
     return folder
   check_room(plan, shards, output)
@@ -162,11 +178,13 @@ def prepare(
     beam_runner=runner, beam_options=PipelineOptions(list(flags), save_main_session=False)
   )
   try:
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS tells of sizes that it does not know
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints unknown sizes
       builder.download_and_prepare(download_dir=plan.folder, download_config=config)
   except (UserError, OSError):
     raise
-  except Exception as error:  # of Beam's runners, which raise what they like
-    raise UserError(f'--runner {runner}: {flat(error)[:300]}; --debug shows where') from error
+  except Exception as error:  # Beam runners raise any type
+    raise UserError(
+      f'--runner {runner}: {flat(error)[:300]}; add --debug for the traceback'
+    ) from error
   shutil.rmtree(plan.folder)
   return folder

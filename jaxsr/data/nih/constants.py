@@ -1,4 +1,4 @@
-"""What the NIH Clinical Center publishes: links, sums and names."""
+"""Names, links and checksums that the NIH Clinical Center publishes."""
 
 import re
 from typing import NamedTuple
@@ -9,10 +9,10 @@ TERMS_OF_USE = (
   f'{HOME}, cite Wang et al., ChestX-ray8, CVPR 2017, and acknowledge the NIH Clinical Center'
 )
 IMAGE_COUNT, PATIENT_COUNT = 112_120, 30_805
-IMAGE_SIDE = 1024  # pixels of an image
-TOTAL_GIGABYTES = 42  # of all archives together
+IMAGE_SIDE = 1024  # height and width of each image in pixels
+TOTAL_GIGABYTES = 42  # size of all archives
 IMAGE_NAME = re.compile(r'(\d{8})_(\d{3})\.png')
-ENTRY_TABLES = ('Data_Entry_2017_v2020.csv', 'Data_Entry_2017.csv')  # the first is the newer one
+ENTRY_TABLES = ('Data_Entry_2017_v2020.csv', 'Data_Entry_2017.csv')  # newest first
 SPLIT_LISTS = {'train_val': 'train_val_list.txt', 'test': 'test_list.txt'}
 SPLIT_LIST_SIZES = {'train_val': 86_524, 'test': 25_596}
 BOX_TABLE = 'BBox_List_2017.csv'
@@ -36,7 +36,7 @@ FINDINGS = (
 
 
 class Archive(NamedTuple):
-  """An archive of images, and its sum in the publisher's FAQ (question 7)."""
+  """An archive of images, with its MD5 from the publisher's FAQ (question 7)."""
 
   name: str
   md5: str
@@ -67,5 +67,5 @@ TABLES = (ENTRY_TABLES[0], *SPLIT_LISTS.values(), BOX_TABLE)
 
 
 def manual_download(name: str) -> str:
-  """Say how to fetch a file without this program."""
-  return f'fetch {name} by hand from {HOME} and put it into the same folder'
+  """Returns an instruction to download a file by hand."""
+  return f'download {name} by hand from {HOME} into the same folder'

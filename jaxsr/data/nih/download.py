@@ -1,8 +1,8 @@
-"""Fetch the archives: resumed, side by side, and believed only by the publisher's MD5.
+"""Download the archives in parallel, with resume, and verify the publisher's MD5 of each.
 
-A file gets its name when its sum is right; until then it is `NAME.part`, which a later call goes
-on with. One whose sum is wrong twice is kept as `NAME.bad` for inspection. MD5 tells damage, not
-malice; nothing in an archive is believed later either.
+An archive is written to `NAME.part`, which a later call resumes, and renamed once its MD5 is right.
+A file whose MD5 is wrong twice is kept as `NAME.bad` for inspection. MD5 detects damage, not
+tampering, so the content of an archive is never trusted either.
 """
 
 import errno
@@ -22,7 +22,7 @@ from jaxsr.data.nih.constants import Archive
 from jaxsr.errors import UserError, flat
 from jaxsr.files import atomic
 
-TRIES = 8  # without a new byte in between
+TRIES = 8  # in a row without a new byte
 _CHUNK = 1 << 20
 _LARGEST_TABLE = 64 << 20
 _GONE = (401, 403, 404, 410)
@@ -30,7 +30,7 @@ _GZIP = b'\x1f\x8b'
 
 
 class RetryPolicy(NamedTuple):
-  """How long to wait, in seconds: for a byte, and before a second try (doubled each time)."""
+  """Seconds without data before a timeout, and the wait between tries, doubled each time."""
 
   timeout: float = 60.0
   first_wait: float = 1.0
@@ -38,11 +38,14 @@ class RetryPolicy(NamedTuple):
 
 
 class _Cancelled(Exception):
-  """Says that another thread was told to stop."""
+  """Raised in a download thread after the others have been told to stop."""
 
 
 class Fetcher:
-  """Fetches archives into a folder; `on_bytes` is called with each number of bytes that came."""
+  """Downloads archives into a folder.
+
+  `on_bytes` is called with the number of bytes received, which is negative if a file is discarded.
+  """
 
   def __init__(
     self,
@@ -55,7 +58,7 @@ class Fetcher:
     self._stop = threading.Event()
 
   def fetch_all(self, archives: Sequence[Archive], *, jobs: int) -> dict[str, str]:
-    """Fetch side by side; return for each archive that failed what to do about it."""
+    """Download `jobs` archives at a time; returns an error message for each one that failed."""
     failed = {}
     with ThreadPoolExecutor(jobs) as pool:
       running = {pool.submit(self.fetch, archive): archive for archive in archives}
@@ -72,7 +75,7 @@ class Fetcher:
     return failed
 
   def fetch(self, archive: Archive) -> None:
-    """Fetch one archive, if it is not there; raises UserError where it cannot be had."""
+    """Download one archive unless it exists; raises UserError if it is not available."""
     path = self.output / archive.name
     if path.is_file():
       if md5(path) == archive.md5:
@@ -87,14 +90,14 @@ class Fetcher:
       if attempt == 2:
         partial_file(path).replace(rejected_file(path))
         raise UserError(
-          f'{archive.name}: has MD5 {found}, the publisher says {archive.md5}; it is kept as '
+          f'{archive.name}: has MD5 {found}, but the publisher lists {archive.md5}; it is kept as '
           f'{path.name}.bad; try again, or {constants.manual_download(archive.name)}'
         )
       self._on_bytes(-partial_file(path).stat().st_size)
       partial_file(path).unlink()
 
   def _receive(self, archive: Archive, path: Path) -> str:
-    """Go on until a file is whole; return its MD5."""
+    """Download until a file is complete; returns its MD5."""
     digest = hashlib.md5(usedforsecurity=False)
     self._on_bytes(_hash_existing(digest, path))
     tries, restarts, wait = 0, 0, self._retries.first_wait
@@ -103,26 +106,26 @@ class Fetcher:
       try:
         if self._request_rest(archive, path, digest):
           return digest.hexdigest()
-        reason = 'the connection was cut'
+        reason = 'the connection was closed'
       except _Restart:
         digest = hashlib.md5(usedforsecurity=False)
         restarts += 1
-        reason, before = 'the server begins again each time', 0
+        reason, before = 'the server restarts the file each time', 0
       except (OSError, http.client.HTTPException) as error:
         reason = _reason(error, archive)
       came = (path.stat().st_size if path.exists() else 0) > before
       tries, wait = (1, self._retries.first_wait) if came else (tries + 1, wait)
       if max(tries, restarts) >= TRIES:
         raise UserError(
-          f'{archive.name}: {reason}, {TRIES} times; the same command goes on from '
-          f'{before // 10**6} MB; or {constants.manual_download(archive.name)}'
+          f'{archive.name}: {reason}, {TRIES} times; run the same command again to resume from '
+          f'{before // 10**6} MB, or {constants.manual_download(archive.name)}'
         )
       if self._stop.wait(wait):
         raise _Cancelled
       wait = min(2 * wait, self._retries.longest_wait)
 
   def _request_rest(self, archive: Archive, path: Path, digest: 'hashlib._Hash') -> bool:
-    """Ask for what is missing and append it; tell whether all of it came."""
+    """Request the missing bytes and append them; returns whether the file is complete."""
     have = path.stat().st_size if path.exists() else 0
     request = urllib.request.Request(archive.url, headers={'Accept-Encoding': 'identity'})
     if have:
@@ -130,7 +133,7 @@ class Fetcher:
     try:
       response = urllib.request.urlopen(request, timeout=self._retries.timeout)
     except urllib.error.HTTPError as error:
-      if error.code == 416 and have:  # nothing is missing, or what is here is not of this file
+      if error.code == 416 and have:  # complete already, or another file
         if error.headers.get('Content-Range') == f'bytes */{have}':
           return True
         self._restart(path)
@@ -155,8 +158,8 @@ class Fetcher:
         if came == 0 and not chunk.startswith(_GZIP[: len(chunk)]):
           kind = response.headers.get_content_type()
           raise UserError(
-            f'{archive.name}: {archive.url} gives no archive but {kind}; the link may have '
-            f'moved: {constants.manual_download(archive.name)}'
+            f'{archive.name}: {archive.url} returns {kind} instead of an archive; the link may '
+            f'have moved: {constants.manual_download(archive.name)}'
           )
         if self._stop.is_set():
           raise _Cancelled
@@ -173,11 +176,11 @@ class Fetcher:
 
 
 class _Restart(Exception):
-  """Says that a server does not go on where a file ends."""
+  """Raised if a server cannot resume a file where it ends."""
 
 
 def _total_size(response: http.client.HTTPResponse, have: int) -> int | None:
-  """Tell how long a file is that a response gives the rest of."""
+  """Returns the size of the complete file, or None if the response does not tell."""
   if response.status == 206:
     total = response.headers.get('Content-Range', '').rpartition('/')[2]
     return int(total) if total.isdigit() else None
@@ -186,23 +189,23 @@ def _total_size(response: http.client.HTTPResponse, have: int) -> int | None:
 
 
 def _reason(error: Exception, archive: Archive) -> str:
-  """Describe what went wrong; raises UserError where trying again is of no use."""
+  """Returns a description of an error; raises UserError if another try cannot help."""
   if isinstance(error, urllib.error.HTTPError):
     if error.code in _GONE:
       raise UserError(
-        f'{archive.name}: {archive.url} is not to be had any more ({error.code} {error.reason}): '
+        f'{archive.name}: {archive.url} is no longer available ({error.code} {error.reason}): '
         f'{constants.manual_download(archive.name)}'
       ) from error
-    return f'the server says {error.code} {error.reason}'
+    return f'the server answers {error.code} {error.reason}'
   if isinstance(error, TimeoutError):
-    return 'nothing came in time'
+    return 'no data arrived in time'
   if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
     raise error
   return str(getattr(error, 'reason', error)) or type(error).__name__
 
 
 def _hash_existing(digest: 'hashlib._Hash', path: Path) -> int:
-  """Hash what is there already; return how much it is."""
+  """Update the digest with the existing part of a file; returns its size in bytes."""
   if not path.exists():
     return 0
   with path.open('rb') as file:
@@ -212,24 +215,24 @@ def _hash_existing(digest: 'hashlib._Hash', path: Path) -> int:
 
 
 def partial_file(path: Path) -> Path:
-  """Name the file that an archive is while it comes."""
+  """Returns the path of an archive during its download."""
   return path.with_name(path.name + '.part')
 
 
 def rejected_file(path: Path) -> Path:
-  """Name the file that an archive with a wrong sum is kept as."""
+  """Returns the path at which an archive with a wrong MD5 is kept."""
   return path.with_name(path.name + '.bad')
 
 
 def md5(path: Path) -> str:
-  """Compute the MD5 of a file, in hexadecimal."""
+  """Returns the MD5 of a file in hexadecimal."""
   with path.open('rb') as file:
     found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
   return found.hexdigest()
 
 
 def archive_size(archive: Archive, retries: RetryPolicy) -> int | None:
-  """Ask how large an archive is; None where the server does not say."""
+  """Returns the size of an archive in bytes, or None if the server does not tell."""
   request = urllib.request.Request(archive.url, method='HEAD')
   try:
     with urllib.request.urlopen(request, timeout=retries.timeout) as response:
@@ -240,7 +243,7 @@ def archive_size(archive: Archive, retries: RetryPolicy) -> int | None:
 
 
 def check_space(output: Path, archives: Sequence[Archive], sizes: Sequence[int | None]) -> int:
-  """Return how many bytes there will be; raises UserError where the disk has no room for them."""
+  """Returns the total size in bytes; raises UserError if the disk has too little space for it."""
   usual = constants.TOTAL_GIGABYTES * 10**9 // len(constants.ARCHIVES)
   whole = [usual if known is None else known for known in sizes]
   names = [output / archive.name for archive in archives]
@@ -249,31 +252,31 @@ def check_space(output: Path, archives: Sequence[Archive], sizes: Sequence[int |
   free = shutil.disk_usage(output).free
   if missing > free:
     raise UserError(
-      f'{output}: {missing / 1e9:.1f} GB are missing and {free / 1e9:.1f} GB are free; make room, '
-      'or choose another place'
+      f'{output}: the download needs {missing / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; '
+      'free some space, or choose another folder'
     )
   return sum(whole)
 
 
 def fetch_table(url: str, path: Path, retries: RetryPolicy) -> None:
-  """Fetch a table, which is small and has no sum; raises UserError where it is none."""
+  """Download a table, for which no MD5 is published; raises UserError if it is not valid."""
   try:
     with urllib.request.urlopen(url, timeout=retries.timeout) as response:
       content = response.read(_LARGEST_TABLE)
   except (OSError, http.client.HTTPException) as error:
-    raise UserError(f'{path.name}: cannot be fetched ({flat(error)})') from error
+    raise UserError(f'{path.name}: cannot be downloaded ({flat(error)})') from error
   save_table(content, path)
 
 
 def save_table(content: bytes, path: Path) -> None:
-  """Write a table if it can be read as one; raises UserError otherwise."""
+  """Write a table to `path` if it is valid; raises UserError otherwise."""
   with atomic(path) as temporary:
     temporary.write_bytes(content)
     metadata.check(temporary, path.name)
 
 
 def copy_archive(source: Path, archive: Archive, output: Path) -> None:
-  """Copy an archive that lies on disk, if it is not there; raises UserError where it is damaged."""
+  """Copy an archive from disk unless it exists; raises UserError if it is damaged."""
   target = output / archive.name
   if target.is_file() and md5(target) == archive.md5:
     return
@@ -281,8 +284,13 @@ def copy_archive(source: Path, archive: Archive, output: Path) -> None:
     raise UserError(f'{source}: no such file; {constants.manual_download(archive.name)}')
   found, size, free = md5(source), source.stat().st_size, shutil.disk_usage(output).free
   if found != archive.md5:
-    raise UserError(f'{source}: has MD5 {found}, the publisher says {archive.md5}: fetch it again')
+    raise UserError(
+      f'{source}: has MD5 {found}, but the publisher lists {archive.md5}; download it again'
+    )
   if size > free:
-    raise UserError(f'{output}: {source.name} has {size / 1e9:.1f} GB, {free / 1e9:.1f} are free')
+    raise UserError(
+      f'{output}: {source.name} has {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; '
+      'free some space, or choose another folder'
+    )
   with atomic(target) as temporary:
     shutil.copyfile(source, temporary)

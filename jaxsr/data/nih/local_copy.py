@@ -1,8 +1,8 @@
-"""A copy of the images as it lies: a flat folder, `images_*/images/`, archives, or some of each.
+"""A local copy of the images in any common layout: flat, `images_*/images/`, archives, or mixed.
 
-Archives are streamed and nothing of them is written: of their members only regular files named as
-the publisher names images are read, into memory, up to a size. Where an image is both in a folder
-and in an archive, the folder's is taken.
+Archives are streamed and never extracted to disk. Only regular files with the publisher's image
+names are read from them, into memory, up to a maximum size. If an image is both in a folder and in
+an archive, the one in the folder is used.
 """
 
 import os
@@ -17,16 +17,23 @@ from jaxsr.data import image_files
 from jaxsr.data.nih import constants
 from jaxsr.errors import ImageError, UserError, flat
 
-CHUNK = 250  # images of a folder that are a unit of work
-MAX_IMAGE = 32 << 20  # bytes; the largest published one has less than one million
-MAX_ENTRIES = 200_000  # of an archive; a whole copy in one holds 112,120
-MAX_HEADER = 1 << 20  # bytes of a name or an extended header
+CHUNK = 250  # images of a folder per shard
+MAX_IMAGE = 32 << 20  # bytes; the largest published image has less than one million
+MAX_ENTRIES = 200_000  # per archive; a complete copy has 112,120 images
+MAX_HEADER = 1 << 20  # bytes of a long name or an extended header
 _TAR = ('.tar.gz', '.tgz', '.tar')
 _TABLES = (*constants.ENTRY_TABLES, *constants.SPLIT_LISTS.values(), constants.BOX_TABLE)
 
 
 class Shard(NamedTuple):
-  """A unit of work: an archive, or some images of a folder by their paths below the root."""
+  """A unit of work: an archive, or some images of a folder.
+
+  Attributes:
+    number: The index of the shard in its copy.
+    path: The archive, or the folder.
+    files: The images relative to the folder; empty for an archive.
+    skip: The names of images that are not read from the archive.
+  """
 
   number: int
   path: str
@@ -35,14 +42,14 @@ class Shard(NamedTuple):
 
   @property
   def title(self) -> str:
-    """Say what it is."""
+    """A short description for messages."""
     if not self.files:
       return Path(self.path).name
     return f'{Path(self.files[0]).name} to {Path(self.files[-1]).name}'
 
 
 class LocalCopy(NamedTuple):
-  """What lies below a folder: units of images, and the tables by the publisher's names."""
+  """The shards and the tables below a folder, the tables by their published names."""
 
   root: Path
   shards: tuple[Shard, ...]
@@ -50,10 +57,10 @@ class LocalCopy(NamedTuple):
 
 
 def find(root: Path) -> LocalCopy:
-  """Look through a folder; raises UserError where it holds no images."""
+  """Find the images, archives and tables below a folder; raises UserError if it has no images."""
   if not root.is_dir():
-    raise UserError(f'{root}: no such folder')
-  root = root.resolve()  # workers may stand elsewhere
+    raise UserError(f'{root}: no such folder; give the folder of the images or archives')
+  root = root.resolve()  # workers may have another working directory
   images: dict[str, str] = {}
   archives: list[Path] = []
   for folder, folders, files in os.walk(root, followlinks=True):
@@ -66,8 +73,8 @@ def find(root: Path) -> LocalCopy:
         archives.append(path)
   if not images and not archives:
     raise UserError(
-      f'{root}: holds neither images like 00000001_000.png nor archives; jaxsr data download nih '
-      'fetches them'
+      f'{root}: contains neither images such as 00000001_000.png nor archives; jaxsr data download '
+      'nih downloads them'
     )
   names = sorted(images)
   groups = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
@@ -77,16 +84,17 @@ def find(root: Path) -> LocalCopy:
 
 
 def tables(root: Path) -> dict[str, Path]:
-  """Find the publisher's tables in a folder and those directly below it, packed or not."""
+  """Find the published tables in a folder or its subfolders, compressed with gzip or not."""
   near = [path for pattern in ('*', '*/*') for path in sorted(root.glob(pattern))]
   named = [(path.name.removesuffix('.gz'), path) for path in near if path.is_file()]
   return {name: path for name, path in reversed(named) if name in _TABLES}
 
 
 def read(shard: Shard) -> Iterator[tuple[str, bytes | ImageError]]:
-  """Yield the content of each image of a shard by name, or why it cannot be used.
+  """Yields the name of each image of a shard, and its content or the reason it is not usable.
 
-  Raises UserError if an archive is damaged.
+  Raises:
+    UserError: If an archive is damaged.
   """
   if shard.files:
     for file in shard.files:
@@ -104,17 +112,17 @@ def read(shard: Shard) -> Iterator[tuple[str, bytes | ImageError]]:
         seen.add(name)
         yield name, content
   except (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
-    raise UserError(f'{shard.path}: is damaged ({flat(error)}); fetch it again') from error
+    raise UserError(f'{shard.path}: is damaged ({flat(error)}); download it again') from error
 
 
 def _image_name(name: str) -> str | None:
-  """Give the name of an image that a member holds, if it does; folders are of no account."""
+  """Returns the image name of an archive member, without folders, or None for other files."""
   base = name.rpartition('/')[2]
   return base if constants.IMAGE_NAME.fullmatch(base) else None
 
 
 class _Header(tarfile.TarInfo):
-  """A member's header, which may not claim names that fill the memory."""
+  """A member's header that limits the size of names, so that they cannot fill the memory."""
 
   @classmethod
   def frombuf(cls, buf, encoding, errors):
@@ -133,7 +141,7 @@ def _tar(path: str) -> Iterator[tuple[str, bytes | ImageError]]:
     for count, member in enumerate(archive):
       if count >= MAX_ENTRIES:
         raise tarfile.ReadError(f'more than {MAX_ENTRIES} entries')
-      archive.members = []  # type: ignore[attr-defined]  # it would keep all headers
+      archive.members = []  # type: ignore[attr-defined]  # otherwise tarfile keeps every header
       name = _image_name(member.name)
       if name is None or not member.isreg():
         continue
@@ -144,7 +152,7 @@ def _tar(path: str) -> Iterator[tuple[str, bytes | ImageError]]:
       assert file is not None  # it is a regular file
       content = file.read()
       if len(content) != member.size:
-        raise tarfile.ReadError(f'{name} is cut off')
+        raise tarfile.ReadError(f'{name} is truncated')
       yield name, content
 
 

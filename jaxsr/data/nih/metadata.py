@@ -15,9 +15,14 @@ _FIRST = 'Image Index'  # the first column of both tables
 
 
 class Entry(NamedTuple):
-  """What is known of an image; `age` in years, `spacing` of the original's pixels in millimetres.
+  """A row of the table of findings.
 
-  `findings` is empty where there is none. `width` and `height` are the original's.
+  Attributes:
+    findings: The findings; empty if there is none.
+    age: In years.
+    width: Of the original image, in pixels.
+    height: Of the original image, in pixels.
+    spacing: Pixel spacing (x, y) of the original image, in millimeters.
   """
 
   name: str
@@ -32,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class Box(NamedTuple):
-  """Where a radiologist saw a finding, in pixels of the 1024x1024 image."""
+  """A radiologist's bounding box of a finding, in pixels of the 1024x1024 image."""
 
   name: str
   finding: str
@@ -43,17 +48,21 @@ class Box(NamedTuple):
 
 
 def read_entries(path: Path) -> dict[str, Entry]:
-  """Read Data_Entry_2017*.csv by image name; raises UserError where it is not that."""
+  """Read Data_Entry_2017*.csv by image name; raises UserError if it is not that table."""
   entries = {}
   for number, row in _rows(path):
     try:
       entry = _entry(row)
     except (ValueError, IndexError) as error:
-      raise UserError(f'{path}: line {number} is not of this table ({error})') from error
+      raise UserError(
+        f'{path}: line {number} does not fit this table ({error}); download it again'
+      ) from error
     if entries.setdefault(entry.name, entry) != entry:
-      raise UserError(f'{path}: {entry.name} is there twice, with different entries')
+      raise UserError(
+        f'{path}: {entry.name} occurs twice with different values; download the table again'
+      )
   if not entries:
-    raise UserError(f'{path}: holds no entry')
+    raise UserError(f'{path}: contains no row; download the table again')
   return entries
 
 
@@ -61,9 +70,9 @@ def _entry(row: list[str]) -> Entry:
   name, found, _, patient, age, sex, view, width, height, *spacing = row
   match = constants.IMAGE_NAME.fullmatch(name)
   if match is None:
-    raise ValueError(f'{name!r} is no image of NIH ChestX-ray14')
+    raise ValueError(f'{name!r} is not an image of NIH ChestX-ray14')
   if int(match[1]) != int(patient):
-    raise ValueError(f'{name} is said to be of patient {patient}')
+    raise ValueError(f'{name} is assigned to patient {patient}')
   findings = tuple(f for f in found.split('|') if f != constants.NO_FINDING)
   if unknown := set(findings) - set(constants.FINDINGS):
     raise ValueError(f'finding {min(unknown)!r} is unknown')
@@ -76,35 +85,35 @@ def _entry(row: list[str]) -> Entry:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-  """Yield a table's rows with the numbers of their lines; raises UserError for another table."""
+  """Yields each line number and row of a table; raises UserError for another table."""
   reader = csv.reader(io.StringIO(read_text(path)))
   header = next(reader, [])
   if not header or header[0].lstrip('\ufeff') != _FIRST:
-    raise UserError(f'{path}: is not the table it is named after (no column "{_FIRST}")')
+    raise UserError(f'{path}: is another table than its name says (no column "{_FIRST}")')
   for row in reader:
     if row:
       yield reader.line_num, row
 
 
 def check(path: Path, name: str) -> None:
-  """Raise UserError where a file is not the table that `name` says."""
+  """Raise UserError if a file is not the table `name`."""
   if name in constants.ENTRY_TABLES:
     read_entries(path)
   elif name == constants.BOX_TABLE:
     read_boxes(path)
   elif not read_list(path):
-    raise UserError(f'{path}: names no image')
+    raise UserError(f'{path}: lists no image; download it again')
 
 
 def index_row(entry: Entry, split: str = '') -> IndexRow:
-  """Write an entry as the row of an index of records."""
+  """Returns an entry as a row of the index of records."""
   findings, side = '|'.join(entry.findings), constants.IMAGE_SIDE
   of_patient = (entry.patient, findings, entry.age, entry.sex, entry.view)
   return IndexRow(split, entry.name, *of_patient, side, side)
 
 
 def read_text(path: Path) -> str:
-  """Read a text file, packed with gzip or not; raises UserError where it is none."""
+  """Read a text file, compressed with gzip or not; raises UserError if it is not text."""
   try:
     raw = path.read_bytes()
     return (gzip.decompress(raw) if raw.startswith(b'\x1f\x8b') else raw).decode('utf-8-sig')
@@ -113,11 +122,11 @@ def read_text(path: Path) -> str:
 
 
 def read_list(path: Path) -> list[str]:
-  """Read one of the lists of image names; raises UserError where a line is none."""
+  """Read a list of image names; raises UserError if a line is not an image name."""
   names = read_text(path).split()
   for name in names:
     if not constants.IMAGE_NAME.fullmatch(name):
-      raise UserError(f'{path}: {name[:40]!r} is no image of NIH ChestX-ray14')
+      raise UserError(f'{path}: {name[:40]!r} is not an image of NIH ChestX-ray14')
   return names
 
 
@@ -129,6 +138,8 @@ def read_boxes(path: Path) -> list[Box]:
       finding = {'Infiltrate': 'Infiltration'}.get(row[1], row[1])
       box = Box(row[0], finding, *(float(x) for x in row[2:6]))
     except (ValueError, TypeError) as error:
-      raise UserError(f'{path}: line {number} is not of this table ({error})') from error
+      raise UserError(
+        f'{path}: line {number} does not fit this table ({error}); download it again'
+      ) from error
     boxes.append(box)
   return boxes

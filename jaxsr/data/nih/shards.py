@@ -1,9 +1,8 @@
-"""The units of work that records are made in: what one is, and how it is written.
+"""Write the records of one shard of a local copy.
 
-Each unit of a copy (an archive, or some images of a folder) becomes one file of ArrayRecord for
-each split, and a small JSON that says what is in them. A unit is done when its JSON is there.
-Every image is checked once, and decoded where its record needs that; one that is damaged is left
-out, and named.
+Each shard (an archive, or some images of a folder) becomes one ArrayRecord file per split and a
+JSON report of their content. A shard is finished when its report exists. Each image is checked
+once, and decoded if its record needs that; a damaged image is left out and reported.
 """
 
 import functools
@@ -30,19 +29,26 @@ from jaxsr.data.nih.splits import Rule
 from jaxsr.errors import ImageError, UserError
 from jaxsr.files import release, write_json
 
-MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # of a record; a PNG file has as many as `png`
-_RELEASE = 100  # records, after which what was written goes to the disk
+MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # per record; `png` is the size of a PNG file
+_RELEASE = 100  # records between two releases of the page cache
 
 
 class Plan(NamedTuple):
-  """What is written from a copy: everything that a worker must know.
+  """Everything that a worker must know to write records.
 
-  `labels` are findings, or `No Finding`; where there are any, other images are left out.
+  Attributes:
+    root: The folder of the local copy.
+    tables: Pairs of published names and paths.
+    folder: Where finished shards are kept until all are finished.
+    rule: How patients are assigned to splits.
+    labels: Findings, or `No Finding`, that an image must have; empty for all images.
+    form: What a record contains: `raw`, `zstd` or `png` (`records.FORMS`).
+    scale: The scale of the low resolution in the record.
   """
 
   root: str
   tables: tuple[tuple[str, str], ...]
-  folder: str  # where finished units are kept
+  folder: str
   rule: Rule
   labels: tuple[str, ...]
   form: str
@@ -50,7 +56,7 @@ class Plan(NamedTuple):
 
   @property
   def lists(self) -> dict[str, list[str]] | None:
-    """Read the publisher's lists of names; None where they are not all here."""
+    """The published lists of image names, or None if one of them is missing."""
     tables = dict(self.tables)
     if not all(name in tables for name in constants.SPLIT_LISTS.values()):
       return None
@@ -66,7 +72,7 @@ def make_plan(
   form: str = 'raw',
   scale: int = 4,
 ) -> Plan:
-  """Lay out what is written; raises UserError where the table of findings is missing."""
+  """Returns the plan for a copy; raises UserError if it is not valid or a table is missing."""
   splits.check(rule)
   tables = tuple((name, str(path)) for name, path in sorted(found.tables.items()))
   if not any(name in found.tables for name in constants.ENTRY_TABLES):
@@ -74,7 +80,7 @@ def make_plan(
   known = (constants.NO_FINDING, *constants.FINDINGS)
   for label in labels:
     if label not in known:
-      raise UserError(f'--labels {label!r} is unknown: there are {", ".join(known)}')
+      raise UserError(f'--labels {label!r} is unknown; choose from {", ".join(known)}')
   plan = Plan(str(found.root), tables, '', rule, tuple(labels), form, scale)
   described = repr((plan, found.shards, [os.path.getsize(path) for _, path in tables]))
   name = hashlib.sha256(described.encode()).hexdigest()[:12]
@@ -83,7 +89,7 @@ def make_plan(
 
 @functools.lru_cache(maxsize=1)
 def _tables(plan: Plan) -> tuple[dict[str, Entry], dict[str, str]]:
-  """Read what is known of the images, and deal them out; once in each process."""
+  """Read the table of findings and assign the images to splits, once per process."""
   tables = dict(plan.tables)
   entries = metadata.read_entries(
     Path(next(tables[n] for n in constants.ENTRY_TABLES if n in tables))
@@ -92,7 +98,7 @@ def _tables(plan: Plan) -> tuple[dict[str, Entry], dict[str, str]]:
 
 
 def write_shard(shard: Shard, plan: Plan) -> None:
-  """Write a unit, if it is not there yet; what keeps it from that is written beside it."""
+  """Write a shard unless it is finished; an error is written to its error file."""
   try:
     if not report_file(plan, shard).exists():
       _write(shard, plan)
@@ -123,7 +129,7 @@ def _write(shard: Shard, plan: Plan) -> None:
 
 
 def make_example(entry: Entry, content: bytes | ImageError, plan: Plan) -> dict[str, Any]:
-  """Check an image and turn it into a record; raises ImageError where it is of no use."""
+  """Returns the record of an image; raises ImageError if it is not usable."""
   path = Path(entry.name)
   if isinstance(content, ImageError):
     raise content
@@ -144,7 +150,7 @@ def make_example(entry: Entry, content: bytes | ImageError, plan: Plan) -> dict[
 
 
 def _pack(content: bytes, path: Path) -> dict[str, Any]:
-  """Keep a file as it is; what cannot be checked without decoding is decoded."""
+  """Returns the file unchanged, decoded only if it cannot be checked otherwise."""
   if png.check(content, most=constants.IMAGE_SIDE**2) != (
     constants.IMAGE_SIDE,
     constants.IMAGE_SIDE,
@@ -154,7 +160,7 @@ def _pack(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def _decode(content: bytes, path: Path) -> UInt8[np.ndarray, 'h w']:
-  """Decode an image; raises ImageError where it is not one that was published."""
+  """Decode an image; raises ImageError if its size or type is not the published one."""
   side = constants.IMAGE_SIDE
   plain = png.decode(content, most=side**2)
   hr = image_files.decode(io.BytesIO(content), path) if plain is None else plain[..., None]
@@ -165,7 +171,7 @@ def _decode(content: bytes, path: Path) -> UInt8[np.ndarray, 'h w']:
 
 
 def _degrade(image: UInt8[np.ndarray, 'h w'], scale: int) -> dict[str, Any]:
-  """Make of an image what training reads."""
+  """Returns the high resolution, the low resolution and the error map of bicubic."""
   hr = degradation.cut(image, scale)
   lr = bicubic.downscale(hr, scale)
   error = bicubic.map_error(hr, lr)
@@ -173,10 +179,10 @@ def _degrade(image: UInt8[np.ndarray, 'h w'], scale: int) -> dict[str, Any]:
 
 
 class _ShardWriter:
-  """Writes a unit's records by split; the files have their names only if all went well.
+  """Writes the records of a shard by split, and renames the files if there was no error.
 
-  A unit may have 11 GB, and memory that is new to a virtual machine takes longer to get than
-  the disk to write: what was written is released every `_RELEASE` records.
+  A shard may have 11 GB, and on a virtual machine, new memory for the page cache can be slower than
+  the disk. Therefore the cache of the written pages is released every `_RELEASE` records.
   """
 
   def __init__(self, plan: Plan, shard: Shard):
@@ -190,7 +196,7 @@ class _ShardWriter:
     return Path(f'{record_file(self._plan, self._shard, split)}.part')
 
   def write(self, split: str, record: bytes) -> None:
-    """Append a record to its split's file."""
+    """Append a record to the file of its split."""
     if split not in self._writers:
       path = str(self._unfinished(split))
       self._writers[split] = ArrayRecordWriter(path, records.FORMS[self._plan.form])
@@ -212,27 +218,27 @@ class _ShardWriter:
 
 
 def record_file(plan: Plan, shard: Shard, split: str) -> Path:
-  """Name a unit's file of records of a split."""
+  """Returns the path of the records of a shard and a split."""
   return Path(plan.folder, f'{shard.number:05d}-{split}.array_record')
 
 
 def digest(plan: Plan) -> str:
-  """Give what tells a plan and its copy from others."""
+  """Returns a hash of the plan and its copy."""
   return plan.folder.rpartition('-')[2]
 
 
 def report_file(plan: Plan, shard: Shard) -> Path:
-  """Name the JSON of a unit, which is there when it is done."""
+  """Returns the path of the report of a shard, which exists once the shard is finished."""
   return Path(plan.folder, f'{shard.number:05d}.json')
 
 
 def error_file(plan: Plan, shard: Shard) -> Path:
-  """Name the file that says why a unit could not be written."""
+  """Returns the path of the error message of a shard that could not be written."""
   return Path(plan.folder, f'{shard.number:05d}.error')
 
 
 def features(form: str) -> tfds.features.FeaturesDict:
-  """Describe a record."""
+  """Returns the TFDS features of a record."""
   tensor = functools.partial(tfds.features.Tensor, encoding='bytes')
   plane = tensor(shape=(None, None, 1), dtype=np.uint8)
   raw = {'hr': plane, 'lr': plane, 'error': tensor(shape=(None,), dtype=np.float32)}
@@ -252,7 +258,10 @@ def features(form: str) -> tfds.features.FeaturesDict:
 
 
 def serializer(form: str) -> Callable[[dict[str, Any]], bytes]:
-  """Make what writes records, the same bytes for the same film; TFDS's own leaves maps unsorted."""
+  """Returns a function that serializes records.
+
+  The same record always gives the same bytes, unlike in TFDS, which does not sort its maps.
+  """
   described: Any = features(form)
   writer = ExampleSerializer(described.get_serialized_info())
 
@@ -264,13 +273,13 @@ def serializer(form: str) -> Callable[[dict[str, Any]], bytes]:
 
 
 def check_room(plan: Plan, shards: Sequence[Shard], output: Path) -> None:
-  """Raise UserError where the disk has no room for the units that are missing."""
+  """Raise UserError if the disk has too little space for the missing shards."""
   missing = [shard for shard in shards if not report_file(plan, shard).exists()]
   packed = [Path(shard.path).stat().st_size / 1e6 for shard in missing if not shard.files]
   images = sum(len(shard.files) for shard in missing) + sum(packed) / MEGABYTES['png']
   needed, free = images * MEGABYTES[plan.form] / 1e3, shutil.disk_usage(output).free / 1e9
   if needed > free:
     raise UserError(
-      f'{output}: the records take about {needed:.1f} GB, and {free:.1f} are free; make room, '
-      'choose another --output, or --form png'
+      f'{output}: the records need about {needed:.1f} GB, but {free:.1f} GB are free; free some '
+      'space, or choose another --output or --form png'
     )

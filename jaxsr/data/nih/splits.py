@@ -1,8 +1,8 @@
-"""Deal patients out to train, validation and test; no patient is ever in two of them.
+"""Assign patients to train, validation and test, so that no patient is in two splits.
 
-With the publisher's lists, the test split is theirs, and validation is cut from their other list by
-patient. Without them all three are. Whether a patient is cut depends on the seed and the patient
-alone, not on which images are there.
+With the publisher's lists, the test split is the published one, and validation is drawn by patient
+from the other list. Without the lists, all three splits are drawn by patient. The split of a
+patient depends only on the seed and the patient, not on which images are present.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ SPLITS = ('train', 'validation', 'test')
 
 
 class Rule(NamedTuple):
-  """How patients are dealt out; shares are of patients.
+  """How patients are assigned: the seed, and the shares of patients in validation and test.
 
-  The publisher's test list holds 9 % of the patients, and 23 % of the images; `test` counts only
-  without it.
+  `test` is used only without the publisher's test list, which has 9 % of the patients and 23 % of
+  the images.
   """
 
   seed: int = 0
@@ -26,7 +26,7 @@ class Rule(NamedTuple):
   test: float = 0.1
 
   def describe(self, lists: bool) -> str:
-    """Say in a sentence how patients were dealt out."""
+    """Returns a sentence that describes the splits."""
     cut = f'seed {self.seed}'
     if lists:
       return (
@@ -34,29 +34,35 @@ class Rule(NamedTuple):
         f'{self.validation:.1%} of the patients of train_val_list.txt, {cut}'
       )
     return (
-      'NOT the published split, whose lists are not here: by patient, '
+      'NOT the published split, whose lists are missing: by patient, '
       f'{self.test:.1%} test and {self.validation:.1%} validation, {cut}'
     )
 
 
 def check(rule: Rule) -> None:
-  """Raise UserError where shares are none, or leave nobody to train on."""
+  """Raise UserError if a share is negative, or if no patient is left to train on."""
   if rule.validation < 0 or rule.test < 0 or rule.validation + rule.test >= 1:
     shares = f'--validation {rule.validation} and --test {rule.test}'
-    raise UserError(f'{shares} must not be negative, and must be less than 1 together')
+    raise UserError(f'{shares} must not be negative, and their sum must be less than 1')
 
 
 def patient_id(name: str) -> str:
-  """Tell whose film an image is by its name."""
+  """Returns the patient of an image, the first eight digits of its name."""
   return name[:8]
 
 
 def assign(
   names: Iterable[str], lists: Mapping[str, Sequence[str]] | None, rule: Rule
 ) -> dict[str, str]:
-  """Give the split of each image; images that are in neither list are left out.
+  """Returns the split of each image; images in neither list are omitted.
 
-  `lists` are the names in `train_val` and `test`. Raises UserError where the lists share a patient.
+  Args:
+    names: Image names.
+    lists: The published lists `train_val` and `test`, or None if they are missing.
+    rule: The seed and the shares.
+
+  Raises:
+    UserError: If a patient is in both lists.
   """
   if lists is None:
     return {name: _draw_split(patient_id(name), rule) for name in names}
@@ -64,11 +70,11 @@ def assign(
   known = tested | set(lists['train_val'])
   if both := {patient_id(n) for n in tested} & {patient_id(n) for n in lists['train_val']}:
     raise UserError(
-      f'the lists share {len(both)} patients, as {min(both)}: they are not the published ones'
+      f'the lists share {len(both)} patients, for example {min(both)}; download the published lists'
     )
-  whole = rule._replace(test=0.0)
+  without_test = rule._replace(test=0.0)
   return {
-    name: 'test' if name in tested else _draw_split(patient_id(name), whole)
+    name: 'test' if name in tested else _draw_split(patient_id(name), without_test)
     for name in names
     if name in known
   }
@@ -82,6 +88,6 @@ def _draw_split(patient: str, rule: Rule) -> str:
 
 
 def _uniform(seed: int, patient: str) -> float:
-  """Draw a number in [0, 1) that a seed and a patient determine."""
+  """Returns a number in [0, 1) that depends only on the seed and the patient."""
   drawn = hashlib.sha256(f'{seed}/{patient}'.encode()).digest()
   return int.from_bytes(drawn[:7], 'big') / 2**56

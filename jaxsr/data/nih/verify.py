@@ -1,4 +1,4 @@
-"""Say what of the data set lies in a folder, what is missing, and what is damaged."""
+"""Check a local copy for missing and damaged images, archives and tables."""
 
 import io
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from jaxsr.errors import ImageError, UserError, brief
 
 
 class VerifyResult(NamedTuple):
-  """What a copy holds: image names, and a line for each thing that is wrong or missing."""
+  """The names of the images in a copy, and a message for each problem."""
 
   names: set[str]
   problems: list[str]
@@ -21,7 +21,13 @@ class VerifyResult(NamedTuple):
 def verify(
   found: LocalCopy, *, decode: bool, on_shard: Callable[[str], object] = lambda title: None
 ) -> VerifyResult:
-  """Look through a copy; `decode` looks at every image, not only at sums and names."""
+  """Check a local copy.
+
+  Args:
+    found: The copy.
+    decode: Whether to decode each image, beyond checking checksums and names.
+    on_shard: Called with the title of each shard before it is checked.
+  """
   problems = [*_tables(found), *_archives(found)]
   names: set[str] = set()
   for shard in found.shards:
@@ -29,7 +35,7 @@ def verify(
     try:
       for name, content in local_copy.read(shard):
         if name in names:
-          problems.append(f'{shard.title}: {name} is there twice')
+          problems.append(f'{shard.title}: {name} occurs twice')
         names.add(name)
         if (decode or isinstance(content, ImageError)) and (error := _broken(name, content)):
           problems.append(f'{shard.title}: {error}')
@@ -49,12 +55,12 @@ def _broken(name: str, content: bytes | ImageError) -> str | None:
 
 
 def _archives(found: LocalCopy) -> Iterable[str]:
-  """Compare the publisher's archives with their sums."""
+  """Compare the archives with their published MD5."""
   known = {archive.name: archive.md5 for archive in constants.ARCHIVES}
   for shard in found.shards:
     path = Path(shard.path)
     if not shard.files and path.name in known and download.md5(path) != known[path.name]:
-      yield f'{path.name}: its MD5 is not the published one; jaxsr data download nih mends it'
+      yield f'{path.name}: its MD5 is not the published one; jaxsr data download nih replaces it'
 
 
 def _tables(found: LocalCopy) -> Iterable[str]:
@@ -62,18 +68,18 @@ def _tables(found: LocalCopy) -> Iterable[str]:
     yield f'{constants.ENTRY_TABLES[0]} is missing: {constants.manual_download("it")}'
   for kind, name in constants.SPLIT_LISTS.items():
     if name not in found.tables:
-      why = 'without it the published split cannot be used'
-      yield f'{name} is missing, {why}: {constants.manual_download("it")}'
+      why = 'the published split needs it'
+      yield f'{name} is missing, and {why}: {constants.manual_download("it")}'
     elif (count := len(metadata.read_list(found.tables[name]))) != constants.SPLIT_LIST_SIZES[kind]:
-      yield f'{name} names {count} images, the published one {constants.SPLIT_LIST_SIZES[kind]}'
+      yield f'{name} lists {count} images, the published list {constants.SPLIT_LIST_SIZES[kind]}'
 
 
 def _missing(found: LocalCopy, names: set[str]) -> list[str]:
-  """Tell which images of the table are not here, and which here are not of it."""
+  """Returns messages about images that are missing, or that are not in the table."""
   table = next((found.tables[n] for n in constants.ENTRY_TABLES if n in found.tables), None)
   if table is None:
     short = len(names) != constants.IMAGE_COUNT
-    return [f'{len(names)} of {constants.IMAGE_COUNT} images are here'] if short else []
+    return [f'{len(names)} of {constants.IMAGE_COUNT} images are present'] if short else []
   known = metadata.read_entries(table).keys()
   lines = []
   if missing := sorted(known - names):

@@ -175,7 +175,7 @@ def test_a_link_that_is_gone_says_what_to_fetch_by_hand(server, fetcher, tmp_pat
 def test_a_server_that_never_answers_is_given_up(server, fetcher):
   archive = server.archives()[1]
   server.faults[archive.name] = ['500'] * download.TRIES
-  with pytest.raises(UserError, match=f'500.*{download.TRIES} times; the same command goes on'):
+  with pytest.raises(UserError, match=f'500.*{download.TRIES} times; run the same command again'):
     fetcher.fetch(archive)
 
 
@@ -210,7 +210,7 @@ def test_a_full_disk_is_seen_first(server, tmp_path, monkeypatch):
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
   sizes = [download.archive_size(archive, RETRIES) for archive in server.archives()]
   assert sizes == [SIZE + 2] * 12
-  with pytest.raises(UserError, match='GB are missing and'):
+  with pytest.raises(UserError, match='the download needs'):
     download.check_space(tmp_path, server.archives(), sizes)
   for name, body in list(server.files.items())[:8]:
     (tmp_path / name).write_bytes(body)

@@ -100,7 +100,7 @@ def test_an_image_that_is_too_large_is_said_to_be(tmp_path, monkeypatch):
 
 
 def damaged(reason):
-  return pytest.raises(UserError, match=rf'images_001.*is damaged \(.*{reason}.*fetch it again')
+  return pytest.raises(UserError, match=rf'images_001.*is damaged \(.*{reason}.*download it again')
 
 
 def test_a_header_that_claims_gigabytes_is_refused(tmp_path):
@@ -182,10 +182,10 @@ def test_the_older_table_is_read_as_well(tmp_path):
   'rows, reason',
   [
     ((GOOD.replace('00000001_000.png', 'a.png'),), "'a.png' is no image"),
-    ((GOOD.replace(',1,', ',2,'),), 'is said to be of patient 2'),
+    ((GOOD.replace(',1,', ',2,'),), 'is assigned to patient 2'),
     ((GOOD.replace('No Finding', 'Gout'),), "'Gout' is unknown"),
-    ((GOOD, GOOD.replace('PA', 'AP')), 'is there twice'),
-    (('00000001_000.png,No Finding',), 'line 2 is not of this table'),
+    ((GOOD, GOOD.replace('PA', 'AP')), 'occurs twice'),
+    (('00000001_000.png,No Finding',), 'line 2 does not fit this table'),
     ((), 'holds no entry'),
   ],
 )
@@ -281,7 +281,7 @@ def test_verify_names_what_is_wrong(tmp_path, shared, capsys):
     '00000002_000.png: is truncated',
     'images_003.tar.gz: its MD5 is not the published one',
     'train_val_list.txt is missing',
-    'test_list.txt names 1 images, the published one 25596',
+    'test_list.txt lists 1 images, the published list 25596',
     '1 of 4 images are missing: 00000004_000.png',
     '1 images are not in Data_Entry_2017_v2020.csv: 00000099_000.png',
     '4 images of 4 patients',
