@@ -1,8 +1,8 @@
-"""Hard edges drawn on crops at sub-pixel positions: collimators, film frames, burnt-in letters.
+"""Data augmentation with hard edges at sub-pixel positions: collimators, film frames and letters.
 
-One pixel in a hundred holds most of bicubic's squared error, and those lie along such edges. A few
-hundred films show few of them, and each at one position; drawn on the high resolution before it is
-made low, they show a network where between two pixels an edge can lie.
+1 % of the pixels carry most of the squared error of bicubic, and they lie along such edges. A few
+hundred films contain few of them, each at one position. Drawn on the high resolution before it is
+downscaled, they show the network edges at all positions between two pixels.
 """
 
 import string
@@ -13,12 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 Cover = Float[np.ndarray, 'h w']
 
-_FINE = 4  # parts of a pixel that letters are placed by
+_FINE = 4  # positions of letters per pixel
 _LETTERS = string.ascii_uppercase + string.digits
 
 
 def draw(crop: UInt[np.ndarray, 'h w c'], rng: np.random.Generator) -> UInt[np.ndarray, 'h w c']:
-  """Draw one of the three on a crop, uint8 or uint16; returns a new one."""
+  """Returns a uint8 or uint16 crop with a collimator, a frame or letters."""
   cover, level = (_collimator, _frame, _letters)[rng.integers(3)](crop.shape[:2], rng)
   alpha = cover[..., None]
   drawn = crop * (1 - alpha) + alpha * level * np.iinfo(crop.dtype).max
@@ -26,18 +26,18 @@ def draw(crop: UInt[np.ndarray, 'h w c'], rng: np.random.Generator) -> UInt[np.n
 
 
 def _collimator(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Cover, float]:
-  """Cover one side of a line, upright or level or nearly so, with something dark."""
+  """Returns a dark cover on one side of a line that is nearly vertical or horizontal."""
   return _ramp(_distance(shape, rng), rng), float(rng.uniform(0.0, 0.1))
 
 
 def _frame(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Cover, float]:
-  """Cover a band with something dark or bright."""
+  """Returns a dark or bright cover of a band."""
   distance, width = _distance(shape, rng), rng.uniform(1.5, 16.0)
   return _ramp(width / 2 - np.abs(distance), rng), float(rng.choice((0.0, 1.0)))
 
 
 def _letters(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Cover, float]:
-  """Cover with one to three letters, black or white."""
+  """Returns a cover of one to three letters, black or white."""
   text = ''.join(rng.choice(list(_LETTERS), size=rng.integers(1, 4)))
   font = ImageFont.load_default(size=_FINE * float(rng.uniform(10, 40)))
   height, width = shape
@@ -49,7 +49,7 @@ def _letters(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Cover, f
 
 
 def _distance(shape: tuple[int, ...], rng: np.random.Generator) -> Cover:
-  """Measure each pixel's distance, in pixels, from a line through the inner part of the crop."""
+  """Returns the distance of each pixel, in pixels, from a line through the inner crop."""
   angle = rng.integers(4) * np.pi / 2 + rng.choice((0.0, 1.0)) * rng.normal(0.0, np.pi / 90)
   height, width = shape
   rows = np.arange(height)[:, None] + 0.5 - height * rng.uniform(0.2, 0.8)
@@ -58,5 +58,5 @@ def _distance(shape: tuple[int, ...], rng: np.random.Generator) -> Cover:
 
 
 def _ramp(distance: Cover, rng: np.random.Generator) -> Cover:
-  """Turn a distance into a cover, over one pixel, or up to three where the edge is soft."""
+  """Returns the cover of a distance, with an edge that is one to three pixels wide."""
   return np.clip(distance / rng.choice((1.0, 1.0, 2.0, 3.0)) + 0.5, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""PNG files of 8-bit gray: checked without decoding, and decoded in a third of Pillow's time."""
+"""8-bit gray PNG files: checked without decoding, and decoded in a third of Pillow's time."""
 
 import re
 import struct
@@ -17,38 +17,38 @@ except ImportError:
   inflater = zlib
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
-_GRAY = (8, 0, 0, 0, 0)  # bits, colour, compression, filter, interlace
-_ORDER = re.compile(rb'IHDR(tIME)?(IDAT)+(tIME)?IEND')  # another is for a decoder to judge
+_GRAY = (8, 0, 0, 0, 0)  # bits, color, compression, filter, interlace
+_ORDER = re.compile(rb'IHDR(tIME)?(IDAT)+(tIME)?IEND')  # other files are left to another decoder
 _HEADER = struct.Struct('>IIBBBBB')
-_BAND = 64  # rows whose filters are undone side by side
-_ABOVE = 7  # where the row above them is, so that they begin at a multiple of eight
+_BAND = 64  # rows whose filters are undone in parallel
+_ABOVE = 7  # position of the row above, so that the band starts at a multiple of 8
 
 
 class Size(NamedTuple):
-  """The sides of an image, in pixels."""
+  """Height and width of an image in pixels."""
 
   height: int
   width: int
 
 
 def check(content: bytes, most: int) -> Size | None:
-  """Check a whole file of 8-bit gray: every chunk's sum, all rows there, every filter known.
+  """Returns the size of an 8-bit gray file with valid checksums, rows and filters.
 
-  A file that passes can be decoded. None is a file of another kind, with more than `most` pixels,
-  or damaged, which another decoder may know more about.
+  Returns None for a damaged file, a file of another kind, or one of more than `most` pixels.
+  A file that passes can be decoded.
   """
   rows = _rows(content, most)
   return None if rows is None else Size(rows.shape[0], rows.shape[1] - 1)
 
 
 def decode(content: bytes, most: int) -> UInt8[np.ndarray, 'h w'] | None:
-  """Decode a file of 8-bit gray that passes `check`; None where it does not."""
+  """Decode a file that passes `check`; returns None for other files."""
   rows = _rows(content, most)
   return None if rows is None else _undo(rows)
 
 
 def _rows(content: bytes, most: int) -> UInt8[np.ndarray, 'h _'] | None:
-  """Unpack a file's rows of filtered bytes, each after the number of its filter."""
+  """Returns the rows of filtered bytes, each after the number of its filter."""
   chunks = _chunks(content)
   if not _ORDER.fullmatch(b''.join(name for name, _ in chunks)):
     return None
@@ -64,7 +64,7 @@ def _rows(content: bytes, most: int) -> UInt8[np.ndarray, 'h _'] | None:
 
 
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
-  """Split a file into its chunks; none where a sum or a length is wrong."""
+  """Returns the chunks of a file, or an empty list if a checksum or a length is wrong."""
   view, place, found = memoryview(content), len(SIGNATURE), []
   if content[:place] != SIGNATURE:
     return []
@@ -80,11 +80,11 @@ def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _inflate(parts: list[bytes], length: int) -> bytes | None:
-  """Unpack exactly `length` bytes, or none."""
+  """Decompress exactly `length` bytes; returns None if there are more or fewer."""
   decompressor = inflater.decompressobj()
   try:
     rows = decompressor.decompress(b''.join(parts), length + 1)
-  except Exception:  # zlib's or isal's own
+  except Exception:  # zlib and isal raise their own types
     return None
   return rows if decompressor.eof and len(rows) == length else None
 
@@ -92,10 +92,10 @@ def _inflate(parts: list[bytes], length: int) -> bytes | None:
 def _undo(rows: UInt8[np.ndarray, 'h _']) -> UInt8[np.ndarray, 'h w']:
   """Undo the filters of rows [h, 1 + w] (PNG specification, third edition, 2025, chapter 9).
 
-  A pixel waits for the one to its left, so that a row by itself takes one pixel at a time. It waits
-  for none above it that is further right, so rows are undone side by side, each one pixel behind
-  the one above it: in columns of `slanted`, which are rows of `diagonals`. Before the `_BAND` rows
-  is the one above them; what the last band left beyond the rows' ends reaches no pixel.
+  A pixel depends on the one to its left, so a single row is sequential. It does not depend on
+  pixels above it that are further right, so `_BAND` rows are undone in parallel, each one pixel
+  behind the row above: in columns of `slanted`, which are rows of `diagonals`. The row above the
+  band is stored before it. Values of the previous band beyond the ends of the rows affect no pixel.
   """
   height, width = rows.shape[0], rows.shape[1] - 1
   image = np.empty((height, width), np.uint8)
@@ -115,9 +115,9 @@ def _undo(rows: UInt8[np.ndarray, 'h _']) -> UInt8[np.ndarray, 'h w']:
 
 
 @numba.njit(nogil=True)
-@no_type_check  # numba's to check, here and below
+@no_type_check  # types are checked by numba, here and below
 def _slant(band, slanted):
-  """Write rows one pixel behind each other."""
+  """Shift each row by one pixel more than the row above."""
   for y in range(band.shape[0]):
     for x in range(band.shape[1] - 1):
       slanted[_ABOVE + 1 + y, 2 + y + x] = band[y, 1 + x]
@@ -126,7 +126,7 @@ def _slant(band, slanted):
 @numba.njit(nogil=True)
 @no_type_check
 def _straighten(slanted, image):
-  """Write rows below each other again."""
+  """Undo `_slant`."""
   for y in range(image.shape[0]):
     for x in range(image.shape[1]):
       image[y, x] = slanted[_ABOVE + 1 + y, 2 + y + x]
@@ -135,7 +135,7 @@ def _straighten(slanted, image):
 @numba.njit(nogil=True)
 @no_type_check
 def _restore(diagonals, kinds):
-  """Turn filtered bytes into pixels; `kinds` has, for a filter, all bits of rows that have it."""
+  """Undo the filters in place; `kinds` [filter, row] is -1 for the filter of a row, else 0."""
   for step in range(2, diagonals.shape[0]):
     for i in range(_BAND):
       left = np.int16(diagonals[step - 1, _ABOVE + 1 + i])
@@ -156,5 +156,5 @@ def _restore(diagonals, kinds):
       diagonals[step, _ABOVE + 1 + i] = (
         np.int16(diagonals[step, _ABOVE + 1 + i]) + guess
       ) & np.int16(255)
-    for i in range(step - 1, _BAND):  # rows that have not begun have zeros to their left
+    for i in range(step - 1, _BAND):  # rows that start later have zeros to their left
       diagonals[step, _ABOVE + 1 + i] = 0

@@ -10,14 +10,14 @@ from jaxsr.data.phantom.patient import Patient
 from jaxsr.data.phantom.vessels import vessels
 
 # fmt: off
-_TRUNK = np.array([  # its left side
+_TRUNK = np.array([  # the left side
   (0.34, -0.5), (0.31, -0.25), (0.36, -0.14), (0.7, -0.06), (1.05, -0.01), (1.36, 0.06),
   (1.48, 0.2), (1.34, 0.45), (1.23, 0.65), (1.21, 0.9), (1.23, 1.2), (1.28, 2.0)])
 # fmt: on
 
 
 def thorax(patient: Patient, size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Sum the attenuation [size, size] of all organs; also give the share of air (0..1)."""
+  """Returns the attenuation of all organs and the share of air from 0 to 1, both [size, size]."""
   u, v = patient.grid(size)
   body = dome(inside(_trunk_outline(patient), size), 0.13) ** 0.7
   lung = air(patient, size)
@@ -48,7 +48,7 @@ def _trunk_outline(patient: Patient) -> np.ndarray:
 
 
 def _add_arms(patient: Patient, canvas: np.ndarray) -> None:
-  """Hang the arms beside the trunk, more or less abducted, each with its humerus."""
+  """Add the arms beside the trunk, more or less abducted, each with its humerus."""
   rng = patient.stream('arms')
   for side in (-1, 1):
     out = rng.uniform(0.1, 0.7) * (0.5 if patient.portable else 1)
@@ -60,7 +60,7 @@ def _add_arms(patient: Patient, canvas: np.ndarray) -> None:
 
 
 def _add_breasts(patient: Patient, canvas: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
-  """Overlay breast shadows, which end in a soft lower edge, on a share of the patients."""
+  """Add breast shadows with a soft lower edge in a share of the patients."""
   rng = patient.stream('breasts')
   weight = float(rng.choice([0, 0.15, 0.3, 0.55], p=(0.45, 0.2, 0.2, 0.15)))
   if not weight:
@@ -73,7 +73,7 @@ def _add_breasts(patient: Patient, canvas: np.ndarray, u: np.ndarray, v: np.ndar
 
 
 def _add_gas(patient: Patient, canvas: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
-  """Blow the stomach bubble and a few loops of bowel under the left dome."""
+  """Add the stomach bubble and a few loops of bowel under the left dome."""
   rng = patient.stream('gas')
   size = len(canvas)
   top = min(patient.top + patient.height - 0.06, 0.99)

@@ -7,7 +7,7 @@ from jaxsr.data.phantom.patient import Patient
 
 
 def _shell(distance: np.ndarray, radius: float | np.ndarray, density: float) -> np.ndarray:
-  """Project a hollow bone: a cortical shell, bright at both edges, round a spongy core."""
+  """Returns the projection of a hollow bone: a cortical shell around a spongy core."""
   outer, core = chord(distance, radius), chord(distance, 0.86 * radius)
   return density * (1.25 * outer - 0.95 * core) / radius
 
@@ -15,15 +15,15 @@ def _shell(distance: np.ndarray, radius: float | np.ndarray, density: float) -> 
 def add_bone(
   canvas: np.ndarray, line: np.ndarray, reach: float, radius: float, density: float
 ) -> None:
-  """Lay a long bone of even radius along a polyline."""
+  """Add a long bone of constant radius along a polyline."""
   tube(canvas, line, reach, lambda d, t: _shell(d, radius, density))
 
 
 def add_spine(patient: Patient, canvas: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
-  """Stack the vertebrae, discs between them."""
+  """Add the vertebrae, with discs between them."""
   rng = patient.stream('spine')
   half = rng.uniform(0.105, 0.125)
-  edges = np.clip(patient.centre + patient.width * np.array([-0.2, 0.2]), 0, 1) * len(canvas)
+  edges = np.clip(patient.center + patient.width * np.array([-0.2, 0.2]), 0, 1) * len(canvas)
   cut = slice(*edges.astype(int))
   bend, phase = rng.normal(0, 0.012), rng.uniform(0, 6)
   across, v = u[:, cut], v[:, cut]
@@ -34,7 +34,7 @@ def add_spine(patient: Patient, canvas: np.ndarray, u: np.ndarray, v: np.ndarray
 
 
 def _vertebra(across: np.ndarray, along: np.ndarray, density: float) -> np.ndarray:
-  """Shade a body with its end plates, pedicles and spinous process, each from -1 to 1."""
+  """Returns the shade of a vertebra with end plates, pedicles and spinous process."""
   waist = 1 - np.abs(across) - 0.10 * (1 - along**2)
   body = np.clip(waist * 8, 0, 1) * np.clip((0.9 - np.abs(along)) * 5, 0, 1)
   rim = bell(waist, 0.05) + 0.7 * bell(np.abs(along) - 0.8, 0.06)
@@ -45,7 +45,7 @@ def _vertebra(across: np.ndarray, along: np.ndarray, density: float) -> np.ndarr
 
 
 def add_ribs(patient: Patient, canvas: np.ndarray) -> None:
-  """Hang eleven pairs of ribs: tilted ellipses seen from the front, open before the sternum."""
+  """Add eleven pairs of ribs: tilted ellipses seen from the front, open before the sternum."""
   rng = patient.stream('ribs')
   density, radius = rng.uniform(0.28, 0.72), rng.uniform(0.034, 0.042) * patient.width
   drop, first = rng.uniform(0.32, 0.56), rng.uniform(-0.15, -0.09)
@@ -61,7 +61,7 @@ def add_ribs(patient: Patient, canvas: np.ndarray) -> None:
 def _rib(
   rng: np.random.Generator, top: float, fall: float, number: int, side: int, turn: float
 ) -> np.ndarray:
-  """Trace one rib in patient coordinates from the spine round the wall to its cartilage."""
+  """Returns a rib in patient coordinates, from the spine around the wall to its cartilage."""
   stop = 2.75 if number < 6 else 2.5 - 0.16 * (number - 6)
   angle = np.linspace(0.12, stop, 36)
   levels, walls = (-0.05, 0.05, 0.19, 0.37, 0.6, 0.9), (0.38, 0.55, 0.72, 0.86, 0.96, 1.02)
@@ -74,7 +74,7 @@ def _rib(
 def _shade_rib(
   distance: np.ndarray, position: np.ndarray, radius: float, density: float, end: float
 ) -> np.ndarray:
-  """Shade a rib: dense where it runs along the ray at the wall, faint towards its front end."""
+  """Returns the shade of a rib: dense along the lateral wall, faint toward its front end."""
   front = np.clip((position - 0.5) * 5, 0, 1)
   girth = radius * (0.85 + 0.25 * front)
   wall = 1 + 0.9 * bell(position - 0.5, 0.12)
@@ -84,7 +84,7 @@ def _shade_rib(
 
 
 def add_shoulders(patient: Patient, canvas: np.ndarray) -> None:
-  """Draw clavicles and scapulae; portable films carry both higher and over the lungs."""
+  """Add clavicles and scapulae; on portable films, both are higher and overlap the lungs."""
   rng = patient.stream('shoulders')
   lift, over = (-0.06, 0.12) if patient.portable else (0.0, 0.0)
   rise, inward = rng.normal(0.04, 0.03), over + abs(rng.normal(0, 0.04))
@@ -107,12 +107,12 @@ def _add_blade(canvas: np.ndarray, outline: np.ndarray) -> None:
 
 
 def add_chin(patient: Patient, canvas: np.ndarray) -> None:
-  """Drop the chin into the top of some films taken in bed."""
+  """Add the chin at the top of some films, mostly of those taken in bed."""
   rng = patient.stream('chin')
   if rng.random() > (0.35 if patient.portable else 0.05):
     return
   low, tilt = patient.top + rng.uniform(-0.12, -0.05), rng.normal(0, 0.03)
-  x = patient.centre + np.array((-0.11, -0.07, 0, 0.07, 0.11, 0.1, -0.1))
+  x = patient.center + np.array((-0.11, -0.07, 0, 0.07, 0.11, 0.1, -0.1))
   y = low + np.array((-0.12, -0.03, 0, -0.03, -0.12)) + tilt * np.linspace(-1, 1, 5)
   outline = np.stack([x, [*y, -0.3, -0.3]], -1)
   jaw = inside(smooth(outline, 64, closed=True), len(canvas))

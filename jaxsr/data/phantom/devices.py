@@ -1,4 +1,4 @@
-"""What lies on the patient: electrodes with their leads, wires of the sternum, catheters."""
+"""Devices on and in the patient: electrodes with leads, sternal wires and catheters."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from jaxsr.data.phantom.patient import Patient
 
 
 def add_devices(patient: Patient, canvas: np.ndarray) -> None:
-  """Lay electrodes, wires and catheters on a share of the films."""
+  """Add electrodes, wires and catheters to a share of the films."""
   rng = patient.stream('devices')
   if rng.random() < (0.75 if patient.portable else 0.15):
     for _ in range(rng.integers(2, 5)):
@@ -37,7 +37,7 @@ def _add_lead(canvas: np.ndarray, rng: np.random.Generator, spot: np.ndarray) ->
 
 
 def _add_wires(patient: Patient, canvas: np.ndarray, rng: np.random.Generator) -> None:
-  """Close the sternum with loops of steel wire, as after open heart surgery."""
+  """Add the loops of steel wire that close the sternum after open heart surgery."""
   turn = np.linspace(0, 2 * np.pi, 20)
   for v in np.arange(0.3, 0.9, rng.uniform(0.09, 0.14)):
     spot = patient.to_film(np.array((patient.turn, v)) + rng.normal(0, 0.01, 2))

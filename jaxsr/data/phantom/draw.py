@@ -1,7 +1,7 @@
-"""Geometry of the film: outlines, tubes and strokes, and what projects through round bodies.
+"""Geometry of the film: outlines, tubes and strokes, and the projection of round bodies.
 
-Lines are polylines [n, 2] of film points (x, y). Distances are computed on a coarse grid and
-enlarged, for they are smooth; the sharp profile is applied at full resolution.
+Lines are polylines [n, 2] of film points (x, y). Distances are smooth, so they are computed on a
+coarse grid and enlarged; the sharp profile is applied at full resolution.
 """
 
 import functools
@@ -13,34 +13,34 @@ from scipy.interpolate import CubicSpline
 Profile = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of distance and position 0..1
 
 
-def centres(size: int) -> np.ndarray:
-  """Give the film coordinate of every pixel along one axis."""
+def centers(size: int) -> np.ndarray:
+  """Returns the film coordinate of each pixel along one axis."""
   return (np.arange(size) + 0.5) / size
 
 
 def bell(x: np.ndarray, width: float) -> np.ndarray:
-  """Evaluate exp(-(x / width)^2)."""
+  """Returns exp(-(x / width)^2)."""
   return np.exp(-((x / width) ** 2))
 
 
 def chord(distance: np.ndarray, radius: float | np.ndarray) -> np.ndarray:
-  """Give half the path of a ray that passes a round body at a distance from its axis."""
+  """Returns half the path of a ray through a round body at a distance from its axis."""
   return np.sqrt(np.maximum(radius * radius - distance * distance, 0))
 
 
 def dome(distance: np.ndarray, radius: float) -> np.ndarray:
-  """Turn depth behind an edge into the chord through a round body: 0 outside, 1 at the radius."""
+  """Returns the chord through a round body at a depth behind its edge: 0 outside, 1 at most."""
   rest = 1 - np.clip(distance / radius, 0, 1)
   return np.sqrt(1 - rest * rest)
 
 
 def jitter(rng: np.random.Generator, points: np.ndarray | Sequence, amount: float) -> np.ndarray:
-  """Displace every point at random."""
+  """Returns the points, displaced at random."""
   return np.asarray(points) + rng.normal(0, amount, np.shape(points))
 
 
 def smooth(points: np.ndarray | Sequence, count: int, *, closed: bool = False) -> np.ndarray:
-  """Draw a cubic spline through the points [n, 2] and return it as a polyline [count, 2]."""
+  """Returns a cubic spline through the points [n, 2] as a polyline [count, 2]."""
   points = np.asarray(points, float)
   if closed:
     points = np.concatenate([points, points[:1]])
@@ -51,14 +51,14 @@ def smooth(points: np.ndarray | Sequence, count: int, *, closed: bool = False) -
 
 
 def dense(line: np.ndarray) -> np.ndarray:
-  """Divide every segment of a polyline into four."""
+  """Returns a polyline with each segment divided into four."""
   position = np.linspace(0, len(line) - 1, 4 * len(line) - 3)
   return np.stack([np.interp(position, np.arange(len(line)), part) for part in line.T], -1)
 
 
 @functools.lru_cache(maxsize=32)
 def _enlarger(size: int, grid: int) -> np.ndarray:
-  """Build the cubic (Keys, 1981) interpolation matrix [size, grid] between pixel centres."""
+  """Returns the cubic (Keys, 1981) interpolation matrix [size, grid] between pixel centers."""
   position = (np.arange(size) + 0.5) * grid / size - 0.5
   base = np.floor(position).astype(int)
   matrix = np.zeros((size, grid), np.float32)
@@ -80,17 +80,17 @@ def enlarge(field: np.ndarray, size: int) -> np.ndarray:
 
 
 def inside(outline: np.ndarray, size: int) -> np.ndarray:
-  """Give the distance [size, size] to a closed polyline, positive inside, in film units."""
+  """Returns the distance [size, size] to a closed polyline in film units, positive inside."""
   grid = 128 if size >= 512 else 64
-  axis = centres(grid).astype(np.float32)
+  axis = centers(grid).astype(np.float32)
   distance, _ = _nearest(axis, axis, outline, True)
   return enlarge(np.abs(distance) * (2 * _covered(outline, grid) - 1), size)
 
 
 def _covered(outline: np.ndarray, grid: int) -> np.ndarray:
-  """Tell for each cell [grid, grid] whether a closed polyline holds its centre, by even-odd."""
+  """Whether a closed polyline contains the center of each cell [grid, grid], by even-odd."""
   (x0, y0), (x1, y1) = outline[:-1].T, outline[1:].T
-  rows = centres(grid)[:, None]
+  rows = centers(grid)[:, None]
   crossed = (y0 > rows) != (y1 > rows)
   x = x0 + (rows - y0) * (x1 - x0) / np.where(y1 == y0, 1, y1 - y0)
   column = np.clip(np.ceil(x * grid - 0.5), 0, grid).astype(int)
@@ -100,9 +100,9 @@ def _covered(outline: np.ndarray, grid: int) -> np.ndarray:
 
 
 def tube(canvas: np.ndarray, line: np.ndarray, reach: float, profile: Profile) -> None:
-  """Add profile(distance, position) along an open polyline, within reach, to the canvas."""
+  """Add profile(distance, position) to the canvas within `reach` of an open polyline."""
   size = len(canvas)
-  bends = np.ptp(line, axis=0).max() < 0.07  # letters and loops, too sharp for the coarse grid
+  bends = np.ptp(line, axis=0).max() < 0.07  # letters and loops are too sharp for the coarse grid
   grid = size if bends else int(np.clip(size // 4, 64, 256))
   low = np.clip(np.floor((line.min(0) - reach) * grid).astype(int), 0, grid)
   high = np.clip(np.ceil((line.max(0) + reach) * grid).astype(int), 0, grid)
@@ -110,7 +110,7 @@ def tube(canvas: np.ndarray, line: np.ndarray, reach: float, profile: Profile) -
     return
   (c0, r0), (c1, r1) = low * size // grid, high * size // grid
   columns, rows = (slice(max(a - 2, 0), b + 2) for a, b in zip(low, high, strict=True))
-  axis = centres(grid).astype(np.float32)
+  axis = centers(grid).astype(np.float32)
   fields = _nearest(axis[columns], axis[rows], line, False)
   matrix = _enlarger(size, grid)
   down, across = matrix[r0:r1, rows], matrix[c0:c1, columns].T
@@ -121,7 +121,7 @@ def tube(canvas: np.ndarray, line: np.ndarray, reach: float, profile: Profile) -
 
 
 def stroke(canvas: np.ndarray, line: np.ndarray, radius: float, value: float) -> None:
-  """Add a line of even density with round caps, anti-aliased over one pixel."""
+  """Add a line of constant density with round caps, antialiased over one pixel."""
   size = len(canvas)
   full = min(1, 2 * radius * size)
 
@@ -135,15 +135,15 @@ def stroke(canvas: np.ndarray, line: np.ndarray, radius: float, value: float) ->
 def _nearest(
   columns: np.ndarray, rows: np.ndarray, line: np.ndarray, closed: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Give the signed distance [rows, columns] from the dense polyline, and the position along it.
+  """Returns the signed distance from a dense polyline and the position along it, [rows, columns].
 
-  The position is 0 at the start and 1 at the end. An open line goes on straight beyond its ends,
-  where the position is below 0 or above 1: thus both fields stay smooth and can be enlarged.
+  The position is 0 at the start and 1 at the end. An open line is extended straight beyond its
+  ends, where the position is below 0 or above 1, so that both fields are smooth.
   """
   x, y = np.meshgrid(columns, rows)
   line = line.astype(np.float32)
   closeness = np.stack([x, y], -1) @ line.T
-  closeness -= np.sum(line**2, 1) / 2  # in place, for it is the largest array of all
+  closeness -= np.sum(line**2, 1) / 2  # in place, because it is the largest array
   vertex = np.argmax(closeness, -1)
   count = len(line) - 1
   if closed:
@@ -159,7 +159,7 @@ def _nearest(
 def _to_segment(
   x: np.ndarray, y: np.ndarray, line: np.ndarray, chosen: np.ndarray, closed: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Give squared distance, signed distance and position on the chosen segment of each place."""
+  """Returns squared distance, signed distance and position on the chosen segment per pixel."""
   (x0, y0), (dx, dy) = line[:-1].T, np.diff(line, axis=0).T
   inverse = 1 / (dx * dx + dy * dy + np.float32(1e-12))
   x0, y0, dx, dy, inverse = (part[chosen] for part in (x0, y0, dx, dy, inverse))

@@ -1,14 +1,14 @@
-"""From attenuation to the film: scatter, exposure, the display curve and the film's edges."""
+"""From attenuation to film: scatter, exposure, display curve and the edges of the film."""
 
 import numpy as np
 from scipy import ndimage
 
-from jaxsr.data.phantom.draw import centres, enlarge
+from jaxsr.data.phantom.draw import centers, enlarge
 from jaxsr.data.phantom.patient import Patient
 
 
 def scatter(patient: Patient, attenuation: np.ndarray) -> np.ndarray:
-  """Estimate the scattered intensity [size, size]: wide, and strongest where tissue is thick."""
+  """Returns the scattered intensity [size, size]: wide, and strongest behind thick tissue."""
   size = len(attenuation)
   step = 8 if size >= 512 else 4
   small = attenuation[step // 2 :: step, step // 2 :: step]
@@ -20,11 +20,11 @@ def scatter(patient: Patient, attenuation: np.ndarray) -> np.ndarray:
 def window(
   patient: Patient, attenuation: np.ndarray, lung: np.ndarray, scattered: np.ndarray
 ) -> tuple[float, float]:
-  """Choose centre and width of the display curve from the levels of lung and soft tissue."""
+  """Returns center and width of the display curve, from the levels of lung and soft tissue."""
   rng = patient.stream('display')
-  few = (slice(None, None, len(lung) // 64),) * 2
-  depth = -np.log(np.exp(-attenuation[few]) + scattered[few])
-  dark, light = np.median(depth[lung[few] > 0.7]), np.percentile(depth, 90)
+  sparse = (slice(None, None, len(lung) // 64),) * 2
+  depth = -np.log(np.exp(-attenuation[sparse]) + scattered[sparse])
+  dark, light = np.median(depth[lung[sparse] > 0.7]), np.percentile(depth, 90)
   low, high = rng.normal(0.33, 0.12), rng.normal(0.82, 0.08)
   low, high = (np.log(g / (1 - g)) for g in (np.clip(low, 0.14, 0.55), np.clip(high, 0.65, 0.92)))
   width = (light - dark) / (high - low)
@@ -32,7 +32,7 @@ def window(
 
 
 def expose(patient: Patient, attenuation: np.ndarray, scattered: np.ndarray) -> np.ndarray:
-  """Give the detected intensity: beam with heel effect, detector blur, quantum noise."""
+  """Returns the detected intensity: beam with heel effect, detector blur and quantum noise."""
   rng = patient.stream('noise')
   size = len(attenuation)
   ramp = np.linspace(-1, 1, size, dtype=np.float32)
@@ -46,18 +46,18 @@ def expose(patient: Patient, attenuation: np.ndarray, scattered: np.ndarray) -> 
 
 
 def display(
-  patient: Patient, intensity: np.ndarray, centre_and_width: tuple[float, float]
+  patient: Patient, intensity: np.ndarray, center_and_width: tuple[float, float]
 ) -> np.ndarray:
-  """Map intensity to grey 0..1: logarithm, edge enhancement, sigmoid, as a digital reader does."""
+  """Returns gray levels from 0 to 1: logarithm, edge enhancement and sigmoid."""
   rng = patient.stream('enhance')
-  centre, width = centre_and_width
+  center, width = center_and_width
   depth = -np.log(intensity)
   depth += rng.uniform(0.3, 1.4) * (depth - _blurred(depth, rng.uniform(0.003, 0.005)))
-  return 1 / (1 + np.exp((centre - depth) / width))
+  return 1 / (1 + np.exp((center - depth) / width))
 
 
 def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:
-  """Blur by sigma in film units, on a grid of 256 where the image has more."""
+  """Returns a Gaussian blur; sigma in film units, on a grid of 256 for larger images."""
   size = len(image)
   step = max(1, size // 256) if size % 256 == 0 else 1
   small = image.reshape(size // step, step, -1, step).mean((1, 3))
@@ -65,14 +65,14 @@ def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def frame(patient: Patient, film: np.ndarray) -> np.ndarray:
-  """Cover the margins that a slightly rotated collimator or the film's edge leaves bare."""
+  """Returns the film with dark or bright margins, from a slightly rotated collimator."""
   rng = patient.stream('border')
   size = len(film)
   black, sine = rng.random() < 0.85, float(np.sin(np.radians(rng.normal(0, 0.8))))
   level = rng.uniform(0, 0.04) if black else rng.uniform(0.92, 1)
   soft = float(rng.choice((1.2, 3.0, 12.0), p=(0.65, 0.25, 0.1))) / 1024
   margins = rng.gamma(1.2, 0.018, 4) * (rng.random(4) < rng.choice((0, 0.4, 0.8))) - 0.02
-  axis = (centres(size) - 0.5).astype(np.float32)
+  axis = (centers(size) - 0.5).astype(np.float32)
   opening = np.ones_like(film)
   for number, margin in enumerate(margins.tolist()):
     along, across = (axis[None], axis[:, None])[:: 1 if number % 2 else -1]

@@ -1,4 +1,4 @@
-"""The lungs: their outlines and air, the roots and the airway, texture and haze."""
+"""The lungs: outlines and air, hila and airway, texture and haze."""
 
 import numpy as np
 from scipy import ndimage
@@ -24,14 +24,14 @@ _MEDIASTINUM = np.array([
 
 
 def air(patient: Patient, size: int) -> np.ndarray:
-  """Give the share of air along each ray: both lungs less what the mediastinum takes."""
+  """Returns the share of air along each ray: both lungs without the mediastinum."""
   right, left = (inside(outline, size) for outline in _lung_outlines(patient))
   middle = inside(_mediastinum_outline(patient), size)
   return dome(np.maximum(right, left), 0.09) ** 0.6 * (1 - 0.95 * dome(middle, 0.09))
 
 
 def _lung_outlines(patient: Patient) -> list[np.ndarray]:
-  """Draw both lungs: one set of ribs bounds them, the domes differ from patient to patient."""
+  """Returns the outlines of both lungs; the domes differ between patients."""
   rng = patient.stream('lungs')
   flat, blunt = rng.normal(0, 0.02), max(0, rng.normal(0, 0.06))
   outlines = []
@@ -55,7 +55,7 @@ def _mediastinum_outline(patient: Patient) -> np.ndarray:
 
 
 def texture(patient: Patient, size: int) -> np.ndarray:
-  """Sum octaves of noise, each on a grid of its own, to a cloudy field of unit scale."""
+  """Returns a cloudy field of unit scale, the sum of octaves of noise on their own grids."""
   rng = patient.stream('texture')
   total = np.zeros((8, 8), np.float32)
   for grid in (8, 16, 32, 64, 128, 256):
@@ -64,7 +64,7 @@ def texture(patient: Patient, size: int) -> np.ndarray:
 
 
 def haze(patient: Patient, clouds: np.ndarray) -> np.ndarray:
-  """Cloud the lungs a little, and much in patches on the films of the sick."""
+  """Returns a light haze in the lungs, with dense patches on some films."""
   rng = patient.stream('haze')
   fog = np.zeros((32, 32))
   if rng.random() < (0.6 if patient.portable else 0.25):
@@ -74,7 +74,7 @@ def haze(patient: Patient, clouds: np.ndarray) -> np.ndarray:
 
 
 def add_hila(patient: Patient, canvas: np.ndarray) -> None:
-  """Thicken the roots of the lungs: arteries, bronchi and nodes that run into one shadow."""
+  """Add the hila: arteries, bronchi and nodes that merge into one shadow."""
   rng = patient.stream('hila')
   for side in (-1, 1):
     weight = rng.uniform(0.25, 0.6)
@@ -85,7 +85,7 @@ def add_hila(patient: Patient, canvas: np.ndarray) -> None:
 
 
 def add_airway(patient: Patient, canvas: np.ndarray) -> None:
-  """Open the trachea and the two main bronchi."""
+  """Add the air of the trachea and the two main bronchi."""
   shift = patient.turn
   carina = (0.02 + shift, 0.37)
   for points, radius in (

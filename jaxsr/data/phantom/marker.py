@@ -1,4 +1,4 @@
-"""The letters on the film: the side marker and words such as PORTABLE."""
+"""Letters on the film: the side marker and words such as PORTABLE."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _GLYPHS = {  # strokes through the points of a grid 4 wide and 6 high, as column
 
 
 def mark(patient: Patient, film: np.ndarray) -> np.ndarray:
-  """Burn in the side marker, and on portable films often a word, as white letters."""
+  """Returns the film with a side marker and, often on portable films, a word in white letters."""
   rng = patient.stream('marker')
   cover = np.zeros_like(film)
   side = rng.choice((-1, 1))
@@ -44,7 +44,7 @@ def mark(patient: Patient, film: np.ndarray) -> np.ndarray:
 
 
 def _write(canvas: np.ndarray, text: str, spot: np.ndarray, height: float, turn: float) -> None:
-  """Draw text centred on a film point; height in film units, turn in radians."""
+  """Add text centered on a film point; height in film units, turn in radians."""
   c, s = np.cos(turn), np.sin(turn)
   for place, letter in enumerate(text):
     for path in _GLYPHS[letter].split(','):

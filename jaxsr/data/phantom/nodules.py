@@ -1,4 +1,4 @@
-"""Lung nodules: where they lie, and their shadows."""
+"""Lung nodules: their positions and shadows."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from jaxsr.data.phantom.patient import SOFT, Patient
 
 @dataclasses.dataclass(frozen=True)
 class Nodule:
-  """Describe one round lung nodule, in pixels of the rendered image."""
+  """A round lung nodule, in pixels of the rendered image."""
 
   row: float
   column: float
@@ -18,7 +18,7 @@ class Nodule:
 
 
 def draw_nodules(patient: Patient, size: int, count: int | None) -> tuple[Nodule, ...]:
-  """Place the nodules of a film; their number is drawn where the count is None."""
+  """Returns the nodules of a film; a `count` of None draws their number."""
   if count is None:
     count = int(patient.stream('count').choice(4, p=(0.7, 0.17, 0.09, 0.04)))
   rng = patient.stream('nodules')
@@ -26,7 +26,7 @@ def draw_nodules(patient: Patient, size: int, count: int | None) -> tuple[Nodule
 
 
 def _draw_nodule(patient: Patient, rng: np.random.Generator, size: int) -> Nodule:
-  """Place a nodule in one of the lungs, clear of the heart and the wall."""
+  """Returns a nodule in one of the lungs, away from the heart and the wall."""
   side = rng.choice((-1, 1))
   v = rng.uniform(0.15, 0.9)
   inner = 0.35 if side < 0 else 0.35 + 0.3 * max(0, v - 0.5)

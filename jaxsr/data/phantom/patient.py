@@ -1,16 +1,16 @@
-"""The patient: what all organs share, and the coordinates in which they are drawn."""
+"""The patient: properties that all organs share, and the coordinates of the anatomy."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from jaxsr.data.phantom.draw import centres
+from jaxsr.data.phantom.draw import centers
 
 SOFT = 7.0  # attenuation of soft tissue per film width (about 0.2 per cm, 35 cm film)
 
 # fmt: off
-_STREAMS = (  # append only: the position is the key
+_STREAMS = (  # append only: the position is the key of the stream
   'patient', 'trunk', 'lungs', 'mediastinum', 'texture', 'vessels', 'haze', 'hila', 'arms',
   'breasts', 'gas', 'spine', 'ribs', 'shoulders', 'chin', 'devices', 'nodules', 'count',
   'display', 'enhance', 'noise', 'border', 'marker')
@@ -19,37 +19,37 @@ _STREAMS = (  # append only: the position is the key
 
 @dataclasses.dataclass(frozen=True)
 class Patient:
-  """Hold what all organs share: habitus, positioning and the kind of examination."""
+  """Properties that all organs share: habitus, positioning and the kind of examination."""
 
   seed: int
   index: int
   portable: bool  # AP, supine or sitting in bed
-  centre: float  # film x of the midline
+  center: float  # film x of the midline
   top: float  # film y of the lung apex
   width: float  # half width of the chest, film units
   height: float  # apex to right dome, film units
   tilt: float  # radians
-  taper: float  # how much the chest widens downwards, in u over its height
-  turn: float  # shift of the front of the chest against its back, in u
+  taper: float  # increase of the chest's width toward the bottom, in u over its height
+  turn: float  # shift of the front of the chest relative to its back, in u
   heart: float  # heart size, 1 is normal
   thickness: float  # attenuation through the trunk
 
   def stream(self, name: str) -> np.random.Generator:
-    """Open the random stream of one organ or one stage of the film."""
+    """Returns the random stream of an organ or a stage of the film."""
     return _stream(self.seed, self.index, name)
 
   def to_film(self, uv: np.ndarray | Sequence) -> np.ndarray:
-    """Map patient points [..., 2] (u, v) to film points (x, y)."""
+    """Returns the film points (x, y) of patient points [..., 2] (u, v)."""
     u, v = np.moveaxis(np.asarray(uv), -1, 0)
     u = u * (1 + self.taper * (np.clip(v, 0, 1.2) - 0.5))
     xy = np.stack([u * self.width, v * self.height + self.top - 0.5], -1)
     c, s = np.cos(self.tilt), np.sin(self.tilt)
-    return xy @ np.array([[c, s], [-s, c]]) + (self.centre, 0.5)
+    return xy @ np.array([[c, s], [-s, c]]) + (self.center, 0.5)
 
   def grid(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the patient coordinates u and v [size, size] of every pixel."""
-    axis = centres(size).astype(np.float32)
-    x, y = axis[None] - np.float32(self.centre), axis[:, None] - np.float32(0.5)
+    """Returns the patient coordinates u and v [size, size] of each pixel."""
+    axis = centers(size).astype(np.float32)
+    x, y = axis[None] - np.float32(self.center), axis[:, None] - np.float32(0.5)
     c, s = np.float32(np.cos(self.tilt)), np.float32(np.sin(self.tilt))
     u = (x * c + y * s) / np.float32(self.width)
     v = (y * c - x * s + np.float32(0.5 - self.top)) / np.float32(self.height)
@@ -57,7 +57,7 @@ class Patient:
 
 
 def draw_patient(seed: int, index: int) -> Patient:
-  """Draw habitus and positioning: portable films are wide, short of breath and askew."""
+  """Returns a random patient; on portable films, lungs are shorter and positioning is worse."""
   rng = _stream(seed, index, 'patient')
 
   def clipped(mean, deviation, low, high):
@@ -71,7 +71,7 @@ def draw_patient(seed: int, index: int) -> Patient:
     index=index,
     portable=portable,
     height=height,
-    centre=0.5 + rng.normal(0, 0.013) * spread,
+    center=0.5 + rng.normal(0, 0.013) * spread,
     top=clipped(0.145 if portable else 0.12, 0.03, 0.06, 0.24),
     width=clipped(0.375, 0.025, 0.31, 0.43),
     tilt=float(np.radians(rng.normal(0, 1.3) * spread)),

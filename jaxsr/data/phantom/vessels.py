@@ -13,9 +13,9 @@ from jaxsr.data.phantom.patient import SOFT, Patient
 
 
 def vessels(patient: Patient, size: int) -> np.ndarray:
-  """Project the vessel trees of both lungs, with the fine mesh between them, as attenuation.
+  """Returns the attenuation of the vessel trees of both lungs and of the mesh between them.
 
-  Each segment is drawn at the resolution that its radius fills, from coarse to fine.
+  Each segment is drawn at a resolution that fits its radius, from coarse to fine.
   """
   rng = patient.stream('vessels')
   strength = rng.uniform(1.9, 3.3)
@@ -36,7 +36,7 @@ def _join(pieces: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
 
 
 def _tree(rng: np.random.Generator, patient: Patient, side: int) -> tuple[np.ndarray, ...]:
-  """Grow one lung's vessels from its hilum, generation by generation."""
+  """Returns the vessels of one lung, grown from its hilum generation by generation."""
   count = 18
   fan = np.linspace(-1.6, 1.6, count)
   place = rng.normal((side * 0.24 + patient.turn, 0.52 - 0.02 * side), (0.02, 0.03), (count, 2))
@@ -58,7 +58,7 @@ def _tree(rng: np.random.Generator, patient: Patient, side: int) -> tuple[np.nda
 def _fork(
   rng: np.random.Generator, place: np.ndarray, angle: np.ndarray, radius: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Split each branch in two whose cubed radii add up to its own (Murray, 1926)."""
+  """Split each branch in two; the cubes of their radii add up to its cube (Murray, 1926)."""
   share = rng.uniform(0.25, 0.75, len(radius))
   split = rng.uniform(0.35, 1.0, len(radius))
   angle = np.concatenate([angle + split * (1 - share), angle - split * share])
@@ -67,7 +67,7 @@ def _fork(
 
 
 def _mesh(rng: np.random.Generator, patient: Patient) -> tuple[np.ndarray, ...]:
-  """Scatter short fine fibres over the chest, the interstitium that no tree reaches."""
+  """Returns short fine fibers over the chest, the interstitium between the trees."""
   count = 9000
   place = patient.to_film(rng.uniform((-1, -0.05), (1, 1.15), (count, 2)))
   angle = rng.uniform(0, 2 * np.pi, count)
@@ -82,7 +82,7 @@ def _mesh(rng: np.random.Generator, patient: Patient) -> tuple[np.ndarray, ...]:
 
 
 def _splat(start: np.ndarray, stop: np.ndarray, radius: np.ndarray, size: int) -> np.ndarray:
-  """Deposit cylinders of soft tissue bilinearly on the pixels, conserving their mass."""
+  """Returns cylinders of soft tissue, distributed bilinearly to pixels with their mass kept."""
   x, y, mass = _beads(start, stop, radius, size)
   column, row = np.floor(x), np.floor(y)
   keep = (np.minimum(column, row) >= 0) & (np.maximum(column, row) < size - 1)
@@ -97,7 +97,7 @@ def _splat(start: np.ndarray, stop: np.ndarray, radius: np.ndarray, size: int) -
 def _beads(
   start: np.ndarray, stop: np.ndarray, radius: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Break cylinders into points at most 1.25 pixels apart: x, y in pixels, and their mass."""
+  """Returns points along cylinders, at most 1.25 pixels apart: x, y in pixels, and mass."""
   step = (stop - start) * size
   length = np.hypot(step[:, 0], step[:, 1])
   count = np.ceil(0.8 * length).astype(int) + 1
