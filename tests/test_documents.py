@@ -133,6 +133,13 @@ def test_files_exist(name):
   assert not wrong, f'{name} names {wrong}, which do not exist'
 
 
+def test_sources_name_existing_documents():
+  folders = ('benchmarks', 'configs', 'jaxsr', 'tests')
+  for path in chain.from_iterable((ROOT / folder).rglob('*.py') for folder in folders):
+    for found in re.findall(r'docs/[\w/]+\.md', path.read_text(encoding='utf-8')):
+      assert (ROOT / found).is_file(), f'{path} names {found}, which does not exist'
+
+
 @pytest.mark.parametrize('name', DOCUMENTS)
 def test_pictures_have_a_description(name):
   assert '![](' not in read(name)
