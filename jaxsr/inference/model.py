@@ -2,28 +2,36 @@
 
 import dataclasses
 import functools
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Float, UInt
 
 from jaxsr import config as configs
 from jaxsr import models, sharding
-from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.compression import slicing, slimmable
 from jaxsr.errors import UserError
 from jaxsr.inference import package, tiling
+from jaxsr.inference.predict import make_predict
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.models import Network
+
+if TYPE_CHECKING:
+  from jaxsr.checkpoint import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
   """A super-resolution network with its variables.
+
+  `model.upscale(image)` upscales integer images; `model(x)` is the network itself, for use in JAX.
 
   Attributes:
     name: the name of the package, of the run's folder, or of the interpolation.
@@ -32,6 +40,12 @@ class Model:
     scale: the upscaling factor: 2, 3, 4 or 8.
     channels: 1 for gray images, 3 for RGB.
     step: the training step of the variables; None if nothing was trained.
+    width, depth: the size of a slimmable network, relative to the full one.
+
+  Example:
+    >>> import jaxsr
+    >>> jaxsr.load('edsr_x4_tiny')
+    Model('edsr_x4_tiny', network=edsr, scale=4, channels=1, step=6000, parameters=41920)
   """
 
   name: str
@@ -39,7 +53,15 @@ class Model:
   variables: Any
   scale: int
   channels: int
-  step: int | None
+  step: int | None = None
+  width: float = 1.0
+  depth: float = 1.0
+
+  def __repr__(self) -> str:
+    return (
+      f'Model({self.name!r}, network={self.architecture}, scale={self.scale}, '
+      f'channels={self.channels}, step={self.step}, parameters={self.parameters})'
+    )
 
   @property
   def architecture(self) -> str:
@@ -51,22 +73,82 @@ class Model:
     """The number of trainable parameters."""
     return models.count_parameters(self.variables)
 
-  def upscale(
-    self, image: UInt[np.ndarray, 'h w c'], *, ensemble: bool = False, tile: int = tiling.SIDE
-  ) -> UInt[np.ndarray, 'sh sw c']:
-    """Upscale a uint8 or uint16 image.
+  def __call__(self, x: ArrayLike) -> jax.Array:
+    """Apply the network. Pure: it can be used inside `jax.jit`, `jax.grad` and `jax.vmap`.
 
     Args:
-      image: the image [h, w, c].
+      x: low-resolution images, float [b, h, w, c] in [0, 1], with c = `channels`.
+
+    Returns:
+      The upscaled images, float32 [b, scale * h, scale * w, c]. They are not clipped to [0, 1].
+
+    Raises:
+      UserError: `x` does not hold floats, or has another rank or number of channels.
+
+    Example:
+      >>> import jax, jaxsr
+      >>> import jax.numpy as jnp
+      >>> model = jaxsr.load('edsr_x4_tiny')
+      >>> loss = jax.jit(lambda x: jnp.mean(model(x) ** 2))
+      >>> jax.grad(loss)(jnp.full((1, 16, 16, 1), 0.5)).shape
+      (1, 16, 16, 1)
+    """
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+      raise UserError(
+        f'x is {x.dtype}: model(x) takes floats in [0, 1]; for uint8 and uint16 images call '
+        'model.upscale(image)'
+      )
+    if x.ndim != 4 or x.shape[3] != self.channels:
+      raise UserError(
+        f'x has the shape {list(x.shape)}: {self.name} takes [b, h, w, {self.channels}]'
+      )
+    return self._apply(self.variables, x.astype(jnp.float32))
+
+  def upscale(
+    self, image: np.ndarray, *, ensemble: bool = False, tile: int = tiling.SIDE
+  ) -> np.ndarray:
+    """Upscale one or several uint8 or uint16 images.
+
+    The rows of an image are divided among the devices of this process. Threads that upscale with
+    the same model take turns.
+
+    Args:
+      image: the image [h, w] or [h, w, c], or a batch [b, h, w, c], with c = `channels`. 0 is
+        black, 255 or 65535 white.
       ensemble: average over the eight flips and quarter turns of the image, at eight times the
         cost.
       tile: images with a longer side, in low-resolution pixels, are upscaled in overlapping tiles
-        of about this size, one per device at a time.
+        of about this size, one per device at a time. This takes less memory and gives the same
+        result up to rounding. Networks that need the full image ignore it.
 
     Returns:
-      The image [scale * h, scale * w, c], of the dtype of `image`.
+      The upscaled image, of the rank and dtype of `image`.
+
+    Raises:
+      UserError: the image has another dtype, rank or number of channels, or `tile` is less than 1.
+
+    Example:
+      >>> import jaxsr
+      >>> import numpy as np
+      >>> model = jaxsr.load('edsr_x4_tiny')
+      >>> sr = model.upscale(np.full((16, 24), 40_000, np.uint16))
+      >>> sr.shape, sr.dtype
+      ((64, 96), dtype('uint16'))
     """
-    return self._upscaler(ensemble, tile)(image)
+    if tile < 1:
+      raise UserError(f'tile {tile} is less than 1')
+    image = np.asarray(image)
+    _check_image(image, self)
+    image = image.astype(image.dtype.newbyteorder('='), copy=False)
+    upscaler = self._upscaler(ensemble, tile)
+    if image.ndim == 4:
+      return np.stack([upscaler(one) for one in image])
+    return upscaler(image) if image.ndim == 3 else upscaler(image[..., None])[..., 0]
+
+  @functools.cached_property
+  def _apply(self) -> Callable[[Any, jax.Array], jax.Array]:
+    return jax.jit(make_predict(self.network))
 
   def _upscaler(self, ensemble: bool, tile: int) -> Callable[[np.ndarray], np.ndarray]:
     if (ensemble, tile) not in self._upscalers:
@@ -75,8 +157,33 @@ class Model:
 
   @functools.cached_property
   def _upscalers(self) -> dict[tuple[bool, int], Callable[[np.ndarray], np.ndarray]]:
-    """Compiled functions by their options, so that each is compiled once per model."""
+    """Functions by their options, so that each is compiled once per model and image size."""
     return {}
+
+
+def _check_image(image: np.ndarray, model: Model) -> None:
+  """Raise UserError unless `Model.upscale` can take the image."""
+  if np.issubdtype(image.dtype, np.floating) or image.dtype.name == 'bfloat16':
+    raise UserError(
+      f'image is {image.dtype}: upscale takes uint8 or uint16; for floats in [0, 1] call model(x)'
+    )
+  if image.dtype.newbyteorder('=') not in (np.uint8, np.uint16):
+    raise UserError(
+      f'image is {image.dtype}: upscale takes uint8 (0 to 255) or uint16 (0 to 65535); convert it, '
+      'so that 0 is black and the largest value white'
+    )
+  c = model.channels
+  shapes = f'[h, w, {c}] or [b, h, w, {c}]'
+  shapes = f'[h, w], {shapes}' if c == 1 else shapes
+  if image.ndim not in (2, 3, 4) or 0 in image.shape:
+    raise UserError(f'image has the shape {list(image.shape)}: upscale takes {shapes}')
+  found = 1 if image.ndim == 2 else image.shape[-1]
+  if found != c:
+    kind = {1: 'gray', 3: 'RGB'}[c]
+    raise UserError(
+      f'image has the shape {list(image.shape)}, so {found} channels: {model.name} is for {kind} '
+      f'images, {shapes}'
+    )
 
 
 class _Saved(NamedTuple):
@@ -89,10 +196,10 @@ class _Saved(NamedTuple):
 
 
 def load(
-  name_or_folder: str | None,
+  name_or_folder: str | os.PathLike[str] | None = None,
   *,
   scale: int | None = None,
-  step: str = 'latest',
+  step: str | int = 'latest',
   width: float = 1.0,
   depth: float = 1.0,
   fold: bool = True,
@@ -100,19 +207,29 @@ def load(
   """Load the averaged parameters of a run or package, or an interpolation by its name.
 
   Args:
-    name_or_folder: the name of a package, the folder of a run or package, or 'bicubic', 'lanczos'
-      or 'back_projection'. None is the package that ships for `scale`.
-    scale: the upscaling factor, of an interpolation or of the package that ships; runs and packages
-      know their own.
+    name_or_folder: the name of a pretrained model (`jaxsr.list_models()`), the folder of a run or
+      package, or 'bicubic', 'lanczos' or 'back_projection'. None: the pretrained model for `scale`.
+    scale: the upscaling factor of an interpolation, 2, 3, 4 (the default) or 8. Of a run or
+      package, which have their own, it is only checked.
     step: the checkpoint of a run: 'latest', 'best' (by its validation PSNR) or a step.
-    width: a width of a slimmable network.
-    depth: a depth of a slimmable network.
-    fold: fold branches that only training needs into single convolutions.
+    width: a width that a slimmable network was trained at, in (0, 1].
+    depth: a depth that a slimmable network was trained at, in (0, 1].
+    fold: merge parallel branches, which only training needs, into single convolutions. The result
+      is the same up to rounding.
+
+  Returns:
+    The model. Its variables are on the first device.
 
   Raises:
-    UserError: there is no such model, it is damaged, or it does not have that scale, step or size.
+    UserError: there is no such model, its files are damaged, or it does not have this scale, step
+      or size.
+
+  Example:
+    >>> import jaxsr
+    >>> jaxsr.load('bicubic', scale=2)
+    Model('bicubic', network=bicubic, scale=2, channels=1, step=None, parameters=0)
   """
-  name = package.default(scale) if name_or_folder is None else name_or_folder
+  name = package.default(scale) if name_or_folder is None else os.fspath(name_or_folder)
   if name in models.PARAMETER_FREE:
     if (width, depth) != (1.0, 1.0):
       raise UserError(f'{name} has neither width nor depth')
@@ -122,17 +239,29 @@ def load(
   config, network = saved.config, saved.network
   if scale not in (None, config['scale']):
     raise UserError(f'scale {scale}: {name} was trained for scale {config["scale"]}')
-  variables, found = saved.read(_shapes(network), step=step)
+  variables, found = saved.read(_shapes(network), step=str(step))
   if (width, depth) != (1.0, 1.0):
     network, variables = _slim(saved, variables, width, depth)
   if fold:
     network, variables = models.fold(network, variables)
-  return Model(saved.name, network, variables, config['scale'], config['channels'], found)
+  scale, channels = config['scale'], config['channels']
+  return Model(saved.name, network, variables, scale, channels, found, width, depth)
 
 
-def read_config(folder: str) -> dict[str, Any]:
+def list_models() -> list[str]:
+  """List the names that `load` takes: the pretrained models, then the interpolations.
+
+  Example:
+    >>> import jaxsr
+    >>> 'edsr_x4' in jaxsr.list_models()
+    True
+  """
+  return [*package.names(), *models.PARAMETER_FREE]
+
+
+def read_config(name_or_folder: str) -> dict[str, Any]:
   """Read the config of a run, or the part of it that a package holds; raises UserError."""
-  return _find(folder).config
+  return _find(name_or_folder).config
 
 
 def is_slimmable(config: dict[str, Any]) -> bool:
@@ -193,7 +322,7 @@ def _slim(saved: _Saved, variables: Any, width: float, depth: float) -> tuple[Ne
 
 def _find(name_or_folder: str) -> _Saved:
   """Find a package by its name or folder, or a run by its folder; raises UserError."""
-  folder = Path(name_or_folder)
+  folder = Path(name_or_folder).expanduser()
   name = folder.resolve().name
   if (shipped := package.find(name_or_folder)) is not None:
     config = package.read_config(shipped).config
@@ -204,11 +333,13 @@ def _find(name_or_folder: str) -> _Saved:
       return package.read(shipped, target), package.read_config(shipped).origin['step']
 
     return _Saved(name, config, configs.build_network(config), read_package)
+  from jaxsr.checkpoint import Checkpoints, run_dir  # here, since Orbax takes long to import
+
   saved = run_dir.read_config(folder) if folder.is_dir() else None
   if saved is None:
-    names = ', '.join((*models.PARAMETER_FREE, *package.names()))
     raise UserError(
-      f'checkpoint {name_or_folder!r} is neither the folder of a run or package nor one of: {names}'
+      f'{name_or_folder!r} is neither the folder of a run or package nor one of: '
+      f'{", ".join(list_models())}'
     )
   checkpoints = Checkpoints(folder / 'checkpoints')
 
@@ -218,7 +349,7 @@ def _find(name_or_folder: str) -> _Saved:
   return _Saved(name, saved['config'], configs.build_network(saved['config']), read)
 
 
-def _number(checkpoints: Checkpoints, step: str) -> int | None:
+def _number(checkpoints: 'Checkpoints', step: str) -> int | None:
   """Returns a step as a number, or None for the newest one that is valid."""
   steps = checkpoints.steps()
   if not steps or step == 'latest':

@@ -1,4 +1,4 @@
-"""Where an enlarged image comes from, written into its file and read back."""
+"""Record in an upscaled image how it was made, and read that back."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from jaxsr.inference.model import Model
 
 
 class Provenance(NamedTuple):
-  """What made an image: a network with its weights, and of which file."""
+  """The network, its weights and the source of an upscaled image."""
 
   network: str
   scale: int
-  weights: str  # the start of their SHA-256; '' where there are none
+  weights: str  # the start of their SHA-256; '' if there are none
   source: str  # the start of the file's SHA-256
 
   def __str__(self) -> str:
@@ -27,7 +27,7 @@ class Provenance(NamedTuple):
 
 
 def of(model: Model, *, ensemble: bool = False) -> Provenance:
-  """Describe what a network will make; `source` is still missing."""
+  """Returns the provenance of a model's images, with an empty `source`."""
   weights = ''
   if model.parameters:
     weights = files.digest_arrays([package.to_tensors(model.variables)], model.network)
@@ -36,7 +36,7 @@ def of(model: Model, *, ensemble: bool = False) -> Provenance:
 
 
 def is_done(target: Path, wanted: Provenance) -> bool:
-  """Tell whether a file is already what would be written to it."""
+  """Whether a file already holds the image of this provenance, undamaged."""
   if not target.is_file() or image_files.read_note(target) != str(wanted):
     return False
   try:
@@ -47,10 +47,10 @@ def is_done(target: Path, wanted: Provenance) -> bool:
 
 
 def is_ours(path: Path) -> bool:
-  """Tell whether an image was made here."""
+  """Whether an image was written by jaxsr."""
   return image_files.read_note(path).startswith('jaxsr ')
 
 
 def digest(path: Path) -> str:
-  """Hash a file."""
+  """Returns the start of a file's SHA-256."""
   return files.sha256(path)[:16]

@@ -1,0 +1,71 @@
+"""The table of metrics: their names in files, titles, formats and definitions.
+
+`jaxsr evaluate`, model cards, the compression study and the benchmarks take them from here, so that
+a new metric is one line here and its computation in `evaluator`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Figure(NamedTuple):
+  """A metric of an evaluation's summary.
+
+  Attributes:
+    name: its key in `summary.json`. Bicubic's is `bicubic_NAME`, unless `has_bicubic` is false.
+    title: its heading in tables.
+    format: how a number is printed, as for `format`.
+    definition: what it measures, in one line.
+    has_bicubic: whether bicubic interpolation is measured as well.
+  """
+
+  name: str
+  title: str
+  format: str
+  definition: str
+  has_bicubic: bool = True
+
+
+_ALL = (
+  Figure('psnr', 'PSNR', '.3f', 'dB, mean over images, `scale` pixels cut off each side'),
+  Figure('ssim', 'SSIM', '.4f', 'mean over images, `scale` pixels cut off each side'),
+  Figure('psnr_centre', 'PSNR, center', '.3f', 'PSNR of the inner 3/4 of each side'),
+  Figure('ssim_centre', 'SSIM, center', '.4f', 'SSIM of the inner 3/4 of each side'),
+  Figure('psnr_pooled', 'PSNR, pooled', '.3f', 'PSNR of the mean squared error of all images'),
+  Figure('psnr_uncropped', 'PSNR, uncropped', '.3f', 'PSNR of the full image, with its borders'),
+  Figure('ms_ssim', 'MS-SSIM', '.4f', 'SSIM over five octaves; of images of 176 pixels or more'),
+  Figure(
+    'consistency', 'LR consistency', '.3f', 'PSNR between the output, reduced again, and the input'
+  ),
+  Figure(
+    'high_frequency',
+    'high frequencies',
+    '.4f',
+    "energy above the low resolution's Nyquist frequency, relative to the original's; 1 is best",
+  ),
+  Figure(
+    'feature_distance',
+    'feature distance',
+    '.4f',
+    "squared distance between features of an ImageNet network, relative to the original's",
+  ),
+  Figure(
+    'images_below_bicubic',
+    'below bicubic',
+    'd',
+    "number of images with a PSNR below bicubic's",
+    has_bicubic=False,
+  ),
+)
+FIGURES = {figure.name: figure for figure in _ALL}
+
+
+def compared(summary: Mapping[str, Any]) -> list[Figure]:
+  """List the figures of a summary that bicubic's are beside of."""
+  return [f for f in _ALL if f.has_bicubic and summary.get(f.name) is not None]
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """Lay out a table in Markdown, without a newline at its end."""
+  lines = [header, ['---'] * len(header), *rows]
+  return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)

@@ -1,0 +1,248 @@
+"""Evaluate a model on a folder of images: the figures, the files that hold them, and their table."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxsr import __version__
+from jaxsr.data import image_files, records, sources
+from jaxsr.data.nih import constants, local_copy, metadata
+from jaxsr.errors import ImageError, UserError, brief
+from jaxsr.evaluation import boxes as box_figures
+from jaxsr.evaluation import figures, plots, stratified
+from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
+from jaxsr.evaluation.protocol import PROTOCOLS
+from jaxsr.files import make_folder, to_csv, write_json, write_text
+from jaxsr.inference.model import Model
+from jaxsr.perceptual import FeatureExtractor
+
+SUMMARY, PER_IMAGE, SHEET = 'summary.json', 'per_image.csv', 'contact_sheet.png'
+STRATA, BOXES = 'strata.csv', 'regions.csv'
+
+
+def evaluate(
+  model: Model,
+  folder: str | os.PathLike[str],
+  *,
+  output: str | os.PathLike[str] | None = None,
+  protocol: str = 'xray',
+  split: str = 'test',
+  tables: str | os.PathLike[str] | None = None,
+  features: tuple[str, FeatureExtractor, Any] | None = None,
+  ensemble: bool = False,
+) -> dict[str, Any]:
+  """Measure a model on high-resolution images, beside bicubic interpolation.
+
+  The low resolution is computed from the images. Images that cannot be read or are too small are
+  left out and listed.
+
+  Args:
+    model: the model.
+    folder: a folder of images, read recursively, one image, or a folder of NIH records.
+    output: a folder for `summary.json`, `per_image.csv` and `contact_sheet.png`; None writes
+      nothing.
+    protocol: 'xray', or 'luma' for natural images: see `jaxsr.evaluation.protocol`.
+    split: the split of records, SPLIT or SPLIT/FINDING.
+    tables: a folder with NIH's tables of findings and boxes, by which figures are broken down.
+    features: a name, a feature network and its variables: `feature_distance` is measured as well.
+    ensemble: average over the eight flips and quarter turns of each image.
+
+  Returns:
+    The content of `summary.json`: means over images by the names in
+    `jaxsr.evaluation.figures.FIGURES` ('psnr', 'ssim', 'psnr_centre', ...; bicubic's as
+    'bicubic_psnr', ...), 'n' (the number of images), 'failed' (what is wrong with the others), and
+    what was evaluated: 'checkpoint', 'data', 'network', 'scale' and the options.
+
+  Raises:
+    UserError: no image can be measured, or an option does not fit.
+
+  Example:
+    >>> import jaxsr
+    >>> import numpy as np
+    >>> jaxsr.write('film.png', np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
+    >>> table = jaxsr.evaluate(jaxsr.load('bicubic'), 'film.png')
+    >>> table['n'], table['psnr'] == table['bicubic_psnr']
+    (1, True)
+  """
+  if protocol not in PROTOCOLS:
+    raise UserError(f'protocol {protocol!r}: choose one of {", ".join(PROTOCOLS)}')
+  folder = Path(folder).expanduser()
+  source = _source(folder, split, channels=3 if protocol == 'luma' else model.channels)
+  known, boxes = _metadata(source, None if tables is None else Path(tables).expanduser())
+  if output is not None:
+    output = Path(output).expanduser()
+    make_folder(output)
+  if uneven := sources.uneven(source, model.scale):
+    _note(f'{len(uneven)} images are cut to a multiple of {model.scale}: {brief(uneven)}')
+  evaluator = Evaluator(
+    model.network,
+    source,
+    scale=model.scale,
+    protocol=protocol,
+    perceptual=None if features is None else features[1:],
+    ensemble=ensemble,
+    devices=jax.local_devices(),
+  )
+  rows, indices, inside, failed = [], [], [], list(source.rejected)
+  results = evaluator.measure_all(model.variables)
+  for i, result in enumerate(_progress(results, len(source))):
+    if isinstance(result, ImageError):
+      failed.append(result)
+      continue
+    row, example = result
+    rows.append(row)
+    indices.append(i)
+    if here := boxes.get(Path(row['file']).name):
+      inside += box_figures.measure(example, here)
+  if not rows:
+    raise UserError(f'{folder}: no image can be measured; {failed[0]}')
+  strata = stratified.summarise(rows, known)
+  summary = summarise(rows) | {
+    'failed': [str(error) for error in failed],
+    'checkpoint': model.name,
+    'data': folder.resolve().name,
+    'network': model.architecture,
+    'parameters': model.parameters,
+    'scale': model.scale,
+    'protocol': protocol,
+    'features': None if features is None else features[0],
+    'checkpoint_step': model.step,
+    'width': model.width,
+    'depth': model.depth,
+    'ensemble': ensemble,
+    'version': __version__,
+  }
+  summary |= {'strata': strata} if strata else {}
+  summary |= {'regions': box_figures.summarise(inside)} if inside else {}
+  if output is not None:
+    examples = [
+      evaluator.measure(model.variables, indices[i])[1]._replace(title=_caption(rank, rows[i]))
+      for rank, i in ranks(rows).items()
+    ]
+    _write(output, rows, summary, inside, plots.contact_sheet(examples))
+  return summary
+
+
+def _source(folder: Path, split: str, channels: int) -> sources.Source:
+  if records.holds(folder):
+    return records.Records(folder, split, channels=channels)
+  return sources.Folder(folder, channels=channels)
+
+
+def _metadata(
+  source: sources.Source, tables: Path | None
+) -> tuple[Mapping[str, records.IndexRow], Mapping[str, Sequence[metadata.Box]]]:
+  """Returns the metadata of images and the boxes in them, by file name."""
+  known = {row.name: row for row in source.rows} if isinstance(source, records.Records) else {}
+  if tables is None:
+    return known, {}
+  found = local_copy.tables(tables)
+  if entries := next((found[n] for n in constants.ENTRY_TABLES if n in found), None):
+    known = {name: metadata.index_row(x) for name, x in metadata.read_entries(entries).items()}
+  box_table = found.get(constants.BOX_TABLE)
+  boxes = metadata.read_boxes(box_table) if box_table is not None else []
+  if not known and not boxes:
+    names = f'{constants.ENTRY_TABLES[0]} nor {constants.BOX_TABLE}'
+    raise UserError(f'{tables}: contains neither {names}; choose the folder with the tables of NIH')
+  return known, box_figures.by_image(boxes)
+
+
+def _progress(results: Any, total: int) -> Any:
+  """Show a progress bar if a person looks."""
+  return tqdm(
+    results, total=total, desc='evaluate', unit='image', disable=not sys.stderr.isatty()
+  )
+
+
+def _note(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
+def ranks(rows: Sequence[Figures]) -> dict[str, int]:
+  """Returns the indices of the best, the median and the worst image by PSNR."""
+  order = sorted(range(len(rows)), key=lambda i: rows[i]['psnr'])
+  return {'best': order[-1], 'median': order[len(order) // 2], 'worst': order[0]}
+
+
+def _caption(rank: str, row: Figures) -> str:
+  psnr, bicubic = row['psnr'], row['bicubic_psnr']
+  return (
+    f'{rank}: {row["file"]}   PSNR {psnr:.2f} dB (bicubic {bicubic:.2f}, {psnr - bicubic:+.2f})   '
+    f'SSIM {row["ssim"]:.4f} ({row["bicubic_ssim"]:.4f})   '
+    f'center {row["psnr_centre"]:.2f} dB ({row["bicubic_psnr_centre"]:.2f})'
+  )
+
+
+def _write(
+  output: Path, rows: Sequence[Figures], summary: Figures, inside: Sequence[Figures], sheet: np.ndarray
+) -> None:
+  """Write an evaluation's files; those of an earlier evaluation are replaced or removed."""
+  if replaced := _describe(output / SUMMARY):
+    _note(f'{output}: replaces the evaluation of {replaced}')
+  write_text(output / PER_IMAGE, to_csv(rows))
+  strata = stratified.lines(summary.get('strata', {}))
+  for name, lines in ((STRATA, strata), (BOXES, inside)):
+    if lines:
+      write_text(output / name, to_csv(lines))
+    else:
+      (output / name).unlink(missing_ok=True)
+  image_files.write(output / SHEET, sheet)
+  write_json(output / SUMMARY, summary)
+
+
+def _describe(path: Path) -> str:
+  """Describe the evaluation in a summary by its model and images; '' if there is none."""
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'))
+    name = found.get('checkpoint', found['network'])
+    data = f' on {found["data"]}' if 'data' in found else ''
+    return f'{name}{data} ({found["n"]} images)'
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return ''
+
+
+def table(summary: Mapping[str, Any]) -> str:
+  """Lay out a summary as text: the figures of the model, of bicubic, and their difference."""
+  name = summary['checkpoint']
+  step = '' if summary['checkpoint_step'] is None else f', step {summary["checkpoint_step"]}'
+  width = max(len(name), len('bicubic'))
+  line = f'{{:17s}} {{:>{width}s}} {{:>9s}} {{:>8s}}'.format
+  lines = [
+    f'{name}{step}, x{summary["scale"]}, protocol {summary["protocol"]}, {summary["n"]} images',
+    line('', name, 'bicubic', 'gain'),
+  ]
+  for figure in figures.compared(summary):
+    own, bicubic = summary[figure.name], summary[f'bicubic_{figure.name}']
+    cells = (f'{own:{figure.format}}', f'{bicubic:{figure.format}}', f'{own - bicubic:+{figure.format}}')
+    lines.append(line(figure.title, *cells))
+  for kind, values in summary.get('strata', {}).items():
+    lines += _strata(kind, values)
+  if 'regions' in summary:
+    lines += _strata('inside boxes', summary['regions'])
+  if summary['images_below_bicubic'] and summary['network'] != 'bicubic':
+    lines.append(f'worse than bicubic on {summary["images_below_bicubic"]} of {summary["n"]} images')
+  return '\n'.join(lines)
+
+
+def _strata(kind: str, values: Mapping[str, Any]) -> list[str]:
+  """Lay out figures by stratum, each with its 95 % interval."""
+  lines = [f'{kind:19s} {"n":>5s} {"patients":>8s}  {"PSNR":22s} {"gain":20s} SSIM']
+  shown = (('psnr', 2), ('psnr_gain', 2), ('ssim', 4))
+  for value, found in values.items():
+    cells = [_with_interval(found, *figure) for figure in shown]
+    counts = f'{found["n"]:5d} {found["patients"]:8d}'
+    lines.append(f'  {value:17s} {counts}  {cells[0]:22s} {cells[1]:20s} {cells[2]}')
+  return lines
+
+
+def _with_interval(found: Mapping[str, Any], name: str, digits: int) -> str:
+  ends = found[f'{name}_interval']
+  text = f'{found[name]:.{digits}f}'
+  return text if ends is None else f'{text} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]'
