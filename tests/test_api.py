@@ -55,12 +55,20 @@ def modules():
   return found
 
 
+class _Runtime(ast.NodeTransformer):
+  """Drops what only type checkers read."""
+
+  def visit_If(self, node):
+    is_for_types = isinstance(node.test, ast.Name) and node.test.id == 'TYPE_CHECKING'
+    return None if is_for_types else self.generic_visit(node)
+
+
 def imports():
   """Map each module to the modules of the package that it imports, inside functions as well."""
   files = modules()
   found = defaultdict(set)
   for name, path in files.items():
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    for node in ast.walk(_Runtime().visit(ast.parse(path.read_text(encoding='utf-8')))):
       if isinstance(node, ast.Import):
         found[name] |= {alias.name for alias in node.names if alias.name in files}
       elif isinstance(node, ast.ImportFrom):

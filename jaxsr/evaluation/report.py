@@ -1,4 +1,4 @@
-"""Evaluate a model on a folder of images: the figures, the files that hold them, and their table."""
+"""Evaluate a model on a folder of images: its figures, their table, and the files with them."""
 
 import json
 import os
@@ -156,9 +156,7 @@ def _metadata(
 
 def _progress(results: Any, total: int) -> Any:
   """Show a progress bar if a person looks."""
-  return tqdm(
-    results, total=total, desc='evaluate', unit='image', disable=not sys.stderr.isatty()
-  )
+  return tqdm(results, total=total, desc='evaluate', unit='image', disable=not sys.stderr.isatty())
 
 
 def _note(text: str) -> None:
@@ -181,7 +179,11 @@ def _caption(rank: str, row: Figures) -> str:
 
 
 def _write(
-  output: Path, rows: Sequence[Figures], summary: Figures, inside: Sequence[Figures], sheet: np.ndarray
+  output: Path,
+  rows: Sequence[Figures],
+  summary: Figures,
+  inside: Sequence[Figures],
+  sheet: np.ndarray,
 ) -> None:
   """Write an evaluation's files; those of an earlier evaluation are replaced or removed."""
   if replaced := _describe(output / SUMMARY):
@@ -191,7 +193,7 @@ def _write(
   for name, lines in ((STRATA, strata), (BOXES, inside)):
     if lines:
       write_text(output / name, to_csv(lines))
-    else:
+    elif replaced:
       (output / name).unlink(missing_ok=True)
   image_files.write(output / SHEET, sheet)
   write_json(output / SUMMARY, summary)
@@ -220,14 +222,20 @@ def table(summary: Mapping[str, Any]) -> str:
   ]
   for figure in figures.compared(summary):
     own, bicubic = summary[figure.name], summary[f'bicubic_{figure.name}']
-    cells = (f'{own:{figure.format}}', f'{bicubic:{figure.format}}', f'{own - bicubic:+{figure.format}}')
+    cells = (
+      f'{own:{figure.format}}',
+      f'{bicubic:{figure.format}}',
+      f'{own - bicubic:+{figure.format}}',
+    )
     lines.append(line(figure.title, *cells))
   for kind, values in summary.get('strata', {}).items():
     lines += _strata(kind, values)
   if 'regions' in summary:
     lines += _strata('inside boxes', summary['regions'])
   if summary['images_below_bicubic'] and summary['network'] != 'bicubic':
-    lines.append(f'worse than bicubic on {summary["images_below_bicubic"]} of {summary["n"]} images')
+    lines.append(
+      f'worse than bicubic on {summary["images_below_bicubic"]} of {summary["n"]} images'
+    )
   return '\n'.join(lines)
 
 

@@ -244,8 +244,16 @@ def load(
     network, variables = _slim(saved, variables, width, depth)
   if fold:
     network, variables = models.fold(network, variables)
-  scale, channels = config['scale'], config['channels']
-  return Model(saved.name, network, variables, scale, channels, found, width, depth)
+  return Model(
+    saved.name,
+    network,
+    variables,
+    config['scale'],
+    config['channels'],
+    found,
+    width=width,
+    depth=depth,
+  )
 
 
 def list_models() -> list[str]:
