@@ -22,7 +22,7 @@ from jaxsr import analysis, runtime
 from jaxsr import config as configs
 from jaxsr.data import image_files, sources
 from jaxsr.evaluation import evaluator as evaluate
-from jaxsr.evaluation import plots
+from jaxsr.evaluation import figures, plots, report
 from jaxsr.files import make_folder, write_json, write_text
 from jaxsr.inference.model import Model, load
 from jaxsr.training import setup
@@ -31,15 +31,7 @@ COLUMNS = {
   'parameters': ('Parameters', ',d'),
   'gmacs': ('GMACs', '.1f'),
   'seconds': ('Seconds a film', '.2f'),
-  'psnr': ('PSNR', '.3f'),
-  'ssim': ('SSIM', '.4f'),
-  'psnr_centre': ('PSNR, centre', '.3f'),
-  'ssim_centre': ('SSIM, centre', '.4f'),
-  'ms_ssim': ('MS-SSIM', '.4f'),
-  'high_frequency': ('High frequencies', '.3f'),
-  'feature_distance': ('Feature distance', '.4f'),
-  'consistency': ('LR consistency', '.2f'),
-  'images_below_bicubic': ('Below bicubic', 'd'),
+  **{figure.name: (figure.title, figure.format) for figure in figures.FIGURES.values()},
 }
 SIDE = 160  # pixels of the high resolution in a crop
 
@@ -75,7 +67,7 @@ def main(
   write_json(output / 'summary.json', {label: summary for label, (summary, _, _) in found.items()})
   write_text(output / 'table.md', _table(found))
   _, rows, _ = list(found.values())[-1]
-  ranks = evaluate.ranks(rows)
+  ranks = report.ranks(rows)
   strips = []
   for rank in ('median', 'worst'):
     examples = {label: found[label][2](ranks[rank]) for label in show or found}
@@ -104,11 +96,11 @@ def _costs(model: Model, *, latency: bool) -> dict[str, Any]:
 def _table(found: dict[str, tuple]) -> str:
   columns = {k: v for k, v in COLUMNS.items() if any(k in row for row, _, _ in found.values())}
   heads = ['', *(title for title, _ in columns.values())]
-  lines = [f'| {" | ".join(heads)} |', f'|{" --- |" * len(heads)}']
+  lines = []
   for label, (summary, _, _) in found.items():
     cells = [format(summary[name], form) for name, (_, form) in columns.items()]
-    lines.append(f'| {" | ".join([label, *cells])} |')
-  return '\n'.join(lines) + '\n'
+    lines.append([label, *cells])
+  return figures.markdown(heads, lines) + '\n'
 
 
 def _strip(examples: dict[str, plots.Example], title: str, psnr: dict[str, float]) -> np.ndarray:

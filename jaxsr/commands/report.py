@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from tqdm import tqdm
 
-from jaxsr.errors import FAILED, ImageError, count
+from jaxsr.errors import FAILED, count
 
 
 def progress(items: Iterable, total: int, name: str) -> Iterable:
@@ -13,7 +13,7 @@ def progress(items: Iterable, total: int, name: str) -> Iterable:
   return tqdm(items, total=total, desc=name, unit='image', disable=not sys.stderr.isatty())
 
 
-def failures(failed: Sequence[ImageError], what: str) -> int:
+def failures(failed: Sequence[object], what: str) -> int:
   """Print the images that failed; return the exit code."""
   for error in failed:
     print(f'{what}: {error}', file=sys.stderr)

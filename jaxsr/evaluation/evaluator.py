@@ -9,13 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsr import files, metrics, runtime
-from jaxsr.data import image_files
+from jaxsr import metrics, runtime
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.protocol import Pair, preparation, shrink
-from jaxsr.files import write_json, write_text
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.losses.perceptual import relative
 from jaxsr.models import Network
@@ -179,26 +177,3 @@ def measure(network: Network, variables: Any, source: Source, *, scale: int) -> 
   if not rows:
     raise UserError(f'no image can be measured: {failed[0]}')
   return summarise(rows) | {'failed': failed}
-
-
-def ranks(rows: Sequence[Figures]) -> dict[str, int]:
-  """Name the best, the median and the worst row by PSNR."""
-  order = sorted(range(len(rows)), key=lambda i: rows[i]['psnr'])
-  return {'best': order[-1], 'median': order[len(order) // 2], 'worst': order[0]}
-
-
-def write(output: Path, rows: Sequence[Figures], summary: Figures, sheet: np.ndarray) -> None:
-  """Write an evaluation's files."""
-  write_text(output / 'per_image.csv', files.to_csv(rows))
-  write_json(output / 'summary.json', summary)
-  image_files.write(output / 'contact_sheet.png', sheet)
-
-
-def caption(rank: str, row: Figures) -> str:
-  """Say how an image fared."""
-  psnr, bicubic = row['psnr'], row['bicubic_psnr']
-  return (
-    f'{rank}: {row["file"]}   PSNR {psnr:.2f} dB (bicubic {bicubic:.2f}, {psnr - bicubic:+.2f})   '
-    f'SSIM {row["ssim"]:.4f} ({row["bicubic_ssim"]:.4f})   '
-    f'centre {row["psnr_centre"]:.2f} dB ({row["bicubic_psnr_centre"]:.2f})'
-  )

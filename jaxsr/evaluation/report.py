@@ -34,6 +34,7 @@ def evaluate(
   output: str | os.PathLike[str] | None = None,
   protocol: str = 'xray',
   split: str = 'test',
+  bits: int = 0,
   tables: str | os.PathLike[str] | None = None,
   features: tuple[str, FeatureExtractor, Any] | None = None,
   ensemble: bool = False,
@@ -50,6 +51,7 @@ def evaluate(
       nothing.
     protocol: 'xray', or 'luma' for natural images: see `jaxsr.evaluation.protocol`.
     split: the split of records, SPLIT or SPLIT/FINDING.
+    bits: the number of bits that 16-bit files hold, if they do not say so; 0 trusts the files.
     tables: a folder with NIH's tables of findings and boxes, by which figures are broken down.
     features: a name, a feature network and its variables: `feature_distance` is measured as well.
     ensemble: average over the eight flips and quarter turns of each image.
@@ -74,7 +76,7 @@ def evaluate(
   if protocol not in PROTOCOLS:
     raise UserError(f'protocol {protocol!r}: choose one of {", ".join(PROTOCOLS)}')
   folder = Path(folder).expanduser()
-  source = _source(folder, split, channels=3 if protocol == 'luma' else model.channels)
+  source = _source(folder, split, bits, channels=3 if protocol == 'luma' else model.channels)
   known, boxes = _metadata(source, None if tables is None else Path(tables).expanduser())
   if output is not None:
     output = Path(output).expanduser()
@@ -130,10 +132,10 @@ def evaluate(
   return summary
 
 
-def _source(folder: Path, split: str, channels: int) -> sources.Source:
+def _source(folder: Path, split: str, bits: int, *, channels: int) -> sources.Source:
   if records.holds(folder):
     return records.Records(folder, split, channels=channels)
-  return sources.Folder(folder, channels=channels)
+  return sources.Folder(folder, channels=channels, stored_bits=bits)
 
 
 def _metadata(

@@ -7,19 +7,23 @@ import numpy as np
 
 from jaxsr import __version__
 from jaxsr.data import image_files
-from jaxsr.errors import UserError
+from jaxsr.data.image_files import ImageInfo
+from jaxsr.errors import ImageError, UserError
 from jaxsr.inference import provenance
 
 
-def read(path: str | os.PathLike[str]) -> np.ndarray:
-  """Read an image file: PNG, TIFF, JPEG or DICOM.
+def read(path: str | os.PathLike[str], *, bits: int = 0, stored: bool = False) -> np.ndarray:
+  """Read an image file: PNG, TIFF, JPEG, BMP, WebP or DICOM.
 
   Args:
     path: the file.
+    bits: the number of bits that a 16-bit file holds, if it does not say so; 0 trusts the file.
+    stored: return the values as the file stores them, 0 to 4095 if it holds 12 bits, instead of
+      over the full range of the dtype. Of DICOM the range is always the full one.
 
   Returns:
-    The image, uint8 or uint16: [h, w] if it is gray (as is RGB with three equal channels), else
-    RGB [h, w, 3]. 0 is black; DICOM's MONOCHROME1 is inverted.
+    The image, upright, uint8 or uint16: [h, w] if it is gray (as is RGB with three equal channels),
+    else RGB [h, w, 3]. 0 is black, and 255 or 65535 is white.
 
   Raises:
     UserError: the file is damaged, or of a kind that cannot be read without loss.
@@ -32,9 +36,17 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     >>> image.shape, image.dtype
     ((16, 24), dtype('uint16'))
   """
-  image = image_files.read(Path(path).expanduser(), channels=3)
-  is_gray = (image[..., :1] == image).all()
-  return np.ascontiguousarray(image[..., 0]) if is_gray else image
+  path = Path(path).expanduser()
+  return image_files.read_stored(path, bits) if stored else _load(path, bits)[0]
+
+
+def _load(path: Path, bits: int = 0) -> tuple[np.ndarray, ImageInfo]:
+  """Read an image [h, w] or [h, w, 3], and what is needed to write another one like it."""
+  try:
+    image, info = image_files.load(path, 1, bits)
+    return image[..., 0], info
+  except ImageError:  # in color, or not readable at all, which the next call reports
+    return image_files.load(path, 3, bits)
 
 
 def write(
@@ -50,9 +62,11 @@ def write(
 
   Args:
     path: the file.
-    image: uint8 or uint16, [h, w], [h, w, 1] or RGB [h, w, 3]. JPEG holds uint8 only.
-    like: the file that the image was made from; the start of its SHA-256 becomes part of the
-      comment.
+    image: uint8 or uint16, [h, w], [h, w, 1] or RGB [h, w, 3], with white at 255 or 65535. JPEG
+      holds uint8 only.
+    like: the file that the image was made from. The new file gets its range of values (12 of 16
+      bits, for example), its resolution times the scale, and its color profile; the start of its
+      SHA-256 becomes part of the comment.
 
   Raises:
     UserError: the image has another dtype or shape, or the format cannot hold it.
@@ -74,6 +88,11 @@ def write(
     raise UserError(f'image has the shape {list(image.shape)}: write takes [h, w] or [h, w, 3]')
   if path.suffix.lower() not in image_files.SUFFIXES:
     raise UserError(f'{path}: ends in none of {", ".join(image_files.SUFFIXES)}')
-  source = '' if like is None else f'source {provenance.digest(Path(like).expanduser())}; '
+  source, info, scale = '', None, 1
+  if like is not None:
+    like = Path(like).expanduser()
+    original, info = _load(like)
+    scale = max(1, round(image.shape[0] / original.shape[0]))
+    source = f'source {provenance.digest(like)}; '
   note = f'jaxsr {__version__}; {source}for research, not for diagnosis'
-  image_files.write(path, image, note)
+  image_files.write(path, image, note, info=info, scale=scale)
