@@ -60,7 +60,8 @@ def run(options: Upscale) -> int:
   kept = results.count(True)
   existed = f'; {kept} existed already' if kept else ''
   written = len(pairs) - len(failed) - kept
-  where = options.output or brief([str(place) for _, place in places], most=3)
+  used = [place for _, place in places if any(t.is_relative_to(place) for _, t in pairs)]
+  where = options.output or brief([str(place) for place in used], most=3)
   print(f'wrote {written} of {count(len(pairs), "image")} to {where}{existed}')
   return report.failures(failed, 'failed')
 
