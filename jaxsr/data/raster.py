@@ -225,7 +225,7 @@ def _open(file: File, path: Path) -> Image.Image:
   try:
     image = Image.open(file, formats=FORMATS)
   except Exception as error:
-    raise ImageError(path, f'is damaged, its header cannot be read ({one_line(error)})') from error
+    raise ImageError(path, 'is damaged (its header cannot be read); fetch it again') from error
   try:
     _check_header(path, image)
   except ImageError:

@@ -55,7 +55,7 @@ KINDS = {
   'html': 'is a web page',
   'gif': 'is GIF, which is not supported',
   'colour': 'in color where gray is due',
-  'colour16': 'cannot be decoded',
+  'colour16': 'its header cannot be read',
   'frames': 'holds 2 frames',
   'float': 'float32 samples',
   'bomb': '10000x8000 pixels',
