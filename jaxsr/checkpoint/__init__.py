@@ -78,6 +78,8 @@ class Checkpoints:
   def _finish(self, finish: Callable[[], None], saving: Path, step: int) -> None:
     try:
       finish()
+      if not self.steps() and jax.process_count() == 1:
+        storage.verify(saving)  # once per run: a disk or a path that does not work shows at once
       if jax.process_index() == 0:
         shutil.rmtree(self.path(step), ignore_errors=True)
         saving.rename(self.path(step))

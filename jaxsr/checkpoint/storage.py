@@ -4,10 +4,12 @@ Orbax restores a flipped bit in silence. So a snapshot holds the SHA-256 of ever
 before it is handed to Orbax, and of every file; both are checked on the way back.
 """
 
+import glob
 import hashlib
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,18 @@ def write(path: Path, tree: Tree, record: Mapping[str, Any]) -> Callable[[], Non
   The tree may be donated as soon as this returns.
   """
   arrays = dict(_named(tree))
-  saved = ocp.save_checkpointables_async(
-    str(path),
-    {'state': {'arrays': arrays}},
-    overwrite=True,
-    custom_metadata={**record, 'sums': sums(arrays)},  # type: ignore[arg-type]
-  )
+  with ExitStack() as stack:
+    saved = ocp.save_checkpointables_async(
+      stack.enter_context(_literal(path)),
+      {'state': {'arrays': arrays}},
+      overwrite=True,
+      custom_metadata={**record, 'sums': sums(arrays)},  # type: ignore[arg-type]
+    )
+    opened = stack.pop_all()  # until it is written
 
   def finish() -> None:
-    saved.result()
+    with opened:
+      saved.result()
     if jax.process_index() == 0:
       files.write_manifest(path)
 
@@ -58,9 +63,21 @@ def check(path: Path) -> None:
 
 def read_record(path: Path) -> dict[str, Any]:
   """Read the record; raises CorruptCheckpointError where there is none."""
-  with _damage():
-    found: Any = ocp.checkpointables_metadata(str(path)).custom_metadata
+  with _damage(), _literal(path) as name:
+    found: Any = ocp.checkpointables_metadata(name).custom_metadata
     return dict(found)
+
+
+def verify(path: Path) -> None:
+  """Read a checkpoint back; raises CorruptCheckpointError unless it is what was written."""
+  check(path)
+  described = read_record(path)['sums']
+  empty = {
+    name: np.empty(shape, jax.numpy.dtype(dtype)) for name, (_, shape, dtype) in described.items()
+  }
+  with _damage(), _literal(path) as name:
+    found = ocp.load_checkpointables(name, {'state': {'arrays': empty}})['state']['arrays']
+  _check_sums(found, described)
 
 
 def read(path: Path, target: Tree, parts: tuple[str, ...] = ('',)) -> Tree:
@@ -75,13 +92,29 @@ def read(path: Path, target: Tree, parts: tuple[str, ...] = ('',)) -> Tree:
   place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
   context = ocp.Context()
   context.pytree_options.loading.partial_load = True
-  with _damage(), context:
+  with _damage(), context, _literal(path) as name:
     abstract = {'state': {'arrays': jax.tree.map(place, shapes)}}
-    arrays = ocp.load_checkpointables(str(path), abstract)['state']['arrays']
+    arrays = ocp.load_checkpointables(name, abstract)['state']['arrays']
+  _check_sums(arrays, expected)
+  return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in shapes])
+
+
+@contextmanager
+def _literal(path: Path) -> Iterator[str]:
+  """Yield a name for a path without the characters of patterns, which Orbax would expand."""
+  if not glob.has_magic(str(path)):
+    yield str(path)
+    return
+  with tempfile.TemporaryDirectory(prefix='jaxsr-') as folder:
+    link = Path(folder, 'link')
+    link.symlink_to(path.parent)
+    yield str(link / path.name)
+
+
+def _check_sums(arrays: Mapping[str, Any], expected: Mapping[str, list]) -> None:
   for name, found in sums(arrays).items():
     if found != expected[name]:
       raise CorruptCheckpointError(f'SHA-256 of {name} differs')
-  return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in shapes])
 
 
 def sums(arrays: Mapping[str, jax.Array]) -> dict[str, list]:

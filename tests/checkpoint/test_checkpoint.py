@@ -197,3 +197,48 @@ def test_sums_see_every_bit():
   assert sums({'x': a}) != sums({'x': b})
   assert sums({'x': a}) != sums({'x': a.reshape(2, 3)})
   assert sums({'x': a}) == sums({'x': a + 0})
+
+
+@pytest.mark.parametrize('name', ['run[1]', 'a]b', 'lr=1e-3?', 'x*'])
+def test_a_folder_with_characters_of_patterns_works(tmp_path, name):
+  (tmp_path / 'run1').mkdir()  # which the pattern would match
+  checkpoints = Checkpoints(tmp_path / name / 'checkpoints')
+  for step in (1, 2):
+    checkpoints.save(step, make_state(step))
+  checkpoints.wait()
+  again = Checkpoints(tmp_path / name / 'checkpoints')
+  assert again.steps() == [1, 2]
+  assert equal(again.restore(shapes(make_state())), make_state(2))
+
+
+def test_the_first_checkpoint_of_a_run_is_read_back(tmp_path, monkeypatch):
+  read_back, original = [], storage.verify
+  monkeypatch.setattr(storage, 'verify', lambda path: (read_back.append(path.name), original(path)))
+  checkpoints = Checkpoints(tmp_path)
+  for step in (1, 2):
+    checkpoints.save(step, make_state(step))
+  checkpoints.wait()
+  assert [name.partition('.')[0] for name in read_back] == ['1']
+
+
+def test_a_first_checkpoint_that_is_not_what_was_written_ends_the_run(tmp_path, monkeypatch):
+  write = storage.write
+
+  def write_wrongly(path, tree, record):
+    finish = write(path, tree, record)
+
+    def damage():
+      finish()
+      largest = max(path.rglob('*'), key=lambda p: p.stat().st_size if p.is_file() else 0)
+      content = bytearray(largest.read_bytes())
+      content[len(content) // 2] ^= 1
+      largest.write_bytes(content)
+
+    return damage
+
+  monkeypatch.setattr(storage, 'write', write_wrongly)
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, make_state(1))
+  with pytest.raises(CheckpointError, match='cannot save.*is not what was written'):
+    checkpoints.wait()
+  assert checkpoints.steps() == []

@@ -105,7 +105,7 @@ def test_tiff_of_random_kinds_is_read_back(tmp_path, seed):
   cases = list(combinations())
   chosen = rng.choice(len(cases), 150, replace=False)
   read = sum(check_tiff(tmp_path / 'film.tif', rng, cases[i]) for i in chosen)
-  assert read > 20
+  assert read > 15
 
 
 @pytest.mark.slow
