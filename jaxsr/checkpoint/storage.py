@@ -72,9 +72,8 @@ def verify(path: Path) -> None:
   """Read a checkpoint back; raises CorruptCheckpointError unless it is what was written."""
   check(path)
   described = read_record(path)['sums']
-  empty = {
-    name: np.empty(shape, jax.numpy.dtype(dtype)) for name, (_, shape, dtype) in described.items()
-  }
+  kinds = {name: (shape, jax.numpy.dtype(kind)) for name, (_, shape, kind) in described.items()}
+  empty = {name: np.empty(*kind) for name, kind in kinds.items()}
   with _damage(), _literal(path) as name:
     found = ocp.load_checkpointables(name, {'state': {'arrays': empty}})['state']['arrays']
   _check_sums(found, described)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from jaxtyping import UInt
+from jaxtyping import Shaped, UInt
 
 from jaxsr.data import decoded
 from jaxsr.data.decoded import Decoded, ImageInfo
@@ -68,6 +68,7 @@ def read(file: File, path: Path) -> Decoded:
     except Exception as error:  # tifffile and the codecs raise many kinds
       raise ImageError(path, f'cannot be decoded ({one_line(error)})') from error
     bits, kind, exact = page.bitspersample, page.photometric, False
+    pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
     pixels = _channels_last(pixels, page, path)
     pixels, remarks = _color_of(pixels, page, path)
     if kind == _PALETTE:
@@ -197,7 +198,7 @@ def _together(page: Any) -> int:
 
 
 def _channels_last(
-  pixels: UInt[np.ndarray, '...'], page: Any, path: Path
+  pixels: Shaped[np.ndarray, '...'], page: Any, path: Path
 ) -> UInt[np.ndarray, 'h w c']:
   height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
   if samples == 1:
@@ -206,8 +207,6 @@ def _channels_last(
     pixels = np.moveaxis(pixels.reshape(samples, height, width), 0, 2)
   else:
     pixels = pixels.reshape(height, width, samples)
-  if pixels.dtype == bool:
-    pixels = pixels.astype(np.uint8)
   if pixels.dtype.kind != 'u' or pixels.itemsize > 2:
     raise ImageError(path, f'decodes to {pixels.dtype} samples, which are not supported')
   return pixels

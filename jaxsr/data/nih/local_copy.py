@@ -102,7 +102,7 @@ def read(shard: Shard) -> Iterator[tuple[str, bytes | ImageError]]:
       try:
         yield path.name, image_files.read_bytes(path, most=MAX_IMAGE)
       except ImageError as error:
-        yield path.name, error
+        yield path.name, ImageError(Path(path.name), error.reason)
     return
   members = _zip(shard.path) if shard.path.endswith('.zip') else _tar(shard.path)
   seen = set(shard.skip)
