@@ -36,12 +36,13 @@ ROOT = Path(__file__).parents[2]
 ONE = Entry('00000001_000.png', '00000001', (), 58, 'M', 'PA', 2682, 2749, (0.143, 0.143))
 PATIENTS = 8
 BAD = {  # what is wrong with an image, and what is said of it
-  '00000009_000.png': 'is in colour',
+  '00000009_000.png': 'is in color',
   '00000009_001.png': 'is truncated',
   '00000009_002.png': 'is 512x1024 uint8, not 1024x1024 uint8',
   '00000009_003.png': 'is 1024x1024 uint16',
   '00000009_004.png': 'cannot be decoded',
 }
+LOST = {'00000009_005.png': 'is a link to', '00000009_006.png': 'is not a regular file'}
 
 
 def png(array):
@@ -89,9 +90,12 @@ def copy(tmp_path_factory):
     tar(folder / f'images_{i + 1:03d}.tar.gz', [(f'images/{n}', files[n]) for n in some])
   for name in everything[12:]:
     (folder / name).write_bytes(files[name])
-  write_table(folder, everything[:-1])
+  link, pipe = LOST
+  (folder / link).symlink_to(folder / 'gone.png')
+  os.mkfifo(folder / pipe)
+  write_table(folder, [*everything[:-1], *LOST])
   for kind in ('train_val', 'test'):
-    some = [n for n in (*names, *BAD) if (n < '00000003') == (kind == 'test')]
+    some = [n for n in (*names, *BAD, *LOST) if (n < '00000003') == (kind == 'test')]
     (folder / f'{kind}_list.txt').write_text('\n'.join(some))
   return folder
 
@@ -132,14 +136,14 @@ def test_records_are_the_images_and_damaged_ones_are_named(prepared, capsys):
     assert found[split, name] == draw(0 if i == 0 else i).tobytes()
     assert (split == 'test') == (name < '00000003')
   facts = records.read_facts(records.find(prepared))
-  assert sorted(error.partition(':')[0] for error in facts.failed) == sorted(BAD)
+  assert sorted(error.partition(':')[0] for error in facts.failed) == sorted(BAD | LOST)
   for error in facts.failed:
     name, _, reason = error.partition(': ')
-    assert BAD[name] in reason
+    assert (BAD | LOST)[name] in reason
   assert facts.unlisted == 1
   assert run('inspect', prepared, '--read') == 0
   out = capsys.readouterr().out
-  assert '16 films' in out and '5 images are damaged' in out and "publisher's test_list" in out
+  assert '16 films' in out and '7 images are damaged' in out and "publisher's test_list" in out
 
 
 def files_of(folder):
@@ -268,7 +272,7 @@ def test_labels_choose(copy, prepared, tmp_path):
 
 def test_a_damaged_archive_is_named_and_what_is_finished_is_kept(copy, prepared, tmp_path, capsys):
   lame, output = tmp_path / 'copy', tmp_path / 'records'
-  shutil.copytree(copy, lame)
+  shutil.copytree(copy, lame, ignore=shutil.ignore_patterns(*LOST))
   archive = lame / 'images_002.tar.gz'
   whole = archive.read_bytes()
   archive.write_bytes(whole[:-3000])
@@ -304,7 +308,7 @@ def test_what_beam_does_not_know_is_a_line(copy, tmp_path, capsys):
 
 def test_an_image_in_two_archives_is_refused(copy, tmp_path, capsys):
   double = tmp_path / 'copy'
-  shutil.copytree(copy, double)
+  shutil.copytree(copy, double, ignore=shutil.ignore_patterns(*LOST))
   shutil.copy(double / 'images_002.tar.gz', double / 'images_003.tar.gz')
   assert prepare(double, tmp_path / 'records', '--workers', 1) == 2
   assert 'two archives contain 00000001_001.png' in capsys.readouterr().err

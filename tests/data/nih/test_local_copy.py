@@ -96,7 +96,19 @@ def test_hostile_members_are_left_where_they_are(tmp_path):
 def test_an_image_that_is_too_large_is_said_to_be(tmp_path, monkeypatch):
   monkeypatch.setattr(local_copy, 'MAX_IMAGE', 100)
   tar(tmp_path / 'images_001.tar.gz', [(NAMES[0], bytes(101)), (NAMES[1], bytes(100))])
-  assert read_all(tmp_path) == {NAMES[0]: None, NAMES[1]: bytes(100)}
+  found = read_all(tmp_path)
+  assert found[NAMES[0]].reason == 'is larger than 0 MiB'
+  assert found[NAMES[1]] == bytes(100)
+
+
+def test_a_folder_with_links_to_nothing_and_pipes_is_read_without_them(tmp_path):
+  (tmp_path / NAMES[0]).symlink_to(tmp_path / 'gone')
+  os.mkfifo(tmp_path / NAMES[1])
+  (tmp_path / NAMES[2]).write_bytes(b'good')
+  found = read_all(tmp_path)
+  assert 'is a link to' in found[NAMES[0]].reason
+  assert found[NAMES[1]].reason == 'is not a regular file'
+  assert found[NAMES[2]] == b'good'
 
 
 def damaged(reason):
