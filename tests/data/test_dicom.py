@@ -312,3 +312,94 @@ def test_a_film_is_the_same_as_png_and_the_inverse_of_the_other_monochrome(real,
   found, one, two = (image_files.read(real / name) for name in list(REAL)[:3])
   np.testing.assert_array_equal(found, png)
   np.testing.assert_array_equal(one, 255 - two)
+
+
+def jpeg(ds, stored, syntax, **options):
+  """Put a JPEG stream of stored values, by imagecodecs, into a data set."""
+  imagecodecs = pytest.importorskip('imagecodecs')
+  bits = int(ds.BitsStored)
+  array = (stored & (2**bits - 1)).astype(np.uint8 if bits <= 8 else np.uint16)
+  content = imagecodecs.jpeg8_encode(array, bitspersample=bits, **options)
+  ds.PixelData = encapsulate([content + b'\0' * (len(content) % 2)])
+  ds['PixelData'].VR, ds['PixelData'].is_undefined_length = 'OB', True
+  ds.file_meta.TransferSyntaxUID = syntax
+  return ds
+
+
+@pytest.mark.parametrize('signed', [False, True])
+@pytest.mark.parametrize('bits', [8, 10, 12, 15, 16])
+@pytest.mark.parametrize('predictor', [1, 4, 7])
+def test_lossless_jpeg_changes_nothing(tmp_path, rng, bits, predictor, signed):
+  stored = rng.integers(0, 2**bits, (64, 48)) - 2 ** (bits - 1) * signed
+  syntax = uid.JPEGLosslessSV1 if predictor == 1 else uid.JPEGLossless
+  ds = jpeg(
+    build(stored, bits=bits, signed=signed), stored, syntax, lossless=True, predictor=predictor
+  )
+  path = save(tmp_path / 'film.dcm', ds)
+  wanted = expected(stored, bits=bits, signed=signed)
+  np.testing.assert_array_equal(image_files.read(path)[..., 0], wanted)
+  assert image_files.check(path) == (64, 48, 8 * wanted.itemsize)
+
+
+def test_jpeg_of_twelve_bits_is_read(tmp_path, film):
+  stored = film[..., 0].astype(np.int64) * 16
+  ds = jpeg(build(stored), stored, uid.JPEGExtended12Bit, level=98)
+  found = image_files.read(save(tmp_path / 'film.dcm', ds))
+  assert np.abs(found[..., 0].astype(int) - expected(stored, bits=12)).max() <= 16 * 64
+
+
+@pytest.mark.parametrize('syntax', [IMPLICIT, EXPLICIT])
+@pytest.mark.parametrize('name', ['film.dcm', 'film', 'IM0001', 'film.IMA', '1.2.840.1'])
+def test_a_file_without_a_preamble_is_found_and_read(tmp_path, syntax, name):
+  stored = ramp()
+  ds = build(stored)
+  del ds.file_meta
+  ds.save_as(
+    tmp_path / name, implicit_vr=syntax == IMPLICIT, little_endian=True, enforce_file_format=False
+  )
+  assert image_files.find(tmp_path) == [tmp_path / name]
+  np.testing.assert_array_equal(
+    image_files.read(tmp_path / name)[..., 0], expected(stored, bits=12)
+  )
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('bits', [12, 16])
+def test_padding_of_the_other_sign_is_black(tmp_path, kind, bits):
+  """PixelPaddingValue is often written as unsigned beside signed pixels."""
+  low = -(2 ** (bits - 1))
+  stored = ramp(bits, signed=True)
+  stored[0, :4] = low
+  ds = build(stored, bits=bits, signed=True, kind=kind)
+  ds.add(pydicom.DataElement('PixelPaddingValue', 'US', low + 2**16))
+  wanted = expected(stored, bits=bits, signed=True, inverted=kind == 'MONOCHROME1')
+  wanted[stored == low] = 0
+  np.testing.assert_array_equal(image_files.read(save(tmp_path / 'a.dcm', ds))[..., 0], wanted)
+
+
+def test_padding_above_the_stored_bits_does_not_widen_them(tmp_path, capsys):
+  stored = ramp()
+  stored[0, :3] = 65535
+  path = save(tmp_path / 'film.dcm', build(stored, PixelPaddingValue=65535))
+  wanted = expected(stored & 0xFFF, bits=12)
+  wanted[0, :3] = 0
+  np.testing.assert_array_equal(image_files.read(path)[..., 0], wanted)
+  assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize('packed', [False, True])
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_modality_table_of_twelve_bits_is_stretched(tmp_path, rng, kind, packed):
+  stored, table = ramp(12, count=4096), rng.permutation(4096)
+  elements = look_up(table, first=0, depth=12)
+  if not packed:
+    del elements['ModalityLUTSequence'][0].LUTData
+    elements['ModalityLUTSequence'][0].add_new('LUTData', 'US', table.tolist())
+  found = image_files.read(save(tmp_path / 'film.dcm', build(stored, kind=kind, **elements)))
+  wanted = expected(table[stored], bits=12, inverted=kind == 'MONOCHROME1')
+  np.testing.assert_array_equal(found[..., 0], wanted)
+
+
+def test_the_spacing_of_pixels_becomes_their_resolution(tmp_path):
+  path = save(tmp_path / 'film.dcm', build(ramp(), ImagerPixelSpacing=[0.127, 0.254]))
+  assert image_files.load(path)[1].dpi == pytest.approx((100, 200))
