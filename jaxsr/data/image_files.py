@@ -25,7 +25,7 @@ from jaxtyping import UInt
 from jaxsr.data import decoded, dicom, raster, tiff
 from jaxsr.data.decoded import MAX_PIXELS, Decoded, ImageInfo
 from jaxsr.data.dicom import File
-from jaxsr.errors import ImageError, UserError, brief
+from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.files import atomic
 
 __all__ = ['MAX_PIXELS', 'ImageInfo', 'check', 'decode', 'find', 'load', 'read', 'write']
@@ -104,7 +104,8 @@ def find(root: str | Path) -> list[Path]:
   images, others = _list(root)
   if others:
     names = brief([str(path.relative_to(root)) for path in others], most=3)
-    _remarks.add(root, 'passed over', f'passed over {len(others)} files, not images: {names}')
+    text = f'passed over {count(len(others), "file")}, not images: {names}'
+    _remarks.add(root, 'passed over', text)
   if not images:
     raise UserError(f'{root}: holds no image ({_READABLE})')
   return images
