@@ -30,7 +30,7 @@ from jaxsr.config import Config
 from jaxsr.inference import upscale
 from jaxsr.inference.predict import make_predict
 from jaxsr.models import span
-from jaxsr.training import setup
+from jaxsr.training import loop, setup
 
 LOCK = 'JAXSR_BENCHMARK_COMPILE_LOCK'  # the path of a file; processes that share it compile in turn
 
@@ -52,7 +52,7 @@ def train(name: str, batch: int, precision: str, repeat: int = 1) -> tuple[Side,
   trained = (state.generator, state.discriminator)
   variables = jax.device_get([one.variables if one else None for one in trained])
   begun = time.perf_counter()
-  steps = setup.CompiledSteps(built)
+  steps = loop.CompiledSteps(built)
   step, arrays = steps.program(built.plan.at(0)), steps.arrays
   work = lambda: analysis.count(step, built.shapes, data, *arrays)  # noqa: E731
   with _compiling_alone():

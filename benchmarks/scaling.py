@@ -25,7 +25,7 @@ from jaxsr import config as configs
 from jaxsr import runtime, sharding
 from jaxsr.config import Config
 from jaxsr.inference.predict import make_predict
-from jaxsr.training import setup
+from jaxsr.training import loop, setup
 
 SCALE = 4
 What = Literal['batch', 'patch', 'dispatch', 'devices', 'memory', 'pod']
@@ -88,7 +88,7 @@ def _step(*, batch: int, patch: int, runs: int, devices: int = 1) -> dict[str, A
   built = setup.assemble(_config(batch, patch), mesh)
   data = sharding.put(_batch(batch, patch), mesh)
   state = built.init()
-  steps = setup.CompiledSteps(built)
+  steps = loop.CompiledSteps(built)
   arrays = steps.arrays
   program = steps.program(built.plan.at(0)).lower(state, data, *arrays).compile()
   losses = []
@@ -124,7 +124,7 @@ def _dispatch(steps: int, runs: int, batch: int = 8, patch: int = 24) -> dict[st
   built = setup.assemble(_config(batch, patch), mesh)
   one = _batch(batch, patch)
   stacked = jax.device_put({k: np.stack([x] * steps) for k, x in one.items()})
-  compiled = setup.CompiledSteps(built)
+  compiled = loop.CompiledSteps(built)
   step, arrays = compiled.program(built.plan.at(0)), compiled.arrays
   many = jax.jit(
     lambda state, batches: jax.lax.scan(lambda s, b: step(s, b, *arrays), state, batches),

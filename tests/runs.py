@@ -9,7 +9,8 @@ from jaxsr import config as configs
 from jaxsr import models, sharding
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.inference import package
-from jaxsr.training.setup import CompiledSteps, assemble
+from jaxsr.training.loop import CompiledSteps
+from jaxsr.training.setup import assemble
 
 
 def four_steps(config):

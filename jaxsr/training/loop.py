@@ -6,27 +6,35 @@ import sys
 import time
 from collections import deque
 from collections.abc import Generator
-from typing import NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxsr import sharding
 from jaxsr.checkpoint import CheckpointError, Checkpoints
 from jaxsr.config import Config
+from jaxsr.data import pipeline
 from jaxsr.data.batch import Batch
+from jaxsr.data.pipeline import Loader
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.evaluator import Evaluator, Figures
-from jaxsr.losses.schedule import Plan
-from jaxsr.training.gan import CollapseMonitor
+from jaxsr.losses.schedule import Phase
 from jaxsr.training.preemption import Preemption
 from jaxsr.training.run_log import Log
-from jaxsr.training.setup import CompiledSteps
-from jaxsr.training.state import State
+from jaxsr.training.setup import Experiment
+from jaxsr.training.state import Scalars, State
+from jaxsr.training.step import make_train_step
 
 AHEAD = 2  # steps that are queued on the device; more would only delay a stop
 
 Batches = Generator[Batch, None, None]
+
+
+# Batches that were cropped on the host, from anywhere.
+ON_HOST = Loader(lambda _: (yield from ()), pipeline.to_batch, {})
 
 
 class Collapsed(UserError):
@@ -37,13 +45,58 @@ class Diverged(UserError):
   """The loss is not finite for too many steps in a row."""
 
 
+class CompiledSteps:
+  """The compiled steps of a run, one program per phase."""
+
+  def __init__(self, experiment: Experiment, loader: Loader = ON_HOST):
+    """Prepare steps on the batches of a loader; nothing is compiled yet."""
+    self.experiment = experiment
+    self.arrays = experiment.frozen, loader.device_arrays
+    self._to_batch = loader.to_batch
+    self._programs: dict[Phase, Any] = {}
+    self._compiling: dict[Phase, Future[Any]] = {}
+
+  def program(self, phase: Phase) -> Any:
+    """Returns the jitted step of a phase, a function of state, batch and the two `arrays`.
+
+    The state is donated.
+    """
+    if phase not in self._programs:
+      step, to_batch = make_train_step(self.experiment.components, phase), self._to_batch
+      everywhere = sharding.replicated(self.experiment.mesh)
+      split = sharding.split(self.experiment.mesh)
+      self._programs[phase] = jax.jit(
+        lambda state, batch, frozen, arrays: step(state, to_batch(batch, arrays), frozen),
+        in_shardings=(everywhere, split, everywhere, everywhere),
+        out_shardings=everywhere,
+        donate_argnums=0,
+      )
+    return self._programs[phase]
+
+  def prepare(self, number: int, batch: Any) -> Future[Any]:
+    """Start to compile step `number` for such batches in a thread; its first call waits for it."""
+    like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
+    batch, arrays = jax.tree.map(like, (batch, self.arrays))
+    phase, shapes = self.experiment.plan.at(number), self.experiment.shapes
+    pool = ThreadPoolExecutor(1)
+    lower = self.program(phase).lower
+    self._compiling[phase] = pool.submit(lambda: lower(shapes, batch, *arrays).compile())
+    pool.shutdown(wait=False)
+    return self._compiling[phase]
+
+  def __call__(self, number: int, state: State, batch: Any) -> tuple[State, Scalars]:
+    """Take step `number`, which must be that of the state; the state is donated."""
+    phase = self.experiment.plan.at(number)
+    if phase in self._compiling:
+      self._compiling.pop(phase).result()
+    return self.program(phase)(state, batch, *self.arrays)
+
+
 class Run(NamedTuple):
   """What the loop works with."""
 
   config: Config
   steps: CompiledSteps
-  plan: Plan
-  monitor: CollapseMonitor
   evaluator: Evaluator
   checkpoints: Checkpoints
   log: Log
@@ -89,7 +142,7 @@ def train(run: Run, state: State, batches: Batches) -> int:
         saved = _save(step, state, checkpoints, log, config, must=ending)
       if ending:
         break
-      log.stage(step, run.plan.at(step).terms)
+      log.stage(step, steps.experiment.plan.at(step).terms)
       state, scalars = steps(step, state, batch)
       history.append(scalars)
       queued.append(scalars)
@@ -145,7 +198,8 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
 
 def _check_discriminator(step: int, state: State, run: Run) -> State:
   """Check for a collapse of the discriminator; the count is in the state, so resuming is exact."""
-  begin, log, monitor = run.plan.adversarial, run.log, run.monitor
+  experiment, log = run.steps.experiment, run.log
+  begin, monitor = experiment.plan.adversarial, experiment.monitor
   if begin is None or state.watch is None or step <= begin or not log.table.has(step):
     return state
   stats, text = monitor.check(state.watch)

@@ -1,7 +1,6 @@
 """Build a run from its config: networks, optimizers, the first state and the compiled steps."""
 
 import dataclasses
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +11,10 @@ from jax.sharding import Mesh
 from jaxsr import perceptual, sharding
 from jaxsr.compression import slimmable
 from jaxsr.config import Config, build_network, make_plan
-from jaxsr.data import pipeline
-from jaxsr.data.pipeline import Loader
 from jaxsr.errors import UserError, first_line
 from jaxsr.inference.model import Model
 from jaxsr.losses import ADVERSARIAL, CONTENT
-from jaxsr.losses.schedule import Phase, Plan
+from jaxsr.losses.schedule import Plan
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
 from jaxsr.perceptual import FeatureExtractor, download, weights
@@ -25,10 +22,8 @@ from jaxsr.training import distillation, optimizer, state, teachers
 from jaxsr.training.distillation import Distiller, Regressors, Teacher
 from jaxsr.training.gan import CollapseMonitor, DiscriminatorTrainer
 from jaxsr.training.optimizer import TrainableNetwork
-from jaxsr.training.state import Scalars, State
-from jaxsr.training.step import StepComponents, make_train_step
-
-ON_HOST = Loader(lambda _: (yield from ()), pipeline.to_batch, {})  # for batches from elsewhere
+from jaxsr.training.state import State
+from jaxsr.training.step import StepComponents
 
 
 class Experiment(NamedTuple):
@@ -64,53 +59,6 @@ class Experiment(NamedTuple):
     """The first feature network with its variables, which validation compares images by."""
     extractors = self.components.extractors
     return next(((x, self.frozen[name]) for name, x in extractors.items()), None)
-
-
-class CompiledSteps:
-  """The compiled steps of a run, one program per phase."""
-
-  def __init__(self, experiment: Experiment, loader: Loader = ON_HOST):
-    """Prepare steps on the batches of a loader; nothing is compiled yet."""
-    self.experiment = experiment
-    self.arrays = experiment.frozen, loader.device_arrays
-    self._to_batch = loader.to_batch
-    self._programs: dict[Phase, Any] = {}
-    self._compiling: dict[Phase, Future[Any]] = {}
-
-  def program(self, phase: Phase) -> Any:
-    """Returns the jitted step of a phase, a function of state, batch and the two `arrays`.
-
-    The state is donated.
-    """
-    if phase not in self._programs:
-      step, to_batch = make_train_step(self.experiment.components, phase), self._to_batch
-      everywhere = sharding.replicated(self.experiment.mesh)
-      split = sharding.split(self.experiment.mesh)
-      self._programs[phase] = jax.jit(
-        lambda state, batch, frozen, arrays: step(state, to_batch(batch, arrays), frozen),
-        in_shardings=(everywhere, split, everywhere, everywhere),
-        out_shardings=everywhere,
-        donate_argnums=0,
-      )
-    return self._programs[phase]
-
-  def prepare(self, number: int, batch: Any) -> Future[Any]:
-    """Start to compile step `number` for such batches in a thread; its first call waits for it."""
-    like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
-    batch, arrays = jax.tree.map(like, (batch, self.arrays))
-    phase, shapes = self.experiment.plan.at(number), self.experiment.shapes
-    pool = ThreadPoolExecutor(1)
-    lower = self.program(phase).lower
-    self._compiling[phase] = pool.submit(lambda: lower(shapes, batch, *arrays).compile())
-    pool.shutdown(wait=False)
-    return self._compiling[phase]
-
-  def __call__(self, number: int, state: State, batch: Any) -> tuple[State, Scalars]:
-    """Take step `number`, which must be that of the state; the state is donated."""
-    phase = self.experiment.plan.at(number)
-    if phase in self._compiling:
-      self._compiling.pop(phase).result()
-    return self.program(phase)(state, batch, *self.arrays)
 
 
 def assemble(config: Config, mesh: Mesh) -> Experiment:

@@ -16,9 +16,10 @@ from jaxsr.evaluation.evaluator import Evaluator, min_size
 from jaxsr.files import make_folder
 from jaxsr.inference import model
 from jaxsr.training import loop, preemption, run_log, teachers
+from jaxsr.training.loop import CompiledSteps
 from jaxsr.training.preemption import Preemption
 from jaxsr.training.run_log import Log
-from jaxsr.training.setup import CompiledSteps, Experiment, assemble
+from jaxsr.training.setup import Experiment, assemble
 from jaxsr.training.state import State
 
 
@@ -77,8 +78,6 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   run = loop.Run(
     config=config,
     steps=CompiledSteps(experiment, loader),
-    plan=experiment.plan,
-    monitor=experiment.monitor,
     evaluator=Evaluator(
       experiment.network, val_source, scale=config.scale, perceptual=experiment.perceptual
     ),

@@ -21,7 +21,8 @@ from jaxsr import models, sharding
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.data.phantom import phantom
 from jaxsr.inference import package
-from jaxsr.training.setup import CompiledSteps, assemble
+from jaxsr.training.loop import CompiledSteps
+from jaxsr.training.setup import assemble
 from models.small import SMALL, draw
 from runs import four_steps, same
 

@@ -13,7 +13,7 @@ from jaxsr.data.batch import normalize
 from jaxsr.losses import ADVERSARIAL, TERMS
 from jaxsr.losses.adversarial import FORMS
 from jaxsr.perceptual import weights
-from jaxsr.training import setup, step
+from jaxsr.training import loop, setup, step
 from runs import pack
 
 CASES = [(name, {}) for name in TERMS if name != ADVERSARIAL]
@@ -99,7 +99,7 @@ def test_all_terms_together_move_the_generator(tiny, raw, teacher):
   built = assemble(tiny, None, options, teacher)
   state = begin(built)
   before = jax.device_get((state.generator.params, state.adapters.params))
-  state, scalars = setup.CompiledSteps(built)(0, state, sharding.put(raw, sharding.make_mesh(1)))
+  state, scalars = loop.CompiledSteps(built)(0, state, sharding.put(raw, sharding.make_mesh(1)))
   after = jax.device_get((state.generator.params, state.adapters.params))
   assert all(scalars[f'gradient/{name}'] > 0 for name in TERMS)
   assert scalars['loss'] == pytest.approx(sum(float(scalars[f'term/{n}']) for n in TERMS), rel=1e-5)

@@ -15,8 +15,8 @@ from jaxsr.errors import UserError
 from jaxsr.losses import adversarial
 from jaxsr.perceptual import weights
 from jaxsr.training import preemption
-from jaxsr.training.loop import Collapsed
-from jaxsr.training.setup import CompiledSteps, assemble
+from jaxsr.training.loop import Collapsed, CompiledSteps
+from jaxsr.training.setup import assemble
 from jaxsr.training.train import train
 from runs import final, rows, run, same
 

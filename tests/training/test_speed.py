@@ -12,7 +12,7 @@ from jaxsr import analysis, sharding
 from jaxsr import config as configs
 from jaxsr.ops import NHWC, convolution, join
 from jaxsr.ops.cpu import winograd
-from jaxsr.training import setup, train
+from jaxsr.training import loop, setup, train
 from runs import four_steps
 
 COMPILED = '/jax/core/compile/backend_compile_duration'
@@ -56,7 +56,7 @@ def test_a_step_that_was_prepared_compiles_nothing(compilations, devices):
   built, side = setup.assemble(config, mesh), 8
   sides = {'lr': side, 'hr': side * config.scale, 'mask': side * config.scale}
   batch = sharding.put({k: np.ones((2, n, n, 1), np.uint8) for k, n in sides.items()}, mesh)
-  state, take = built.init(), setup.CompiledSteps(built)
+  state, take = built.init(), loop.CompiledSteps(built)
   concurrent.futures.wait([take.prepare(0, batch)])
   before = len(compilations)
   jax.block_until_ready(take(0, state, batch))
@@ -86,7 +86,7 @@ def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
   built = setup.assemble(config, sharding.make_mesh(1))
   sides = {'lr': 24, 'hr': 96, 'mask': 96}
   batch = {k: jax.ShapeDtypeStruct((2, n, n, 1), 'uint8') for k, n in sides.items()}
-  take = setup.CompiledSteps(built)
+  take = loop.CompiledSteps(built)
   program = take.program(built.plan.at(0)).lower(built.shapes, batch, *take.arrays).compile()
   forward = 2 * analysis.measure(built.network).macs * 2 * 24**2 / 256**2
   assert 2.7 < program.cost_analysis()['flops'] / forward < 3.3

@@ -8,8 +8,9 @@ from jaxsr.data.batch import normalize
 from jaxsr.errors import UserError
 from jaxsr.losses import TERMS
 from jaxsr.losses.schedule import make_plan
+from jaxsr.training.loop import ON_HOST, CompiledSteps
 from jaxsr.training.optimizer import make_optimizer
-from jaxsr.training.setup import ON_HOST, CompiledSteps, assemble
+from jaxsr.training.setup import assemble
 from jaxsr.training.step import average
 from runs import run
 
