@@ -138,13 +138,13 @@ class _Reader:
       [producers[self.summed.get((w, a), np.full(len(x), NO_PRODUCER))] for a, x in enumerate(axes)]
       for w, axes in enumerate(labels)
     ]
-    neighbours = _Sets()
-    neighbours.new(len(self.sets.parents))
+    neighbors = _Sets()
+    neighbors.new(len(self.sets.parents))
     for axes in labels:
       if axes:
-        neighbours.unite(axes[-1][:-1], axes[-1][1:])
+        neighbors.unite(axes[-1][:-1], axes[-1][1:])
     lasts = {channel for axes in labels if axes for channel in axes[-1].tolist()}
-    return Channels(labels, segments, {c: neighbours.root(c) for c in lasts})
+    return Channels(labels, segments, {c: neighbors.root(c) for c in lasts})
 
   def follow(
     self, what: Instruction, inputs: list[Axes], sizes: list[Any], results: list[Any]
@@ -336,8 +336,8 @@ class _Reader:
 
 
 def _at(axis: Axis, chosen: slice) -> Axis:
-  whole = chosen.indices(len(axis.labels)) == (0, len(axis.labels), 1)
-  return axis if whole else Axis(axis.labels[chosen], axis.producers[chosen])
+  full = chosen.indices(len(axis.labels)) == (0, len(axis.labels), 1)
+  return axis if full else Axis(axis.labels[chosen], axis.producers[chosen])
 
 
 def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:

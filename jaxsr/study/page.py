@@ -186,9 +186,9 @@ def _crops(workdir: Path, teacher: Trial, trials: Sequence[Trial]) -> list[str]:
   shown = [t for t in shown if result(workdir, t) is not None]
   if not shown:
     return ['<p>No trial is finished.</p>']
-  whole = copy_config(shown[0].config)
-  whole.data.val_count = trials[0].films
-  source = sources.validation(whole, minimum=evaluator.min_size(whole.scale))
+  full = copy_config(shown[0].config)
+  full.data.val_count = trials[0].films
+  source = sources.validation(full, minimum=evaluator.min_size(full.scale))
   figures, chosen = [], 0
   for trial in shown:
     model = load(checkpoint_of(workdir, trial))

@@ -45,9 +45,9 @@ def main(described: Path, folder: Path, films: int, given: str = '') -> int:
 
 def measure(config: Config, checkpoint: str, films: int) -> evaluator.Figures:
   """Measure a checkpoint on validation images (0: all); raises UserError if all are unusable."""
-  whole = copy_config(config)
-  whole.data.val_count = films
-  source = sources.validation(whole, minimum=evaluator.min_size(whole.scale))
+  full = copy_config(config)
+  full.data.val_count = films
+  source = sources.validation(full, minimum=evaluator.min_size(full.scale))
   model = load(checkpoint)
   return evaluator.measure(model.network, model.variables, source, scale=model.scale)
 

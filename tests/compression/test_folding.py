@@ -1,4 +1,4 @@
-"""What is folded gives the same image."""
+"""Folded layers give the same image."""
 
 import jax.numpy as jnp
 import numpy as np

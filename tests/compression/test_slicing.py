@@ -1,4 +1,4 @@
-"""What is cut is what stays of the large network when all else is zero."""
+"""A cut network equals the large one in which all other weights are zero."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def shapes(tree):
 
 
 @pytest.mark.parametrize('name', TRAINED)
-def test_the_whole_network_is_itself(name):
+def test_full_width_and_depth_is_the_large_network(name):
   network = build(name)
   variables = variables_of(network)
   cut = slicing.make_cut(network, network, variables, ranked=True)
@@ -46,7 +46,7 @@ def test_the_whole_network_is_itself(name):
 
 
 @pytest.mark.parametrize('name', [name for name in TRAINED if name != 'swinir'])
-def test_a_narrow_one_is_the_large_one_without_what_was_dropped(name):
+def test_a_narrow_one_is_the_large_one_without_the_dropped_channels(name):
   """With every weight zero that was not taken, the large network has the small one's output.
 
   Not so for SwinIR, whose LayerNorm averages over all channels.

@@ -34,15 +34,15 @@ def batch(rng):
   return {'lr': lr, 'hr': hr, 'mask': np.ones((2, 48, 48, 1), np.uint8)}
 
 
-def test_sizes_go_from_the_smallest_to_all_but_the_whole(slim):
+def test_sizes_go_from_the_smallest_to_all_but_the_full_one(slim):
   built = assemble(slim, sharding.make_mesh(1))
   found = [(size.width, size.depth) for size in built.components.distiller.sizes]
   assert found == [(0.25, 0.5), (0.25, 1.0), (0.5, 0.5), (0.5, 1.0), (1.0, 0.5)]
   assert found[0] == min(found)
 
 
-def test_the_term_is_what_the_smaller_selves_differ_by(slim, batch):
-  """The step's value, from the plain smaller networks on weights that were cut by hand."""
+def test_the_term_is_the_error_of_the_smaller_sizes(slim, batch):
+  """The value in the step, against plain smaller networks with weights cut by hand."""
   slim.loss.mse = 1e-9
   built = assemble(slim, sharding.make_mesh(1))
   first = jax.device_get(built.init())
@@ -101,8 +101,8 @@ def test_batch_norm_is_refused():
     slimmable.make_sizes(network, {'name': 'srresnet'}, widths=(0.5, 1.0), depths=(1.0,))
 
 
-def test_the_whole_network_is_the_plain_one(slim, batch):
-  """What a slimmable network gives at full size is what the plain network gives."""
+def test_the_full_network_is_the_plain_one(slim, batch):
+  """At full size a slimmable network equals the plain one."""
   built = assemble(slim, sharding.make_mesh(1))
   plain = models.build('edsr', {k: v for k, v in MODEL.items() if k != 'name'}, scale=4)
   variables, lr = variables_of(plain), jnp.asarray(batch['lr'], jnp.float32) / 255

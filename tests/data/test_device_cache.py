@@ -1,4 +1,4 @@
-"""Films on the device: the batch that it cuts is the host's, to the bit."""
+"""Images on the device: batches cut there equal those of the host, bit by bit."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def phantoms(**options):
 
 
 class Labelled(Films):
-  """Films with a teacher's image, which is the film upside down."""
+  """Images whose teacher's image is the image upside down."""
 
   def _make(self, index):
     made = super()._make(index)
@@ -58,7 +58,7 @@ def test_the_device_cuts_the_hosts_batches(kind, options, scale):
 
 
 def test_every_turn_and_edge_is_met():
-  """What the comparison above rests on: its batches show all turns and all four edges."""
+  """The comparison above covers all turns and all four edges."""
   index = device_cache.CropIndex((32, 32), np.tile(np.arange(1, 65) / 64, (3, 1)))
   batch = pipeline.batches(index, WINDOWS, batch_size=400)[0]
   assert set(batch['turn']) == set(range(8)) and set(batch['film']) == {0, 1, 2}

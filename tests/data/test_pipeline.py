@@ -78,7 +78,7 @@ def test_processes_share_the_global_batch(phantoms, dataset):
 
 
 def test_crops_are_aligned_at_every_turn():
-  """A film whose pixels name their place shows where a crop and its low resolution come from."""
+  """In an image whose pixels encode their position, crops show where they come from."""
   scale, side = 4, 40
   lr = np.arange(side * side, dtype=np.uint16).reshape(side, side, 1)
   hr = lr.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -106,7 +106,7 @@ def test_crops_are_aligned_at_every_turn():
 
 
 def check_mask(found, side, *, margin, scale):
-  """Every side has a margin exactly where the image goes on beyond it."""
+  """A crop has a margin on each side that is not an edge of the image."""
   rows, columns = np.divmod(found['lr'][..., 0].astype(int), side)
   mask = found['mask'][..., 0].astype(bool)
   assert mask.any()

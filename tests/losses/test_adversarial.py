@@ -62,7 +62,7 @@ def test_accuracy_is_the_share_of_right_judgements(form):
 
 
 def test_a_discriminator_that_scores_everything_zero_is_at_chance():
-  """The published collapse: scores of 1e-16 for true and generated films alike."""
+  """A published collapse: logits of 1e-16 for real and generated images."""
   scores = jnp.full((8, 1), -36.0)
   assert adversarial.accuracy(scores, scores, form='probability') == 0.5
   slope = jax.grad(lambda f: adversarial.generator_loss(scores, f, form='probability').mean())(

@@ -61,7 +61,7 @@ def test_features_are_compared_in_parts_of_the_teachers_size(rng):
 
 
 def test_affinity_equals_pytorch(rng):
-  """The authors' formula: normalised features, a product over channels, L1."""
+  """The authors' formula: normalized features, a product over channels, L1."""
   torch = pytest.importorskip('torch')
   student = rng.standard_normal((2, 4, 5, 3)).astype(np.float32)
   teacher = rng.standard_normal((2, 4, 5, 7)).astype(np.float32)

@@ -61,7 +61,7 @@ def test_ratio_of_updates(every, expected):
 @pytest.mark.parametrize('start', [0, 7])
 @pytest.mark.parametrize('steps', [12, 40])
 def test_updates_are_counted(every, start, steps):
-  """By which the cosines are laid out: they would else end before the run, or be cut off."""
+  """The learning rate schedules use these counts, so they must match the run."""
   found = plan(
     {'l1': 1.0, 'adversarial': 1.0},
     pretrain=10,

@@ -1,4 +1,4 @@
-"""Every term reaches the generator, by the very functions that the step is made of."""
+"""The gradient of every term reaches the generator, computed by the step's own functions."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ STEPS = (1e-4, 1e-3, 1e-2, 1e-1, 1)  # too small a one drowns in rounding, too l
 
 @pytest.fixture(scope='module')
 def teacher(tmp_path_factory):
-  """Pack a teacher of other features than the student's, which knows nothing."""
+  """Pack an untrained teacher whose features differ in width from the student's."""
   options = {'name': 'edsr', 'features': 12, 'blocks': 2, 'upsampler': 'direct'}
   return str(pack(tmp_path_factory.mktemp('teacher') / 'packed', options))
 
@@ -47,7 +47,7 @@ def assemble(config, name, options, teacher):
 
 
 def begin(built):
-  """Make a state whose network does not begin at bicubic."""
+  """Initialize a state whose network does not start at bicubic."""
   state = built.init()
   keys = iter(jax.random.split(jax.random.key(2), 99))
   shake = lambda x: x + 0.05 * jax.random.normal(next(keys), x.shape)
@@ -69,7 +69,7 @@ def raw(rng):
 
 @pytest.mark.parametrize(('name', 'options'), CASES, ids=str)
 def test_gradient_at_the_generator_equals_finite_differences(tiny, raw, teacher, name, options):
-  """The gradient that the step sends through the generator, against differences of the term."""
+  """The gradient at the outputs of the generator, against finite differences of the term."""
   built = assemble(tiny, name, options, teacher)
   state, batch = begin(built), normalize(jax.tree.map(jnp.asarray, raw))
   phase, components = built.plan.at(0), built.components

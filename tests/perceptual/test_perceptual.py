@@ -1,4 +1,4 @@
-"""Feature networks against twins in PyTorch, on random weights and on the published ones."""
+"""Feature networks against PyTorch, with random and with published weights."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def test_parameters_are_those_of_torchvisions_features(network):
 
 
 def tensors(network, layer, naming, rng):
-  """Make random tensors as an implementation would store them."""
+  """Draw random tensors under the names of an implementation."""
   found = {}
   leaves, _ = jax.tree.flatten_with_path(weights.shapes(network, layer))
   for keys, x in leaves:
@@ -32,7 +32,7 @@ def tensors(network, layer, naming, rng):
   return found
 
 
-def twin_vgg(torch, network):
+def torch_vgg(torch, network):
   layers, channels = [], 3
   for block, depth in enumerate(vgg.DEPTHS[network]):
     for _ in range(depth):
@@ -44,7 +44,7 @@ def twin_vgg(torch, network):
   return model, model.features
 
 
-def twin_mobilenet(torch, *, epsilon=1e-5, tensorflow=False):
+def torch_mobilenet(torch, *, epsilon=1e-5, tensorflow=False):
   nn = torch.nn
 
   def unit(inputs, outputs, kernel=1, stride=1, groups=1, active=True):
@@ -81,7 +81,7 @@ def twin_mobilenet(torch, *, epsilon=1e-5, tensorflow=False):
 
 
 def torch_features(torch, model, stop, image):
-  """Run a twin's `features` up to and with number `stop`."""
+  """Run the `features` of a PyTorch network up to and including number `stop`."""
   model.eval()
   with torch.no_grad():
     x = torch.from_numpy(image.transpose(0, 3, 1, 2).copy())
@@ -90,7 +90,7 @@ def torch_features(torch, model, stop, image):
   return x.numpy().transpose(0, 2, 3, 1)
 
 
-def ours(network, layer, loaded, image, *, activated=True):
+def features_of(network, layer, loaded, image, *, activated=True):
   module = perceptual.build(network, layer, activated=activated, variant=loaded.variant)
   return np.asarray(jax.jit(module.apply)(loaded.variables, jnp.asarray(image)))
 
@@ -100,25 +100,25 @@ def close(found, expected, tolerance=1e-4):
 
 
 @pytest.mark.parametrize('network', ['vgg16', 'vgg19'])
-def test_vgg_equals_a_twin(network, tmp_path, rng):
+def test_vgg_equals_pytorch(network, tmp_path, rng):
   torch = pytest.importorskip('torch')
   layer = perceptual.LAYERS[network][-1]
-  model, _ = twin_vgg(torch, network)
+  model, _ = torch_vgg(torch, network)
   file = tmp_path / 'weights.safetensors'
   save_file({k: v.numpy() for k, v in model.state_dict().items()}, file)
   loaded = weights.load(network, layer, file)
   assert 'torchvision' in loaded.described
   image = rng.random((1, 48, 64, 3), dtype=np.float32)
   last = len(model.features) - 2  # without the last pooling
-  close(ours(network, layer, loaded, image), torch_features(torch, model, last, image))
+  close(features_of(network, layer, loaded, image), torch_features(torch, model, last, image))
   before = torch_features(torch, model, last - 1, image)
-  close(ours(network, layer, loaded, image, activated=False), before)
+  close(features_of(network, layer, loaded, image, activated=False), before)
 
 
-def test_mobilenet_equals_a_twin(tmp_path, rng):
+def test_mobilenet_equals_pytorch(tmp_path, rng):
   torch = pytest.importorskip('torch')
   torch.manual_seed(0)
-  model, _ = twin_mobilenet(torch)
+  model, _ = torch_mobilenet(torch)
   for module in model.modules():
     if isinstance(module, torch.nn.BatchNorm2d):
       module.running_mean.normal_(0, 0.1)
@@ -129,36 +129,38 @@ def test_mobilenet_equals_a_twin(tmp_path, rng):
   loaded = weights.load('mobilenet_v2', 'head', file)
   image = rng.random((1, 65, 48, 3), dtype=np.float32)
   for layer, stop in (('stem', 0), ('block_3', 4), ('head', 18)):
-    close(ours('mobilenet_v2', layer, loaded, image), torch_features(torch, model, stop, image))
+    close(
+      features_of('mobilenet_v2', layer, loaded, image), torch_features(torch, model, stop, image)
+    )
 
 
-def test_published_mobilenet_equals_a_twin(shared):
-  """The real TF-slim weights, on a natural image, in a twin with its padding and epsilon."""
+def test_published_mobilenet_equals_pytorch(shared):
+  """The published TF-slim weights on a natural image, with their padding and epsilon."""
   torch = pytest.importorskip('torch')
   file = shared / 'weights' / 'mobilenet_v2_tfslim.safetensors'
   loaded = weights.load('mobilenet_v2', 'head', file)
   assert loaded.variant == VARIANTS['tf_slim']
-  model, _ = twin_mobilenet(torch, epsilon=1e-3, tensorflow=True)
+  model, _ = torch_mobilenet(torch, epsilon=1e-3, tensorflow=True)
   fill(torch, model, loaded.variables, weights._torch_mobilenet())
   path = min((shared / 'reference' / 'set5').rglob('*.png'))
   image = np.asarray(perceptual.prepare(natural(path), loaded.variant))
-  close(ours('mobilenet_v2', 'head', loaded, image), torch_features(torch, model, 18, image))
+  close(features_of('mobilenet_v2', 'head', loaded, image), torch_features(torch, model, 18, image))
 
 
-def test_published_vgg19_equals_a_twin(shared):
-  """The real weights: torchvision's names, and yet Caffe's images; their digest tells."""
+def test_published_vgg19_equals_pytorch(shared):
+  """The published weights have torchvision's names but Caffe's preprocessing; their hash shows it."""
   torch = pytest.importorskip('torch')
   file = shared / 'weights' / 'vgg19_conv3_4.safetensors'
   loaded = weights.load('vgg19', 'conv3_4', file)
   assert loaded.variant == VARIANTS['caffe']
-  model, _ = twin_vgg(torch, 'vgg19')
+  model, _ = torch_vgg(torch, 'vgg19')
   names = {layer: weights.NAMINGS['vgg19'][0].module(layer) for layer in LAYERS_TO_3_4}
   fill(torch, model, loaded.variables, names)
   path = min((shared / 'reference' / 'set5').rglob('*.png'))
   rgb = np.asarray(natural(path))
   bgr = rgb[..., ::-1] * 255 - np.array([103.939, 116.779, 123.68], np.float32)
   close(np.asarray(perceptual.prepare(jnp.asarray(rgb), loaded.variant)), bgr, 1e-6)
-  close(ours('vgg19', 'conv3_4', loaded, bgr), torch_features(torch, model, 17, bgr))
+  close(features_of('vgg19', 'conv3_4', loaded, bgr), torch_features(torch, model, 17, bgr))
   with pytest.raises(UserError, match=r'lacks 2 of the 18 tensors .* up to conv4_1'):
     weights.load('vgg19', 'conv4_1', file)
 
@@ -173,7 +175,7 @@ def natural(path):
 
 
 def fill(torch, model, variables, names):
-  """Put our variables into a twin."""
+  """Copy variables into a PyTorch network."""
   theirs = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
   state = model.state_dict()
   for keys, x in jax.tree.flatten_with_path(variables)[0]:

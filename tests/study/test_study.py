@@ -1,4 +1,4 @@
-"""The study: its plan, its table, its page, and that it goes on where it was killed."""
+"""The study: its plan, its table, its page, and that it continues where it was killed."""
 
 import csv
 import os
@@ -49,12 +49,12 @@ def run(workdir, *flags):
 
 
 def read(workdir):
-  """Read the table without what is timed."""
+  """Read the table without timings."""
   with (workdir / 'study.csv').open(newline='') as file:
     return [{k: v for k, v in row.items() if k != 'cpu_ms'} for row in csv.DictReader(file)]
 
 
-def test_plan_is_the_whole_grid(config, tmp_path):
+def test_plan_is_the_full_grid(config, tmp_path):
   config.study.update(widths=(0.5, 1.0), depths=(0.5,), seeds=(0, 1))
   teacher, trials = study.plan(config, tmp_path)
   assert teacher.config.model.width == 1.0 and 'study' not in teacher.config
@@ -77,7 +77,7 @@ def test_a_given_teacher_is_measured_and_not_trained(config, tmp_path):
   assert study.checkpoint_of(tmp_path, teacher) == folder
 
 
-def test_a_wrong_objective_is_told_with_its_trial(config, tmp_path):
+def test_a_wrong_objective_is_reported_with_its_trial(config, tmp_path):
   config.study.objectives.wrong = 'loss.distill_output=1'
   with pytest.raises(UserError, match=r'w0.5_d0.5_wrong_s0: distill_output needs a teacher'):
     study.plan(config, tmp_path)
@@ -90,7 +90,7 @@ def row(objective, psnr, **options):
   return dict.fromkeys(table.COLUMNS) | known | options
 
 
-def test_who_loses_is_marked_and_stays():
+def test_rows_worse_than_a_baseline_are_marked():
   rows = [
     row('good', 40.0, gain_bicubic=1.0, gain_untaught=0.5),
     row('blurred', 30.0, gain_bicubic=-3.0, gain_untaught=0.1),
@@ -110,13 +110,13 @@ def test_seeds_are_averaged_with_their_spread():
   assert found['gain_untaught'] == pytest.approx(0.1)
 
 
-def test_front_holds_what_nothing_cheaper_beats():
+def test_front_holds_the_points_that_no_cheaper_one_beats():
   assert page._front([1.0, 2.0, 2.0, 3.0, 4.0], [5.0, 4.0, 6.0, 6.0, 7.0]) == [0, 2, 4]
 
 
 @pytest.mark.slow
 def test_a_study_that_is_killed_gives_the_same_table(tmp_path):
-  """Killed five times at any moment, children and all, against once undisturbed."""
+  """Five runs that are killed with their child processes, against one that is not."""
   text = run(tmp_path / 'whole')
   assert '4/4' in text
   expected = read(tmp_path / 'whole')

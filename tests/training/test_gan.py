@@ -23,7 +23,7 @@ from runs import final, rows, run, same
 
 @pytest.fixture
 def gan(tiny):
-  """Make a config of all four terms of the brief, on a generator with BatchNorm."""
+  """Returns a config with a pixel, a content, an adversarial and a TV term, and BatchNorm."""
   tiny.model = configs.network('srresnet', features=8, blocks=1, bicubic_skip=True)
   tiny.loss.update(mse=1.0, mobilenet_v2=1e-2, adversarial=1e-2, tv_squared=1e-4)
   tiny.content.mobilenet_v2.update(weights=weights.RANDOM, layer='block_0')
@@ -43,7 +43,7 @@ def moved(a, b):
 
 
 def test_first_step_is_golden(gan, batch):
-  """Each side's loss, computed here from the networks alone."""
+  """The losses of generator and discriminator, computed here from the networks alone."""
   gan.optimizer.warmup = 0
   built = assemble(gan, sharding.make_mesh(1))
   state = jax.device_get(built.init())
@@ -85,7 +85,7 @@ def test_both_sides_learn_and_keep_their_statistics(gan, batch):
 
 
 def test_the_generators_pass_leaves_the_discriminator_alone(gan, batch):
-  """On a step of the generator only, nothing of the discriminator changes, statistics included."""
+  """In a step of the generator only, parameters and statistics of the discriminator stay."""
   gan.adversarial.discriminator_every = 2
   built = assemble(gan, sharding.make_mesh(1))
   take = CompiledSteps(built)
@@ -109,10 +109,10 @@ def test_a_step_of_the_discriminator_alone_leaves_the_generator(gan, batch):
 
 
 def test_four_devices_equal_one(gan, batch):
-  """Statistics are those of the whole batch, and so is every figure.
+  """BatchNorm statistics and scalars are those of the global batch.
 
-  Parameters are not compared: biases before a BatchNorm have no gradient but rounding, of which
-  Adam makes whole steps.
+  Parameters are not compared: the gradient of a bias before BatchNorm is only rounding, which Adam
+  scales up to full steps.
   """
   a, one = run(gan, batch)
   b, four = run(gan, batch, devices=4)
@@ -226,7 +226,7 @@ def make(folder):
 
 
 def collapsing(config):
-  """Make a discriminator that judges at chance, since it does not learn."""
+  """Configure a discriminator that does not learn, so that its accuracy stays at chance."""
   config.steps, config.eval, config.save = 6, 2, 2
   config.discriminator.optimizer.learning_rate = 1e-12
   config.adversarial.alarm.update(low=0.99, high=0.995, evaluations=2)
@@ -234,7 +234,7 @@ def collapsing(config):
 
 
 @pytest.mark.slow
-def test_a_collapse_is_told_lowers_the_weight_and_resumes_so(gan, tmp_path, capsys):
+def test_a_collapse_is_reported_and_the_lowered_weight_is_resumed(gan, tmp_path, capsys):
   collapsing(gan).adversarial.alarm.action = 'lower'
   gan.steps = 12
   assert train(gan, tmp_path / 'whole') == 0

@@ -1,4 +1,4 @@
-"""Optimisers: Muon turns what mixes channels, AdamW does the rest."""
+"""Optimizers: Muon updates the kernels that mix channels, AdamW the other parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def test_muon_is_nadamw_but_for_kernels_that_mix_channels():
 
 @pytest.mark.parametrize('name', TURNED)
 def test_muon_makes_all_singular_values_alike(name):
-  """A step is the gradient's own singular vectors, each as long; its size is that of AdamW's."""
+  """An update has the singular vectors of the gradient with equal singular values, scaled to AdamW."""
   grads, found = first_updates('muon')
   matrix = np.asarray(flatten_dict(grads, sep='/')[name]).reshape(-1, SHAPES[name][-1])
   step = -np.asarray(found[name]).reshape(matrix.shape)

@@ -1,4 +1,4 @@
-"""What would make a run slow, counted rather than timed."""
+"""Causes of a slow run, counted rather than timed."""
 
 import concurrent.futures
 
@@ -20,7 +20,7 @@ COMPILED = '/jax/core/compile/backend_compile_duration'
 
 @pytest.fixture
 def compilations():
-  """Count what XLA compiles from here on."""
+  """Record the compilations of XLA during a test."""
   found = []
 
   def listen(event, duration, **_):
@@ -78,7 +78,7 @@ def test_the_host_waits_for_scalars_only_when_it_logs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('upsampler', ['shuffle', 'direct'])
 def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
-  """As XLA counts its own convolutions on a CPU; one more pass forward would make it four."""
+  """Counted by XLA for its own convolutions on a CPU; one more forward pass would make it four."""
   monkeypatch.setattr(convolution, '_way', lambda *_: None)
   config = configs.base()
   config.model = configs.network('edsr', features=16, blocks=4, upsampler=upsampler)
@@ -95,7 +95,7 @@ def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='XLA convolves by itself elsewhere')
 @pytest.mark.parametrize(('kernel', 'groups'), [((3, 3, 32, 32), 1), ((9, 9, 1, 32), 32)])
 def test_more_layers_need_no_more_memory(kernel, groups):
-  """Results of loops once began as zeros, which XLA made for all layers before the first."""
+  """XLA allocates output buffers of loops that do not depend on the input for all layers at once."""
   kernel = jnp.ones(kernel)
 
   def network(x, layers):
@@ -128,7 +128,7 @@ def test_an_activation_is_not_kept_beside_its_padding():
 
 
 def test_kernels_are_transformed_without_products():
-  """As products of 6x3 by 3x3 that took half of the time of a small convolution."""
+  """As products of 6x3 by 3x3, the transform took half of the time of a small convolution."""
   image, kernel = jnp.zeros((8, 24, 24, 64)), jnp.zeros((3, 3, 64, 64))
   traced = str(jax.make_jaxpr(winograd.convolve, static_argnums=2)(image, kernel, ((1, 1), (1, 1))))
   assert traced.count('dot_general[') == 1  # that of the tiles

@@ -30,7 +30,7 @@ SAVED = {
 
 @pytest.fixture
 def everything(tiny, tmp_path):
-  """A run whose state has all that a state may have."""
+  """Build a run whose state has all optional parts."""
   options = {'name': 'edsr', 'features': 4, 'blocks': 1, 'upsampler': 'direct'}
   tiny.teacher.checkpoint = str(pack(tmp_path / 'teacher', options))
   tiny.loss = {name: 1e-3 * (name in ('mse', 'adversarial', 'distill_feature')) for name in TERMS}

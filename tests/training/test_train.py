@@ -31,7 +31,7 @@ COLUMNS = (
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
-  """Train four steps without interruption; return the config and the folder."""
+  """Train four steps without interruption; returns the config and the folder."""
   config = four_steps(configs.base())
   config.model = configs.network(
     'edsr', features=8, blocks=1, upsampler='direct', bicubic_skip=True
@@ -223,7 +223,7 @@ def free_port():
 
 @pytest.mark.parametrize('cache', ['host', pytest.param('device', marks=pytest.mark.slow)])
 def test_two_hosts_end_where_one_does(finished, tmp_path, cache):
-  """Two processes on the loopback, each with half of every batch."""
+  """Two local processes, each with half of every batch."""
   config, folder = finished
   config = configs.copy(config)
   config.data.cache = cache
