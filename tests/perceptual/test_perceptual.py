@@ -148,7 +148,7 @@ def test_published_mobilenet_equals_pytorch(shared):
 
 
 def test_published_vgg19_equals_pytorch(shared):
-  """The published weights have torchvision's names but Caffe's preprocessing; their hash shows it."""
+  """The published weights: torchvision's names, but Caffe's preprocessing, known by their hash."""
   torch = pytest.importorskip('torch')
   file = shared / 'weights' / 'vgg19_conv3_4.safetensors'
   loaded = weights.load('vgg19', 'conv3_4', file)

@@ -47,7 +47,7 @@ def test_muon_is_nadamw_but_for_kernels_that_mix_channels():
 
 @pytest.mark.parametrize('name', TURNED)
 def test_muon_makes_all_singular_values_alike(name):
-  """An update has the singular vectors of the gradient with equal singular values, scaled to AdamW."""
+  """An update is the gradient with equal singular values, and has the size of AdamW's."""
   grads, found = first_updates('muon')
   matrix = np.asarray(flatten_dict(grads, sep='/')[name]).reshape(-1, SHAPES[name][-1])
   step = -np.asarray(found[name]).reshape(matrix.shape)

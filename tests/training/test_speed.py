@@ -95,7 +95,7 @@ def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='XLA convolves by itself elsewhere')
 @pytest.mark.parametrize(('kernel', 'groups'), [((3, 3, 32, 32), 1), ((9, 9, 1, 32), 32)])
 def test_more_layers_need_no_more_memory(kernel, groups):
-  """XLA allocates output buffers of loops that do not depend on the input for all layers at once."""
+  """XLA allocates a loop's output that does not depend on the input for all layers at once."""
   kernel = jnp.ones(kernel)
 
   def network(x, layers):
