@@ -2,8 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsr.losses import TERMS, GeneratorOutputs, LossContext
-from jaxsr.losses.schedule import reduce
+from jaxsr.losses import TERMS, GeneratorOutputs, LossContext, reduce
 
 REFERENCE = {
   'l1': lambda e: np.abs(e),
