@@ -105,13 +105,7 @@ class Run(NamedTuple):
 
 def train(run: Run, state: State, batches: Batches) -> int:
   """Train until the last step or until told to stop; returns the step that was reached."""
-  config, steps, checkpoints, log, stop = (
-    run.config,
-    run.steps,
-    run.checkpoints,
-    run.log,
-    run.stop,
-  )
+  config, steps, _, checkpoints, log, stop = run
   start = saved = int(state.step)
   queued: deque[dict[str, jax.Array]] = deque()
   history: list[dict[str, jax.Array]] = []

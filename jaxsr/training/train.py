@@ -72,9 +72,9 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
   if primary:
     run_dir.write_config(folder, to_dict(config))
     run_log.introduce(config, state, train_source, val_source, mesh)
-  log = Log(config, folder, start=start, primary=primary)
   labels = teachers.prepare_labels(config, experiment.teachers, train_source)
   loader = pipeline.make_loader(config, train_source, mesh, labels=labels)
+  log = Log(config, folder, start=start, primary=primary)
   run = loop.Run(
     config=config,
     steps=CompiledSteps(experiment, loader),
