@@ -156,7 +156,7 @@ def test_a_film_that_turns_out_damaged_is_replaced_by_the_next(folder, capsys):
   assert capsys.readouterr().err.count('left out of training') == 1
   for path in image_files.find(folder):
     path.write_bytes(path.read_bytes()[:-2000] + bytes(2000))
-  with pytest.raises(ImageError, match='all the others'):
+  with pytest.raises(ImageError, match='all other images'):
     image_cache.Films(whole.source, scale=4, capacity=2**30)[0]
 
 
