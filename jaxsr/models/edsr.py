@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr import ops
-from jaxsr.models.layers import Conv, Upsampler, he_normal
+from jaxsr.models.layers import Conv, Upsampler, direct_image, finish, tail_init
 from jaxsr.models.network import Network
 
 
@@ -60,13 +59,12 @@ class EDSR(Network):
       self.sow('features', 'trunk', x)
     x = shallow + Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
     image = self._image(x) / self.image_range
-    return image + (ops.upsample(lr, self.scale) if self.bicubic_skip else mean)
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip, mean=mean)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
-    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    init = tail_init(self.bicubic_skip)
     if self.upsampler == 'direct':
-      x = Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
-      return ops.pixel_shuffle(x, self.scale)
+      return direct_image(x, self.channels, self.scale, bicubic_skip=self.bicubic_skip)
     if self.upsampler != 'shuffle':
       raise ValueError(f"upsampler {self.upsampler!r} is not one of 'shuffle', 'direct'")
     x = Upsampler(self.scale, self.features, self.dtype, name='upsampler')(x)

@@ -5,8 +5,7 @@ from typing import ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jaxsr import ops
-from jaxsr.models.layers import Conv, Deconvolution, PReLU, he_normal
+from jaxsr.models.layers import Conv, Deconvolution, PReLU, finish, he_normal, tail_init
 from jaxsr.models.network import Network
 
 
@@ -37,12 +36,12 @@ class FSRCNN(Network):
     x = self._conv(x, self.features, 1, 'expand')
     self.sow('features', 'trunk', x)
     image = self._image(x)
-    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)
 
   def _conv(self, x: Float[Array, 'b h w c'], features: int, size: int, name: str) -> Array:
     x = Conv(features, (size, size), dtype=self.dtype, kernel_init=he_normal, name=name)(x)
     return PReLU(name=f'{name}_slope')(x)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
-    init = nn.initializers.zeros if self.bicubic_skip else nn.initializers.normal(1e-3)
+    init = tail_init(self.bicubic_skip, nn.initializers.normal(1e-3))
     return Deconvolution(self.channels, self.scale, 9, padding=4, kernel_init=init, name='tail')(x)

@@ -59,6 +59,40 @@ class Upsampler(nn.Module):
     return x
 
 
+def tail_init(
+  bicubic_skip: bool, otherwise: nn.initializers.Initializer = he_normal
+) -> nn.initializers.Initializer:
+  """Returns the initializer of the last convolution: zeros if a bicubic upsampling is added."""
+  return nn.initializers.zeros if bicubic_skip else otherwise
+
+
+def direct_image(
+  x: Float[Array, 'b h w f'], channels: int, scale: int, *, bicubic_skip: bool
+) -> Float[Array, 'b sh sw c']:
+  """Compute the image with one convolution, named `tail`, and one pixel shuffle."""
+  init = tail_init(bicubic_skip)
+  x = Conv(channels * scale**2, (3, 3), kernel_init=init, name='tail')(x)
+  return ops.pixel_shuffle(x, scale)
+
+
+def finish(
+  image: Float[Array, 'b sh sw c'],
+  lr: Float[Array, 'b h w c'],
+  *,
+  scale: int,
+  bicubic_skip: bool,
+  mean: Array | float | None = None,
+) -> Float[Array, 'b sh sw c']:
+  """Returns the image plus a bicubic upsampling of `lr`, so that training starts at bicubic.
+
+  Without `bicubic_skip`, `mean`, if given, is added instead: what the network subtracted from its
+  input.
+  """
+  if bicubic_skip:
+    return ops.upsample(lr, scale) + image
+  return image if mean is None else image + mean
+
+
 class Join(nn.Module):
   """Convolve features, side by side, by 1x1: see `ops.join`. Its parameters are those of `Conv`."""
 

@@ -9,8 +9,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr import ops
-from jaxsr.models.layers import DIV2K_MEAN, Conv, Upsampler, he_normal, torch_uniform
+from jaxsr.models.layers import (
+  DIV2K_MEAN,
+  Conv,
+  Upsampler,
+  finish,
+  tail_init,
+  torch_uniform,
+)
 from jaxsr.models.network import Network
 
 
@@ -104,9 +110,9 @@ class RCAN(Network):
       self.sow('features', 'trunk', x)
     x = shallow + conv(self.features, (3, 3), name='body')(x)
     x = Upsampler(self.scale, self.features, self.dtype, name='upsampler')(x)
-    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    init = tail_init(self.bicubic_skip)
     image = Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x) / self.image_range
-    return image + (ops.upsample(lr, self.scale) if self.bicubic_skip else mean)
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip, mean=mean)
 
   def _group(self, i: int) -> ResidualGroup:
     return ResidualGroup(

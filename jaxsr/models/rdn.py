@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr import ops
-from jaxsr.models.layers import Conv, Join, Upsampler, he_normal, torch_uniform
+from jaxsr.models.layers import Conv, Join, Upsampler, finish, tail_init, torch_uniform
 from jaxsr.models.network import Network
 
 
@@ -56,9 +55,9 @@ class RDN(Network):
     x = Conv(self.features, (3, 3), dtype=self.dtype, name='head_1')(shallow)
     x = shallow + self._fuse(self._blocks(x))
     x = Upsampler(self.scale, self.features, self.dtype, name='upsampler')(x)
-    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    init = tail_init(self.bicubic_skip)
     image = Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)
-    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)
 
   def _blocks(self, x: Float[Array, 'b h w f']) -> list[Float[Array, 'b h w f']]:
     block = nn.remat(ResidualDenseBlock) if self.remat else ResidualDenseBlock

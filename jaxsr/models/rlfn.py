@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Conv, he_normal, torch_uniform
+from jaxsr.models.layers import Conv, direct_image, finish, torch_uniform
 from jaxsr.models.network import Network
 
 
@@ -89,10 +89,6 @@ class RLFN(Network):
       x = RLFB(*fields, name=f'block_{i}')(x)
       self.sow('features', 'trunk', x)
     x = shallow + conv(self.features, (3, 3), name='body')(x)
-    image = self._image(x) / self.image_range
-    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
-
-  def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
-    init = nn.initializers.zeros if self.bicubic_skip else he_normal
-    x = Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
-    return ops.pixel_shuffle(x, self.scale)
+    image = direct_image(x, self.channels, self.scale, bicubic_skip=self.bicubic_skip)
+    image /= self.image_range
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr import ops
-from jaxsr.models.layers import Conv, he_normal, shuffle_stages
+from jaxsr.models.layers import Conv, finish, he_normal, shuffle_stages, tail_init
 from jaxsr.models.network import Network
 
 _small = nn.initializers.variance_scaling(0.02, 'fan_in', 'normal')  # a tenth of He's, as authors
@@ -87,7 +86,7 @@ class RRDBNet(Network):
       self.sow('features', 'trunk', x)
     x = shallow + Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
     image = self._image(x)
-    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal)
@@ -95,5 +94,5 @@ class RRDBNet(Network):
       x = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
       x = _leaky(conv(self.features, (3, 3), name=f'up_{i}')(x))
     x = _leaky(conv(self.features, (3, 3), name='detail')(x))
-    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    init = tail_init(self.bicubic_skip)
     return Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)

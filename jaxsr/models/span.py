@@ -10,8 +10,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr import ops
-from jaxsr.models.layers import DIV2K_MEAN, Conv, Join, he_normal, torch_uniform
+from jaxsr.models.layers import (
+  DIV2K_MEAN,
+  Conv,
+  Join,
+  direct_image,
+  finish,
+  torch_uniform,
+)
 from jaxsr.models.network import Network
 
 
@@ -112,12 +118,7 @@ class SPAN(Network):
       self.sow('features', 'trunk', x)
     x = _conv(self.features, self.folded, self.dtype, 'body')(x)
     join = Join(self.features, kernel_init=torch_uniform, dtype=self.dtype, name='join')
-    image = self._image(join([shallow, x, first, inner]))
-    if self.bicubic_skip:
-      return ops.upsample(lr, self.scale) + image / self.image_range
-    return image
-
-  def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
-    init = nn.initializers.zeros if self.bicubic_skip else he_normal
-    x = Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
-    return ops.pixel_shuffle(x, self.scale)
+    x = join([shallow, x, first, inner])
+    image = direct_image(x, self.channels, self.scale, bicubic_skip=self.bicubic_skip)
+    image = image / self.image_range if self.bicubic_skip else image
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)

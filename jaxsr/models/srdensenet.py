@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxsr import ops
-from jaxsr.models.layers import Conv, Deconvolution, he_normal, shuffle_stages
+from jaxsr.models.layers import Conv, Deconvolution, finish, he_normal, shuffle_stages, tail_init
 from jaxsr.models.network import Network
 
 VARIANTS = ('all', 'prelu', 'dense')
@@ -77,7 +76,7 @@ class SRDenseNet(Network):
       x = DenseBlock(self.growth, self.layers, self.variant, self.dtype, name=f'block_{i}')(x)
       self.sow('features', 'trunk', x)
     image = self._image(x)
-    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     bias = self.variant != 'prelu'
@@ -96,5 +95,5 @@ class SRDenseNet(Network):
         self.bottleneck, factor, kernel, use_bias=bias, dtype=self.dtype, name=f'deconv_{i}'
       )(x)
       x = activation(self.variant, f'prelu_{i}')(x)
-    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    init = tail_init(self.bicubic_skip)
     return Conv(self.channels, (3, 3), use_bias=bias, kernel_init=init, name='tail')(x)

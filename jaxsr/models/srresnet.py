@@ -10,7 +10,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Conv, batch_norm, fold_norm, he_normal, shuffle_stages
+from jaxsr.models.layers import (
+  Conv,
+  batch_norm,
+  finish,
+  fold_norm,
+  shuffle_stages,
+  tail_init,
+)
 from jaxsr.models.network import Network
 
 prelu = partial(nn.PReLU, negative_slope_init=0.25)
@@ -85,10 +92,10 @@ class SRResNet(Network):
     x = Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
     x = shallow + _norm(folded=self.folded, train=train, dtype=self.dtype, name='norm')(x)
     x = self._enlarge(x)
-    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    init = tail_init(self.bicubic_skip)
     image = Conv(self.channels, (9, 9), kernel_init=init, name='tail')(x)
     image = (jnp.tanh(image) + 1) / 2 if self.tanh else image
-    return ops.upsample(lr, self.scale) + image if self.bicubic_skip else image
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)
 
   def _enlarge(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw f']:
     for i, factor in enumerate(shuffle_stages(self.scale)):

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Conv, PReLU, batch_norm, fold_norm, shuffle_stages
+from jaxsr.models.layers import Conv, PReLU, batch_norm, fold_norm, shuffle_stages, tail_init
 from jaxsr.models.network import Network
 
 _slope = nn.initializers.constant(0.25)
@@ -184,7 +184,7 @@ class SwiftSRGAN(Network):
       self.param('unused_slope', _slope, (self.features,))  # as in the blocks
     norm = _norm(folded=self.folded, train=train, dtype=self.dtype, name='norm')
     x = shallow + norm(body(x))
-    init = nn.initializers.zeros if self.bicubic_skip else nn.initializers.lecun_normal()
+    init = tail_init(self.bicubic_skip, nn.initializers.lecun_normal())
     tail = SeparableConv(self.channels, 9, mix_init=init, name='tail')
     x = jnp.tanh(tail(self._enlarge(x).astype(jnp.float32)))
     return ops.upsample(lr, self.scale) + x if self.bicubic_skip else (x + 1) / 2

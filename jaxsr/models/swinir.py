@@ -11,7 +11,15 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jaxsr import ops
-from jaxsr.models.layers import DIV2K_MEAN, Conv, Dense, Upsampler, he_normal
+from jaxsr.models.layers import (
+  DIV2K_MEAN,
+  Conv,
+  Dense,
+  Upsampler,
+  direct_image,
+  finish,
+  tail_init,
+)
 from jaxsr.models.network import Network
 
 _small = nn.initializers.truncated_normal(0.02)
@@ -170,7 +178,7 @@ class SwinIR(Network):
     x = self._trunk(shallow)
     x = shallow + Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
     image = self._image(x)[:, : h * self.scale, : w * self.scale]
-    return image + (ops.upsample(lr, self.scale) if self.bicubic_skip else mean)
+    return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip, mean=mean)
 
   def _trunk(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b h w f']:
     x = _norm(dtype=self.dtype, name='head_norm')(x)
@@ -184,10 +192,9 @@ class SwinIR(Network):
     return _norm(dtype=self.dtype, name='norm')(x)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
-    init = nn.initializers.zeros if self.bicubic_skip else he_normal
+    init = tail_init(self.bicubic_skip)
     if self.upsampler == 'direct':
-      x = Conv(self.channels * self.scale**2, (3, 3), kernel_init=init, name='tail')(x)
-      return ops.pixel_shuffle(x, self.scale)
+      return direct_image(x, self.channels, self.scale, bicubic_skip=self.bicubic_skip)
     if self.upsampler != 'shuffle':
       raise ValueError(f"upsampler {self.upsampler!r} is not one of 'shuffle', 'direct'")
     x = Conv(self.tail_features, (3, 3), dtype=self.dtype, name='before_upsampler')(x)
