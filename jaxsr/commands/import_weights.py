@@ -1,5 +1,6 @@
 """`jaxsr import`: convert published weights to a checkpoint."""
 
+import functools
 import shlex
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ from jaxsr import files, interop, models
 from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.commands.options import Import
 from jaxsr.config import Config
+from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import new_folder
-from jaxsr.interop import Misfit, Published
+from jaxsr.interop import Misfit, Published, trial
 
 MOST = 40  # problems that are printed
 _OPTION = '--config.model.'
@@ -34,6 +36,7 @@ def run(options: Import) -> int:
       scale=options.scale,
       options=given,
       order=options.shuffle_order,
+      image=_film(),
     )
   except Misfit as misfit:
     for problem in misfit.problems[:MOST]:
@@ -80,8 +83,23 @@ def _report(options: Import, found: Published) -> None:
   print(f'{options.model} x{options.scale}, {kind}, {count:,} parameters, in {options.output}')
   print(f'  read with the names of {found.naming}, {found.layout}')
   print('  ' + ', '.join(f'{name}={value}' for name, value in found.options.items()))
+  network = models.build(options.model, found.options, scale=options.scale, channels=found.channels)
+  own, bicubic = trial.psnr(network, found.variables, _film())
+  print(f'  PSNR on a phantom: {own:.2f} dB, bicubic {bicubic:.2f} dB')
+  if own < bicubic:
+    print(
+      f'  warning: it is worse than bicubic. A GAN may be; otherwise these may be the weights of a '
+      f'relative of {options.model} with the same tensor names: see docs/importing.md',
+      file=sys.stderr,
+    )
   output = shlex.quote(str(options.output))
   print(f'  to measure it: jaxsr evaluate --checkpoint {output} --data FOLDER --output eval')
+
+
+@functools.cache
+def _film() -> np.ndarray:
+  """Returns the phantom that imported networks are tried on, [256, 256] in [0, 1]."""
+  return phantom(0, 0, size=256).astype(np.float32) / 255
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

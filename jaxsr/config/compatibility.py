@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jaxsr import models
 from jaxsr.errors import UserError
 from jaxsr.losses import CONTENT
 from jaxsr.models.discriminator import Discriminator
@@ -47,12 +48,24 @@ def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
 
 def check_change(old: dict, new: dict, *, allowed: bool) -> list[str]:
   """Describe how the config of a run has changed; raises UserError if it may not change so."""
-  lines = []
+  lines, before = [], flatten(old)
   for name, (was, now) in differences(old, new).items():
     text = f'config.{name} was {was}, is now {now}'
+    if name not in before and _is_default(new, name, now):
+      continue  # the run is older than the option
     if name.startswith(FIXED):
       raise UserError(f'{text}: this is another network; choose another --workdir')
     if name not in FREE and not allowed:
       raise UserError(f'{text}: choose another --workdir, or pass --allow_config_change')
     lines.append(f'{text}: {CONSEQUENCES[name]}' if name in CONSEQUENCES else text)
   return lines
+
+
+def _is_default(config: dict, name: str, value: Any) -> bool:
+  """Whether a value is an option of the network with its default, which changes nothing."""
+  section, _, option = name.partition('.')
+  if section != 'model' or config['model']['name'] not in models.MODELS:
+    return False
+  defaults = models.defaults(config['model']['name'])
+  as_list = lambda x: list(x) if isinstance(x, tuple) else x  # noqa: E731
+  return option in defaults and as_list(defaults[option]) == as_list(value)

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxsr import models
 from jaxsr.errors import UserError, brief, flat, nearest
-from jaxsr.interop import architecture
+from jaxsr.interop import architecture, trial
 from jaxsr.interop.naming import NAMINGS, OURS
 from jaxsr.interop.state_dict import Reading, Tensors, readings
 from jaxsr.models.layers import shuffle_stages
@@ -46,12 +46,17 @@ def read(
   scale: int,
   options: Mapping[str, Any] | None = None,
   order: str | None = None,
+  image: np.ndarray | None = None,
+  naming: str | None = None,
 ) -> Published:
   """Turn tensors by name into a network's variables, float32.
 
   `options` are set over what was read. `order` is that of the channels before a pixel shuffle;
-  unless given, it is this project's own under its own names and PyTorch's under all others. Raises
-  UserError for an unknown network, and Misfit where tensors are missing, unknown, not finite or of
+  unless given, it is this project's own under its own names and PyTorch's under all others. If
+  several namings fit equally well, the networks are compared on `image`, gray [h, w] in [0, 1], and
+  the one with the highest PSNR is taken; without an image, the first of them. `naming` is the title
+  of the only naming to try. Raises UserError for an unknown network, and Misfit if tensors are
+  missing, unknown, not finite or of
   a shape that does not fit.
   """
   if model not in architecture.READERS:
@@ -63,10 +68,13 @@ def read(
   if wild:
     raise Misfit('the file holds numbers that are not finite', wild)
   fits = (_fit(each, model, scale, options or {}, order) for each in readings(tensors, model))
-  found = [fit for fit in fits if fit is not None]
+  found = [fit for fit in fits if fit is not None and naming in (None, fit.naming)]
   if not found:
     raise _unknown(tensors, model)
   best = min(found, key=lambda fit: (not fit.variables, len(fit.problems)))
+  equal = [fit for fit in found if fit.variables and not fit.problems]
+  if image is not None and len({fit.naming for fit in equal}) > 1:
+    best = max(equal, key=lambda fit: _psnr(fit, model, scale, image))
   if best.variables and best.channels not in (1, 3):
     raise Misfit(f'no {model}: its images have {best.channels} channels, neither 1 nor 3', [])
   if best.problems:
@@ -76,6 +84,11 @@ def read(
       best.problems,
     )
   return best
+
+
+def _psnr(fit: Published, model: str, scale: int, image: np.ndarray) -> float:
+  network = models.build(model, fit.options, scale=scale, channels=fit.channels)
+  return trial.psnr(network, fit.variables, image)[0]
 
 
 def _unknown(tensors: Tensors, model: str) -> Misfit:
@@ -123,6 +136,9 @@ def _fit(
       x = _checked(reading, key, leaf, shape, problems)
       factor = _shuffled(module, network) if torch else None
       x = to_tensorflow(x, factor) if factor and x.ndim else x
+      unshuffle = getattr(network, 'unshuffle', 1)
+      if torch and unshuffle > 1 and module == 'head' and leaf == 'kernel':
+        x = to_tensorflow(x.swapaxes(-1, -2), unshuffle).swapaxes(-1, -2)
       variables[path] = x / np.float32(naming.bias_range) if leaf == 'bias' else x
     elif leaf == 'bias' and module in zero:
       variables[path] = np.zeros(shape, np.float32)
@@ -176,7 +192,7 @@ def _means(reading: Reading) -> tuple[dict[str, Any], list[str]]:
       continue
     if np.abs(weight[1].astype(np.float32).reshape(3, 3) - np.eye(3)).max() > 1e-3:
       problems.append(f'{weight[0]} {weight[1].shape}: should be the identity')
-    found.append(sign * bias[1].astype(np.float32) / 255)
+    found.append(sign * bias[1].astype(np.float32) / np.float32(reading.naming.mean_range))
     if np.abs(found[0] - found[-1]).max() > 1e-3:
       problems.append(f'{bias[0]} {bias[1].shape}: should be what sub_mean subtracts')
   return ({'mean': tuple(map(float, found[0]))} if found else {}), problems

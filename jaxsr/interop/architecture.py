@@ -81,6 +81,7 @@ def _rrdb(kernels: Kernels) -> dict[str, Any]:
     'features': kernels.width('head'),
     'blocks': kernels.count('block_'),
     'growth': kernels.width('block_0/dense_0/conv_0'),
+    'unshuffle': 1 if kernels['head'][-2] in (1, 3) else 2,
   }
 
 
@@ -133,7 +134,7 @@ def _swinir(kernels: Kernels) -> dict[str, Any]:
     'heads': heads,
     'window': (int(np.sqrt(offsets)) + 1) // 2,
     'mlp_ratio': kernels.width('group_0/block_0/mlp_0') / features,
-    'upsampler': 'shuffle' if classical else 'direct',
+    'upsampler': 'nearest' if 'detail' in kernels else 'shuffle' if classical else 'direct',
   } | ({'tail_features': kernels.width('before_upsampler')} if classical else {})
 
 
@@ -164,4 +165,6 @@ def channels(kernels: Kernels) -> int:
   if 'head/depthwise' in kernels:
     return kernels.width('head/depthwise')
   first = next(p for p in ('head/expand', 'head', 'head_0', 'conv_0') if p in kernels)
-  return kernels[first][-2]
+  seen = kernels[first][-2]
+  folded = first == 'head' and seen in (4, 12) and kernels.width('tail') in (1, 3)
+  return seen // 4 if folded else seen  # Real-ESRGAN's x2 folds 2x2 pixels into channels

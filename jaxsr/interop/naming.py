@@ -21,7 +21,7 @@ class Naming(NamedTuple):
   cannot tell of a network, such as its padding and the range of its images. Modules that match
   `unbiased` have no bias there, none of them; ours has, and it is zero. `dropped` are tensors that
   inference has no use for. `bias_range` is what biases are divided by: the range of the images of a
-  network that, but for its biases, is indifferent to it.
+  network that, but for its biases, is indifferent to it. `mean_range` is that of a stored mean.
   """
 
   title: str
@@ -31,6 +31,7 @@ class Naming(NamedTuple):
   unbiased: str | None = None
   dropped: str | None = None
   bias_range: float = 1.0
+  mean_range: float = 255.0
 
   def rename(self, module: str, modules: Modules) -> str | None:
     """Translate the path of a module, of all `modules` in the file; None: unknown here."""
@@ -120,6 +121,49 @@ conv_after_body  body
 upsample.#       upsampler/conv_{1/2}
 """
 )
+
+_RLFN = """
+conv_1              head
+conv_2              body
+block_#.c5          block_{1-1}/mix
+block_#.c#_r        block_{1-1}/conv_{2-1}
+block_#.esa.conv1   block_{1-1}/attention/down
+block_#.esa.conv2   block_{1-1}/attention/stride
+block_#.esa.conv3   block_{1-1}/attention/far
+block_#.esa.conv4   block_{1-1}/attention/up
+block_#.esa.conv_f  block_{1-1}/attention/near
+upsampler.0         tail
+"""
+_RLFN_2022 = (
+  _RLFN.replace('conv_1 ', 'fea_conv ').replace('conv_2 ', 'LR_conv ').replace('block_#.', 'B#.')
+)
+_SPAN = """
+conv_1.sk             head/skip
+conv_1.conv.0         head/expand
+conv_1.conv.1         head/conv
+conv_1.conv.2         head/project
+conv_2.sk             body/skip
+conv_2.conv.0         body/expand
+conv_2.conv.1         body/conv
+conv_2.conv.2         body/project
+block_#.c#_r.sk       block_{1-1}/conv_{2-1}/skip
+block_#.c#_r.conv.0   block_{1-1}/conv_{2-1}/expand
+block_#.c#_r.conv.1   block_{1-1}/conv_{2-1}/conv
+block_#.c#_r.conv.2   block_{1-1}/conv_{2-1}/project
+conv_cat              join
+upsampler.0           tail
+"""
+_LEFTTHOMAS = """
+block1.0         head
+block1.1         prelu
+block7.0         body
+block8.#.conv    upsampler_{1}
+block8.#.prelu   prelu_{1}
+block8.#         tail
+block#.conv#     block_{1-2}/conv_{2-1}
+block#.bn#       block_{1-2}/norm_{2-1}
+block#.prelu     block_{1-2}/prelu
+"""
 
 NAMINGS: dict[str, tuple[Naming, ...]] = {
   'edsr': (
@@ -225,20 +269,15 @@ upsampling.#.upsample_block.0    upsampler/conv_{1}
   'rlfn': (
     Naming(
       'RLFN and NTIRE',
-      """
-conv_1              head
-conv_2              body
-block_#.c5          block_{1-1}/mix
-block_#.c#_r        block_{1-1}/conv_{2-1}
-block_#.esa.conv1   block_{1-1}/attention/down
-block_#.esa.conv2   block_{1-1}/attention/stride
-block_#.esa.conv3   block_{1-1}/attention/far
-block_#.esa.conv4   block_{1-1}/attention/up
-block_#.esa.conv_f  block_{1-1}/attention/near
-upsampler.0         tail
-""",
+      _RLFN,
       options={'image_range': 255.0},
     ),
+    Naming(
+      'LightRLFN',  # the tensor names of RLFN: which of both it is shows when it is run
+      _RLFN,
+      options={'image_range': 1.0, 'bilinear_skip': True},
+    ),
+    Naming('RLFN of NTIRE 2022', _RLFN_2022, options={'image_range': 255.0}),
   ),
   'rrdb': (
     Naming(
@@ -260,9 +299,10 @@ HRconv                    detail
 """,
     ),
     Naming(
-      'ESRGAN, oldest',
+      'ESRGAN, oldest, and KAIR',
       """
 model.1.sub.#.RDB#.conv#.0  block_{1}/dense_{2-1}/conv_{3-1}
+model.1.sub.#.RDB#.conv#    block_{1}/dense_{2-1}/conv_{3-1}
 model.1.sub.#               body
 """,
       computed={'model.#': _oldest_rrdb},
@@ -271,24 +311,15 @@ model.1.sub.#               body
   'span': (
     Naming(
       'SPAN',
-      """
-conv_1.sk             head/skip
-conv_1.conv.0         head/expand
-conv_1.conv.1         head/conv
-conv_1.conv.2         head/project
-conv_2.sk             body/skip
-conv_2.conv.0         body/expand
-conv_2.conv.1         body/conv
-conv_2.conv.2         body/project
-block_#.c#_r.sk       block_{1-1}/conv_{2-1}/skip
-block_#.c#_r.conv.0   block_{1-1}/conv_{2-1}/expand
-block_#.c#_r.conv.1   block_{1-1}/conv_{2-1}/conv
-block_#.c#_r.conv.2   block_{1-1}/conv_{2-1}/project
-conv_cat              join
-upsampler.0           tail
-""",
+      _SPAN,
       options=_RANGE,
       dropped=r'.*\.eval_conv\..*',  # stale: recomputed from the others whenever it is used
+    ),
+    Naming(
+      'neosr, without normalization',  # the empty buffer `no_norm` says so
+      _SPAN,
+      options={'image_range': 1.0, 'mean': (0.0, 0.0, 0.0)},
+      dropped=r'no_norm|.*\.eval_conv\..*',
     ),
     Naming(
       'SPAN, folded',
@@ -380,19 +411,13 @@ upsampling.#.upsample_block.2   prelu_{1}
     ),
     Naming(
       'leftthomas',
-      """
-block1.0         head
-block1.1         prelu
-block7.0         body
-block7.1         norm
-block8.#.conv    upsampler_{1}
-block8.#.prelu   prelu_{1}
-block8.#         tail
-block#.conv#     block_{1-2}/conv_{2-1}
-block#.bn#       block_{1-2}/norm_{2-1}
-block#.prelu     block_{1-2}/prelu
-""",
+      _LEFTTHOMAS + 'block7.1 norm',
       options={'tanh': True},
+    ),
+    Naming(
+      'leftthomas, as published',  # its weights are older than its code
+      _LEFTTHOMAS + 'block7.1 body_prelu',
+      options={'tanh': True, 'body_norm': False},
     ),
   ),
   'swift_srgan': (
@@ -428,6 +453,8 @@ layers.#.conv                                  group_{1}/conv
 norm                                           norm
 conv_after_body                                body
 conv_before_upsample.0                         before_upsampler
+conv_up#                                       up_{1-1}
+conv_hr                                        detail
 """,
       computed={'upsample.#': _swinir},
       dropped=r'.*\.(relative_position_index|attn_mask)',
@@ -451,6 +478,27 @@ trunk.#.conv   conv_{1+1}
 """,
       computed={'conv2': _last_of_vdsr},
       unbiased='.*',
+    ),
+    Naming(
+      'EDSR-PyTorch',
+      """
+body.#.0  conv_{1}
+sub_mean  sub_mean
+add_mean  add_mean
+""",
+      options={'mean': DIV2K_MEAN},
+      unbiased='.*',
+      bias_range=255.0,
+    ),
+    Naming(
+      'torchSR',
+      """
+body.#    conv_{1/2}
+sub_mean  sub_mean
+add_mean  add_mean
+""",
+      options={'mean': DIV2K_MEAN},
+      mean_range=1.0,
     ),
   ),
 }

@@ -60,6 +60,7 @@ class RLFN(Network):
   The defaults are the paper's RLFN; RLFN-S is `features=48`, and the entry that won NTIRE 2022 is
   `features=46, middle=48, blocks=4`. `middle` is the width inside a block; 0: `features`. The
   authors' weights want images times 255 (`image_range`).
+  LightRLFN adds a bilinear upsampling (`bilinear_skip`).
   `bicubic_skip=True` is a departure: it adds the result to a bicubic upsampling and starts the last
   convolution at zero.
   """
@@ -72,6 +73,7 @@ class RLFN(Network):
   blocks: int = 6
   attention: int = 16
   image_range: float = 1.0
+  bilinear_skip: bool = False
   bicubic_skip: bool = False
 
   @property
@@ -91,4 +93,6 @@ class RLFN(Network):
     x = shallow + conv(self.features, (3, 3), name='body')(x)
     image = direct_image(x, self.channels, self.scale, bicubic_skip=self.bicubic_skip)
     image /= self.image_range
+    if self.bilinear_skip:
+      image += ops.upsample(lr, self.scale, method='linear')
     return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)

@@ -59,8 +59,8 @@ class RRDBNet(Network):
 
   The defaults are ESRGAN's generator. Enlarging is nearest interpolation and a convolution, twice
   by 2 for scale 4; here once by 2 for scale 2, once by 3 for 3 and three times by 2 for 8, as in
-  ESRGAN's own code (Real-ESRGAN's x2 instead folds the input's pixels into channels and enlarges
-  by 4: its weights do not fit). `bicubic_skip=True` is a departure: it adds the result to a bicubic
+  ESRGAN's own code. Real-ESRGAN's x2 folds 2x2 input pixels into channels (`unshuffle=2`) and
+  enlarges the features by 4. `bicubic_skip=True` is a departure: it adds the result to a bicubic
   upsampling and starts the last convolution at zero. `remat=True` computes blocks again in the
   backward pass in place of keeping their insides.
   """
@@ -72,25 +72,42 @@ class RRDBNet(Network):
   blocks: int = 23
   growth: int = 32
   residual_scaling: float = 0.2
+  unshuffle: int = 1
   bicubic_skip: bool = False
   remat: bool = False
+
+  @property
+  def tile_multiple(self) -> int:
+    """The side of the cells that are folded into channels."""
+    return self.unshuffle
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     block = nn.remat(RRDB) if self.remat else RRDB
     fields = (self.features, self.growth, self.residual_scaling, self.dtype)
-    shallow = Conv(self.features, (3, 3), dtype=self.dtype, name='head')(lr)
+    x = self._unshuffled(lr)
+    shallow = Conv(self.features, (3, 3), dtype=self.dtype, name='head')(x)
     x = shallow
     for i in range(self.blocks):
       x = block(*fields, name=f'block_{i}')(x)
       self.sow('features', 'trunk', x)
     x = shallow + Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
-    image = self._image(x)
+    image = self._image(x)[:, : self.scale * lr.shape[1], : self.scale * lr.shape[2]]
     return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)
+
+  def _unshuffled(self, lr: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ _']:
+    """Fold the pixels of cells into channels (row, column, channel); pad to full cells."""
+    side = self.unshuffle
+    if side == 1:
+      return lr
+    b, h, w, c = lr.shape
+    x = jnp.pad(lr, ((0, 0), (0, -h % side), (0, -w % side), (0, 0)), mode='edge')
+    x = x.reshape(b, x.shape[1] // side, side, x.shape[2] // side, side, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, x.shape[1], x.shape[3], side * side * c)
 
   def _image(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw c']:
     conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal)
-    for i, factor in enumerate(shuffle_stages(self.scale)):
+    for i, factor in enumerate(shuffle_stages(self.scale * self.unshuffle)):
       x = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
       x = _leaky(conv(self.features, (3, 3), name=f'up_{i}')(x))
     x = _leaky(conv(self.features, (3, 3), name='detail')(x))

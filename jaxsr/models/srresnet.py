@@ -48,7 +48,8 @@ def _norm(*, folded: bool, train: bool, dtype: DTypeLike, name: str) -> Any:
 def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
   """Turn variables into those of the same network with `folded=True`, which has no BatchNorm."""
   params, stats = dict(variables['params']), variables['batch_stats']
-  params['body'] = fold_norm(params['body'], params.pop('norm'), stats['norm'])
+  if 'norm' in params:
+    params['body'] = fold_norm(params['body'], params.pop('norm'), stats['norm'])
   for name, found in stats.items():
     if name != 'norm':
       block = dict(params[name])
@@ -65,9 +66,11 @@ class SRResNet(Network):
   This is the generator of SRGAN. A PReLU has one slope for all channels and convolutions before a
   BatchNorm keep their bias, as in the public implementations (1,549,462 parameters for RGB x4).
   `tanh=True` squashes the image into (0, 1), and RGB images go in less `mean`, over `deviation`:
-  some public weights want both. `bicubic_skip=True`, not the paper's, adds the result to a bicubic
-  upsampling and starts the last convolution at zero. `folded=True` is for inference: the same with
-  every BatchNorm in the convolution before it; train without, then `fold` the variables.
+  some public weights want both. `body_norm=False` has a PReLU in place of the BatchNorm
+  after the trunk, as leftthomas' weights have. `bicubic_skip=True`, not the paper's, adds the
+  result to a bicubic upsampling and starts the last convolution at zero. `folded=True` is for
+  inference: the same with every BatchNorm in the convolution before it; train without, then `fold`
+  the variables.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)
@@ -76,6 +79,7 @@ class SRResNet(Network):
   features: int = 64
   blocks: int = 16
   tanh: bool = False
+  body_norm: bool = True
   mean: Sequence[float] = (0.0, 0.0, 0.0)
   deviation: Sequence[float] = (1.0, 1.0, 1.0)
   bicubic_skip: bool = False
@@ -90,7 +94,11 @@ class SRResNet(Network):
       x = ResidualBlock(self.features, self.folded, self.dtype, name=f'block_{i}')(x, train=train)
       self.sow('features', 'trunk', x)
     x = Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
-    x = shallow + _norm(folded=self.folded, train=train, dtype=self.dtype, name='norm')(x)
+    if self.body_norm:
+      x = _norm(folded=self.folded, train=train, dtype=self.dtype, name='norm')(x)
+    else:
+      x = prelu(name='body_prelu')(x)
+    x = shallow + x
     x = self._enlarge(x)
     init = tail_init(self.bicubic_skip)
     image = Conv(self.channels, (9, 9), kernel_init=init, name='tail')(x)

@@ -18,6 +18,7 @@ from jaxsr.models.layers import (
   Upsampler,
   direct_image,
   finish,
+  shuffle_stages,
   tail_init,
 )
 from jaxsr.models.network import Network
@@ -139,8 +140,9 @@ class SwinIR(Network):
   """Map low-resolution features through groups of Swin transformer blocks, then enlarge them.
 
   The defaults are the paper's classical network. Its light one is `features=60, depths=(6, 6, 6,
-  6), upsampler='direct'`. Inputs are padded to multiples of the window by reflection, less `mean`
-  where they are RGB, and outputs cut, as in the authors' code. Stochastic depth (0.1 there) and
+  6), upsampler='direct'`, and that for real images has `upsampler='nearest'`: nearest
+  interpolation and convolutions. Inputs are padded to multiples of the window by reflection, less
+  `mean` if they are RGB, and outputs cut, as in the authors' code. Stochastic depth (0.1 there) and
   dropout (0 there) are left out. `bicubic_skip=True` is a departure: it adds the result to a
   bicubic upsampling and starts the last convolution at zero. `remat=True` computes blocks again in
   the backward pass in place of keeping their insides.
@@ -195,9 +197,19 @@ class SwinIR(Network):
     init = tail_init(self.bicubic_skip)
     if self.upsampler == 'direct':
       return direct_image(x, self.channels, self.scale, bicubic_skip=self.bicubic_skip)
-    if self.upsampler != 'shuffle':
-      raise ValueError(f"upsampler {self.upsampler!r} is not one of 'shuffle', 'direct'")
+    if self.upsampler not in ('shuffle', 'nearest'):
+      raise ValueError(f"upsampler {self.upsampler!r} is not one of 'shuffle', 'direct', 'nearest'")
     x = Conv(self.tail_features, (3, 3), dtype=self.dtype, name='before_upsampler')(x)
     x = nn.leaky_relu(x, 0.01)
+    if self.upsampler == 'nearest':
+      x = self._nearest(x)
+      return Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)
     x = Upsampler(self.scale, self.tail_features, self.dtype, name='upsampler')(x)
     return Conv(self.channels, (3, 3), kernel_init=init, name='tail')(x)
+
+  def _nearest(self, x: Float[Array, 'b h w f']) -> Float[Array, 'b sh sw f']:
+    conv = partial(Conv, self.tail_features, (3, 3), dtype=self.dtype)
+    for i, factor in enumerate(shuffle_stages(self.scale)):
+      x = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
+      x = nn.leaky_relu(conv(name=f'up_{i}')(x), 0.2)
+    return nn.leaky_relu(conv(name='detail')(x), 0.2)

@@ -19,9 +19,9 @@ from torch_reference import swinir as swin
 from torch_reference.parts import fill, torch
 
 TOLERANCE = 3e-5
-SIZE = {'rlfn': (17, 22), 'swinir': (6, 9)}
+SIZE = {'rlfn': (17, 22), 'rrdb': (8, 6), 'swinir': (6, 9)}
 UNUSED = {  # what is in files, and nothing is made of
-  *('num_batches_tracked', 'attn_mask', 'relative_position_index', 'eval_conv'),
+  *('num_batches_tracked', 'attn_mask', 'relative_position_index', 'eval_conv', 'no_norm'),
   *('block2.act', 'convblock.act', 'sub_mean.weight', 'add_mean.weight'),
 }
 
@@ -36,6 +36,7 @@ class Case(NamedTuple):
   bias: float = 0.2
   enlarged: bool = False
   options: dict | None = None
+  forced: bool = False  # its tensors have the names of another network
 
   def input(self, lr):
     if self.enlarged:
@@ -50,6 +51,7 @@ FROM_BICUBIC = {'enlarged': True, 'scale': 3}
 LORNATANG_2 = partial(
   residual.lornatang_srresnet, ends=('conv_block1', 'conv_block2', 'conv_block3')
 )
+LEFTTHOMAS_PUBLISHED = partial(residual.leftthomas, published=True)
 CASES = [
   Case('edsr', 'EDSR-PyTorch', residual.edsr, scale=4, **WIDE_RANGE),
   Case('edsr', 'EDSR-PyTorch', residual.edsr, scale=3, **WIDE_RANGE),
@@ -67,13 +69,31 @@ CASES = [
   ),
   Case('rdn', 'Lornatang', dense.rdn_lornatang, scale=4),
   Case('rlfn', 'RLFN and NTIRE', light.rlfn, scale=4, **WIDE_RANGE),
+  Case(
+    'rlfn',
+    'LightRLFN',
+    partial(light.rlfn, bilinear=True),
+    scale=4,
+    forced=True,
+  ),
+  Case(
+    'rlfn',
+    'RLFN of NTIRE 2022',
+    partial(light.rlfn, names=('fea_conv', 'B', 'LR_conv')),
+    scale=4,
+    **WIDE_RANGE,
+  ),
+  Case('rrdb', 'ESRGAN, oldest, and KAIR', dense.rrdb_kair, scale=4, bias=1.0),
+  Case('rrdb', 'BasicSR and mmagic', dense.rrdb_unshuffled, scale=2, bias=1.0),
   Case('rrdb', 'BasicSR and mmagic', dense.rrdb_new, scale=4, bias=1.0),
   Case('rrdb', 'ESRGAN', dense.rrdb_old, scale=4, bias=1.0),
   *(
-    Case('rrdb', 'ESRGAN, oldest', dense.rrdb_oldest, scale=scale, bias=1.0) for scale in (2, 3, 4)
+    Case('rrdb', 'ESRGAN, oldest, and KAIR', dense.rrdb_oldest, scale=scale, bias=1.0)
+    for scale in (2, 3, 4)
   ),
   Case('span', 'SPAN', light.span, scale=4),
   Case('span', 'SPAN, folded', light.span_slim, scale=2),
+  Case('span', 'neosr, without normalization', light.span_neosr, scale=2),
   Case('srcnn', "SRCNN's layers", light.srcnn, **FROM_BICUBIC, **GRAY, options=ZEROS),
   Case('srcnn', "SRCNN's layers", light.srcnn, **FROM_BICUBIC, options=ZEROS),
   Case('srcnn', "SRCNN's layers", partial(light.srcnn, padding_mode='replicate'), **FROM_BICUBIC),
@@ -84,10 +104,16 @@ CASES = [
   Case('srresnet', 'Lornatang', residual.lornatang_srresnet, scale=2),
   Case('srresnet', 'Lornatang', LORNATANG_2, scale=4),
   Case('srresnet', 'leftthomas', residual.leftthomas, scale=4),
+  Case(
+    'srresnet', 'leftthomas, as published', partial(residual.leftthomas, published=True), scale=4
+  ),
   Case('swift_srgan', 'Swift-SRGAN', residual.swift_srgan, scale=4),
   Case('swinir', 'SwinIR and BasicSR', swin.swinir, scale=4),
   Case('swinir', 'SwinIR and BasicSR', partial(swin.swinir, light=True), scale=3),
   Case('swinir', 'SwinIR and BasicSR', partial(swin.swinir, channels=1), scale=2, **GRAY),
+  Case('swinir', 'SwinIR and BasicSR', partial(swin.swinir, nearest=True), scale=4),
+  Case('vdsr', 'EDSR-PyTorch', light.vdsr_shifted, **FROM_BICUBIC, **WIDE_RANGE),
+  Case('vdsr', 'torchSR', partial(light.vdsr_shifted, image_range=1.0, bias=True), **FROM_BICUBIC),
   Case('vdsr', 'twtygqyy', light.vdsr, **FROM_BICUBIC, **GRAY),
   Case('vdsr', 'twtygqyy', light.vdsr, **FROM_BICUBIC),
   Case('vdsr', 'Lornatang', light.vdsr_lornatang, **FROM_BICUBIC, **GRAY),
@@ -107,7 +133,10 @@ def test_what_comes_out(case, rng):
   tensors = {name: x.numpy() for name, x in twin.state_dict().items()}
   lr = rng.random((1, *SIZE.get(case.model, (7, 8)), case.channels), dtype=np.float32)
   theirs = run(twin.double(), case, lr)
-  found = interop.read(tensors, model=case.model, scale=case.scale, options=case.options)
+  naming = case.naming if case.forced else None
+  found = interop.read(
+    tensors, model=case.model, scale=case.scale, options=case.options, naming=naming
+  )
   assert (found.naming, found.layout, found.channels) == (case.naming, 'OIHW', case.channels)
   network = models.build(case.model, found.options, scale=case.scale, channels=case.channels)
   ours = quick(lambda v, x: network.apply(v, x, train=False))(found.variables, lr)

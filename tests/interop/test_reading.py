@@ -11,9 +11,10 @@ from small import SMALL, TRAINABLE, build, draw, quick
 
 from jaxsr import interop, models
 from jaxsr.data import sources
+from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
 from jaxsr.evaluation.evaluator import Evaluator, summarise
-from jaxsr.interop import Misfit
+from jaxsr.interop import Misfit, trial
 
 ROWS_LAST = {'OIHW': (3, 2, 0, 1), 'HWIO': (0, 1, 2, 3)}
 
@@ -299,11 +300,11 @@ def test_swift_srgan_reproduces_its_authors_sample(shared):
   assert models.count_parameters(found.variables) == 201_209
   samples = shared / 'reference' / 'swift_srgan_sample'
   lr = np.asarray(Image.open(samples / 'sample_lr_input.png').convert('RGB'), np.float32) / 255
-  theirs = np.asarray(Image.open(samples / 'sample_sr_output.png').convert('RGB'), int)
+  expected = np.asarray(Image.open(samples / 'sample_sr_output.png').convert('RGB'), int)
   sr = quick(lambda v, x: network.apply(v, x, train=False))(found.variables, lr[None])
-  ours = np.clip(np.asarray(sr[0]) * 255, 0, 255).astype(int)  # cuts off
-  assert np.abs(ours - theirs).max() <= 1
-  assert (ours == theirs).mean() > 0.999
+  found_image = np.clip(np.asarray(sr[0]) * 255, 0, 255).astype(int)  # truncated
+  assert np.abs(found_image - expected).max() <= 1
+  assert (found_image == expected).mean() > 0.999
 
 
 @pytest.mark.parametrize(
@@ -318,6 +319,38 @@ def test_vdsr_gives_its_authors_figures(shared, scale, psnr, ssim):
   assert summary['n'] == 5
   assert summary['psnr'] == pytest.approx(psnr, abs=0.01)
   assert summary['ssim'] == pytest.approx(ssim, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('name', 'model', 'naming', 'gain'),
+  [
+    ('srgan_leftthomas_x4', 'srresnet', 'leftthomas, as published', 0.5),
+    ('rlfn_x4', 'rlfn', 'RLFN and NTIRE', 1.5),
+    ('rlfn_ntire22_team04_x4', 'rlfn', 'RLFN of NTIRE 2022', 1.5),
+    ('rlfn_ntire24_team16_light_x4', 'rlfn', 'LightRLFN', 1.5),
+    ('fsrcnn_yjn870_x4', 'fsrcnn', 'yjn870', 0.5),
+  ],
+)
+def test_published_weights_are_better_than_bicubic(shared, name, model, naming, gain):
+  """Networks with the same tensor names are told apart by a trial on a phantom."""
+  film = phantom(0, 0, size=128).astype(np.float32) / 255
+  found = interop.read(stored(shared, f'peers/{name}'), model=model, scale=4, image=film)
+  assert found.naming == naming
+  network = models.build(model, found.options, scale=4, channels=found.channels)
+  film = phantom(0, 0, size=256).astype(np.float32) / 255
+  own, bicubic = trial.psnr(network, found.variables, film)
+  assert own > bicubic + gain
+
+
+def test_swift_srgan_reproduces_what_spandrel_makes_of_it(shared):
+  found = interop.read(stored(shared, 'peers/swift_srgan_x4'), model='swift_srgan', scale=4)
+  network = models.build('swift_srgan', found.options, scale=4, channels=found.channels)
+  peers = shared / 'reference' / 'peers'
+  for size in ('16x16', '32x32', '64x64'):
+    lr = np.asarray(Image.open(peers / f'spandrel_in_{size}.png').convert('RGB'), np.float32) / 255
+    expected = np.asarray(Image.open(peers / f'spandrel_swift_srgan_4x_{size}.png'), int)
+    sr = quick(lambda v, x: network.apply(v, x, train=False))(found.variables, lr[None])
+    assert np.abs(np.rint(np.clip(np.asarray(sr[0]), 0, 1) * 255) - expected).max() <= 1
 
 
 def stored(shared, name):

@@ -232,3 +232,22 @@ def srdensenet_twtygqyy(scale=4):
     deconv=seq(*enlarge(), *enlarge()),
     reconstruction=conv(squeezed, 1, **plain),
   )
+
+
+def rrdb_kair(scale):
+  """KAIR, network_rrdb.py: the oldest names, but the last layer of a block is no Sequential."""
+  net = rrdb_oldest(scale)
+  for block in list(net.model[1].sub)[:-1]:
+    for dense in block.children():
+      dense.conv5 = dense.conv5[0]
+  return net
+
+
+def rrdb_unshuffled(scale):
+  """Real-ESRGAN's x2, rrdbnet_arch.py of BasicSR: x4 on pixels that are folded into channels."""
+  assert scale == 2
+  net = rrdb_new(4)
+  net.conv_first = conv(12, WIDE)
+  inner = net.call
+  net.call = lambda net, x: inner(net, F.pixel_unshuffle(x, 2))
+  return net

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from torch_reference.parts import DIV2K, F, Net, conv, each, image_mean, seq, tn, torch
+from torch_reference.parts import DIV2K, F, Net, conv, each, image_mean, mean_shift, seq, tn, torch
 
 
 def srcnn(channels=1, **padding):
@@ -73,7 +73,7 @@ def fsrcnn_lornatang(scale):
   )
 
 
-def rlfn(scale, width=6, middle=5):
+def rlfn(scale, width=6, middle=5, *, names=('conv_1', 'block_', 'conv_2'), bilinear=False):
   """bytedance/RLFN, rlfn.py and rlfn_ntire.py; images in [0, 255]."""
 
   def attend(net, x):
@@ -103,17 +103,22 @@ def rlfn(scale, width=6, middle=5):
     return Net(convolve, **parts, c5=conv(width, width, 1), esa=attention())
 
   def forward(net, x):
-    x = net.conv_1(x)
-    return net.upsampler(x + net.conv_2(net.block_2(net.block_1(x))))
+    part = lambda name: getattr(net, name)
+    y = part(head)(x)
+    y = net.upsampler(y + part(body)(part(f'{trunk}2')(part(f'{trunk}1')(y))))
+    if bilinear:
+      y = y + F.interpolate(x, scale_factor=scale, mode='bilinear', align_corners=False)
+    return y
 
-  return Net(
-    forward,
-    conv_1=conv(3, width),
-    block_1=block(),
-    block_2=block(),
-    conv_2=conv(width, width),
-    upsampler=seq(conv(width, 3 * scale**2), tn.PixelShuffle(scale)),
-  )
+  head, trunk, body = names
+  parts = {
+    head: conv(3, width),
+    f'{trunk}1': block(),
+    f'{trunk}2': block(),
+    body: conv(width, width),
+    'upsampler': seq(conv(width, 3 * scale**2), tn.PixelShuffle(scale)),
+  }
+  return Net(forward, **parts)
 
 
 def conv3xc(inputs, outputs):
@@ -136,9 +141,9 @@ def slim(inputs, outputs):
   return Net(lambda net, x: net.eval_conv(x), eval_conv=conv(inputs, outputs))
 
 
-def span(scale, layer=conv3xc, width=6, image_range=255.0):
+def span(scale, layer=conv3xc, width=6, image_range=255.0, mean=DIV2K):
   """hongyuanyu/SPAN, span_arch.py; images in [0, 1], what comes out is not scaled back."""
-  mean = image_mean(*DIV2K)
+  mean = image_mean(*mean)
 
   def convolve(net, x):
     first = F.silu(net.c1_r(x))  # in place, so that what is returned is activated
@@ -166,3 +171,30 @@ def span(scale, layer=conv3xc, width=6, image_range=255.0):
 def span_slim(scale):
   """The entry of NTIRE 2024, team38_SPAN.py."""
   return span(scale, slim)
+
+
+def span_neosr(scale):
+  """neosr, span_arch.py with norm=False, which an empty buffer records."""
+  net = span(scale, image_range=1.0, mean=(0.0, 0.0, 0.0))
+  net.register_buffer('no_norm', torch.zeros(1))
+  return net
+
+
+def vdsr_shifted(channels=3, *, image_range=255.0, bias=False):
+  """EDSR-PyTorch, vdsr.py, or torchSR, vdsr.py: the input is enlarged; a mean is subtracted."""
+  widths = list(pairwise((channels, 6, 6, 6, channels)))
+  layers = [conv(a, b, bias=bias) for a, b in widths]
+  if bias:  # torchSR's is one Sequential
+    body = seq(*[part for layer in layers for part in (layer, tn.ReLU())][:-1])
+  else:
+    body = seq(*(seq(layer, tn.ReLU()) for layer in layers[:-1]), seq(layers[-1]))
+
+  def forward(net, x):
+    x = net.sub_mean(x)
+    return net.add_mean(x + net.body(x))
+
+  shifts = {
+    'sub_mean': mean_shift(-1, DIV2K, image_range),
+    'add_mean': mean_shift(1, DIV2K, image_range),
+  }
+  return Net(forward, **shifts, body=body)

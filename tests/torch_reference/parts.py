@@ -48,11 +48,11 @@ def image_mean(*values):
   return torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)
 
 
-def mean_shift(sign, mean):
-  """EDSR-PyTorch's: a mean kept as a 1x1 convolution of images in [0, 255]."""
+def mean_shift(sign, mean, image_range=255):
+  """EDSR-PyTorch's: a mean kept as a 1x1 convolution of images in [0, image_range]."""
   layer = tn.Conv2d(3, 3, 1).requires_grad_(False)
   layer.weight.data = torch.eye(3).view(3, 3, 1, 1)
-  layer.bias.data = sign * 255 * torch.tensor(mean)
+  layer.bias.data = sign * image_range * torch.tensor(mean)
   return layer
 
 

@@ -179,8 +179,8 @@ def lornatang_srresnet(scale, width=4, ends=('conv1', 'conv2', 'conv3')):
   return Net(forward, **parts)
 
 
-def leftthomas(scale, width=4):
-  """leftthomas/SRGAN, model.py: five blocks, as the names have it."""
+def leftthomas(scale, width=4, *, published=False):
+  """leftthomas/SRGAN, model.py: five blocks, as the names have it; or as its weights want it."""
 
   def forward(net, x):
     x = net.block1(x)
@@ -200,7 +200,7 @@ def leftthomas(scale, width=4):
     forward,
     block1=seq(conv(3, width, 9), tn.PReLU()),
     **{f'block{i}': residual() for i in range(2, 7)},
-    block7=seq(conv(width, width), tn.BatchNorm2d(width)),
+    block7=seq(conv(width, width), tn.PReLU() if published else tn.BatchNorm2d(width)),
     block8=seq(*ups, conv(width, 3, 9)),
   )
 

@@ -1,6 +1,6 @@
 """SwinIR as JingyunLiang/SwinIR, models/network_swinir.py, names and computes it."""
 
-from torch_reference.parts import DIV2K, F, Net, conv, image_mean, seq, shuffles, tn, torch
+from torch_reference.parts import DIV2K, F, Net, conv, image_mean, seq, shuffles, stages, tn, torch
 
 WIDTH, HEADS, WINDOW, TRAINED_ON = 12, 2, 4, 8
 
@@ -93,7 +93,7 @@ def group():
   return Net(forward, residual_group=Net(None, blocks=blocks), conv=conv(WIDTH, WIDTH))
 
 
-def swinir(scale, *, light=False, channels=3, tail=5):
+def swinir(scale, *, light=False, nearest=False, channels=3, tail=5):
   """The classical network, or the light one that makes the image by one shuffle."""
   mean = image_mean(*DIV2K) if channels == 3 else 0.0
 
@@ -105,8 +105,17 @@ def swinir(scale, *, light=False, channels=3, tail=5):
     for layer in net.layers:
       y = layer(y)
     x = x + net.conv_after_body(first(net.norm(y)))
+    if nearest:
+      return (enlarge(net, x) + mean)[:, :, : h * scale, : w * scale]
     x = net.upsample(x) if light else net.conv_last(net.upsample(net.conv_before_upsample(x)))
     return (x + mean)[:, :, : h * scale, : w * scale]
+
+  def enlarge(net, x):
+    x = net.conv_before_upsample(x)
+    for i in range(1, len(stages(scale)) + 1):
+      x = F.interpolate(x, scale_factor=2, mode='nearest')
+      x = F.leaky_relu(getattr(net, f'conv_up{i}')(x), 0.2)
+    return net.conv_last(F.leaky_relu(net.conv_hr(x), 0.2))
 
   parts = {
     'conv_first': conv(channels, WIDTH),
@@ -119,6 +128,10 @@ def swinir(scale, *, light=False, channels=3, tail=5):
     parts['upsample'] = seq(conv(WIDTH, channels * scale**2), tn.PixelShuffle(scale))
   else:
     parts['conv_before_upsample'] = seq(conv(WIDTH, tail), tn.LeakyReLU())
-    parts['upsample'] = seq(*shuffles(scale, tail))
+    ups = [f'conv_up{i}' for i in range(1, len(stages(scale)) + 1)]
+    names = (*ups, 'conv_hr') if nearest else ()
+    parts |= {name: conv(tail, tail) for name in names}
+    if not nearest:
+      parts['upsample'] = seq(*shuffles(scale, tail))
     parts['conv_last'] = conv(tail, channels)
   return Net(forward, **parts)

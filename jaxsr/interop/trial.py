@@ -1,0 +1,45 @@
+"""A trial of imported weights: PSNR on one image, beside bicubic.
+
+Tensors do not tell everything about a network, such as the range of its images. A network that is
+read wrongly still returns an image; compared with bicubic, it is recognized.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxsr import models, ops
+
+
+def psnr(
+  network: models.Network, variables: Any, image: Float[np.ndarray, 'h w']
+) -> tuple[float, float]:
+  """Returns the PSNR of a network and of bicubic on an image that is shrunk and upscaled.
+
+  Args:
+    network: The network.
+    variables: Its variables.
+    image: A gray image in [0, 1]; it is shrunk by bicubic interpolation, and repeated for each
+      channel of the network.
+
+  Returns:
+    Both in dB, without a border of `scale` pixels. Output that is not finite has -inf dB.
+  """
+  scale = network.scale
+  height, width = (n // scale for n in image.shape)
+  cut = np.asarray(image[: height * scale, : width * scale], np.float32)[None, :, :, None]
+  hr = jnp.repeat(jnp.asarray(cut), network.channels, axis=-1)
+
+  @jax.jit
+  def compute(variables: Any, hr: jax.Array) -> jax.Array:
+    lr = jnp.clip(ops.resize(hr, height, width, method='cubic'), 0, 1)
+    sr = network.apply(variables, lr, train=False)
+    pair = jnp.stack([jnp.asarray(sr), ops.upsample(lr, scale)])
+    error = jnp.square(jnp.clip(pair, 0, 1) - hr)[:, :, scale:-scale, scale:-scale]
+    return jnp.where(jnp.isfinite(pair).all((1, 2, 3, 4)), error.mean((1, 2, 3, 4)), jnp.inf)
+
+  own, bicubic = (-10 * np.log10(np.maximum(mse, 1e-10)) for mse in compute(variables, hr))
+  return float(own), float(bicubic)
