@@ -24,7 +24,7 @@ ALLOWED = {
   'sharding': 'errors ops',
   'models': 'errors ops',
   'analysis': 'models ops',
-  'interop': 'errors models',
+  'interop': 'errors models ops',
   'compression': 'analysis errors models',
   'perceptual': 'errors files models',
   'data': 'errors files runtime sharding',
