@@ -1,6 +1,6 @@
-"""Draw the picture of the README: one film as input, bicubic, output and original, with a zoom.
+"""Draw the picture of the README: input, bicubic, output and original of one X-ray, enlarged.
 
-python -m benchmarks.picture --film NIH/val/00001706_001.png --output docs/images/upscaled.png
+python -m benchmarks.picture --image NIH/val/00001706_001.png --output docs/images/upscaled.png
 """
 
 from pathlib import Path
@@ -10,29 +10,28 @@ import tyro
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+import jaxsr
 from jaxsr import runtime
-from jaxsr.data import image_files, sources
-from jaxsr.evaluation import evaluator as evaluate
+from jaxsr.data import sources
+from jaxsr.evaluation.evaluator import Evaluator
 from jaxsr.files import make_folder
-from jaxsr.inference import model as predictor
 
 CELL, GAP, LINE = 288, 6, 22  # pixels
 
 
 def main(
-  film: Path,
+  image: Path,
   output: Path,
   checkpoint: str = 'edsr_x4',
   row: int = 110,
   column: int = 270,
   side: int = 144,
 ) -> None:
-  """Enlarge one film and draw its detail of `side` pixels whose corner is at `row`, `column`."""
-  model = predictor.load(checkpoint)
-  source = sources.Folder(film, channels=model.channels)
-  figures, example = evaluate.Evaluator(model.network, source, scale=model.scale).measure(
-    model.variables, 0
-  )
+  """Upscale one image and draw its detail of `side` pixels whose corner is at `row`, `column`."""
+  model = jaxsr.load(checkpoint)
+  source = sources.Folder(image, channels=model.channels)
+  evaluator = Evaluator(model.network, source, scale=model.scale)
+  figures, example = evaluator.measure(model.variables, 0)
   scale = model.scale
   row, column, side = (x // scale * scale for x in (row, column, side))
   window = np.s_[row : row + side, column : column + side]
@@ -46,9 +45,9 @@ def main(
     f'Original, {width * scale}x{height * scale}': _enlarged(example.hr[window]),
   }
   make_folder(output.parent)
-  image_files.write(output, _side_by_side(cells))
+  jaxsr.write(output, _side_by_side(cells))
   print(
-    f'{output}: {figures["file"]}, PSNR {figures["psnr"]:.3f}, centre {figures["psnr_centre"]:.3f}'
+    f'{output}: {figures["file"]}, PSNR {figures["psnr"]:.3f}, center {figures["psnr_centre"]:.3f}'
   )
 
 

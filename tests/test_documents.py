@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import jaxsr
 from jaxsr import cli, config, models
+from jaxsr.data.phantom import phantom
+from jaxsr.evaluation import figures
 from jaxsr.inference.model import Model
 from jaxsr.losses import TERMS
 
@@ -276,11 +279,23 @@ def test_every_name_is_documented():
   losses = read('docs/gan.md') + read('docs/distill.md')
   for name in TERMS:
     assert f'`{name}`' in losses, name
+  for name in figures.FIGURES:
+    assert f'`{name}`' in read('docs/evaluate.md'), name
 
 
 SNIPPETS = [(name, i, text) for name in DOCUMENTS for i, text in enumerate(blocks(name, 'python'))]
 
 
 @pytest.mark.parametrize(('name', 'number', 'text'), SNIPPETS)
-def test_snippets_compile(name, number, text):
-  compile(text, f'{name}, snippet {number}', 'exec')
+def test_snippets_run(name, number, text, tmp_path, monkeypatch):
+  """Python in documents compiles; it also runs if it needs nothing but jaxsr and an image."""
+  code = compile(text, f'{name}, snippet {number}', 'exec')
+  if 'import torch' in text:
+    return
+  (tmp_path / 'images').mkdir()
+  for target in ('chest.png', 'images/a.png'):
+    jaxsr.write(tmp_path / target, phantom(0, 0, size=64))
+  monkeypatch.chdir(tmp_path)
+  exec(code, {})
+  if 'chest_x4.png' in text:
+    assert jaxsr.read(tmp_path / 'chest_x4.png').shape == (256, 256)
