@@ -20,7 +20,7 @@ from absl import flags
 from jaxsr import config as configs
 from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
-from jaxsr.training.setup import CompiledSteps
+from jaxsr.training.loop import CompiledSteps
 from runs import four_steps
 
 flags.FLAGS.mark_as_parsed()
