@@ -126,6 +126,7 @@ def test_each_way_to_convolve_is_a_convolution(rng, size, inputs, outputs, way, 
   ('size', 'inputs', 'outputs', 'groups'),
   [(1, 5, 7, 1), (3, 32, 32, 1), (3, 27, 3, 1), (3, 1, 6, 6), (9, 1, 6, 6)],
 )
+@pytest.mark.internal
 def test_a_cpu_goes_its_own_way(size, inputs, outputs, groups):
   specs = (1, 16, 16, inputs * groups), (size, size, inputs, outputs)
 
@@ -170,6 +171,7 @@ def test_joining_is_a_convolution_of_what_is_side_by_side(rng, dtype):
     ((2, 30, 17), 1, (8, 1, 4)),  # too few rows for lanes
   ],
 )
+@pytest.mark.internal
 def test_tiles_computed_in_strips_are_the_same(rng, monkeypatch, shape, large, strips):
   monkeypatch.setattr(winograd, '_CHUNK', 2**30)
   with jax.enable_x64(True):
@@ -191,6 +193,7 @@ def test_tiles_computed_in_strips_are_the_same(rng, monkeypatch, shape, large, s
   ('shape', 'channels', 'lanes'),
   [((1, 128, 128), 128, 4), ((1, 128, 128), 64, 1), ((1, 256, 256), 64, 4), ((8, 48, 48), 128, 1)],
 )
+@pytest.mark.internal
 def test_lanes_are_for_what_is_large(shape, channels, lanes):
   assert winograd._divide(shape, channels).lanes == lanes
 
@@ -204,6 +207,7 @@ def test_tiles_in_float32_lose_little(rng):
 @pytest.mark.parametrize(
   'options', [{'rhs_dilation': (2, 2)}, {'lhs_dilation': (2, 2)}, {'feature_group_count': 2}]
 )
+@pytest.mark.internal
 def test_what_has_no_way_of_its_own_is_left_to_xla(rng, options):
   groups = options.get('feature_group_count', 1)
   x = jnp.asarray(rng.normal(size=(1, 12, 12, 32 * groups)), jnp.float32)
@@ -211,6 +215,7 @@ def test_what_has_no_way_of_its_own_is_left_to_xla(rng, options):
   agrees(x, kernel, (1, 1), [(2, 2), (2, 2)], tolerance=1e-6, **options)
 
 
+@pytest.mark.internal
 def test_strides_and_bfloat16_are_left_to_xla(rng):
   x = jnp.asarray(rng.normal(size=(1, 16, 16, 32)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)

@@ -15,6 +15,8 @@ from jaxsr.ops.cpu import winograd
 from jaxsr.training import loop, setup, train
 from runs import four_steps
 
+pytestmark = pytest.mark.internal
+
 COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
