@@ -133,6 +133,9 @@ def _prepare(options: Prepare) -> int:
   for error in facts.failed:
     print(f'left out: {error}', file=sys.stderr)
   _describe(folder)
+  filled = {row.split for row in records.read_index(folder)}
+  if empty := [split for split in splits.SPLITS if split not in filled]:
+    print(f'note: no image is in {" or ".join(empty)}', file=sys.stderr)
   return FAILED if facts.failed else 0
 
 

@@ -105,7 +105,8 @@ def _film() -> np.ndarray:
 def load(path: Path) -> dict[str, np.ndarray]:
   """Returns the tensors of a safetensors file by name; raises UserError for any other file."""
   if not path.is_file():
-    raise UserError(f'--weights {path}: no such file')
+    problem = 'is not a file' if path.exists() else 'no such file'
+    raise UserError(f'--weights {path}: {problem}')
   try:
     with safe_open(path, framework='flax') as file:
       tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

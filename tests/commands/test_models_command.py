@@ -136,7 +136,7 @@ def test_without_a_name_all_are_listed(show, monkeypatch):
     (('edsr', '--depth', 0), 'depth 0.0 is not in (0, 1]'),
     (('bicubic', '--width', 0.5), "network 'bicubic' has no option 'width': it has no options"),
     (('back_projection', '--config.model.iterations=0'), 'iterations 0 is less than 1'),
-    (('--config.scale=2',), '--config.scale=2: say of which network'),
+    (('--config.scale=2',), '--config.scale=2: name the network as well'),
   ],
 )
 def test_what_is_wrong_is_said_in_one_line(refused, arguments, message):
@@ -161,5 +161,6 @@ def test_a_command_without_a_config_refuses_one(tmp_path, capsys, command):
   with pytest.raises(SystemExit) as caught:
     cli.main([*arguments, '--config.scale=2'])
   assert caught.value.code == 2
-  assert capsys.readouterr().err == 'error: --config.scale=2: this command has no config\n'
+  expected = f'error: --config.scale=2: `jaxsr {command[0]}` has no config\n'
+  assert capsys.readouterr().err == expected
   assert not list(tmp_path.iterdir())

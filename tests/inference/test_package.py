@@ -64,7 +64,7 @@ def test_eight_bits_are_a_fourth_and_their_cost_is_measured(run, tmp_path, folde
   assert command('package', run, '--output', tmp_path / 'a', '--int8') == 2
   assert '--int8 needs --data' in capsys.readouterr().err
   assert command('package', run, '--output', tmp_path / 'a', '--int8', '--data', folder) == 0
-  assert '8 bits cost' in capsys.readouterr().out
+  assert '8-bit weights cost' in capsys.readouterr().out
   with safe_open(tmp_path / 'a' / 'model.safetensors', framework='numpy') as file:
     assert file.get_tensor('params/body/kernel').dtype == np.int8
   metrics = json.loads((tmp_path / 'a' / 'metrics.json').read_text())

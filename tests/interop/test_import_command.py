@@ -160,7 +160,7 @@ class Bomb:
 def test_a_pickle_is_refused_and_not_loaded(name, command, tmp_path, capsys):
   (tmp_path / name).write_bytes(pickle.dumps(Bomb(tmp_path / 'harm')))
   assert jaxsr(*command[:-1], tmp_path / name) == 2
-  assert 'a pickle (.pt, .pth, .bin, .pkl) is never loaded' in capsys.readouterr().err
+  assert 'pickles (.pt, .pth, .bin, .pkl) are never loaded' in capsys.readouterr().err
   assert not (tmp_path / 'harm').exists()
   assert left(tmp_path) == []
 
@@ -170,7 +170,7 @@ def test_what_torch_saves_is_refused(name, command, tmp_path, capsys):
   torch = pytest.importorskip('torch', reason='files of torch.save (pip install torch)')
   torch.save({'conv.weight': torch.zeros(3)}, tmp_path / name)
   assert jaxsr(*command[:-1], tmp_path / name) == 2
-  assert 'is never loaded' in capsys.readouterr().err
+  assert 'are never loaded' in capsys.readouterr().err
   assert left(tmp_path) == []
 
 
@@ -178,7 +178,7 @@ def test_what_torch_saves_is_refused(name, command, tmp_path, capsys):
 def test_a_cut_file_is_refused(kept, weights, command, tmp_path, capsys):
   weights[1].write_bytes(weights[1].read_bytes()[:kept])
   assert jaxsr(*command) == 2
-  assert 'is no whole safetensors file' in one_line(capsys)
+  assert 'is not a complete safetensors file' in one_line(capsys)
   assert left(tmp_path) == []
 
 
@@ -191,8 +191,8 @@ def one_line(capsys):
 @pytest.mark.parametrize(
   ('more', 'text'),
   [
-    (('--weights', 'gone.safetensors'), 'gone.safetensors: is no file'),
-    (('--weights', '.'), 'is no file'),
+    (('--weights', 'gone.safetensors'), 'gone.safetensors: no such file'),
+    (('--weights', '.'), 'is not a file'),
     (('--model', 'srrestnet'), "did you mean 'srresnet'"),
     (('--model', 'bicubic'), "weights for 'bicubic'"),
     (('--model', 'rcan'), 'have the names of no rcan'),

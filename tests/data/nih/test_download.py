@@ -234,8 +234,8 @@ def test_the_command_fetches_from_a_mirror_and_copies_from_a_folder(
   out = capsys.readouterr().out
   assert '12 of 12 archives' in out
   assert (data / 'test_list.txt').read_text() == '00000001_000.png\n'
-  assert 'train_val_list.txt could not be had (train_val_list.txt: cannot be fetched' in out
-  assert 'BBox_List_2017.csv could not be had' in out and constants.HOME in out
+  assert 'train_val_list.txt could not be downloaded (train_val_list.txt: cannot be fetched' in out
+  assert 'BBox_List_2017.csv could not be downloaded' in out and constants.HOME in out
   assert sorted(p.name for p in data.iterdir() if p.suffix != '.gz') == ['lock', 'test_list.txt']
   (data / constants.ARCHIVES[5].name).write_bytes(b'damaged')
   (data / constants.ARCHIVES[6].name).unlink()
