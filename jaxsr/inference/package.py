@@ -1,14 +1,16 @@
-"""A network as it is shipped: weights, config, figures and a model card in one folder."""
+"""A package: the weights, config, figures and model card of a trained network in one folder."""
 
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from jaxsr import __version__
 from jaxsr.compression import quantize
@@ -20,10 +22,10 @@ WEIGHTS, CONFIG, METRICS, CARD = 'model.safetensors', 'config.json', 'metrics.js
 
 
 class Package(NamedTuple):
-  """What a package's `config.json` holds beside its variables.
+  """The config and the origin of a package.
 
   `config` has the sections `model`, `scale`, `channels`, `precision` and, of a slimmable network,
-  `slimmable`; `origin` says where it comes from: step, data, terms, versions.
+  `slimmable`. `origin` holds how it was trained: step, data, loss terms, versions.
   """
 
   config: dict[str, Any]
@@ -31,29 +33,31 @@ class Package(NamedTuple):
 
 
 def find(name: str) -> Path | None:
-  """Find a package by its folder, or by its name where packages lie."""
-  places = [Path(name), *(folder / name for folder in _folders())]
+  """Returns the folder of a package, given that folder or the package's name; None if none is."""
+  places = [Path(name).expanduser(), *(folder / name for folder in _folders())]
   return next((path for path in places if (path / WEIGHTS).is_file()), None)
 
 
 def names() -> list[str]:
-  """List the packages that have names."""
+  """List the names of the packages that are found by name, sorted."""
   found = (folder.glob(f'*/{WEIGHTS}') for folder in _folders())
   return sorted({path.parent.name for paths in found for path in paths})
 
 
 def default(scale: int | None) -> str:
-  """Name the package that enlarges where none is named; raises UserError."""
+  """Returns the name of the pretrained model for a scale; raises UserError if there is none."""
   scale = DEFAULT_SCALE if scale is None else scale
   name = DEFAULT.format(scale=scale)
   if find(name) is None:
     known = ', '.join(names()) or 'none'
-    raise UserError(f'scale {scale}: give --checkpoint; weights that come along: {known}')
+    raise UserError(
+      f'scale {scale}: there is no pretrained model for it; name a checkpoint. Pretrained: {known}'
+    )
   return name
 
 
 def _folders() -> tuple[Path, ...]:
-  """List where packages lie: in `checkpoints/` here, in the project, or as it was installed."""
+  """List the folders of packages: `checkpoints/` here, in the repository, and as installed."""
   inside = Path(__file__).resolve().parents[1]
   return Path('checkpoints').resolve(), inside.parent / 'checkpoints', inside / 'checkpoints'
 
@@ -67,16 +71,27 @@ def write(
   card: str,
   int8: bool,
 ) -> None:
-  """Write a package to a new folder, whole or not at all; `card` has a place `{hashes}`.
+  """Write a package to a new folder, completely or not at all.
 
-  Raises UserError where something is there already.
+  Args:
+    folder: the new folder.
+    variables: the network's variables.
+    package: its config and origin.
+    metrics: the content of `metrics.json`.
+    card: the text of the model card; `{hashes}` in it is replaced by the table of SHA-256 sums.
+    int8: store kernels as 8-bit integers.
+
+  Raises:
+    UserError: the folder exists and is not empty, or cannot be written.
   """
   tensors = to_tensors(variables)
   tensors = quantize.quantize(tensors) if int8 else tensors
   with new_folder(folder) as new:
     metadata = {'format': 'jaxsr', 'version': __version__}
     (new / WEIGHTS).write_bytes(save(tensors, metadata=metadata))
-    write_json(new / CONFIG, {'config': package.config, 'origin': package.origin})
+    sums = {WEIGHTS: sha256(new / WEIGHTS)}
+    config = {'config': package.config, 'origin': package.origin, 'sha256': sums}
+    write_json(new / CONFIG, config)
     write_json(new / METRICS, metrics)
     hashes = {name: sha256(new / name) for name in (WEIGHTS, CONFIG, METRICS)}
     write_text(new / CARD, card.replace('{hashes}', _table(hashes)))
@@ -88,44 +103,78 @@ def _table(hashes: dict[str, str]) -> str:
 
 
 def to_tensors(variables: Any) -> dict[str, np.ndarray]:
-  """Name a network's variables by their paths, as float32."""
+  """Returns a network's variables as float32 arrays, by their paths."""
   flat: dict[Any, Any] = flatten_dict(jax.device_get(variables))
   return {'/'.join(path): np.array(x, np.float32, order='C') for path, x in flat.items()}
 
 
 def read_config(folder: Path) -> Package:
-  """Read what a package is; raises UserError where that cannot be read."""
+  """Read the config of a package; raises UserError if it cannot be read."""
   path = folder / CONFIG
   try:
     found = json.loads(path.read_text(encoding='utf-8'))
     return Package(dict(found['config']), dict(found['origin']))
   except (ValueError, KeyError, TypeError, OSError) as error:
-    raise UserError(f'{path}: is not the config of a package ({error})') from error
+    raise UserError(
+      f'{path}: is not the config of a package ({error}); fetch the package again'
+    ) from error
 
 
 def read(folder: Path, target: Any) -> Any:
-  """Read a package's variables; `target` gives their shapes and shardings.
+  """Read a package's variables, and check them against the SHA-256 in its config or model card.
 
-  Raises UserError where the file is damaged, or holds another network.
+  Args:
+    folder: the package.
+    target: the shapes and shardings of the variables.
+
+  Raises:
+    UserError: the file is damaged, or holds another network.
   """
   path = folder / WEIGHTS
   try:
-    with safe_open(path, framework='numpy') as file:
-      tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    content = path.read_bytes()
+    _check_sum(folder, content)
+    tensors = load(content)
   except (SafetensorError, OSError) as error:
-    raise UserError(f'{path}: is no whole safetensors file ({error})') from error
+    raise UserError(f'{path}: is not a complete safetensors file ({error})') from error
   tensors = quantize.restore(tensors)
   wanted: dict[Any, Any] = flatten_dict(target)
   names = {'/'.join(map(str, key)): key for key in wanted}
   if strange := sorted(names.keys() ^ tensors.keys()):
-    raise UserError(f'{path}: is not of the network in {CONFIG}; {strange[0]} is in one of them')
+    raise UserError(
+      f'{path}: does not hold the network in {CONFIG}; only one of them has {strange[0]}'
+    )
   found = {}
   for name, key in names.items():
     x, shape = tensors[name], wanted[key]
     if x.shape != shape.shape:
-      raise UserError(f'{path}: {name} is {x.shape}, {CONFIG} asks for {shape.shape}')
+      raise UserError(f'{path}: {name} is {x.shape}, but {CONFIG} asks for {shape.shape}')
     if not np.isfinite(x).all():
-      raise UserError(f'{path}: {name} is not finite')
+      raise UserError(f'{path}: {name} has values that are not finite')
     found[key] = jax.device_put(x, getattr(shape, 'sharding', None))
-  empty = {collection: {} for collection in target}  # such as a network's without statistics
+  empty = {collection: {} for collection in target}  # as batch_stats of a network without any
   return empty | unflatten_dict(found)
+
+
+def _check_sum(folder: Path, content: bytes) -> None:
+  """Raise UserError if the weights are not those that the package was written with."""
+  expected = _expected_sum(folder)
+  found = hashlib.sha256(content).hexdigest()
+  if expected not in (None, found):
+    raise UserError(
+      f'{folder / WEIGHTS}: is damaged or was replaced: its SHA-256 is {found[:16]}..., not '
+      f'{expected[:16]}... as when it was written; fetch the package again'
+    )
+
+
+def _expected_sum(folder: Path) -> str | None:
+  """Returns the SHA-256 of the weights: config.json has it, or the card of older packages."""
+  try:
+    config = json.loads((folder / CONFIG).read_text(encoding='utf-8'))
+    if WEIGHTS in config.get('sha256', {}):
+      return str(config['sha256'][WEIGHTS])
+    card = (folder / CARD).read_text(encoding='utf-8', errors='replace')
+  except (OSError, ValueError, AttributeError, TypeError):
+    return None
+  found = re.search(rf'`{re.escape(WEIGHTS)}` \| `([0-9a-f]{{64}})`', card)
+  return found[1] if found else None

@@ -110,7 +110,7 @@ def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch,
   assert command('evaluate', '--data', folder / 'a.png', '--output', tmp_path / 'eval') == 0
   capsys.readouterr()
   assert command('upscale', tmp_path / 'film.png', '--scale', 3) == 2
-  assert 'weights that come along: edsr_x4' in capsys.readouterr().err
+  assert 'Pretrained: edsr_x4' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('scale', [2, 4])
@@ -166,6 +166,32 @@ def spoil_name(folder):
   (folder / 'config.json').write_text(json.dumps(config))
 
 
+def flip_bit(folder):
+  """Of the last weight, which stays a finite number."""
+  path = folder / 'model.safetensors'
+  content = bytearray(path.read_bytes())
+  content[-4] ^= 1
+  path.write_bytes(content)
+
+
+def without_sum(folder):
+  """As packages were written before `config.json` had it."""
+  config = json.loads((folder / 'config.json').read_text())
+  assert len(config.pop('sha256')['model.safetensors']) == 64
+  (folder / 'config.json').write_text(json.dumps(config))
+
+
+def flip_bit_of_an_old_package(folder):
+  without_sum(folder)
+  flip_bit(folder)
+
+
+def truncate_unsigned(folder):
+  without_sum(folder)
+  (folder / 'README.md').unlink()
+  truncate(folder)
+
+
 def truncate(folder):
   path = folder / 'model.safetensors'
   path.write_bytes(path.read_bytes()[:-8])
@@ -175,8 +201,11 @@ def truncate(folder):
   ('spoil', 'message'),
   [
     (spoil_shape, 'asks for'),
-    (spoil_name, 'is in one of them'),
-    (truncate, 'no whole safetensors file'),
+    (spoil_name, 'only one of them has'),
+    (truncate, 'is damaged or was replaced'),
+    (flip_bit, 'is damaged or was replaced'),
+    (flip_bit_of_an_old_package, 'is damaged or was replaced'),
+    (truncate_unsigned, 'is not a complete safetensors file'),
     (lambda folder: (folder / 'config.json').write_text('{}'), 'is not the config of a package'),
   ],
 )
@@ -186,3 +215,10 @@ def test_damage_is_said_in_one_line(tmp_path, spoil, message):
   with pytest.raises(UserError, match=message) as caught:
     load(str(folder))
   assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('spoil', [without_sum, lambda folder: (folder / 'README.md').unlink()])
+def test_a_package_without_one_of_its_sums_is_read(tmp_path, spoil):
+  folder = pack(tmp_path / 'a', MODEL)
+  spoil(folder)
+  assert load(str(folder)).parameters > 0
