@@ -1,7 +1,7 @@
-"""The checkpoints of a run: which are there, which are kept, which can be believed.
+"""Save and restore the checkpoints of a run, and detect corrupt ones.
 
-A folder holds one snapshot a step; the last two and the best by validation PSNR are kept. A step
-that is damaged is set aside as `N.bad`, and the one before it is used.
+A folder holds one checkpoint per step; the last two and the best by validation PSNR are kept. A
+corrupt checkpoint is renamed to `N.bad`, and the one before it is used.
 """
 
 import itertools
@@ -34,21 +34,21 @@ class Checkpoints:
     self._error: Exception | None = None
 
   def path(self, step: int) -> Path:
-    """Name a step's folder."""
+    """Returns the folder of a step."""
     return self.folder / str(step)
 
   def steps(self) -> list[int]:
-    """List the steps that are there, damaged or not, in order."""
+    """List the saved steps, valid or corrupt, in ascending order."""
     if not self.folder.is_dir():
       return []
     return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit() and p.is_dir())
 
   def exists(self) -> bool:
-    """Tell whether anything was ever saved, be it whole or set aside."""
+    """Whether anything was ever saved, be it valid or renamed as corrupt."""
     return bool(self.steps()) or any(self.folder.glob('*.bad*'))
 
   def best(self) -> int | None:
-    """Name the step with the best validation PSNR, if any was validated."""
+    """Returns the step with the best validation PSNR, or None if none was validated."""
     scores = {step: self._psnr(step) for step in self.steps()}
     validated = {step: score for step, score in scores.items() if score is not None}
     return max(validated, key=lambda step: validated[step], default=None)
@@ -60,10 +60,17 @@ class Checkpoints:
       return None
 
   def save(self, step: int, state: Tree, *, psnr: float | None = None) -> None:
-    """Begin to save a state; `psnr` is its validation figure in dB, if it has one.
+    """Start saving a state in the background.
 
-    A step gets its name only once all of it is on disk. Raises CheckpointError where the disk does
-    not take it, or did not take the one before.
+    The folder of a step gets its name only when it is complete on disk.
+
+    Args:
+      step: the step.
+      state: the state; it may be donated as soon as this returns.
+      psnr: its validation PSNR in dB, if it was validated.
+
+    Raises:
+      CheckpointError: this or the previous checkpoint cannot be written.
     """
     self.wait()
     saving = self.folder / f'{step}{SAVING}'
@@ -84,11 +91,11 @@ class Checkpoints:
         shutil.rmtree(self.path(step), ignore_errors=True)
         saving.rename(self.path(step))
         self._sweep()
-    except Exception as error:  # of a thread, which has nobody to raise it to: `wait` does
+    except Exception as error:  # in a thread; `wait` raises it
       self._error = error
 
   def wait(self) -> None:
-    """Wait until the last save is on disk; raises CheckpointError if it is not."""
+    """Wait until the last checkpoint is on disk; raises CheckpointError if that failed."""
     if self._saver is not None:
       self._saver.join()
       self._saver = None
@@ -100,7 +107,7 @@ class Checkpoints:
     return CheckpointError(f'{self.folder}: cannot save ({storage.first_line(error)})')
 
   def _sweep(self) -> None:
-    """Drop the steps that are not kept, and what a killed trainer left half saved."""
+    """Delete the steps that are not kept, and incomplete ones of a killed process."""
     steps = self.steps()
     kept = {*steps[-LATEST:], self.best()}
     dropped = [self.path(step) for step in steps if step not in kept]
@@ -108,19 +115,29 @@ class Checkpoints:
       shutil.rmtree(path, ignore_errors=True)
 
   def restore(self, target: Tree, *, repair: bool = False) -> Tree:
-    """Restore the last state that is whole; several hosts restore the same one.
+    """Restore the newest valid state; several hosts restore the same one.
 
-    `target` gives its shapes and shardings. With `repair`, a damaged step is renamed to `N.bad`.
-    Raises CheckpointError where no step is whole, or where they are of another architecture.
+    Args:
+      target: the shapes and shardings of the state.
+      repair: rename corrupt checkpoints to `N.bad`.
+
+    Raises:
+      CheckpointError: no checkpoint is valid, or they are of another architecture.
     """
     return self._walk_back(target, ('',), repair=repair)[0]
 
   def restore_variables(self, target: Tree, *, step: int | None = None) -> tuple[Tree, int]:
-    """Restore what inference needs, and nothing else, of the last whole step or of a given one.
+    """Restore only the averaged variables, which inference needs.
 
-    `target` gives the shapes of `params` and, where the network has them, `batch_stats`. Returns
-    the averages of both, and the step that they are of. Raises
-    CheckpointError as `restore` does, and where a given step is damaged.
+    Args:
+      target: the shapes of `params` and, if the network has them, `batch_stats`.
+      step: the step; None for the newest valid one.
+
+    Returns:
+      The averages of both, and their step.
+
+    Raises:
+      CheckpointError: as `restore`, or the given step is corrupt.
     """
     wanted, parts = {'ema': target}, ('ema',)
     if step is None:
@@ -144,19 +161,19 @@ class Checkpoints:
         tried.add(step)
 
   def _agree(self, tried: set[int]) -> int:
-    """Name the newest step that was not tried, as the first host sees it."""
+    """Returns the newest step that was not tried, as the first host sees it."""
     step = max((s for s in self.steps() if s not in tried), default=_NONE)
     if jax.process_count() > 1:
       step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
     if step == _NONE:
       raise CheckpointError(
-        f'{self.folder}: holds no checkpoint that is whole; train first, or choose a new workdir '
-        'to start over'
+        f'{self.folder}: contains no valid checkpoint; train first, or choose another '
+        '--workdir to start over'
       )
     return step
 
   def _read(self, step: int, target: Tree, parts: tuple[str, ...]) -> Tree:
-    """Read a step; every host checks every file, so that all fail or none does."""
+    """Read a step. Every host checks every file, so that all fail or none does."""
     path = self.path(step)
     storage.check(path)
     found = storage.read_record(path)['step']

@@ -1,4 +1,4 @@
-"""A run's folder: its lock, its config, and the table of its evaluations."""
+"""The folder of a run: its config, and the table of its validations."""
 
 import csv
 import importlib.metadata
@@ -21,7 +21,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'nump
 
 
 def environment() -> dict[str, Any]:
-  """List what bit-exact repetition depends on."""
+  """Returns the versions and devices that bit-identical results depend on."""
   versions = {name: importlib.metadata.version(name) for name in PACKAGES}
   devices = jax.devices()
   return {
@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
 
 
 def read_config(workdir: Path) -> dict[str, Any] | None:
-  """Read what the run was last started with: `config` and `environment`."""
+  """Read the `config` and `environment` of a run's last start; None if the folder has none."""
   path = workdir / CONFIG
   if not path.exists():
     return None
@@ -44,16 +44,16 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     saved = json.loads(path.read_text(encoding='utf-8'))
     return {'config': dict(saved['config']), 'environment': dict(saved['environment'])}
   except (ValueError, KeyError, TypeError, OSError) as error:
-    raise UserError(f'{path}: is no config of a run ({type(error).__name__})') from error
+    raise UserError(f'{path}: is not the config of a run ({type(error).__name__})') from error
 
 
 def write_config(workdir: Path, config: dict[str, Any], **more: Any) -> None:
-  """Write the resolved config and the versions."""
+  """Write the resolved config and the environment."""
   write_json(workdir / CONFIG, {'config': config, 'environment': environment(), **more})
 
 
 def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> None:
-  """Print what changed since the run was last started; raise UserError where it must not."""
+  """Print what changed since the run's last start; raises UserError if that is not allowed."""
   saved = read_config(workdir)
   if saved is None:
     return
@@ -64,7 +64,7 @@ def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> Non
 
 
 class MetricsTable:
-  """`metrics.csv`: one row an evaluation; rows beyond the step that a run resumes from are cut."""
+  """`metrics.csv`: one row per validation, up to the step that a run resumes from."""
 
   def __init__(self, workdir: Path, *, step: int):
     self._path = workdir / METRICS
@@ -78,30 +78,30 @@ class MetricsTable:
 
   @property
   def rows(self) -> list[dict[str, Any]]:
-    """Give the rows."""
+    """The rows, in the order of the file."""
     return self._rows
 
   def has(self, step: int) -> bool:
-    """Tell whether a step was evaluated."""
+    """Whether a step was validated."""
     return any(int(row['step']) == step for row in self._rows)
 
   def psnr(self, step: int) -> float | None:
-    """Look up a step's PSNR."""
+    """Returns the PSNR of a step, or None if it was not validated."""
     return next((float(r['psnr']) for r in self._rows if int(r['step']) == step), None)
 
   def add(self, row: dict[str, Any], *, write: bool = True) -> None:
-    """Append a row; the file is replaced whole."""
+    """Append a row and, with `write`, replace the file."""
     self._rows.append(row)
     if write:
       write_text(self._path, to_csv(self._rows))
 
   def last(self) -> dict[str, Any]:
-    """Give the newest row."""
+    """Returns the newest row."""
     return self._rows[-1]
 
 
 def last_row(workdir: Path, *, step: int | None) -> dict[str, float]:
-  """Read what a run's validation said of a step; empty if nothing."""
+  """Read the validation of a step; empty if there is none."""
   table = MetricsTable(workdir, step=sys.maxsize)
   row = next((row for row in table.rows if int(row['step']) == step), {})
   return {name: float(value) for name, value in row.items() if value}

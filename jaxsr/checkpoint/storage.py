@@ -1,7 +1,7 @@
-"""One checkpoint on disk: the only file that talks to Orbax.
+"""Write and read one checkpoint; the only module that uses Orbax.
 
-Orbax restores a flipped bit in silence. So a snapshot holds the SHA-256 of every array, taken
-before it is handed to Orbax, and of every file; both are checked on the way back.
+Orbax does not detect a flipped bit. So a checkpoint holds the SHA-256 of every array, computed
+before Orbax gets it, and of every file; both are checked when it is read.
 """
 
 import glob
@@ -24,15 +24,15 @@ Tree = Any
 
 
 class CheckpointError(UserError):
-  """Says what is wrong with a checkpoint, or with what was asked of it."""
+  """A checkpoint cannot be written, or does not fit the request."""
 
 
 class CorruptCheckpointError(Exception):
-  """Says why a snapshot cannot be used."""
+  """A checkpoint is damaged or incomplete."""
 
 
 def write(path: Path, tree: Tree, record: Mapping[str, Any]) -> Callable[[], None]:
-  """Begin to write a tree with a JSON record; the function that is returned waits for the end.
+  """Start writing a tree with a JSON record; the returned function waits until it is complete.
 
   The tree may be donated as soon as this returns.
   """
@@ -56,13 +56,13 @@ def write(path: Path, tree: Tree, record: Mapping[str, Any]) -> Callable[[], Non
 
 
 def check(path: Path) -> None:
-  """Raise CorruptCheckpointError unless every file holds what was written."""
+  """Raise CorruptCheckpointError unless every file is as it was written."""
   with _damage():
     files.verify_manifest(path)
 
 
 def read_record(path: Path) -> dict[str, Any]:
-  """Read the record; raises CorruptCheckpointError where there is none."""
+  """Read the record; raises CorruptCheckpointError if there is none."""
   with _damage(), _literal(path) as name:
     found: Any = ocp.checkpointables_metadata(name).custom_metadata
     return dict(found)
@@ -117,7 +117,7 @@ def _check_sums(arrays: Mapping[str, Any], expected: Mapping[str, list]) -> None
 
 
 def sums(arrays: Mapping[str, jax.Array]) -> dict[str, list]:
-  """Describe arrays by SHA-256, shape and dtype."""
+  """Returns the SHA-256, shape and dtype of each array."""
   host = jax.device_get(dict(arrays))
   return {name: [_sum(x), list(x.shape), str(x.dtype)] for name, x in host.items()}
 
@@ -127,13 +127,13 @@ def _sum(array: np.ndarray) -> str:
 
 
 def _named(tree: Tree) -> list[tuple[str, Any]]:
-  """Name leaves by their path; a file keeps no classes, so neither does what is saved."""
+  """Returns the leaves with their paths as names; files hold no classes."""
   leaves, _ = jax.tree.flatten_with_path(tree)
   return [(jax.tree_util.keystr(path, simple=True, separator='/'), x) for path, x in leaves]
 
 
 def _compare(path: Path, saved: Mapping[str, list], wanted: Mapping[str, Any]) -> None:
-  """Tell another architecture from damage: the record lists every array's shape."""
+  """Raise CheckpointError if the arrays are of another architecture than the target."""
   for name in sorted(saved.keys() | wanted.keys()):
     if name not in saved or name not in wanted:
       side = 'lacks' if name in wanted else 'has'
@@ -148,7 +148,7 @@ def _compare(path: Path, saved: Mapping[str, list], wanted: Mapping[str, Any]) -
 
 @contextmanager
 def _damage() -> Iterator[None]:
-  """Take whatever Orbax's parsers and TensorStore raise for damage, and keep their logs quiet."""
+  """Turn any error of Orbax and TensorStore into CorruptCheckpointError; silence their logs."""
   logger = logging.getLogger('absl')
   level = logger.level
   logger.setLevel(logging.CRITICAL + 1)
@@ -161,6 +161,6 @@ def _damage() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-  """Shorten an error whose text may run to pages."""
+  """Returns the type and the first line of an error, shortened."""
   lines = str(error).strip().splitlines()
   return f'{type(error).__name__}: {lines[0][:160]}' if lines else type(error).__name__

@@ -1,1 +1,1 @@
-"""How good enlarged images are."""
+"""Measure the quality of upscaled images."""

@@ -1,4 +1,4 @@
-"""Figures inside boxes: where a radiologist saw a finding."""
+"""Measure images inside the boxes that radiologists drew around findings."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ _map = jax.jit(metrics.ssim_map)
 
 
 def measure(example: Example, boxes: Sequence[Box]) -> list[dict[str, Any]]:
-  """Measure an image inside each of its boxes; SSIM over the windows that lie in the box.
+  """Measure an image inside each of its boxes; SSIM is the mean of the windows inside the box.
 
-  Boxes are cut to the image; one that is smaller than SSIM's window has no SSIM and is left out.
+  Boxes are clipped to the image. A box smaller than the window of SSIM is left out.
   """
   hr = jnp.asarray(example.hr[None])
   maps = [np.asarray(_map(jnp.asarray(x[None]), hr)[0]) for x in (example.sr, example.bicubic)]
@@ -29,9 +29,9 @@ def measure(example: Example, boxes: Sequence[Box]) -> list[dict[str, Any]]:
 
 
 def _inside(
-  box: Box, example: Example, ours: np.ndarray, theirs: np.ndarray
+  box: Box, example: Example, sr_map: np.ndarray, bicubic_map: np.ndarray
 ) -> dict[str, Any] | None:
-  """Average errors and SSIM maps, of the image and of bicubic, over a box."""
+  """Average the errors and SSIM maps of the output and of bicubic over a box."""
   height, width, _ = example.hr.shape
   top, left = max(0, round(box.y)), max(0, round(box.x))
   bottom, right = min(height, round(box.y + box.height)), min(width, round(box.x + box.width))
@@ -41,7 +41,8 @@ def _inside(
   row |= {'patient': splits.patient_id(box.name), 'x': left, 'y': top}
   row |= {'width': right - left, 'height': bottom - top}
   windows = np.s_[top : bottom - metrics.WINDOW + 1, left : right - metrics.WINDOW + 1]
-  for prefix, image, found in (('', example.sr, ours), ('bicubic_', example.bicubic, theirs)):
+  images = (('', example.sr, sr_map), ('bicubic_', example.bicubic, bicubic_map))
+  for prefix, image, found in images:
     error = (image.astype(np.float64) - example.hr)[top:bottom, left:right]
     row[f'{prefix}psnr'] = metrics.psnr(float(np.square(error).mean()))
     row[f'{prefix}ssim'] = float(found[windows].mean())
@@ -49,7 +50,7 @@ def _inside(
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-  """Average boxes by finding, and all together."""
+  """Average over the boxes of each finding, and over all."""
   groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
   for row in rows:
     groups[row['finding']].append(row)

@@ -1,4 +1,4 @@
-"""Whole images in, a table out: `per_image.csv`, `summary.json` and a contact sheet."""
+"""Measure a network on full images, beside bicubic interpolation."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _READERS = 2  # threads that prepare the next images
 
 
 def min_size(scale: int) -> int:
-  """Tell the smallest side that can be measured."""
+  """Returns the smallest side of an image that can be measured, in pixels."""
   return metrics.SMALLEST + 2 * scale
 
 
@@ -60,7 +60,7 @@ class Evaluator:
     self._bicubic: dict[int, Figures] = {}
 
   def pair(self, index: int) -> Pair:
-    """Read and prepare image `index`; raises ImageError where it cannot be measured."""
+    """Read and prepare image `index`; raises ImageError if it cannot be measured."""
     image = self.source[index]
     path = Path(self.source.names[index])
     if image.dtype != np.uint8 and self._protocol == 'luma':
@@ -73,11 +73,11 @@ class Evaluator:
   def measure(
     self, variables: Any, index: int, pair: Pair | None = None
   ) -> tuple[Figures, plots.Example]:
-    """Measure one image, whose pair may be at hand."""
+    """Measure one image, of which `pair` may have been prepared already."""
     pair = self.pair(index) if pair is None else pair
     if index not in self._bicubic:
       self._bicubic[index] = self._figures(pair.bicubic, pair)
-    if self._interpolates:  # what stands beside every figure is the protocol's own bicubic
+    if self._interpolates:  # the baseline of every figure is the protocol's own bicubic
       sr, figures = pair.bicubic, self._bicubic[index]
     else:
       sr = np.asarray(self._enlarge(variables, pair.lr[None], np.float32(pair.levels))[0])
@@ -89,7 +89,7 @@ class Evaluator:
     return row, plots.Example(row['file'], pair.lr, pair.bicubic, sr, pair.hr)
 
   def _figures(self, sr: np.ndarray, pair: Pair) -> Figures:
-    """Measure an enlarged image, rounded to its levels."""
+    """Measure an upscaled image, rounded to its gray levels."""
     images = jnp.asarray(sr[None]), jnp.asarray(pair.hr[None])
     found = {name: float(value[0]) for name, value in self._measure(*images).items()}
     lr = metrics.luma(pair.lr) if pair.lr.shape[-1] > sr.shape[-1] else pair.lr
@@ -101,7 +101,7 @@ class Evaluator:
     return found
 
   def measure_all(self, variables: Any) -> Iterator[tuple[Figures, plots.Example] | ImageError]:
-    """Measure every image; one that cannot be is given as its error."""
+    """Measure every image; yields an ImageError for an image that cannot be measured."""
 
     def prepare(index: int) -> Pair | ImageError:
       try:
@@ -121,16 +121,16 @@ class Evaluator:
 
 
 def _row(name: str, figures: Figures, bicubic: Figures) -> Figures:
-  """Lay out an image's figures, each with bicubic's behind it; None is what it has none of."""
+  """Returns the figures of an image, each followed by bicubic's; None if it does not apply."""
   row: Figures = {'file': name}
-  ours, theirs = _figures(figures), _figures(bicubic)
-  for key, value in ours.items():
-    row |= {key: value, f'bicubic_{key}': theirs[key]}
+  own, baseline = _figures(figures), _figures(bicubic)
+  for key, value in own.items():
+    row |= {key: value, f'bicubic_{key}': baseline[key]}
   return row | {'mse': figures['mse'], 'bicubic_mse': bicubic['mse']}
 
 
 def _figures(found: Figures) -> Figures:
-  """Turn means into the figures of a table."""
+  """Convert means to the figures of a table."""
   have, want = found['high_energy'], found['high_energy_hr']
   row = {
     'psnr': metrics.psnr(found['mse']),
@@ -147,9 +147,9 @@ def _figures(found: Figures) -> Figures:
 
 
 def summarise(rows: Sequence[Figures]) -> Figures:
-  """Average a table: plain means of each column, PSNR's spread, and the PSNR of the mean error.
+  """Average the figures of images: means, standard deviation of PSNR, PSNR of the mean error.
 
-  Images that have no such figure are left out of its mean, which is None if none has.
+  Images without a figure are left out of its mean, which is None if no image has it.
   """
 
   def mean(name: str) -> float | None:

@@ -1,7 +1,4 @@
-"""Pictures for people: image strips and contact sheets, as uint8 arrays [h, w, c].
-
-Images that come in are float32 [h, w, c] in [0, 1].
-"""
+"""Draw image strips and contact sheets, uint8 [h, w, c], of float32 images [h, w, c] in [0, 1]."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,14 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 Picture = Float[np.ndarray, 'h w c']
 Pixels = UInt8[np.ndarray, 'h w c']
 
-CELL = 256  # pixels of a picture's side
+CELL = 256  # pixels of the side of each image in a sheet
 GAP = 6
 LINE = 18
-ERROR_PEAK = 32 / 255  # the error that is drawn white
+ERROR_PEAK = 32 / 255  # the error that is shown as white
 
 
 class Example(NamedTuple):
-  """An image with what became of it; `title` is printed above."""
+  """The versions of one image; `title` is printed above them."""
 
   title: str
   lr: Picture
@@ -30,27 +27,27 @@ class Example(NamedTuple):
 
 
 def strip(example: Example) -> Pixels:
-  """Lay a detail of LR, bicubic, SR, HR and SR's error side by side."""
+  """Draw a detail of LR, bicubic, SR, HR and the error of SR side by side."""
   cells = _details(example)
   names = ('LR', 'bicubic', 'SR', 'HR', 'error of SR')
   return _rows([(example.title, [cells[name] for name in names], names)])
 
 
 def contact_sheet(examples: Sequence[Example]) -> Pixels:
-  """Lay out one row an image: the whole with its error maps, then a detail of each version."""
+  """Draw one row per image: the full image and error maps, then a detail of each version."""
   rows = []
   for example in examples:
-    cells = _wholes(example) | _details(example)
-    names = ('HR, whole', 'error of bicubic, whole', 'error of SR, whole')
+    cells = _full_images(example) | _details(example)
+    names = ('HR, full', 'error of bicubic, full', 'error of SR, full')
     names += ('LR', 'bicubic', 'SR', 'HR', 'error of bicubic', 'error of SR')
     rows.append((example.title, [cells[name] for name in names], names))
   return _rows(rows)
 
 
 def detail(example: Example) -> tuple[int, int, int]:
-  """Choose the detail to show: the square of the centre where bicubic errs most.
+  """Choose the detail to show: the square near the center where the error of bicubic is largest.
 
-  Returns its row, column and side, multiples of the scale.
+  Returns its row, column and side, which are multiples of the scale.
   """
   height, width = example.hr.shape[:2]
   scale = height // example.lr.shape[0]
@@ -86,16 +83,16 @@ def _details(example: Example) -> dict[str, Image.Image]:
   }
 
 
-def _wholes(example: Example) -> dict[str, Image.Image]:
-  whole = _image(example.hr)
+def _full_images(example: Example) -> dict[str, Image.Image]:
+  full = _image(example.hr)
   row, column, side = detail(example)
   factor = CELL / max(example.hr.shape[:2])
   box = [column * factor, row * factor, (column + side) * factor, (row + side) * factor]
-  ImageDraw.Draw(whole).rectangle(box, outline=(255, 200, 0))
+  ImageDraw.Draw(full).rectangle(box, outline=(255, 200, 0))
   return {
-    'HR, whole': whole,
-    'error of bicubic, whole': _image(_pool(_error(example.bicubic, example.hr))),
-    'error of SR, whole': _image(_pool(_error(example.sr, example.hr))),
+    'HR, full': full,
+    'error of bicubic, full': _image(_pool(_error(example.bicubic, example.hr))),
+    'error of SR, full': _image(_pool(_error(example.sr, example.hr))),
   }
 
 
@@ -104,7 +101,7 @@ def _error(image: Picture, hr: Picture) -> Float[np.ndarray, 'h w 1']:
 
 
 def _pool(image: Picture) -> Float[np.ndarray, '_ _ 1']:
-  """Shrink a map by maxima, which keeps its fine lines visible."""
+  """Reduce a map by max-pooling, which keeps fine lines visible."""
   factor = max(1, max(image.shape[:2]) // CELL)
   rows, columns = image.shape[0] // factor, image.shape[1] // factor
   blocks = image[: rows * factor, : columns * factor, 0].reshape(rows, factor, columns, factor)

@@ -1,7 +1,7 @@
-"""The two written protocols: how an image becomes a pair to measure.
+"""The evaluation protocols: how an image becomes a pair of low and high resolution.
 
-`xray`, the headline: the image as it is stored (8 or 16 bit); the low resolution is Pillow's
-bicubic of it, rounded to the same depth; so is the bicubic that stands beside every figure.
+`xray`, the default: the high resolution is the image as stored (8 or 16 bit). The low resolution is
+Pillow's bicubic reduction of it, rounded to the same depth. The bicubic baseline is rounded, too.
 
 `luma`, the natural-image benchmarks (Set5 and the like): 8-bit RGB, cut to a multiple of the
 scale. For networks of one channel, Y of ITU-R BT.601 rounded to 8 bit; the low resolution is
@@ -9,8 +9,8 @@ MATLAB's `imresize` of it in double, not rounded. For networks of three channels
 RGB image, rounded to 8 bit as the benchmarks' files are; the output is rounded to 8-bit RGB, and
 its Y compared with that of the image, neither rounded.
 
-All round the output to the image's depth, cut `scale` pixels off each side, and take PSNR and
-SSIM for each image.
+All round the output to the depth of the image, cut `scale` pixels off each side, and compute PSNR
+and SSIM per image.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from jaxsr.data import degradation
 
 
 class Pair(NamedTuple):
-  """One image, ready to be measured: float32 in [0, 1]; `levels` is the peak it is rounded to."""
+  """An image prepared for measuring, float32 in [0, 1]; `levels` is its largest gray level."""
 
   lr: Float[np.ndarray, 'h w c']
   hr: Float[np.ndarray, 'sh sw c']
@@ -83,7 +83,7 @@ PROTOCOLS = {'xray': xray, 'luma': luma}
 def shrink(
   name: str, image: Float[np.ndarray, 'sh sw c'], scale: int, levels: int
 ) -> Float[np.ndarray, 'h w c']:
-  """Degrade an image in [0, 1] as a protocol makes its low resolution."""
+  """Reduce an image in [0, 1] as the protocol does."""
   height, width = image.shape[0] // scale, image.shape[1] // scale
   if name == 'luma':
     return degradation.imresize(image, height, width)
@@ -92,5 +92,5 @@ def shrink(
 
 
 def preparation(name: str, channels: int) -> Callable[[UInt[np.ndarray, 'h w c'], int], Pair]:
-  """Find a protocol's preparation of images for a network of so many channels."""
+  """Returns the function that prepares images for a network of `channels` channels."""
   return luma_of_rgb if name == 'luma' and channels == 3 else PROTOCOLS[name]

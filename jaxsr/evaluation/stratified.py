@@ -1,7 +1,7 @@
-"""Figures by finding, view, sex and age, with intervals that respect whose films they are.
+"""Break figures down by finding, view, sex and age, with confidence intervals.
 
-Intervals are 95 % percentiles of a bootstrap over patients: films of one patient are alike, and
-resampling films would make intervals too narrow.
+Intervals are 95 % percentiles of a bootstrap over patients: images of one patient are similar, and
+resampling images would make intervals too narrow.
 """
 
 from collections import defaultdict
@@ -16,14 +16,14 @@ from jaxsr.data.records import IndexRow
 
 RESAMPLES, SEED = 2_000, 0
 FIGURES = ('psnr', 'ssim')
-BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 200))  # years, both ends in them
+BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 200))  # years, inclusive
 
 
 def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, IndexRow]) -> dict[str, Any]:
-  """Break an evaluation's rows down by what is known of their images, by file name.
+  """Break an evaluation's rows down by the metadata of their images, given by file name.
 
   Returns `{kind: {value: figures}}` for the kinds `all`, `finding`, `view`, `sex` and `age`. An
-  image with several findings counts for each. Images of which nothing is known are left out.
+  image with several findings counts for each. Images without metadata are left out.
   """
   groups: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
   for row in rows:
@@ -48,26 +48,26 @@ def _strata(entry: IndexRow) -> list[tuple[str, str]]:
 
 
 def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-  """Average rows that have a `patient`; each mean has its interval, `[low, high]`, beside it."""
+  """Average rows that have a `patient`; `NAME_interval` is a mean's interval `[low, high]`."""
   patients = [row['patient'] for row in rows]
   found: dict[str, Any] = {'n': len(rows), 'patients': len(set(patients))}
   for name in FIGURES:
     pairs = [(row[name], row[f'bicubic_{name}']) for row in rows]
-    ours, theirs = np.array(pairs, np.float64).T
-    gain = {f'{name}_gain': ours - theirs}
-    for label, values in ({name: ours, f'bicubic_{name}': theirs} | gain).items():
+    own, bicubic = np.array(pairs, np.float64).T
+    gain = {f'{name}_gain': own - bicubic}
+    for label, values in ({name: own, f'bicubic_{name}': bicubic} | gain).items():
       found[label] = float(values.mean())
       found[f'{label}_interval'] = interval(values, patients)
   return found
 
 
 def interval(values: np.ndarray, patients: Sequence[str]) -> list[float] | None:
-  """Bootstrap the mean of values over patients; None where there is only one patient."""
-  _, whose = np.unique(np.array(patients), return_inverse=True)
-  count = int(whose.max()) + 1
+  """Bootstrap the mean of values over patients; None if there is only one patient."""
+  _, patient_index = np.unique(np.array(patients), return_inverse=True)
+  count = int(patient_index.max()) + 1
   if count < 2:
     return None
-  sums, sizes = np.bincount(whose, values), np.bincount(whose)
+  sums, sizes = np.bincount(patient_index, values), np.bincount(patient_index)
   rng = np.random.default_rng(SEED)
   drawn = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
   means = (drawn @ sums) / (drawn @ sizes)
@@ -75,7 +75,7 @@ def interval(values: np.ndarray, patients: Sequence[str]) -> list[float] | None:
 
 
 def lines(strata: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Lay strata out as the rows of a table."""
+  """Returns strata as the rows of a table."""
   table = []
   for kind, values in strata.items():
     for value, found in values.items():

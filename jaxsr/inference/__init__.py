@@ -1,1 +1,1 @@
-"""From what was trained to enlarged images."""
+"""Load trained models and upscale images with them."""

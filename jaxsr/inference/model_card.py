@@ -6,11 +6,11 @@ from jaxsr.inference.model import Model
 
 _LIMITS = """## Limits
 
-- For research. **Not for diagnosis**, and not a medical device: what it adds beyond the low
-  resolution is likely, not measured.
-- It knows low resolutions that are bicubic reductions of clean films. Others (noise, JPEG, another
-  reduction) come out worse than these figures.
-- Films of other devices, projections and depths may differ from those that it was trained on.
+- For research. **Not for diagnosis**, and not a medical device: detail beyond the low resolution is
+  plausible, but not evidence of anything in the patient.
+- It was trained on bicubic reductions of clean images. On other inputs (noise, JPEG, another
+  reduction) the results are worse than these figures.
+- Images of other devices, projections and bit depths may differ from the training images.
 """
 
 
@@ -23,14 +23,23 @@ def write(
   *,
   int8: bool,
 ) -> str:
-  """Write the card; `{hashes}` stands where the files' hashes go."""
+  """Returns the text of the card, with `{hashes}` in place of the table of SHA-256 sums.
+
+  Args:
+    name: the name of the package.
+    model: the packaged model.
+    config: the `config` of the package.
+    origin: the `origin` of the package.
+    metrics: the content of `metrics.json`.
+    int8: whether kernels are stored as 8-bit integers.
+  """
   kind = {1: 'gray', 3: 'RGB'}[model.channels]
   bits = 'int8 kernels, float32 vectors' if int8 else 'float32'
   sizes = ''
   heading = f'{model.architecture} x{model.scale}'
   if slim := config.get('slimmable'):
     widths, depths = (', '.join(map(str, slim[key])) for key in ('widths', 'depths'))
-    sizes = f'\nIt runs at widths {widths} and depths {depths}: `--width`, `--depth`.\n'
+    sizes = f'\nIt runs at widths {widths} and depths {depths} (`--width`, `--depth`).\n'
   options = ', '.join(f'{key}={value}' for key, value in config['model'].items() if key != 'name')
   return f"""# {name}
 
@@ -59,7 +68,7 @@ Network: {options}.
 
 def _training(origin: dict[str, Any]) -> str:
   if not origin.get('loss'):
-    return 'Weights of others, imported; how they were trained is not known here.'
+    return 'Imported weights; how they were trained is not known.'
   terms = ' + '.join(f'{weight:g} {name}' for name, weight in origin['loss'].items())
   versions = origin.get('environment', {})
   names = ', '.join(f'{k} {versions[k]}' for k in ('jaxsr', 'jax', 'flax') if k in versions)
@@ -74,17 +83,17 @@ def _training(origin: dict[str, Any]) -> str:
 
 def _figures(metrics: dict[str, Any], scale: int) -> str:
   if 'psnr' not in metrics:
-    return 'None were measured.'
+    return 'Not measured.'
   lines = [
-    f'On {metrics["of"]}, protocol xray (8 bits, {scale} pixels cropped, mean over films):',
+    f'On {metrics["of"]}, protocol xray (8 bits, {scale} pixels cropped, mean over images):',
     '',
-    '| | PSNR | SSIM | PSNR, centre |',
+    '| | PSNR | SSIM | PSNR, center |',
     '|---|---|---|---|',
   ]
-  rows = [('this', '', metrics), ('bicubic', 'bicubic_', metrics)]
+  rows = [('this model', '', metrics), ('bicubic', 'bicubic_', metrics)]
   if 'float32' in metrics:
-    rows.insert(1, ('this, in float32', '', metrics['float32']))
+    rows.insert(1, ('this model, float32', '', metrics['float32']))
   for label, prefix, found in rows:
-    psnr, ssim, centre = (float(found[prefix + k]) for k in ('psnr', 'ssim', 'psnr_centre'))
-    lines.append(f'| {label} | {psnr:.3f} | {ssim:.4f} | {centre:.3f} |')
+    psnr, ssim, center = (float(found[prefix + k]) for k in ('psnr', 'ssim', 'psnr_centre'))
+    lines.append(f'| {label} | {psnr:.3f} | {ssim:.4f} | {center:.3f} |')
   return '\n'.join(lines)

@@ -1,4 +1,4 @@
-"""A network's prediction, and that of its eight turns."""
+"""The forward pass of a network, and its self-ensemble."""
 
 import itertools
 from collections.abc import Callable
@@ -14,10 +14,10 @@ Params = Any
 def make_predict(
   network: nn.Module, *, ensemble: bool = False
 ) -> Callable[[Params, jax.Array], Any]:
-  """Build the prediction: variables and images in [0, 1] in, enlarged images out, unclipped.
+  """Build a function of variables and images [b, h, w, c] in [0, 1] that upscales them, unclipped.
 
-  `ensemble` averages over the eight flips and quarter turns of the image (Timofte et al., Seven
-  ways to improve example-based single image super resolution, CVPR 2016): eight times the work.
+  `ensemble` averages over the eight flips and quarter turns of the image, at eight times the cost
+  (Timofte et al., Seven ways to improve example-based single image super resolution, CVPR 2016).
   """
 
   def predict(variables: Params, lr: jax.Array) -> Any:
@@ -26,12 +26,12 @@ def make_predict(
   if not ensemble:
     return predict
 
-  def average_of_turns(variables: Params, lr: jax.Array) -> jax.Array:
+  def predict_ensemble(variables: Params, lr: jax.Array) -> jax.Array:
     total: Any = 0.0
     for flip, turns in itertools.product((False, True), range(4)):
-      seen = jnp.rot90(lr[:, ::-1] if flip else lr, turns, axes=(1, 2))
-      made: Any = jnp.rot90(predict(variables, seen), -turns, axes=(1, 2))
-      total += made[:, ::-1] if flip else made
+      turned = jnp.rot90(lr[:, ::-1] if flip else lr, turns, axes=(1, 2))
+      sr: Any = jnp.rot90(predict(variables, turned), -turns, axes=(1, 2))
+      total += sr[:, ::-1] if flip else sr
     return total / 8
 
-  return average_of_turns
+  return predict_ensemble

@@ -130,11 +130,11 @@ def test_without_repair_nothing_is_renamed(two, capsys):
 def test_when_all_are_damaged_it_does_not_start_over(two, capsys):
   for step in two.steps():
     shutil.rmtree(two.folder / str(step) / 'state')
-  with pytest.raises(CheckpointError, match='holds no checkpoint that is whole'):
+  with pytest.raises(CheckpointError, match='contains no valid checkpoint'):
     two.restore(shapes(make_state()), repair=True)
   assert capsys.readouterr().err.count('set aside') == 2
   assert two.exists() and not two.steps()
-  with pytest.raises(CheckpointError, match='holds no checkpoint that is whole'):
+  with pytest.raises(CheckpointError, match='contains no valid checkpoint'):
     two.restore(shapes(make_state()), repair=True)
 
 
@@ -162,7 +162,7 @@ def test_arrays_are_checked_even_where_files_are_whole(two, capsys, monkeypatch)
   moved.save(1, state)
   moved.wait()
   monkeypatch.undo()
-  with pytest.raises(CheckpointError, match='holds no checkpoint that is whole'):
+  with pytest.raises(CheckpointError, match='contains no valid checkpoint'):
     moved.restore(shapes(state))
   assert 'SHA-256 of step differs' in capsys.readouterr().err
 
