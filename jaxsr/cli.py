@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
   'import': (options.Import, 'import_weights'),
   'data': (options.Data, 'data'),
   'phantom': (options.Phantom, 'phantom'),
+  'degrade': (options.Degrade, 'degrade'),
   'doctor': (options.Doctor, 'doctor'),
 }
 INTERRUPTED = 130  # what shells report after Ctrl-C

@@ -243,6 +243,27 @@ class Phantom:
 
 
 @dataclass(frozen=True)
+class Degrade:
+  """Write low-resolution films as a detector, a low dose or an archive would make them.
+
+  The noise of a film depends on its file name and the condition only.
+  """
+
+  data: Annotated[Path, tyro.conf.Positional]
+  """A film or a folder of films."""
+  output: Path
+  """The folder to write PNG files to."""
+  condition: str = 'low_dose'
+  """clean, binned, blurred, low_dose, very_low_dose, jpeg75, jpeg50, archive or mixed."""
+  dose: float | None = None
+  """The dose relative to the usual one, in place of the condition's own."""
+  scale: int = 4
+  """The factor of the reduction."""
+  debug: bool = False
+  """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
 class Doctor:
   """Check the installation: versions, devices, optional packages, pretrained models, disk.
 

@@ -4,6 +4,7 @@ A file in `configs/` starts from `base()`, sets the values of its experiment and
 `finish(config, arg)`. `validate` checks a config, `compatibility` compares it with that of a run.
 """
 
+import dataclasses
 import json
 import os
 import runpy
@@ -15,6 +16,7 @@ from absl.flags import Error, FlagValues
 from ml_collections import ConfigDict, config_flags
 
 from jaxsr import models, perceptual
+from jaxsr.data.acquisition.crops import Mixture
 from jaxsr.errors import UserError, flat, nearest
 from jaxsr.losses import CONTENT, TERMS, schedule
 from jaxsr.losses.schedule import Plan
@@ -104,6 +106,10 @@ def base() -> Config:
     workers=0,  # processes that prepare batches, for folders larger than cache_gib
     cache='host',  # where images are kept: 'none', 'host' (up to cache_gib), or 'device'
     cache_gib=4.0,  # memory for images per host, all worker processes together
+    degradation=dict(  # how the low resolution of training crops is made
+      kind='bicubic',  # Pillow's, as in validation; or 'acquisition': the mixture that follows
+      **dataclasses.asdict(Mixture()),  # ranges and shares, see jaxsr/data/acquisition/crops.py
+    ),
     phantom=dict(seed=0, size=1024, bits=8, count=32, val_count=8),  # computer-drawn radiographs
   )
   return config

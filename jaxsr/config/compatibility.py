@@ -1,8 +1,11 @@
 """Which values of a config may change when a run is resumed."""
 
+import dataclasses
+import json
 from typing import Any
 
 from jaxsr import models
+from jaxsr.data.acquisition.crops import Mixture
 from jaxsr.errors import UserError
 from jaxsr.losses import CONTENT
 from jaxsr.models.discriminator import Discriminator
@@ -34,7 +37,10 @@ CONSEQUENCES = {
   f'content.{name}.weights': 'features are computed with this file from here on' for name in CONTENT
 }
 # Values that the configs of older versions lack, as those versions behaved.
-ADDED = {'data.bits': 0}
+ADDED = {'data.bits': 0, 'data.degradation.kind': 'bicubic'} | {
+  f'data.degradation.{name}': json.loads(json.dumps(value))
+  for name, value in dataclasses.asdict(Mixture()).items()
+}
 # Values that decide the shapes of the state.
 FIXED = ('model.', 'scale', 'channels', *(f'discriminator.{n}' for n in Discriminator.OPTIONS))
 

@@ -1,10 +1,12 @@
 """Checks of the values of a config before a run starts."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 from jaxsr import perceptual
 from jaxsr.config import Config, build_network, make_plan
+from jaxsr.data.acquisition.crops import Mixture
 from jaxsr.data.sources import of_records
 from jaxsr.errors import UserError, nearest
 from jaxsr.losses import adversarial, needing
@@ -29,6 +31,21 @@ MINIMA = {
   'adversarial.generator_every adversarial.discriminator_every adversarial.alarm.evaluations': 1,
   'discriminator.features discriminator.hidden teacher.points': 1,
   ' '.join(f'{o}.{n}' for o in _OPTIMIZERS for n in ('warmup', 'weight_decay', 'clip_norm')): 0,
+}
+
+
+DEGRADATIONS = ('bicubic', 'acquisition')
+_SHARES = [field.name for field in dataclasses.fields(Mixture) if isinstance(field.default, float)]
+DEGRADATION_LIMITS = {
+  **dict.fromkeys(_SHARES, (0, 1)),
+  'blur': (0, 4),
+  'tail': (0, 0.5),
+  'dose': (1e-4, 100),
+  'electronic': (0, 1000),
+  'correlation': (0, 1),
+  'noise': (0.01, 64),
+  'sharpen': (0, 1),
+  'jpeg': (1, 100),
 }
 
 
@@ -75,12 +92,29 @@ def _check_data(config: Config) -> None:
   _rule(not drawn, 'data.edges', data.edges, why)
   if data.edges:
     _rule(data.margin >= 2, 'data.margin', data.margin, 'must be at least 2 for config.data.edges')
+  _check_degradation(config)
   for name in ('train', 'val'):
     if of_records(data[name]) and not data.records:
       raise UserError(
         f'config.data.{name}={data[name]} needs config.data.records, the folder that jaxsr data '
         'prepare wrote; for a folder of images called nih write ./nih'
       )
+
+
+def _check_degradation(config: Config) -> None:
+  options, margin = config.data.degradation, config.data.margin
+  _choice(DEGRADATIONS, 'data.degradation.kind', options.kind)
+  for name, limits in DEGRADATION_LIMITS.items():
+    key, value = f'data.degradation.{name}', options[name]
+    if isinstance(value, (int, float)):
+      _rule(0 <= value <= 1, key, value, 'must be a share from 0 to 1')
+      continue
+    lowest, highest = limits
+    valid = len(value) == 2 and lowest <= value[0] <= value[1] <= highest
+    _rule(valid, key, value, f'must be (low, high) between {lowest} and {highest}')
+  if options.kind == 'acquisition':
+    why = 'must be at least 4 for config.data.degradation.kind=acquisition'
+    _rule(margin >= 4, 'data.margin', margin, why)
 
 
 def _check_gan(config: Config) -> None:

@@ -14,6 +14,11 @@ margin where a crop ends at the edge of the image.
 With `config.data.cache=device`, a host batch holds only where its crops lie:
 
   film [b], corner [b, 2] in low-resolution pixels, turn [b]
+
+With `config.data.degradation.kind=acquisition`, it also holds how each crop is acquired, and the
+low resolution is made inside the jitted step:
+
+  acquisition [b, k], see `acquisition.crops.pack`; noise [b], random integers
 """
 
 import dataclasses
@@ -25,12 +30,15 @@ from typing import Any, NamedTuple
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 
 from jaxsr import runtime, sharding
 from jaxsr.data import degradation, device_cache, synthetic_edges
+from jaxsr.data.acquisition import crops as acquisition
+from jaxsr.data.acquisition.crops import Mixture
 from jaxsr.data.batch import Batch, normalize
 from jaxsr.data.crops import Windows
 from jaxsr.data.device_cache import CropIndex
@@ -83,11 +91,17 @@ def make_loader(config: Any, source: Source, mesh: Mesh, *, labels: Labels | Non
   if data.cache == 'device':
     films, device_arrays = device_cache.load(films, mesh)
     convert = functools.partial(device_cache.to_batch, patch=data.patch, margin=data.margin)
+  options = dict(data.degradation)
+  mixture = None
+  if options.pop('kind') == 'acquisition':
+    mixture = Mixture(**options)
+    convert = functools.partial(_acquire, convert, seed=config.seed)
   dataset = batches(
     films,
     Windows(config.seed, data.patch, data.margin, data.by_error),
     batch_size=config.batch_size,
     edges=data.edges,
+    mixture=mixture,
     process=jax.process_index(),
     processes=jax.process_count(),
   )
@@ -107,6 +121,20 @@ def make_loader(config: Any, source: Source, mesh: Mesh, *, labels: Labels | Non
   return Loader(stream, convert, device_arrays)
 
 
+def _acquire(
+  convert: Callable[[Batch, Batch], Batch], batch: Batch, device_arrays: Batch, *, seed: int
+) -> Batch:
+  """Convert a batch, and make its low resolution anew by the acquisitions that it holds."""
+  rest = {name: x for name, x in batch.items() if name not in ('acquisition', 'noise')}
+  levels = jnp.iinfo((device_arrays or batch)['hr'].dtype).max
+  converted = convert(rest, device_arrays)
+  hr, lr = converted['hr'], converted['lr']
+  key = jax.random.fold_in(jax.random.key(seed), batch['noise'][0])
+  scale = hr.shape[1] // lr.shape[1]
+  lr = acquisition.acquire(hr, batch['acquisition'], key, scale=scale, levels=levels)
+  return {**converted, 'lr': lr}
+
+
 @dataclasses.dataclass(frozen=True)
 class CropSampler:
   """Cuts the crop of a sample number, with its mask."""
@@ -114,6 +142,7 @@ class CropSampler:
   films: Films
   windows: Windows
   edges: float = 0.0  # share of the crops that edges are drawn on
+  mixture: Mixture | None = None
 
   def __call__(self, number: int, rng: np.random.Generator) -> HostBatch:
     film = self.films[self.windows.film(number, len(self.films))]
@@ -128,7 +157,8 @@ class CropSampler:
     if self.edges and rng.random() < self.edges:
       cropped['hr'] = synthetic_edges.draw(cropped['hr'], rng)
       lr = degradation.downscale(cropped['hr'], scale)
-    return {name: _turn(x, turn) for name, x in {'lr': lr, 'mask': mask, **cropped}.items()}
+    found = {name: _turn(x, turn) for name, x in {'lr': lr, 'mask': mask, **cropped}.items()}
+    return found | _numbers(rng, self.mixture)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,12 +167,18 @@ class CropLocation:
 
   index: CropIndex
   windows: Windows
+  mixture: Mixture | None = None
 
   def __call__(self, number: int, rng: np.random.Generator) -> HostBatch:
     film = self.windows.film(number, len(self.index.errors))
     corner, turn = self.windows.draw(self.index.lengths, self.index.errors[film], rng)
     where = {'film': film, 'corner': corner, 'turn': turn}
-    return {name: np.array(value, np.int32) for name, value in where.items()}
+    found = {name: np.array(value, np.int32) for name, value in where.items()}
+    return found | _numbers(rng, self.mixture)
+
+
+def _numbers(rng: np.random.Generator, mixture: Mixture | None) -> HostBatch:
+  return acquisition.draw_numbers(rng, mixture) if mixture else {}
 
 
 def _window(image: np.ndarray, corner: list[int], side: int) -> np.ndarray:
@@ -173,6 +209,7 @@ def batches(
   *,
   batch_size: int,
   edges: float = 0.0,
+  mixture: Mixture | None = None,
   process: int = 0,
   processes: int = 1,
 ) -> grain.MapDataset:
@@ -183,6 +220,7 @@ def batches(
     windows: Where crops lie.
     batch_size: Crops per batch, of all processes together.
     edges: Share of the crops that synthetic edges are drawn on.
+    mixture: How the low resolution is acquired; None for Pillow's bicubic.
     process: The number of this process.
     processes: The number of processes.
 
@@ -191,9 +229,9 @@ def batches(
   """
   make: CropSampler | CropLocation
   if isinstance(films, Films):
-    make = CropSampler(films, windows, edges)
+    make = CropSampler(films, windows, edges, mixture)
   else:
-    make = CropLocation(films, windows)
+    make = CropLocation(films, windows, mixture)
   dataset = grain.MapDataset.range(ENDLESS).seed(windows.seed)
   dataset = dataset.random_map(make).batch(batch_size // processes)
   return dataset[process::processes] if processes > 1 else dataset

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr.data import degradation
+from jaxsr import sharding
+from jaxsr.config import base
+from jaxsr.data import degradation, pipeline, sources
 from jaxsr.data.acquisition import (
   ATTENUATION,
   CONDITIONS,
@@ -22,7 +24,7 @@ from jaxsr.data.acquisition import (
 from jaxsr.data.phantom import phantom
 
 SCALE = 4
-INNER = np.s_[crops.HALO : -crops.HALO, crops.HALO : -crops.HALO]
+INNER = np.s_[crops.REACH : -crops.REACH, crops.REACH : -crops.REACH]
 
 
 @pytest.fixture(scope='module')
@@ -157,10 +159,31 @@ def test_the_jitted_jpeg_is_nearly_pillows(hr, quality):
 
 def test_the_mixture_has_its_shares():
   rng = np.random.default_rng(0)
-  drawn = [crops.draw(rng, crops.RANGES) for _ in range(2000)]
+  drawn = [crops.draw(rng, crops.Mixture()) for _ in range(2000)]
   share = np.mean([how == Acquisition() for how in drawn])
   assert 0.22 < share < 0.32  # 0.25, and bicubic crops to which nothing happened
   assert {how.kernel for how in drawn} == {'detector', 'bicubic', 'bilinear', 'lanczos', 'area'}
   doses = [how.dose for how in drawn if how.dose]
   assert min(doses) >= 0.01 and max(doses) <= 2.0
   assert all(np.isfinite(crops.pack(how)).all() for how in drawn)
+
+
+def test_the_jitted_step_acquires_the_same_crops_for_every_cache():
+  source = sources.Phantoms(seed=2, start=0, count=3, size=128, bits=8)
+  mesh = sharding.make_mesh(1)
+  lrs = []
+  for cache in ('host', 'device'):
+    config = base()
+    config.data.update(patch=12, margin=4, cache=cache, threads=1)
+    config.data.degradation.kind = 'acquisition'
+    config.batch_size = 16
+    loader = pipeline.make_loader(config, source, mesh)
+    batches = loader.batches(5)
+    batch = jax.jit(loader.to_batch)(next(batches), loader.device_arrays)
+    batches.close()
+    lrs.append(np.asarray(batch['lr']))
+    assert batch.keys() == {'lr', 'hr', 'mask'} and batch['lr'].shape == (16, 20, 20, 1)
+    clean = jax.image.resize(batch['hr'], batch['lr'].shape, 'cubic')
+    difference = np.abs(np.asarray(clean) - lrs[-1]).max(axis=(1, 2, 3))
+    assert (difference < 0.02).any() and (difference > 0.02).any()
+  np.testing.assert_array_equal(*lrs)

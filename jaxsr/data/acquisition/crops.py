@@ -7,7 +7,6 @@ distributed around their mean, which Poisson's are not below some 20 quanta.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,52 +23,61 @@ from jaxsr.data.acquisition import (
   Acquisition,
   quanta_in_air,
 )
-from jaxsr.data.acquisition.film import _FILTERS
+from jaxsr.data.acquisition.film import FILTERS
 
-HALO = 6  # low-resolution pixels beyond a crop that blur, sharpening and resampling see
+REACH = 6  # low-resolution pixels that blur, sharpening and resampling see, at most
 NUMBERS = tuple(f.name for f in dataclasses.fields(Acquisition) if f.name not in ('kernel', 'via'))
 WIDTH = 1 + len(NUMBERS)  # of a row of parameters: the kernel's index, then NUMBERS
-RANGES = {  # of the mixture that networks are trained on
-  'clean': 0.25,  # the share of crops that are reduced by bicubic and left alone
-  'blur': (0.0, 2.6),
-  'tail': (0.0, 0.2),
-  'dose': (0.01, 2.0),
-  'dose_share': 0.45,
-  'noise': (0.5, 8.0),
-  'noise_share': 0.2,
-  'electronic': (0.0, 20.0),
-  'correlation': (0.0, 0.5),
-  'sharpen': (0.0, 0.4),
-  'sharpen_share': 0.2,
-  'jpeg': (40, 97),
-  'jpeg_share': 0.35,
-}
 
 
-def draw(rng: np.random.Generator, ranges: Mapping[str, Any]) -> Acquisition:
-  """Returns the acquisition of one training crop.
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+  """The acquisitions that a network is trained on: shares of the crops, and ranges.
 
-  Args:
-    rng: the crop's random numbers.
-    ranges: as `RANGES`: the lowest and highest value of each parameter (dose and noise are drawn
-      logarithmically), and the shares of crops that have it.
+  Every crop that is not clean has one of the kernels but 'nearest', whose aliases mislead. Dose and
+  noise are drawn logarithmically, the rest uniformly; `Acquisition` describes the values.
   """
-  if rng.random() < ranges['clean']:
+
+  clean: float = 0.25  # share that is reduced by bicubic and left alone
+  blur: tuple[float, float] = (0.0, 2.6)
+  blur_share: float = 0.5
+  tail: tuple[float, float] = (0.0, 0.2)
+  dose: tuple[float, float] = (0.01, 2.0)
+  dose_share: float = 0.45
+  electronic: tuple[float, float] = (0.0, 20.0)
+  correlation: tuple[float, float] = (0.0, 0.5)
+  noise: tuple[float, float] = (0.5, 8.0)
+  noise_share: float = 0.2
+  sharpen: tuple[float, float] = (0.0, 0.4)
+  sharpen_share: float = 0.2
+  jpeg: tuple[int, int] = (40, 97)
+  jpeg_share: float = 0.35
+
+
+def draw(rng: np.random.Generator, mixture: Mixture) -> Acquisition:
+  """Returns the acquisition of one training crop, drawn from the crop's random numbers."""
+  if rng.random() < mixture.clean:
     return Acquisition()
-  kernel = KERNELS[rng.integers(len(KERNELS) - 1)]  # without 'nearest', whose aliases mislead
-  blur = rng.uniform(*ranges['blur']) if rng.random() < 0.5 else 0.0
-  found: dict[str, Any] = {'blur': blur, 'tail': rng.uniform(*ranges['tail']) if blur else 0.0}
-  if rng.random() < ranges['dose_share']:
-    found |= {'dose': _log_uniform(rng, ranges['dose'])}
-    found |= {name: rng.uniform(*ranges[name]) for name in ('electronic', 'correlation')}
-  if rng.random() < ranges['noise_share']:
-    found['noise'] = _log_uniform(rng, ranges['noise'])
-  if rng.random() < ranges['sharpen_share']:
-    found['sharpen'] = rng.uniform(*ranges['sharpen'])
-  if rng.random() < ranges['jpeg_share']:
-    low, high = ranges['jpeg']
+  found: dict[str, Any] = {'kernel': KERNELS[rng.integers(len(KERNELS) - 1)]}
+  if rng.random() < mixture.blur_share:
+    found |= {name: rng.uniform(*getattr(mixture, name)) for name in ('blur', 'tail')}
+  if rng.random() < mixture.dose_share:
+    found['dose'] = _log_uniform(rng, mixture.dose)
+    found |= {name: rng.uniform(*getattr(mixture, name)) for name in ('electronic', 'correlation')}
+  if rng.random() < mixture.noise_share:
+    found['noise'] = _log_uniform(rng, mixture.noise)
+  if rng.random() < mixture.sharpen_share:
+    found['sharpen'] = rng.uniform(*mixture.sharpen)
+  if rng.random() < mixture.jpeg_share:
+    low, high = mixture.jpeg
     found['jpeg'] = int(rng.integers(low, high + 1))
-  return Acquisition(kernel=kernel, **found)
+  return Acquisition(**found)
+
+
+def draw_numbers(rng: np.random.Generator, mixture: Mixture) -> dict[str, np.ndarray]:
+  """Returns what the host sends of an acquisition: its parameters, and the seed of its noise."""
+  how = draw(rng, mixture)
+  return {'acquisition': pack(how), 'noise': np.array(rng.integers(2**31), np.int32)}
 
 
 def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
@@ -93,7 +101,7 @@ def acquire(
   """Returns the low-resolution crops, in [0, 1] and on the levels of the stored film.
 
   Args:
-    hr: square crops in [0, 1], with `HALO` low-resolution pixels around what is used.
+    hr: square crops in [0, 1]. At their borders, kernels see no further than the crop.
     parameters: rows of `pack`.
     key: the source of the noise.
     scale: the factor of the reduction.
@@ -145,7 +153,7 @@ def _matrices(side: int, scale: int) -> Float[np.ndarray, 'kernels r s']:
   """Returns the reduction of each of `KERNELS` along one axis, with Pillow's weights."""
   identity = Image.fromarray(np.eye(side, dtype=np.float32))
   size = (side, side // scale)
-  found = {k: np.asarray(identity.resize(size, method)) for k, method in _FILTERS.items()}
+  found = {k: np.asarray(identity.resize(size, method)) for k, method in FILTERS.items()}
   found['detector'] = found['area']
   found['nearest'] = np.eye(side, dtype=np.float32)[::scale]
   return np.stack([found[kernel] for kernel in KERNELS])

@@ -17,7 +17,7 @@ from jaxsr.data.acquisition import (
   quanta_in_air,
 )
 
-_FILTERS = {
+FILTERS = {
   'bicubic': Image.Resampling.BICUBIC,
   'bilinear': Image.Resampling.BILINEAR,
   'lanczos': Image.Resampling.LANCZOS,
@@ -59,7 +59,7 @@ def _acquire_plane(
 ) -> UInt[np.ndarray, 'h w']:
   peak = np.iinfo(hr.dtype).max
   if hr.dtype == np.uint8 and not how.blur and _is_plain(how):
-    return _compress(_resample(hr, *_sides(hr, scale), how.kernel), how.jpeg)  # in Pillow's integers
+    return _compress(_resample(hr, *_sides(hr, scale), how.kernel), how.jpeg)
   v = _reduce(hr / peak, how, scale)
   if how.dose:
     v = _count(v, how, rng, scale)
@@ -73,9 +73,9 @@ def _acquire_plane(
 
 
 def _is_plain(how: Acquisition) -> bool:
-  """Whether the film is reduced in one step, without noise, by a filter that Pillow has."""
+  """Whether Pillow reduces the film in one step, with its own integers for 8 bits."""
   noisy = how.dose or how.noise or how.sharpen or how.via
-  return how.kernel in _FILTERS and how.bits >= 8 and not noisy
+  return how.kernel in FILTERS and how.bits >= 8 and not noisy
 
 
 def _blur(v: Float[np.ndarray, 'sh sw'], how: Acquisition) -> Float[np.ndarray, 'sh sw']:
@@ -109,7 +109,7 @@ def _sides(plane: np.ndarray, scale: int) -> tuple[int, int]:
 
 def _resample(plane: np.ndarray, height: int, width: int, kernel: str) -> np.ndarray:
   image = Image.fromarray(plane if plane.dtype == np.uint8 else plane.astype(np.float32))
-  return np.asarray(image.resize((width, height), _FILTERS[kernel]))
+  return np.asarray(image.resize((width, height), FILTERS[kernel]))
 
 
 def _count(

@@ -1,0 +1,30 @@
+"""EDSR of 637,648 parameters for noisy, blurred and compressed films, not only bicubic reductions.
+
+python main.py --config=configs/edsr_robust.py --workdir=runs/robust \
+    --config.data.train=DIR --config.data.val=DIR
+
+It starts from the shipped `edsr_x4`. A quarter of the crops are clean; the others are made by a
+model of the detector, the dose and the archive (jaxsr/data/acquisition). Validation on the way is
+on clean reductions. Not run at full length.
+"""
+
+from jaxsr.config import Config, base, finish, network
+
+
+def get_config(arg: str | None = None) -> Config:
+  """Describe the experiment."""
+  config = base()
+  config.model = network('edsr', features=64, blocks=8, upsampler='direct', bicubic_skip=True)
+  config.init_from = 'edsr_x4'
+  config.loss.l1 = 1.0
+  config.data.by_error = 0.8
+  config.data.degradation.kind = 'acquisition'
+  config.optimizer.name = 'muon'
+  config.optimizer.learning_rate = 7e-4
+  config.steps = 60_000
+  config.batch_size = 8
+  config.data.patch = 24
+  config.data.margin = 6  # the acquisition's kernels reach beyond a crop
+  config.eval = config.save = 5_000
+  config.data.val_count = 10
+  return finish(config, arg)

@@ -1,0 +1,40 @@
+"""`jaxsr degrade`: write low-resolution films as a detector, a dose or an archive makes them."""
+
+import dataclasses
+from pathlib import Path
+
+from jaxsr.commands import report
+from jaxsr.commands.options import Degrade
+from jaxsr.data import acquisition, degradation, image_files, sources
+from jaxsr.data.acquisition.film import acquire
+from jaxsr.errors import UserError, count, nearest
+from jaxsr.files import make_folder
+
+
+def run(options: Degrade) -> int:
+  """Degrade and write the films; return the exit code."""
+  how = acquisition.CONDITIONS.get(options.condition)
+  if how is None:
+    known = nearest(options.condition, acquisition.CONDITIONS)
+    raise UserError(f'--condition {options.condition} is unknown: {known}')
+  if options.scale < 2:
+    raise UserError(f'--scale {options.scale} must be at least 2')
+  if options.dose is not None:
+    if not (how.dose and options.dose > 0):
+      needed = ', '.join(name for name, each in acquisition.CONDITIONS.items() if each.dose)
+      raise UserError(
+        f'--dose {options.dose}: give a positive dose, and --condition one of {needed}'
+      )
+    how = dataclasses.replace(how, dose=options.dose)
+  source = sources.Folder(options.data, minimum=options.scale)
+  make_folder(options.output)
+  for i, name in enumerate(report.progress(source.names, len(source), 'degrade')):
+    target = options.output / f'{name.rpartition(".")[0]}.png'
+    if target.exists():
+      raise UserError(f'{target} exists and is not replaced; choose another --output')
+    hr = degradation.cut(source[i], options.scale)
+    rng = acquisition.generator(Path(name).name, options.condition)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    image_files.write(target, acquire(hr, how, rng, scale=options.scale))
+  print(f'wrote {count(len(source), "film")} in condition {options.condition} to {options.output}')
+  return report.failures(source.rejected, 'degraded')
