@@ -15,6 +15,7 @@ import io
 import logging
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,9 @@ _REQUIRED = {
   'BitsStored': '0028,0101',
   'PixelRepresentation': '0028,0103',
 }
+_META = 1024  # bytes that hold the transfer syntax
+_DEFLATED = b'1.2.840.10008.1.2.1.99'
+_MOST_INFLATED = 2 * MAX_PIXELS + 2**24  # bytes: the pixels, and the elements beside them
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -143,6 +147,7 @@ def _header(file: File, path: Path, *, stop: bool) -> Any:
   start = file.tell()
   has_preamble = file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
   file.seek(start)
+  _check_deflated(file, path)
   try:
     dataset = pydicom.dcmread(file, stop_before_pixels=stop, force=not has_preamble)
     if not has_preamble and 'TransferSyntaxUID' not in dataset.file_meta:
@@ -174,6 +179,26 @@ def _header(file: File, path: Path, *, stop: bool) -> Any:
   if not 0 < stored <= 16 or high != stored - 1:
     raise ImageError(path, f'stores {stored} bits up to bit {high}; at most 16 from bit 0 are read')
   return dataset
+
+
+def _check_deflated(file: File, path: Path) -> None:
+  """Refuse a small file that inflates to more than any image needs, before pydicom inflates it."""
+  start = file.tell()
+  head = file.read(_META)
+  if _DEFLATED in head:
+    file.seek(start + 144 + int.from_bytes(head[140:144], 'little'))  # behind the file meta
+    inflater, content, size = zlib.decompressobj(-zlib.MAX_WBITS), file.read(), 0
+    try:
+      while content and size <= _MOST_INFLATED:
+        size += len(inflater.decompress(content, 2**20))
+        content = inflater.unconsumed_tail
+    except zlib.error:
+      raise ImageError(path, 'is damaged (it cannot be inflated); fetch it again') from None
+    if size > _MOST_INFLATED:
+      raise ImageError(
+        path, f'inflates to more than {_MOST_INFLATED >> 20} MiB; no image needs that'
+      )
+  file.seek(start)
 
 
 def _check_pixels(dataset: Any, path: Path) -> None:

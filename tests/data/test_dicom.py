@@ -403,3 +403,20 @@ def test_a_modality_table_of_twelve_bits_is_stretched(tmp_path, rng, kind, packe
 def test_the_spacing_of_pixels_becomes_their_resolution(tmp_path):
   path = save(tmp_path / 'film.dcm', build(ramp(), ImagerPixelSpacing=[0.127, 0.254]))
   assert image_files.load(path)[1].dpi == pytest.approx((100, 200))
+
+
+def test_deflated_files_are_read_and_a_bomb_is_not_inflated(tmp_path):
+  ds = build(ramp())
+  path = save(tmp_path / 'film.dcm', ds, uid.DeflatedExplicitVRLittleEndian)
+  np.testing.assert_array_equal(image_files.read(path)[..., 0], expected(ramp(), bits=12))
+  ds.PixelData = bytes(160 << 20)
+  save(path, ds, uid.DeflatedExplicitVRLittleEndian)
+  assert path.stat().st_size < 2**20
+  del ds
+  tracemalloc.start()
+  for function in (image_files.check, image_files.read):
+    with pytest.raises(ImageError, match='inflates to more than 144 MiB'):
+      function(path)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 2**24
