@@ -306,7 +306,7 @@ def _open(path: Path) -> File:
   """Open a file; raises ImageError, and never waits for a pipe."""
   try:
     if path.is_symlink() and not path.exists():
-      raise ImageError(path, f'is a link to {os.readlink(path)}, which is missing; fetch it first')
+      raise ImageError(path, 'is a link to a file that does not exist; fetch it first')
     if not path.is_file():
       raise ImageError(path, _what_else(path))
     return path.open('rb')
