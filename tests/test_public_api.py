@@ -158,7 +158,7 @@ def test_a_model_is_a_pure_function(tiny):
   x = phantom(3, 0, size=64)[None, ..., None].astype(np.float32) / 255
   y = tiny(x)
   assert y.shape == (1, 256, 256, 1) and y.dtype == jnp.float32
-  direct = tiny.network.apply(tiny.variables, x, train=False)
+  direct = tiny.network.apply(tiny.variables, jnp.asarray(x), train=False)
   np.testing.assert_allclose(y, direct, atol=1e-6)
   np.testing.assert_allclose(jax.jit(lambda x: tiny(x))(x), y, atol=1e-6)
   gradient = jax.grad(lambda x: tiny(x).sum())(jnp.asarray(x))

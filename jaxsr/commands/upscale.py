@@ -114,7 +114,7 @@ def _pairs(places: list[tuple[Path, Path]], *, results_beside: bool) -> list[tup
     pairs = [(path, target) for path, target in pairs if path.resolve() not in results]
   if twice := [str(t) for t, times in Counter(t for _, t in pairs).items() if times > 1]:
     raise UserError(f'two images would be written to {brief(twice)}: rename one of them')
-  if foreign := [str(t) for _, t in pairs if t.exists() and not provenance.is_ours(t)]:
+  if foreign := [str(t) for _, t in pairs if t.exists() and not provenance.is_from_jaxsr(t)]:
     raise UserError(
       f'{brief(foreign)}: not written by jaxsr, and would be replaced; choose another --output'
     )

@@ -346,7 +346,7 @@ def _find(name_or_folder: str) -> _Saved:
   saved = run_dir.read_config(folder) if folder.is_dir() else None
   if saved is None:
     raise UserError(
-      f'{name_or_folder!r} is neither the folder of a run or package nor one of: '
+      f'checkpoint {name_or_folder!r} is neither the folder of a run or package nor one of: '
       f'{", ".join(list_models())}'
     )
   checkpoints = Checkpoints(folder / 'checkpoints')

@@ -46,7 +46,7 @@ def is_done(target: Path, wanted: Provenance) -> bool:
   return True
 
 
-def is_ours(path: Path) -> bool:
+def is_from_jaxsr(path: Path) -> bool:
   """Whether an image was written by jaxsr."""
   return image_files.read_note(path).startswith('jaxsr ')
 
