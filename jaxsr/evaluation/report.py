@@ -14,7 +14,7 @@ from tqdm import tqdm
 from jaxsr import __version__
 from jaxsr.data import image_files, records, sources
 from jaxsr.data.nih import constants, local_copy, metadata
-from jaxsr.errors import ImageError, UserError, brief
+from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.evaluation import boxes as box_figures
 from jaxsr.evaluation import figures, plots, stratified
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
@@ -82,7 +82,7 @@ def evaluate(
     output = Path(output).expanduser()
     make_folder(output)
   if uneven := sources.uneven(source, model.scale):
-    _note(f'{len(uneven)} images are cut to a multiple of {model.scale}: {brief(uneven)}')
+    _note(f'cut to a multiple of {model.scale}: {count(len(uneven), "image")}, {brief(uneven)}')
   evaluator = Evaluator(
     model.network,
     source,
@@ -207,7 +207,7 @@ def _describe(path: Path) -> str:
     found = json.loads(path.read_text(encoding='utf-8'))
     name = found.get('checkpoint', found['network'])
     data = f' on {found["data"]}' if 'data' in found else ''
-    return f'{name}{data} ({found["n"]} images)'
+    return f'{name}{data} ({count(found["n"], "image")})'
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     return ''
 
@@ -216,10 +216,11 @@ def table(summary: Mapping[str, Any]) -> str:
   """Lay out a summary as text: the figures of the model, of bicubic, and their difference."""
   name = summary['checkpoint']
   step = '' if summary['checkpoint_step'] is None else f', step {summary["checkpoint_step"]}'
+  images = count(summary['n'], 'image')
   width = max(len(name), len('bicubic'))
   line = f'{{:17s}} {{:>{width}s}} {{:>9s}} {{:>8s}}'.format
   lines = [
-    f'{name}{step}, x{summary["scale"]}, protocol {summary["protocol"]}, {summary["n"]} images',
+    f'{name}{step}, x{summary["scale"]}, protocol {summary["protocol"]}, {images}',
     line('', name, 'bicubic', 'gain'),
   ]
   for figure in figures.compared(summary):
