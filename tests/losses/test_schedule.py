@@ -80,11 +80,11 @@ def test_updates_are_counted(every, start, steps):
   [
     ({}, {}, 'config.loss is empty'),
     ({'l1': 1.0}, {'pretrain': 5}, 'config.pretrain.loss is empty'),
-    ({'l1': 1.0}, {'start': {'l1': 5}}, 'every term of config.loss sets in late'),
+    ({'l1': 1.0}, {'start': {'l1': 5}}, 'every term of config.loss starts late'),
     (
       {'l1': 1.0},
       {'pretrain': 5, 'pretrain_loss': {'adversarial': 1.0}},
-      'the discriminator comes with config.loss',
+      'the first stage has no discriminator',
     ),
   ],
 )
