@@ -116,7 +116,7 @@ def _check_sums(arrays: Mapping[str, Any], expected: Mapping[str, list]) -> None
       raise CorruptCheckpointError(f'SHA-256 of {name} differs')
 
 
-def sums(arrays: Mapping[str, jax.Array]) -> dict[str, list]:
+def sums(arrays: Mapping[str, jax.Array | np.ndarray]) -> dict[str, list]:
   """Returns the SHA-256, shape and dtype of each array."""
   host = jax.device_get(dict(arrays))
   return {name: [_sum(x), list(x.shape), str(x.dtype)] for name, x in host.items()}

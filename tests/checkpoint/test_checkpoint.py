@@ -239,6 +239,6 @@ def test_a_first_checkpoint_that_is_not_what_was_written_ends_the_run(tmp_path, 
   monkeypatch.setattr(storage, 'write', write_wrongly)
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(1, make_state(1))
-  with pytest.raises(CheckpointError, match='cannot save.*is not what was written'):
+  with pytest.raises(CheckpointError, match='cannot save.*differs from what was written'):
     checkpoints.wait()
   assert checkpoints.steps() == []

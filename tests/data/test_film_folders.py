@@ -43,7 +43,8 @@ def test_a_source_names_and_leaves_out_what_cannot_be_read(troubled):
 
 @pytest.mark.parametrize('command', ['upscale', 'evaluate'])
 def test_commands_do_the_rest_and_exit_with_one(troubled, tmp_path, command, capsys):
-  arguments = [command, str(troubled), '--checkpoint', 'bicubic', '--output', str(tmp_path / 'out')]
+  arguments = [command, *['--data'][command == 'upscale' :], str(troubled)]
+  arguments += ['--checkpoint', 'bicubic', '--output', str(tmp_path / 'out')]
   assert jaxsr_run(arguments) == 1
   told = capsys.readouterr()
   for name in UNREADABLE:
