@@ -179,7 +179,7 @@ def test_a_scale_that_does_not_divide_the_film_cuts_it(copy, tmp_path):
   'options, reason',
   [
     (('--scale', 5), '--scale 5: choose one of 2, 3, 4, 8'),
-    (('--test', 0.8), '--validation 0.3 and --test 0.8 must not be negative, and must be less'),
+    (('--test', 0.8), '--validation 0.3 and --test 0.8 must not be negative, and their sum must'),
     (('--labels', 'Gout'), "--labels 'Gout' is unknown"),
   ],
 )
@@ -320,7 +320,7 @@ def test_without_the_tables_it_says_what_is_missing(copy, tmp_path, capsys):
   bare.mkdir()
   shutil.copy(copy / 'images_001.tar.gz', bare)
   assert prepare(bare, tmp_path / 'records') == 2
-  assert 'fetch Data_Entry_2017_v2020.csv by hand' in capsys.readouterr().err
+  assert 'download Data_Entry_2017_v2020.csv by hand' in capsys.readouterr().err
   shutil.copy(copy / 'Data_Entry_2017_v2020.csv', bare)
   assert prepare(bare, tmp_path / 'records', '--workers', 1) in (0, 1)
   assert 'NOT the published split' in capsys.readouterr().err

@@ -189,7 +189,7 @@ def test_a_server_that_always_begins_again_and_cuts_is_given_up(server, fetcher)
     real(handler)
 
   server.answer = answer
-  with pytest.raises(UserError, match='begins again each time, 8 times'):
+  with pytest.raises(UserError, match='restarts the file each time, 8 times'):
     fetcher.fetch(archive)
 
 
@@ -234,7 +234,8 @@ def test_the_command_fetches_from_a_mirror_and_copies_from_a_folder(
   out = capsys.readouterr().out
   assert '12 of 12 archives' in out
   assert (data / 'test_list.txt').read_text() == '00000001_000.png\n'
-  assert 'train_val_list.txt could not be downloaded (train_val_list.txt: cannot be fetched' in out
+  reason = '(train_val_list.txt: cannot be downloaded'
+  assert f'train_val_list.txt could not be downloaded {reason}' in out
   assert 'BBox_List_2017.csv could not be downloaded' in out and constants.HOME in out
   assert sorted(p.name for p in data.iterdir() if p.suffix != '.gz') == ['lock', 'test_list.txt']
   (data / constants.ARCHIVES[5].name).write_bytes(b'damaged')

@@ -193,12 +193,12 @@ def test_the_older_table_is_read_as_well(tmp_path):
 @pytest.mark.parametrize(
   'rows, reason',
   [
-    ((GOOD.replace('00000001_000.png', 'a.png'),), "'a.png' is no image"),
+    ((GOOD.replace('00000001_000.png', 'a.png'),), "'a.png' is not an image"),
     ((GOOD.replace(',1,', ',2,'),), 'is assigned to patient 2'),
     ((GOOD.replace('No Finding', 'Gout'),), "'Gout' is unknown"),
     ((GOOD, GOOD.replace('PA', 'AP')), 'occurs twice'),
     (('00000001_000.png,No Finding',), 'line 2 does not fit this table'),
-    ((), 'holds no entry'),
+    ((), 'contains no row'),
   ],
 )
 def test_a_wrong_table_is_named(tmp_path, rows, reason):
@@ -266,7 +266,7 @@ def test_a_patients_split_does_not_depend_on_the_others(entries):
 
 
 def test_lists_that_share_a_patient_are_refused():
-  with pytest.raises(UserError, match='share 1 patients, as 00000001'):
+  with pytest.raises(UserError, match='share 1 patients, for example 00000001'):
     splits.assign(NAMES, {'train_val': NAMES[:1] + NAMES[2:], 'test': NAMES[1:2]}, Rule())
 
 
