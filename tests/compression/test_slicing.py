@@ -6,27 +6,14 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+import specs
 from jaxsr import models
 from jaxsr.compression import slicing
 from jaxsr.errors import UserError
 from runs import variables_of
 
-LARGE = {
-  'edsr': {'features': 16, 'blocks': 4},
-  'fsrcnn': {'features': 24, 'shrunk': 16},
-  'rcan': {'features': 16, 'groups': 3, 'blocks': 3, 'reduction': 4},
-  'rdn': {'features': 16, 'blocks': 4, 'layers': 3, 'growth': 16},
-  'rlfn': {'features': 24, 'blocks': 3},
-  'rrdb': {'features': 16, 'blocks': 3, 'growth': 16},
-  'span': {'features': 16, 'blocks': 4},
-  'srcnn': {'features': (32, 16)},
-  'srdensenet': {'blocks': 4, 'layers': 3, 'growth': 16},
-  'srresnet': {'features': 16, 'blocks': 4},
-  'swift_srgan': {'features': 16, 'blocks': 4},
-  'swinir': {'features': 48, 'depths': (2, 4)},
-  'vdsr': {'features': 16, 'blocks': 6},
-}
-TRAINED = [name for name in models.MODELS if name not in models.PARAMETER_FREE]
+LARGE = {name: spec.sliceable for name, spec in specs.SPECS.items()}
+TRAINED = list(LARGE)
 
 
 def build(name, width=1.0, depth=1.0):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import specs
 from jaxsr import models
 
 KEY = jax.random.key(0, impl='rbg')  # compiles faster than threefry
@@ -16,23 +17,9 @@ quick = partial(  # compiles faster, by leaving machine code as it comes
     'xla_llvm_disable_expensive_passes': True,
   },
 )
-TRAINABLE = [name for name, kind in models.MODELS.items() if kind.trainable]
-FREE = [name for name in models.MODELS if name not in TRAINABLE]
-SMALL = {
-  'edsr': {'features': 8, 'blocks': 2},
-  'fsrcnn': {'features': 8, 'shrunk': 4, 'blocks': 2},
-  'rcan': {'features': 8, 'groups': 2, 'blocks': 2, 'reduction': 4},
-  'rdn': {'features': 8, 'blocks': 2, 'layers': 2, 'growth': 4},
-  'rlfn': {'features': 8, 'blocks': 2, 'attention': 4},
-  'rrdb': {'features': 8, 'growth': 4, 'blocks': 2},
-  'span': {'features': 8, 'blocks': 2},
-  'srcnn': {'features': (8, 4)},
-  'srdensenet': {'growth': 4, 'blocks': 2, 'layers': 3, 'bottleneck': 8},
-  'srresnet': {'features': 8, 'blocks': 2},
-  'swift_srgan': {'features': 8, 'blocks': 2},
-  'swinir': {'features': 12, 'depths': (2, 2), 'heads': 2, 'window': 4, 'tail_features': 8},
-  'vdsr': {'features': 8, 'blocks': 3},
-}
+SMALL = {name: spec.small for name, spec in specs.SPECS.items()}
+TRAINABLE = list(SMALL)
+FREE = list(models.PARAMETER_FREE)
 
 
 def build(name, options=(), *, scale=2, channels=1, precision='float32'):

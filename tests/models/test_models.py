@@ -1,5 +1,6 @@
 """What holds for every network: its cost, its shapes, its precision, its features, its options."""
 
+import ast
 from importlib import import_module
 from pathlib import Path
 
@@ -10,13 +11,12 @@ import numpy as np
 import pytest
 from small import FREE, KEY, TRAINABLE, build, draw, quick, shapes
 
+import specs
 from jaxsr import models, ops
 from jaxsr.errors import UserError
 
 FAR = ('rcan', 'rlfn', 'swinir')  # attention sees further than convolutions, or in windows
 LIGHT_SWINIR = {'features': 60, 'depths': (6, 6, 6, 6), 'upsampler': 'direct'}
-RCAN = 15_592_379 - 24  # public counts hold two fixed 1x1 convolutions that shift by the mean
-RCAN_ATTENTION = 200 * (64 * 4 + 4 + 4 * 64 + 64)
 VARIANTS = [
   ('edsr', {'upsampler': 'direct'}),
   ('rcan', {'attention': False}),
@@ -42,33 +42,7 @@ def parameters(name, channels, options, *, scale=4):
 @pytest.mark.parametrize(
   ('name', 'channels', 'options', 'count'),
   [
-    ('edsr', 3, {}, 1_517_571),
-    ('fsrcnn', 1, {}, 12_464 + 209 + 136),  # the paper's weights; biases; slopes of PReLU
-    ('fsrcnn', 3, {}, 24_683),
-    ('rcan', 1, {}, 15_590_049),
-    ('rcan', 3, {}, RCAN),
-    ('rcan', 3, {'attention': False}, RCAN - RCAN_ATTENTION),
-    ('rdn', 1, {}, 22_268_801),
-    ('rdn', 1, {'blocks': 5, 'layers': 3, 'features': 32, 'growth': 32}, 395_841),
-    ('rdn', 1, {'remat': True}, 22_268_801),
-    ('rdn', 3, {}, 22_271_107),
-    ('rlfn', 3, {}, 543_740),  # 543 K
-    ('rlfn', 3, {'features': 48}, 470_208),  # RLFN-S: 470 K
-    ('rlfn', 3, {'features': 46, 'middle': 48, 'blocks': 4}, 317_218),  # NTIRE 2022: 0.317 M
-    ('rrdb', 3, {}, 16_697_987),
-    ('span', 3, {'folded': True}, 426_288),  # the paper's 426 K
-    ('span', 3, {'folded': True, 'features': 28}, 150_688),  # NTIRE 2024: 0.151 M
-    ('srcnn', 1, {'kernels': (9, 1, 5)}, 8_129),
-    ('srcnn', 1, {'kernels': (9, 3, 5)}, 24_513),
-    ('srcnn', 1, {}, 57_281),
-    ('srcnn', 3, {}, 69_251),
-    ('srdensenet', 1, {}, 2_659_585),
-    ('srdensenet', 1, {'variant': 'prelu'}, 2_003_467),
-    ('srresnet', 3, {}, 1_549_462),
-    ('swift_srgan', 1, {}, 200_787),
-    ('swift_srgan', 3, {}, 201_209),
-    ('swinir', 3, {}, 11_900_199),
-    ('vdsr', 1, {}, 664_704 + 1_217),
+    *((name, *row) for name, spec in specs.SPECS.items() for row in spec.counts),
     *((name, channels, {}, 0) for name in FREE for channels in (1, 3)),
   ],
 )
@@ -219,14 +193,23 @@ def layers():
   for path in Path(models.__file__).parent.glob('[!_]*.py'):
     module = import_module(f'jaxsr.models.{path.stem}')
     for kind in vars(module).values():
-      if isinstance(kind, type) and issubclass(kind, nn.Module):
+      if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not models.Network:
         names = [name for name, other in models.MODELS.items() if other is kind]
         if kind.__module__ == module.__name__ and not set(names) & set(FREE):
-          yield f"'{names[0]}'" if names else f'{path.stem}.{kind.__name__}'
+          yield names[0] if names else f'{path.stem}.{kind.__name__}'
 
 
-def test_every_layer_has_a_twin_in_pytorch():
-  text = ''.join(path.read_text() for path in Path(__file__).parent.glob('test_twins_*.py'))
+def used_in(path):
+  """Returns the `module.Layer` attributes and the strings of a test's code, without docstrings."""
+  nodes = list(ast.walk(ast.parse(path.read_text(encoding='utf-8'))))
+  attributes = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+  strings = {node.value for node in nodes if isinstance(node, ast.Constant)}
+  return attributes | strings
+
+
+def test_every_layer_is_compared_with_pytorch():
+  paths = Path(__file__).parent.glob('test_twins_*.py')
+  compared = set().union(*map(used_in, paths))
   found = list(layers())
-  assert len(found) > len(TRAINABLE) + 20
-  assert [name for name in found if name not in text] == []
+  assert set(TRAINABLE) <= set(found) and 'layers.Upsampler' in found
+  assert [name for name in found if name not in compared] == []
