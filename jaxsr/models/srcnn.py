@@ -19,7 +19,7 @@ class SRCNN(Network):
 
   The paper's 9-1-5, 9-3-5 and 9-5-5 are choices of `kernels`. `padding` of borders is 'replicate',
   as in the authors' code, or 'zeros', as in public ports. There is no skip: the last layer has to
-  rebuild the image. `edges` are those of `ops.upsample`; the authors' weights want 'mirror'.
+  rebuild the image. `edges` is the `boundary` of `ops.upsample`; the authors' weights want 'mirror'.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)
@@ -36,7 +36,7 @@ class SRCNN(Network):
     if self.padding not in _PADDINGS:
       known = ', '.join(map(repr, _PADDINGS))
       raise ValueError(f'padding {self.padding!r} is not one of {known}')
-    x = ops.upsample(lr, self.scale, edges=self.edges).astype(self.dtype)
+    x = ops.upsample(lr, self.scale, boundary=self.edges).astype(self.dtype)
     widths = (*self.features, self.channels)
     for i, (width, kernel) in enumerate(zip(widths, self.kernels, strict=True)):
       last = i == len(widths) - 1

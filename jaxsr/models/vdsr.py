@@ -15,8 +15,8 @@ from jaxsr.models.network import Network
 class VDSR(Network):
   """Add the output of `blocks` plain convolutions to a bicubic upsampling.
 
-  The last convolution starts at zero, so that training starts at bicubic. `edges` are those of
-  `ops.upsample`; the authors' weights want 'mirror'. EDSR-PyTorch's subtracts `mean` from RGB
+  The last convolution starts at zero, so that training starts at bicubic. `edges` is the
+  `boundary` of `ops.upsample`; the authors' weights want 'mirror'. EDSR-PyTorch's subtracts `mean` from RGB
   images before the convolutions.
   """
 
@@ -30,7 +30,7 @@ class VDSR(Network):
 
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
-    bicubic = ops.upsample(lr, self.scale, edges=self.edges)
+    bicubic = ops.upsample(lr, self.scale, boundary=self.edges)
     shifted = self.channels == 3 and any(self.mean)
     x = (bicubic - jnp.asarray(self.mean) if shifted else bicubic).astype(self.dtype)
     for i in range(self.blocks - 1):

@@ -2,10 +2,10 @@
 
 from jaxsr.ops.attention import attend
 from jaxsr.ops.convolution import convolve, deconvolve, join, multiply
-from jaxsr.ops.resample import EDGES, INTERPOLATION, NHWC, pixel_shuffle, resize, upsample
+from jaxsr.ops.resample import BOUNDARIES, INTERPOLATION, NHWC, pixel_shuffle, resize, upsample
 
 __all__ = [
-  'EDGES',
+  'BOUNDARIES',
   'INTERPOLATION',
   'NHWC',
   'attend',

@@ -18,7 +18,7 @@ from jaxsr.ops.cpu.halo import Pads, interpolate
 NHWC = ('NHWC', 'HWIO', 'NHWC')  # what XLA's convolutions call images and kernels here
 
 INTERPOLATION = 'interpolation'  # the scope in which costs find what is interpolated
-EDGES = ('cut', 'mirror')
+BOUNDARIES = ('cut', 'mirror')
 _SUPPORT = 3  # pixels on each side that the widest kernel reaches
 
 
@@ -36,16 +36,16 @@ def resize(
 
 
 def upsample(
-  x: Float[Array, 'b h w c'], scale: int, *, method: str = 'cubic', edges: str = 'cut'
+  x: Float[Array, 'b h w c'], scale: int, *, method: str = 'cubic', boundary: str = 'cut'
 ) -> Float[Array, 'b sh sw c']:
   """Enlarge images by an integer factor; see `resize`.
 
-  `edges` says what a kernel sees beyond the border: 'cut' nothing, as in Pillow, or 'mirror' the
-  image mirrored, as in MATLAB's `imresize`.
+  `boundary` is the treatment of kernels that reach beyond the image: 'cut' renormalizes the part
+  inside, as in Pillow; 'mirror' mirrors the image, as in MATLAB's `imresize`.
   """
-  if edges not in EDGES:
-    raise ValueError(f'edges {edges!r} is not one of {", ".join(map(repr, EDGES))}')
-  border = _SUPPORT if edges == 'mirror' else 0
+  if boundary not in BOUNDARIES:
+    raise ValueError(f'boundary {boundary!r} is not one of {", ".join(map(repr, BOUNDARIES))}')
+  border = _SUPPORT if boundary == 'mirror' else 0
   if border:
     x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode='symmetric')
   x = resize(x, x.shape[1] * scale, x.shape[2] * scale, method=method)

@@ -202,7 +202,7 @@ def convolve(*shape, strides=(1, 1), padding='SAME', **options):
     lambda x: ops.convolve(x, jnp.ones((3, 3, 1, 2)), (2, 2), [(1, 1)] * 2,
       dimension_numbers=NHWC, feature_group_count=2),
     lambda x: ops.upsample(x, 3),
-    lambda x: ops.upsample(x, 2, method='lanczos3', edges='mirror'),
+    lambda x: ops.upsample(x, 2, method='lanczos3', boundary='mirror'),
     lambda x: ops.resize(x, 3, 4, method='cubic'),
     lambda x: ops.resize(x, 4, 3, method='linear', antialias=False),
     lambda x: ops.pixel_shuffle(x.repeat(2, -1), 2),

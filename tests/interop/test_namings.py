@@ -40,7 +40,7 @@ class Case(NamedTuple):
 
   def input(self, lr):
     if self.enlarged:
-      lr = np.asarray(ops.upsample(jnp.asarray(lr), self.scale, edges='mirror'))
+      lr = np.asarray(ops.upsample(jnp.asarray(lr), self.scale, boundary='mirror'))
     return torch.tensor(np.moveaxis(lr, -1, 1).copy(), dtype=torch.float64) * self.image_range
 
 

@@ -179,8 +179,8 @@ def test_what_is_unknown_is_named_with_the_nearest():
     ('swinir', {'heads': 5}, 'features=12 is no multiple of heads=5'),
     ('swinir', {'upsampler': 'x'}, "upsampler 'x' is not one of 'shuffle', 'direct'"),
     ('edsr', {'upsampler': 'x'}, "upsampler 'x' is not one of 'shuffle', 'direct'"),
-    ('srcnn', {'edges': 'x'}, "edges 'x' is not one of 'cut', 'mirror'"),
-    ('vdsr', {'edges': 'x'}, "edges 'x' is not one of 'cut', 'mirror'"),
+    ('srcnn', {'edges': 'x'}, "boundary 'x' is not one of 'cut', 'mirror'"),
+    ('vdsr', {'edges': 'x'}, "boundary 'x' is not one of 'cut', 'mirror'"),
   ],
 )
 def test_an_option_that_is_not_one_is_refused(name, options, message):

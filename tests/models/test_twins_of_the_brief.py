@@ -1,5 +1,6 @@
 """RDN, SRDenseNet, SRResNet, Swift-SRGAN and the discriminators beside twins in PyTorch."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,8 +118,16 @@ def test_srdensenet(variant, scale, rng):
   ('kernel', 'stride', 'bias'), [(3, 1, True), (3, 2, False), (5, 2, True), (9, 1, True)]
 )
 def test_separable_convolution(kernel, stride, bias, features, rng):
-  """With one feature it is a swift_srgan.MixedConv of a swift_srgan.Mixture."""
   layer = swift_srgan.SeparableConv(features, kernel, stride, bias)
+  calls = set()
+
+  def record(call, args, kwargs, context):
+    calls.add(type(context.module))
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(record):
+    jax.eval_shape(lambda x: layer.init(jax.random.key(0), x), jnp.zeros((1, 8, 9, 5)))
+  assert ({swift_srgan.MixedConv, swift_srgan.Mixture} <= calls) == (features == 1)
   twin = Separable(5, features, kernel, stride=stride, bias=bias)
   agree(rng, layer, twin, (2, 8, 9, 5))
 

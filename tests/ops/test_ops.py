@@ -39,7 +39,7 @@ def test_upsample_commutes_with_flips(rng):
 def test_upsample_with_mirrored_edges_is_matlabs(rng, scale):
   x = rng.random((13, 9, 1))
   expected = degradation.imresize(x, 13 * scale, 9 * scale)
-  found = ops.upsample(jnp.asarray(x, jnp.float32)[None], scale, edges='mirror')[0]
+  found = ops.upsample(jnp.asarray(x, jnp.float32)[None], scale, boundary='mirror')[0]
   np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
