@@ -19,7 +19,8 @@ class SRCNN(Network):
 
   The paper's 9-1-5, 9-3-5 and 9-5-5 are choices of `kernels`. `padding` of borders is 'replicate',
   as in the authors' code, or 'zeros', as in public ports. There is no skip: the last layer has to
-  rebuild the image. `edges` is the `boundary` of `ops.upsample`; the authors' weights want 'mirror'.
+  rebuild the image. `edges` is the `boundary` of `ops.upsample`; the authors' weights need
+  'mirror'.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)

@@ -15,9 +15,9 @@ from jaxsr.models.network import Network
 class VDSR(Network):
   """Add the output of `blocks` plain convolutions to a bicubic upsampling.
 
-  The last convolution starts at zero, so that training starts at bicubic. `edges` is the
-  `boundary` of `ops.upsample`; the authors' weights want 'mirror'. EDSR-PyTorch's subtracts `mean` from RGB
-  images before the convolutions.
+  The last convolution starts at zero, so that training starts at bicubic. `edges` is the `boundary`
+  of `ops.upsample`; the authors' weights need 'mirror'. EDSR-PyTorch's VDSR subtracts `mean` from
+  RGB images before the convolutions.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)
