@@ -1,10 +1,10 @@
 """Networks: pure functions from low to high resolution, as linen modules.
 
 Every network has the fields `scale`, `channels` and `dtype` (of its computation; parameters and
-the image that comes out are float32) and the call `network(lr, *, train)` on NHWC images in
-[0, 1]; its output is not clipped. What distillation may want to see is sown into `features`.
+the output image are float32) and the call `network(lr, *, train)` on NHWC images in [0, 1]; its
+output is not clipped. The features that distillation can compare are sown into `features`.
 
-`network.Network` declares the properties of a network that other folders ask for.
+`network.Network` declares the properties of a network that other folders use.
 """
 
 import dataclasses
@@ -60,19 +60,19 @@ _COMMON = ('scale', 'channels', 'dtype', 'parent', 'name')
 
 
 def defaults(name: str) -> dict[str, Any]:
-  """Name what can be set for a network, beside scale, channels and precision, and its default."""
+  """Returns a network's options and their defaults, without scale, channels and precision."""
   kind = MODELS[name]
   own = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in _COMMON}
   return own | {'width': 1.0, 'depth': 1.0} if kind.trainable else own
 
 
 def fields(name: str) -> list[str]:
-  """List what can be set for a network."""
+  """Returns the dataclass fields that are options of a network."""
   return list(defaults(name))
 
 
 def describe(network: Network) -> dict[str, Any]:
-  """Name a network and all its options, as `build` takes them; what was multiplied is no more."""
+  """Returns the arguments of `build` for a network; `width` and `depth` are already applied."""
   name = next(name for name, kind in MODELS.items() if kind is type(network))
   return {'name': name} | {k: getattr(network, k) for k in fields(name) if k not in _MULTIPLIERS}
 
@@ -89,11 +89,12 @@ def build(
 
   The options `width` and `depth`, in (0, 1], make a smaller network of the same kind. `width`
   scales the network's `width_fields`, to the nearest multiple of 4 (12 for SwinIR, whose heads must
-  divide it) and at least 8 (or 12); `depth` its `depth_fields`, to the nearest whole number and at
-  least 1. Halves are rounded up, no field grows, and each entry of a tuple is scaled. 1.0 is the
-  network as its other options describe it.
+  divide it) and at least 8 (or 12); `depth` scales its `depth_fields`, to the nearest integer and
+  at least 1. Halves are rounded up, no field grows, and each entry of a tuple is scaled. 1.0 leaves
+  the network as its other options describe it.
 
-  Raises UserError for an unknown name, option, scale or precision, and a multiplier out of range.
+  Raises:
+    UserError: If a name, option, scale or precision is unknown, or a multiplier is out of range.
   """
   options = {k: tuple(v) if isinstance(v, list) else v for k, v in (options or {}).items()}
   if name not in MODELS:
@@ -140,7 +141,7 @@ def _shrink(value: Any, factor: float, multiple: int, least: int) -> Any:
 
 
 def fold(network: Network, variables: Any) -> tuple[Network, Any]:
-  """Fold what only training needs: the same images from a network that costs less, if any does."""
+  """Returns an equivalent network and variables that cost less in inference, if there are any."""
   fold = _FOLDS.get(type(network))
   if fold is None or network.folded:  # type: ignore[attr-defined]
     return network, variables
@@ -148,12 +149,12 @@ def fold(network: Network, variables: Any) -> tuple[Network, Any]:
 
 
 def shapes(network: Network) -> dict[str, Any]:
-  """Give the shapes of a network's variables: `params` and, where it has any, `batch_stats`."""
+  """Returns the shapes of a network's variables: `params` and, if it has any, `batch_stats`."""
   lr = jax.ShapeDtypeStruct((1, 16, 16, network.channels), jnp.float32)
   found: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
   return {name: found[name] for name in ('params', 'batch_stats') if name in found}
 
 
 def count_parameters(variables: Any) -> int:
-  """Count the trainable numbers of a network."""
+  """Returns the number of trainable parameters of a network."""
   return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(variables.get('params', {})))

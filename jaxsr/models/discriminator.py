@@ -1,8 +1,8 @@
-"""SRGAN's and Swift-SRGAN's discriminator: logits of images, positive for what looks real.
+"""SRGAN's and Swift-SRGAN's discriminator: one logit per image, positive if the image looks real.
 
 Images are in [0, 1], gray or RGB, of any size: features are averaged over 6x6 cells, after which
-the dense layer reads them row, column, channel. PyTorch's reads channel, row, column, so its
-weights are permuted on import. The sigmoid is the loss's.
+the dense layer reads them in the order row, column, channel. PyTorch's order is channel, row,
+column, so its weights are permuted on import. The sigmoid is part of the loss.
 """
 
 from typing import ClassVar
@@ -24,14 +24,14 @@ BLOCKS = 8
 def adaptive_average_pool(x: Float[Array, 'b h w c'], size: int) -> Float[Array, 'b size size c']:
   """Average over `size` x `size` cells, as PyTorch's AdaptiveAvgPool2d.
 
-  Cells overlap by a pixel where the size does not divide the image's.
+  Cells overlap by one pixel if `size` does not divide the size of the image.
   """
   rows, columns = _cells(x.shape[1], size), _cells(x.shape[2], size)
   return jnp.einsum('bhwc,ih,jw->bijc', x, rows, columns, precision=lax.Precision.HIGHEST)
 
 
 def _cells(length: int, size: int) -> np.ndarray:
-  """Write the averages over cells of a line as a matrix, float32 [size, length]."""
+  """Returns the averaging over the cells of a line as a matrix, float32 [size, length]."""
   matrix = np.zeros((size, length), np.float32)
   for i in range(size):
     start, stop = i * length // size, -(-(i + 1) * length // size)
@@ -40,7 +40,7 @@ def _cells(length: int, size: int) -> np.ndarray:
 
 
 class Discriminator(nn.Module):
-  """Halve the image four times by normalised convolutions, then judge it.
+  """Halves the image four times by normalized convolutions, then returns one logit per image.
 
   The defaults are SRGAN's (Ledig et al., CVPR 2017). `separable=True` is Swift-SRGAN's (Krishnan &
   Krishnan, 2021), whose convolutions before a BatchNorm have no bias. `norm` is 'batch', 'none', or
@@ -71,7 +71,7 @@ class Discriminator(nn.Module):
     return self._apply(nn.Dense(1, name='dense_1'), x, train)
 
   def _conv(self, i: int) -> nn.Module:
-    """Make a block of width 64, 64, 128, 128, ... and stride 1, 2, 1, 2, ..."""
+    """Returns the convolution of a block: width 64, 64, 128, 128, ... and stride 1, 2, 1, 2, ..."""
     width, stride, name = self.features * 2 ** (i // 2), 1 + i % 2, f'conv_{i}'
     biased = i == 0 or self.norm != 'batch'
     if self.separable:

@@ -13,7 +13,7 @@ from jaxsr.models.network import Network
 
 
 class ResidualBlock(nn.Module):
-  """Add two convolutions with a ReLU between them, scaled, to the input."""
+  """Residual block: two convolutions with a ReLU between them, scaled and added to the input."""
 
   features: int
   residual_scaling: float
@@ -27,14 +27,14 @@ class ResidualBlock(nn.Module):
 
 
 class EDSR(Network):
-  """Map low-resolution features through residual blocks, then enlarge them.
+  """Maps low-resolution features through residual blocks, then upsamples them.
 
   The defaults are the paper's baseline; 32 blocks of 256 features with `residual_scaling=0.1` are
-  the full EDSR. The authors compute on images times 255 (`image_range`), less `mean` where they are
-  RGB; here both are off unless set, as imported weights set them. Two departures, also off by
-  default: `upsampler='direct'` makes the image by one convolution and one pixel shuffle, which
-  costs a light network almost nothing, and `bicubic_skip=True` adds the result to a bicubic
-  upsampling and starts the last convolution at zero, so that training starts at bicubic.
+  the full EDSR. The authors multiply images by 255 (`image_range`) and subtract `mean` from RGB
+  images; here both are off unless set, and imported weights set them. Two departures from the paper
+  are also off by default: `upsampler='direct'` computes the image by one convolution and one pixel
+  shuffle, which costs a light network almost nothing, and `bicubic_skip=True` adds the result to a
+  bicubic upsampling and starts the last convolution at zero, so that training starts at bicubic.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)

@@ -10,12 +10,12 @@ from jaxsr.models.network import Network
 
 
 class FSRCNN(Network):
-  """Shrink features, map them by `blocks` convolutions, expand them and enlarge by deconvolution.
+  """Shrinks features, maps them by `blocks` convolutions, expands them, upsamples by deconvolution.
 
   The defaults are the paper's FSRCNN(56, 12, 4); FSRCNN-s is `features=32, shrunk=5, blocks=1`.
   The deconvolution has PyTorch's geometry (padding 4, output padding `scale - 1`), which the public
-  ports share. `bicubic_skip=True` is a departure: it adds the result to a bicubic upsampling and
-  starts the deconvolution at zero.
+  ports share. `bicubic_skip=True`, a departure from the paper, adds the result to a bicubic
+  upsampling and starts the deconvolution at zero.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features', 'shrunk')

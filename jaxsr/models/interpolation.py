@@ -1,4 +1,4 @@
-"""Interpolation as networks without parameters, so that every table can hold them."""
+"""Interpolation as networks without parameters, so that every table can include it."""
 
 from typing import ClassVar
 
@@ -27,10 +27,11 @@ class Lanczos(Network):
 
 
 class BackProjection(Network):
-  """Bicubic interpolation, corrected `iterations` times by what its own shrinking misses.
+  """Iterative back-projection (Irani & Peleg, 1991) with bicubic interpolation.
 
-  Iterative back-projection (Irani & Peleg, 1991) with bicubic as both the degradation and the
-  kernel that errors are projected back by. Images are [0, 1], not clipped.
+  Each of `iterations` steps downsamples the result and adds the upsampled difference from the
+  input: bicubic is both the degradation and the back-projection kernel. Images are in [0, 1], not
+  clipped.
   """
 
   trainable: ClassVar[bool] = False

@@ -18,11 +18,12 @@ he_normal = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')  # for ReL
 Conv = partial(nn.Conv, conv_general_dilated=ops.convolve)  # XLA's own is slow on CPUs
 Dense = partial(nn.Dense, dot_general=ops.multiply)  # and so is its gradient
 
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB; what networks for natural images subtract
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB mean that networks for natural images subtract
 
-# PyTorch's constants (its momentum of 0.1 is 0.9 here). In training its running variance takes up
-# the unbiased variance of a batch, n / (n - 1) of the biased one that Flax takes up, where n counts
-# images times pixels: 4e-5 for 16 patches of 40 pixels. What a batch is divided by is the same.
+# PyTorch's constants (its momentum of 0.1 is 0.9 here). In training, PyTorch's running variance
+# accumulates the unbiased variance of a batch, which is n / (n - 1) times the biased one that Flax
+# accumulates, with n the number of images times pixels: a difference of 4e-5 for 16 patches of 40
+# pixels. Both normalize the batch itself by the biased variance.
 EPSILON = 1e-5
 batch_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=EPSILON)
 
@@ -30,14 +31,14 @@ batch_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=EPSILON)
 def fold_norm(
   conv: Mapping[str, Any], norm: Mapping[str, Any], stats: Mapping[str, Any]
 ) -> dict[str, Array]:
-  """Fold a BatchNorm, with the statistics that it has learnt, into the convolution before it."""
+  """Returns a convolution's parameters with the BatchNorm that follows it folded in."""
   factor = norm['scale'] / jnp.sqrt(stats['var'] + EPSILON)
   bias = (conv.get('bias', 0.0) - stats['mean']) * factor + norm['bias']
   return {'kernel': conv['kernel'] * factor, 'bias': bias}
 
 
 def shuffle_stages(scale: int) -> tuple[int, ...]:
-  """Split a scale into pixel shuffles: 4 -> (2, 2), 8 -> (2, 2, 2), 3 -> (3,)."""
+  """Returns the factors of a scale's pixel shuffles: 4 -> (2, 2), 8 -> (2, 2, 2), 3 -> (3,)."""
   stages = {1: (), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
   if scale not in stages:
     raise ValueError(f'scale {scale} has no pixel shuffle; there are {sorted(stages)}')
@@ -45,7 +46,7 @@ def shuffle_stages(scale: int) -> tuple[int, ...]:
 
 
 class Upsampler(nn.Module):
-  """Enlarge features by stages of convolution and pixel shuffle."""
+  """Upsamples features by stages of convolution and pixel shuffle."""
 
   scale: int
   features: int
@@ -85,8 +86,8 @@ def finish(
 ) -> Float[Array, 'b sh sw c']:
   """Returns the image plus a bicubic upsampling of `lr`, so that training starts at bicubic.
 
-  Without `bicubic_skip`, `mean`, if given, is added instead: what the network subtracted from its
-  input.
+  Without `bicubic_skip`, `mean` is added instead, if given: the mean that the network subtracted
+  from its input.
   """
   if bicubic_skip:
     return ops.upsample(lr, scale) + image
@@ -94,7 +95,7 @@ def finish(
 
 
 class Join(nn.Module):
-  """Convolve features, side by side, by 1x1: see `ops.join`. Its parameters are those of `Conv`."""
+  """1x1 convolution of concatenated features: see `ops.join`. It has the parameters of `Conv`."""
 
   features: int
   kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
@@ -110,9 +111,9 @@ class Join(nn.Module):
 
 
 class PReLU(nn.Module):
-  """Multiply what is negative by a learned slope of its channel (He et al., ICCV 2015).
+  """PReLU with one learned slope per channel (He et al., ICCV 2015).
 
-  Linen's own has one slope for all channels.
+  Linen's PReLU has one slope for all channels.
   """
 
   @nn.compact
@@ -122,11 +123,11 @@ class PReLU(nn.Module):
 
 
 class Deconvolution(nn.Module):
-  """Enlarge features by an integer factor with a transposed convolution: see `ops.deconvolve`.
+  """Upsamples features by an integer factor with a transposed convolution: see `ops.deconvolve`.
 
-  `padding` is, unless given, the least that is possible. A kernel smaller than the factor would
-  leave holes and is enlarged to it. The kernel is stored [k, k, out, in], so that PyTorch's [in,
-  out, k, k] is brought over by the same permutation, (2, 3, 1, 0), as that of a convolution.
+  `padding` defaults to the least that is possible. A kernel smaller than the factor would leave
+  holes, so its size is raised to the factor. The kernel is stored as [k, k, out, in], so that
+  PyTorch's [in, out, k, k] is imported by the same permutation, (2, 3, 1, 0), as a convolution's.
   """
 
   features: int

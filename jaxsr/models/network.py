@@ -8,13 +8,13 @@ from jax.typing import DTypeLike
 
 
 class Network(nn.Module):
-  """The fields that every network has, and its properties that other folders ask for.
+  """The fields that every network has, and the properties that other folders use.
 
   A network defines `__call__(lr, *, train)`, which maps images [b, h, w, c] in [0, 1] to images
   [b, scale * h, scale * w, c], float32 and not clipped.
 
   Attributes:
-    scale: The factor of enlargement.
+    scale: The upsampling factor.
     channels: The number of channels of the images: 1 for gray, 3 for RGB.
     dtype: The type of the computation; parameters and output images are float32.
     trainable: Whether the network has parameters.
@@ -39,7 +39,7 @@ class Network(nn.Module):
   def tile_multiple(self) -> int | None:
     """Alignment of tile origins, in low-resolution pixels.
 
-    SwinIR's is the size of its attention windows. None: the output depends on the extent of the
-    image, so that no tile is equal to that part of the full image.
+    SwinIR's is the size of its attention windows. None if the output depends on the extent of the
+    image, so that no tile equals the same part of the full image.
     """
     return 1

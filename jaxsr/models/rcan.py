@@ -21,7 +21,7 @@ from jaxsr.models.network import Network
 
 
 class ChannelAttention(nn.Module):
-  """Weigh each channel by what the means of all channels over the image say of it."""
+  """Channel attention: weights each channel by a function of the means of all channels."""
 
   reduction: int
   dtype: DTypeLike
@@ -37,7 +37,7 @@ class ChannelAttention(nn.Module):
 
 
 class RCAB(nn.Module):
-  """Add two convolutions with a ReLU between them, each channel weighed, to the input."""
+  """Residual block with channel attention after two convolutions with a ReLU between them."""
 
   features: int
   reduction: int
@@ -55,7 +55,7 @@ class RCAB(nn.Module):
 
 
 class ResidualGroup(nn.Module):
-  """Add a chain of blocks and a convolution to the input."""
+  """A chain of blocks and a convolution, added to the input."""
 
   features: int
   blocks: int
@@ -75,14 +75,15 @@ class ResidualGroup(nn.Module):
 
 
 class RCAN(Network):
-  """Map low-resolution features through groups of blocks with channel attention, then enlarge them.
+  """Maps low-resolution features through groups of blocks with channel attention, then upsamples.
 
-  The defaults are the paper's network. As in the authors' code it computes on images times
-  `image_range`, less `mean` where they are RGB. `attention=False` leaves a residual-in-residual
-  network: attention's weights are means over all that the network sees, so that a crop in training
-  and a whole film differ, and on chest radiographs it was reported to hurt. `bicubic_skip=True` is
-  a departure: it adds the result to a bicubic upsampling and starts the last convolution at zero.
-  `remat=True` computes blocks again in the backward pass in place of keeping their insides.
+  The defaults are the paper's network. As in the authors' code, images are multiplied by
+  `image_range`, and `mean` is subtracted if they are RGB. `attention=False` leaves a
+  residual-in-residual network: attention weights depend on means over the entire input, so a crop
+  in training and a full film differ, and attention was reported to hurt on chest radiographs.
+  `bicubic_skip=True`, a departure from the paper, adds the result to a bicubic upsampling and
+  starts the last convolution at zero. `remat=True` recomputes blocks in the backward pass instead
+  of storing their activations.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)

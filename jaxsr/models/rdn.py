@@ -12,7 +12,7 @@ from jaxsr.models.network import Network
 
 
 class ResidualDenseBlock(nn.Module):
-  """Let each convolution see all before it, fuse them by a 1x1, add the input."""
+  """Densely connected convolutions, fused by a 1x1 convolution and added to the input."""
 
   features: int
   layers: int
@@ -30,13 +30,13 @@ class ResidualDenseBlock(nn.Module):
 
 
 class RDN(Network):
-  """Join the outputs of residual dense blocks, add the shallow features, enlarge.
+  """Fuses the outputs of residual dense blocks, adds the shallow features and upsamples.
 
   The defaults are the paper's D = 16 `blocks` of C = 8 `layers` with growth 64; the small RDN of
-  395,841 parameters has 5 blocks of 3 layers, 32 features and growth 32. `remat=True` computes
-  the blocks again in the backward pass instead of keeping their inner features: the same values
-  in less memory. `bicubic_skip=True`, not the paper's, adds the result to a bicubic upsampling and
-  starts the last convolution at zero, so that training starts at bicubic.
+  395,841 parameters has 5 blocks of 3 layers, 32 features and growth 32. `remat=True` recomputes
+  the blocks in the backward pass instead of storing their activations: the same values in less
+  memory. `bicubic_skip=True`, a departure from the paper, adds the result to a bicubic upsampling
+  and starts the last convolution at zero, so that training starts at bicubic.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features', 'growth')

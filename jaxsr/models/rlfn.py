@@ -13,10 +13,10 @@ from jaxsr.models.network import Network
 
 
 class ESA(nn.Module):
-  """Weigh each pixel and channel by a coarse look around: enhanced spatial attention (RFANet).
+  """Enhanced spatial attention (RFANet): weights each pixel and channel by a coarse attention map.
 
-  The look is the largest of 7x7 values of stride 3 on half resolution. Where the image is smaller
-  than that, below 15 pixels, it is the largest of what there is; PyTorch would refuse.
+  The map is computed from a 7x7 max pooling of stride 3 at half resolution. If the image is smaller
+  than that window, below 15 pixels, the window shrinks to the image; PyTorch raises an error there.
   """
 
   attention: int
@@ -37,7 +37,7 @@ class ESA(nn.Module):
 
 
 class RLFB(nn.Module):
-  """Add three convolutions with LeakyReLU to the input, mix its channels and weigh its pixels."""
+  """Residual block: three convolutions with LeakyReLU, a 1x1 convolution and spatial attention."""
 
   features: int
   middle: int
@@ -55,14 +55,13 @@ class RLFB(nn.Module):
 
 
 class RLFN(Network):
-  """Map low-resolution features through residual local feature blocks, then make the image.
+  """Maps low-resolution features through residual local feature blocks, then computes the image.
 
   The defaults are the paper's RLFN; RLFN-S is `features=48`, and the entry that won NTIRE 2022 is
-  `features=46, middle=48, blocks=4`. `middle` is the width inside a block; 0: `features`. The
-  authors' weights want images times 255 (`image_range`).
-  LightRLFN adds a bilinear upsampling (`bilinear_skip`).
-  `bicubic_skip=True` is a departure: it adds the result to a bicubic upsampling and starts the last
-  convolution at zero.
+  `features=46, middle=48, blocks=4`. `middle` is the width inside a block; 0 means `features`. The
+  authors' weights need images multiplied by 255 (`image_range`). LightRLFN adds a bilinear
+  upsampling (`bilinear_skip`). `bicubic_skip=True`, a departure from the paper, adds the result to
+  a bicubic upsampling and starts the last convolution at zero.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features', 'middle', 'attention')

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from jaxsr.models.layers import Conv, finish, he_normal, shuffle_stages, tail_init
 from jaxsr.models.network import Network
 
-_small = nn.initializers.variance_scaling(0.02, 'fan_in', 'normal')  # a tenth of He's, as authors
+# As in the authors' code, a tenth of He's scale.
+_small = nn.initializers.variance_scaling(0.02, 'fan_in', 'normal')
 
 
 def _leaky(x: Array) -> Array:
@@ -19,7 +20,7 @@ def _leaky(x: Array) -> Array:
 
 
 class DenseBlock(nn.Module):
-  """Add five convolutions, each of which sees the input and all before it, scaled, to the input."""
+  """Five densely connected convolutions, scaled and added to the input."""
 
   features: int
   growth: int
@@ -38,7 +39,7 @@ class DenseBlock(nn.Module):
 
 
 class RRDB(nn.Module):
-  """Add three dense blocks, scaled, to the input: the residual in residual dense block."""
+  """Residual-in-residual dense block: three dense blocks, scaled and added to the input."""
 
   features: int
   growth: int
@@ -55,14 +56,14 @@ class RRDB(nn.Module):
 
 
 class RRDBNet(Network):
-  """Map low-resolution features through residual in residual dense blocks, then enlarge them.
+  """Maps low-resolution features through residual-in-residual dense blocks, then upsamples them.
 
-  The defaults are ESRGAN's generator. Enlarging is nearest interpolation and a convolution, twice
-  by 2 for scale 4; here once by 2 for scale 2, once by 3 for 3 and three times by 2 for 8, as in
-  ESRGAN's own code. Real-ESRGAN's x2 folds 2x2 input pixels into channels (`unshuffle=2`) and
-  enlarges the features by 4. `bicubic_skip=True` is a departure: it adds the result to a bicubic
-  upsampling and starts the last convolution at zero. `remat=True` computes blocks again in the
-  backward pass in place of keeping their insides.
+  The defaults are ESRGAN's generator. Upsampling is nearest interpolation and a convolution: twice
+  by 2 for scale 4, once by 2 for scale 2, once by 3 for scale 3 and three times by 2 for scale 8,
+  as in ESRGAN's own code. Real-ESRGAN's x2 folds 2x2 input pixels into channels (`unshuffle=2`) and
+  upsamples the features by 4. `bicubic_skip=True`, a departure from the paper, adds the result to a
+  bicubic upsampling and starts the last convolution at zero. `remat=True` recomputes blocks in the
+  backward pass instead of storing their activations.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features', 'growth')
@@ -96,7 +97,7 @@ class RRDBNet(Network):
     return finish(image, lr, scale=self.scale, bicubic_skip=self.bicubic_skip)
 
   def _unshuffled(self, lr: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ _']:
-    """Fold the pixels of cells into channels (row, column, channel); pad to full cells."""
+    """Pixel unshuffle to channels (row, column, channel), after padding to full cells."""
     side = self.unshuffle
     if side == 1:
       return lr

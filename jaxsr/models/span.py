@@ -22,9 +22,9 @@ from jaxsr.models.network import Network
 
 
 class Conv3XC(nn.Module):
-  """Convolve by 1x1, 3x3 and 1x1 with twice the channels between them, beside one by 1x1.
+  """1x1, 3x3 and 1x1 convolutions with twice the channels inside, plus a parallel 1x1 convolution.
 
-  The input is padded before the first, so that all is one 3x3 convolution, which `fold` finds.
+  The input is padded before the first, so that `fold` can merge all of them into one 3x3.
   """
 
   features: int
@@ -41,7 +41,7 @@ class Conv3XC(nn.Module):
 
 
 def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
-  """Turn the variables that SPAN trains into those of the same network with `folded=True`."""
+  """Returns the variables of the equivalent SPAN with `folded=True`."""
   if 'expand' in variables:
     return _fold_one(variables)
   return {k: fold(v) if isinstance(v, Mapping) else v for k, v in variables.items()}
@@ -65,10 +65,10 @@ def _conv(features: int, folded: bool, dtype: DTypeLike, name: str) -> nn.Module
 
 
 class SPAB(nn.Module):
-  """Weigh three convolutions, added to the input, by how far they are from zero.
+  """Block of three convolutions with parameter-free attention: a sigmoid of their own output.
 
-  Return with it what the first convolution gave, through its SiLU: the authors' SiLU works in
-  place.
+  Also returns the output of the first convolution after its SiLU, not before it, since the authors'
+  SiLU works in place.
   """
 
   features: int
@@ -86,14 +86,15 @@ class SPAB(nn.Module):
 
 
 class SPAN(Network):
-  """Map low-resolution features through parameter-free attention, then make the image directly.
+  """Maps low-resolution features through parameter-free attention, then computes the image.
 
   The defaults are the paper's network; the entry of NTIRE 2024 has 28 features. As in the authors'
-  code it computes on images times `image_range`, less `mean` where they are RGB, which sets how
-  sharp the attention is, and the image that comes out is not divided again. `folded=True` has plain
-  convolutions, a quarter of the cost or less: train without, then `fold` the parameters.
-  `bicubic_skip=True` is a departure: it does divide, adds that to a bicubic upsampling and starts
-  the last convolution at zero. Without the division Adam's first steps throw the image 15 dB off.
+  code, images are multiplied by `image_range`, and `mean` is subtracted if they are RGB, which sets
+  how sharp the attention is; the output is not divided by `image_range`. `folded=True` has plain
+  convolutions, at a quarter of the cost or less: train without it, then `fold` the parameters.
+  `bicubic_skip=True`, a departure from the paper, divides the output by `image_range`, adds it to a
+  bicubic upsampling and starts the last convolution at zero. Without the division, Adam's first
+  steps cost 15 dB.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)

@@ -15,16 +15,16 @@ _PADDINGS = {'replicate': 'edge', 'zeros': 'constant'}
 
 
 class SRCNN(Network):
-  """Refine a bicubic upsampling by three convolutions.
+  """Refines a bicubic upsampling by three convolutions.
 
   The paper's 9-1-5, 9-3-5 and 9-5-5 are choices of `kernels`. `padding` of borders is 'replicate',
-  as in the authors' code, or 'zeros', as in public ports. There is no skip: the last layer has to
-  rebuild the image. `edges` is the `boundary` of `ops.upsample`; the authors' weights need
-  'mirror'.
+  as in the authors' code, or 'zeros', as in public ports. There is no skip connection: the last
+  layer has to reconstruct the image. `edges` is the `boundary` of `ops.upsample`; the authors'
+  weights need 'mirror'.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)
-  depth_fields: ClassVar[tuple[str, ...]] = ()  # there is nothing to leave out
+  depth_fields: ClassVar[tuple[str, ...]] = ()  # no blocks to remove
   row_shardable: ClassVar[bool] = False  # XLA gathers the image to replicate its border
 
   features: Sequence[int] = (64, 32)

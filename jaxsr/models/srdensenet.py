@@ -16,14 +16,14 @@ VARIANTS = ('all', 'prelu', 'dense')
 
 
 def activation(variant: str, name: str) -> Callable[[jax.Array], jax.Array]:
-  """Make the variant's activation; a PReLU has one slope."""
+  """Returns the variant's activation; its PReLU has one slope for all channels."""
   return nn.PReLU(negative_slope_init=0.25, name=name) if variant == 'prelu' else nn.relu
 
 
 class DenseBlock(nn.Module):
-  """Append what `layers` convolutions find, each seeing those before it, to the input.
+  """Dense block: concatenates the outputs of `layers` densely connected convolutions to the input.
 
-  The first one alone sees the input, but in the variant 'dense' all do.
+  Only the first convolution reads the input, except in the variant 'dense', where all do.
   """
 
   growth: int
@@ -38,21 +38,22 @@ class DenseBlock(nn.Module):
     for i in range(self.layers):
       y = Conv(self.growth, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}')(seen)
       found.append(act(y))
-      # Activated once more where joined, as by the authors of 'prelu': for a ReLU, nothing.
+      # The authors of 'prelu' activate again after joining; a second ReLU changes nothing.
       joined = act(jnp.concatenate(found, axis=-1)) if i else found[0]
       seen = jnp.concatenate([x, joined], axis=-1) if self.variant == 'dense' else joined
     return jnp.concatenate([x, joined], axis=-1)
 
 
 class SRDenseNet(Network):
-  """Join the features of all dense blocks, squeeze them by a 1x1, enlarge by deconvolutions.
+  """Joins the features of all dense blocks, reduces them by a 1x1, upsamples by deconvolutions.
 
-  Variants: 'all' is SRDenseNet_All as it is commonly rebuilt (2,659,585 parameters, 3x3
-  deconvolutions); 'prelu' another public one, closer to the paper's 2,015 K (2,003,467: PReLU, 2x2
-  deconvolutions, no biases nor activation from the bottleneck on but after the deconvolutions);
-  'dense' reuses features more deeply: all layers of a block, not its first alone, see its input,
-  as in DenseNet (Huang et al., CVPR 2017). `bicubic_skip=True`, not the paper's, adds the result
-  to a bicubic upsampling and starts the last convolution at zero.
+  Variants: 'all' is SRDenseNet_All as it is commonly reimplemented (2,659,585 parameters, 3x3
+  deconvolutions). 'prelu' is another public implementation, closer to the paper's 2,015 K
+  (2,003,467 parameters: PReLU, 2x2 deconvolutions, and from the bottleneck on no biases, and no
+  activation except after the deconvolutions). 'dense' reuses more features: all layers of a block
+  read its input, not only the first, as in DenseNet (Huang et al., CVPR 2017). `bicubic_skip=True`,
+  a departure from the paper, adds the result to a bicubic upsampling and starts the last
+  convolution at zero.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('growth', 'bottleneck')

@@ -24,7 +24,7 @@ prelu = partial(nn.PReLU, negative_slope_init=0.25)
 
 
 class ResidualBlock(nn.Module):
-  """Add two normalised convolutions with a PReLU between them to the input."""
+  """Residual block: two convolutions with BatchNorm, and a PReLU between them."""
 
   features: int
   folded: bool
@@ -46,7 +46,7 @@ def _norm(*, folded: bool, train: bool, dtype: DTypeLike, name: str) -> Any:
 
 
 def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
-  """Turn variables into those of the same network with `folded=True`, which has no BatchNorm."""
+  """Returns the variables of the equivalent network with `folded=True`, which has no BatchNorm."""
   params, stats = dict(variables['params']), variables['batch_stats']
   if 'norm' in params:
     params['body'] = fold_norm(params['body'], params.pop('norm'), stats['norm'])
@@ -61,16 +61,16 @@ def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class SRResNet(Network):
-  """Map low-resolution features through normalised residual blocks, then enlarge them.
+  """Maps low-resolution features through residual blocks with BatchNorm, then upsamples them.
 
   This is the generator of SRGAN. A PReLU has one slope for all channels and convolutions before a
   BatchNorm keep their bias, as in the public implementations (1,549,462 parameters for RGB x4).
-  `tanh=True` squashes the image into (0, 1), and RGB images go in less `mean`, over `deviation`:
-  some public weights want both. `body_norm=False` has a PReLU in place of the BatchNorm
-  after the trunk, as leftthomas' weights have. `bicubic_skip=True`, not the paper's, adds the
-  result to a bicubic upsampling and starts the last convolution at zero. `folded=True` is for
-  inference: the same with every BatchNorm in the convolution before it; train without, then `fold`
-  the variables.
+  `tanh=True` maps the image into (0, 1), and RGB input is normalized by `mean` and `deviation`;
+  some public weights need both. `body_norm=False` has a PReLU instead of the BatchNorm after the
+  trunk, as leftthomas' weights do. `bicubic_skip=True`, a departure from the paper, adds the result
+  to a bicubic upsampling and starts the last convolution at zero. `folded=True` is for inference,
+  with every BatchNorm folded into the convolution before it: train without it, then `fold` the
+  variables.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)

@@ -17,7 +17,7 @@ _slope = nn.initializers.constant(0.25)
 
 
 class Mixture(nn.Module):
-  """Hold what a 1x1 convolution to one channel has, as `nn.Conv` does."""
+  """The parameters of a 1x1 convolution to one channel, under the names of `nn.Conv`."""
 
   use_bias: bool
   kernel_init: nn.initializers.Initializer
@@ -30,7 +30,7 @@ class Mixture(nn.Module):
 
 
 class MixedConv(nn.Module):
-  """Convolve each channel by itself and mix them to one, by the one convolution that both are."""
+  """A depthwise and a 1x1 convolution to one channel, computed as one convolution."""
 
   kernel: int
   stride: int
@@ -59,11 +59,11 @@ class MixedConv(nn.Module):
 
 
 class SeparableConv(nn.Module):
-  """Convolve each channel by itself, then mix the channels by a 1x1.
+  """Depthwise convolution, then a 1x1 convolution.
 
-  Borders are padded by half the kernel on both sides, as in PyTorch, whatever the stride. What
-  makes an image is computed as the one convolution that both are: no more products, and no image of
-  every channel between them.
+  Borders are padded by half the kernel on both sides, as in PyTorch, for any stride. If the output
+  is one channel, both are computed as one convolution: the number of multiplications is no larger,
+  and no intermediate image of every channel is stored.
   """
 
   features: int
@@ -102,10 +102,10 @@ class SeparableConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-  """Add two normalised separable convolutions with a PReLU between them to the input.
+  """Residual block: two separable convolutions with BatchNorm, and a PReLU between them.
 
-  `unused_slope` is the authors': a PReLU that they make and never apply, in their weights and in
-  the published count.
+  `unused_slope` adds a PReLU that the authors create and never apply; it is in their weights and
+  in the published count.
   """
 
   features: int
@@ -130,9 +130,9 @@ def _norm(*, folded: bool, train: bool, dtype: DTypeLike, name: str) -> Any:
 
 
 def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
-  """Turn variables into those of the same network with `folded=True`.
+  """Returns the variables of the equivalent network with `folded=True`.
 
-  Every BatchNorm goes into the 1x1 before it, and slopes that nothing uses go.
+  Every BatchNorm is folded into the 1x1 convolution before it, and unused slopes are removed.
   """
   params, stats = dict(variables['params']), variables['batch_stats']
   params['body'] = _fold_one(params['body'], params.pop('norm'), stats['norm'])
@@ -155,13 +155,13 @@ def _fold_one(conv: Mapping[str, Any], norm: Any, stats: Any) -> dict[str, Any]:
 
 
 class SwiftSRGAN(Network):
-  """Map features through separable residual blocks, enlarge them, squash into (0, 1).
+  """Maps features through separable residual blocks, upsamples them and maps them into (0, 1).
 
-  The generator of Swift-SRGAN. A PReLU has one slope for each channel, and what stands before a
-  BatchNorm has no bias. The authors' code makes `scale // 2` stages, which is x16 for scale 8;
-  here scale 8 has three stages and scale 3 one. `bicubic_skip=True`, not the paper's, adds the
-  result, in (-1, 1), to a bicubic upsampling and starts the last convolution at zero. `folded=True`
-  is for inference: the same without BatchNorm; train without, then `fold` the variables.
+  The generator of Swift-SRGAN. A PReLU has one slope per channel, and convolutions before a
+  BatchNorm have no bias. The authors' code has `scale // 2` stages, which is x16 for scale 8; here
+  scale 8 has three stages and scale 3 has one. `bicubic_skip=True`, a departure from the paper,
+  adds the result, in (-1, 1), to a bicubic upsampling and starts the last convolution at zero.
+  `folded=True` is for inference, without BatchNorm: train without it, then `fold` the variables.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)

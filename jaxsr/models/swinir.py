@@ -28,30 +28,30 @@ _norm = partial(nn.LayerNorm, epsilon=1e-5)
 
 
 def to_windows(x: Array, size: int) -> Array:
-  """Cut [b, h, w, c] into windows: [b * windows, size * size, c]."""
+  """Returns the windows of [b, h, w, c]: [b * windows, size * size, c]."""
   b, h, w, c = x.shape
   x = x.reshape(b, h // size, size, w // size, size, c)
   return x.swapaxes(2, 3).reshape(-1, size * size, c)
 
 
 def from_windows(windows: Array, size: int, shape: Sequence[int]) -> Array:
-  """Put windows together again to `shape` [b, h, w, c]."""
+  """Inverse of `to_windows`: assemble windows to `shape` [b, h, w, c]."""
   b, h, w, c = shape
   x = windows.reshape(b, h // size, w // size, size, size, c)
   return x.swapaxes(2, 3).reshape(b, h, w, c)
 
 
 def positions(size: int) -> Int[np.ndarray, 'n n']:
-  """Number the offsets between the pixels of a window: rows of the position bias's table."""
+  """Returns, for each pair of pixels of a window, its row in the table of position biases."""
   at = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing='ij')).reshape(2, -1)
   down, right = at[:, :, None] - at[:, None, :] + size - 1
   return down * (2 * size - 1) + right
 
 
 def regions(height: int, width: int, size: int, shift: int) -> Int[np.ndarray, 'windows n']:
-  """Number the pixels of each window by where they were before the cyclic shift.
+  """Returns the region of each pixel: pixels of a window that were adjacent before the shift.
 
-  By NumPy, while tracing, for any height and width that are multiples of `size`.
+  Computed by NumPy while tracing, for any height and width that are multiples of `size`.
   """
   rows, columns = (np.digitize(np.arange(n), (n - size, n - shift)) for n in (height, width))
   region = 3 * rows[:, None] + columns
@@ -60,9 +60,9 @@ def regions(height: int, width: int, size: int, shift: int) -> Int[np.ndarray, '
 
 
 class WindowAttention(nn.Module):
-  """Attend to all pixels of a window, with a learned bias for each offset between two of them.
+  """Attention inside windows, with a learned bias for each offset between two pixels.
 
-  Where there are `regions`, of the windows of one image, pixels attend to those of their own.
+  If `regions` of the windows of one image are given, pixels attend only to their own region.
   """
 
   features: int
@@ -86,9 +86,9 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-  """Add attention inside windows, then an MLP, each after its norm, to the input.
+  """Attention inside windows, then an MLP, each after its norm and added to its input.
 
-  `shift` moves the windows by so many pixels.
+  `shift` is the offset of the windows in pixels.
   """
 
   features: int
@@ -115,7 +115,7 @@ class SwinBlock(nn.Module):
 
 
 class SwinGroup(nn.Module):
-  """Add a chain of blocks, of which every other is shifted, and a convolution to the input."""
+  """A chain of blocks, every other one shifted, and a convolution, added to the input."""
 
   features: int
   depth: int
@@ -137,15 +137,15 @@ class SwinGroup(nn.Module):
 
 
 class SwinIR(Network):
-  """Map low-resolution features through groups of Swin transformer blocks, then enlarge them.
+  """Maps low-resolution features through groups of Swin transformer blocks, then upsamples them.
 
-  The defaults are the paper's classical network. Its light one is `features=60, depths=(6, 6, 6,
-  6), upsampler='direct'`, and that for real images has `upsampler='nearest'`: nearest
-  interpolation and convolutions. Inputs are padded to multiples of the window by reflection, less
-  `mean` if they are RGB, and outputs cut, as in the authors' code. Stochastic depth (0.1 there) and
-  dropout (0 there) are left out. `bicubic_skip=True` is a departure: it adds the result to a
-  bicubic upsampling and starts the last convolution at zero. `remat=True` computes blocks again in
-  the backward pass in place of keeping their insides.
+  The defaults are the paper's classical network. The light network is `features=60, depths=(6, 6,
+  6, 6), upsampler='direct'`, and the one for real images has `upsampler='nearest'`: nearest
+  interpolation and convolutions. As in the authors' code, inputs are padded by reflection to
+  multiples of the window, `mean` is subtracted if they are RGB, and outputs are cropped. Stochastic
+  depth (0.1 there) and dropout (0 there) are left out. `bicubic_skip=True`, a departure from the
+  paper, adds the result to a bicubic upsampling and starts the last convolution at zero.
+  `remat=True` recomputes blocks in the backward pass instead of storing their activations.
   """
 
   width_fields: ClassVar[tuple[str, ...]] = ('features', 'tail_features')
@@ -171,7 +171,7 @@ class SwinIR(Network):
   @nn.compact
   def __call__(self, lr: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b sh sw c']:
     if self.features % self.heads:
-      raise ValueError(f'features={self.features} is no multiple of heads={self.heads}')
+      raise ValueError(f'features={self.features} is not a multiple of heads={self.heads}')
     _, h, w, _ = lr.shape
     mean = jnp.asarray(self.mean if self.channels == 3 else 0.0)
     border = [(0, 0), (0, -h % self.window), (0, -w % self.window), (0, 0)]

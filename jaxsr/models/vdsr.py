@@ -13,7 +13,7 @@ from jaxsr.models.network import Network
 
 
 class VDSR(Network):
-  """Add the output of `blocks` plain convolutions to a bicubic upsampling.
+  """Adds the output of `blocks` plain convolutions to a bicubic upsampling.
 
   The last convolution starts at zero, so that training starts at bicubic. `edges` is the `boundary`
   of `ops.upsample`; the authors' weights need 'mirror'. EDSR-PyTorch's VDSR subtracts `mean` from

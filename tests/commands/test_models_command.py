@@ -130,7 +130,7 @@ def test_without_a_name_all_are_listed(show, monkeypatch):
     (('edsr', '--config.model.featurs=8'), 'Did you mean "features"'),
     (('edsr', '--config.model.features=many'), "invalid literal for int() with base 10: 'many'"),
     (('edsr', '--config.model.upsampler=x'), "'x' is not one of 'shuffle', 'direct'"),
-    (('swinir', '--config.model.heads=7'), 'features=180 is no multiple of heads=7'),
+    (('swinir', '--config.model.heads=7'), 'features=180 is not a multiple of heads=7'),
     (('edsr', '--config.precision=half'), "precision 'half' is unknown"),
     (('edsr', '--width', 1.5), 'width 1.5 is not in (0, 1]'),
     (('edsr', '--depth', 0), 'depth 0.0 is not in (0, 1]'),

@@ -176,7 +176,7 @@ def test_what_is_unknown_is_named_with_the_nearest():
   ('name', 'options', 'message'),
   [
     ('srdensenet', {'variant': 'al'}, "variant 'al' is not one of 'all', 'prelu', 'dense'"),
-    ('swinir', {'heads': 5}, 'features=12 is no multiple of heads=5'),
+    ('swinir', {'heads': 5}, 'features=12 is not a multiple of heads=5'),
     ('swinir', {'upsampler': 'x'}, "upsampler 'x' is not one of 'shuffle', 'direct'"),
     ('edsr', {'upsampler': 'x'}, "upsampler 'x' is not one of 'shuffle', 'direct'"),
     ('srcnn', {'edges': 'x'}, "boundary 'x' is not one of 'cut', 'mirror'"),
