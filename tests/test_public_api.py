@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tifffile
 
 import jaxsr
 from jaxsr.data import image_files
@@ -93,7 +94,8 @@ def test_examples_in_docstrings_are_true(module, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, '>u2'])
 def test_rank_and_dtype_are_those_of_the_input(tiny, dtype):
-  image = (phantom(3, 0, size=64)).astype(dtype)
+  bits = 8 * np.dtype(dtype).itemsize
+  image = phantom(3, 0, size=64, bits=bits).astype(dtype)
   flat = tiny.upscale(image)
   assert flat.shape == (256, 256) and flat.dtype == np.dtype(dtype).newbyteorder('=')
   single = tiny.upscale(image[..., None])
@@ -288,3 +290,23 @@ image = jaxsr.read(r'{tmp_path / 'a.png'}')
 print(model.upscale(image).shape, jaxsr.evaluate(model, r'{tmp_path / 'a.png'}')['n'])
 """
   assert python(code) == '(192, 192) 1\n'
+
+
+def test_an_image_of_12_bits_keeps_its_range(tiny, tmp_path, rng):
+  deep = rng.integers(0, 2**16, (24, 16), np.uint16)
+  low = deep >> 4
+  plain = tiny.upscale(deep).astype(float) / 65535
+  assert np.abs(tiny.upscale(low, bits=12) / 4095 - plain).max() < 2e-3
+  with pytest.warns(UserWarning, match='pass bits=12'):
+    tiny.upscale(low)
+  with pytest.raises(jaxsr.UserError, match='has values up to'):
+    tiny.upscale(low, bits=8)
+  tifffile.imwrite(tmp_path / 'a.tif', low, extratags=[(281, 'H', 1, 4095, False)])
+  np.testing.assert_array_equal(jaxsr.read(tmp_path / 'a.tif'), low)
+  stretched = jaxsr.read(tmp_path / 'a.tif', full_range=True)
+  assert stretched.max() > 60_000
+  sr = tiny.upscale(low, bits=12)
+  jaxsr.write(tmp_path / 'b.tif', sr, like=tmp_path / 'a.tif')
+  np.testing.assert_array_equal(jaxsr.read(tmp_path / 'b.tif'), sr)
+  with pytest.raises(jaxsr.UserError, match='has 12 bits'):
+    jaxsr.write(tmp_path / 'c.tif', tiny.upscale(deep), like=tmp_path / 'a.tif')

@@ -49,7 +49,8 @@ def run(options: Upscale) -> int:
       image, info = image_files.load(path, model.channels, options.bits)
       image_files.check_target(target, image)
       make_folder(target.parent)
-      image_files.write(target, enlarge(image), str(note), info=info, scale=model.scale)
+      sr = enlarge(image, bits=8 * image.itemsize)
+      image_files.write(target, sr, str(note), info=info, scale=model.scale)
     except ImageError as error:
       return error
     return False

@@ -284,14 +284,18 @@ def _bits(found: Decoded, path: Path, wanted: int) -> int:
     return wanted
   if found.bits is not None:
     return found.bits if peak < 2**found.bits else container
-  if 0 < peak < _SUSPICIOUS:
-    likely = max(peak.bit_length(), _FEWEST)
+  if likely := likely_bits(peak):
     text = (
       f'its values end at {peak}, of 65535 in 16 bits, and are read as 16-bit; if it holds '
       f'{likely} bits, use --bits {likely} (config.data.bits={likely})'
     )
     _remarks.add(path, 'few bits', text)
   return container
+
+
+def likely_bits(peak: int) -> int:
+  """Returns the bits that a 16-bit image with this largest value may hold; 0 if it is plausible."""
+  return max(peak.bit_length(), _FEWEST) if 0 < peak < _SUSPICIOUS else 0
 
 
 def _as_gray(array: Raw, *, lossy: bool) -> UInt[np.ndarray, 'h w _']:

@@ -7,23 +7,24 @@ import numpy as np
 
 from jaxsr import __version__
 from jaxsr.data import image_files
+from jaxsr.data.decoded import to_full_range
 from jaxsr.data.image_files import ImageInfo
 from jaxsr.errors import ImageError, UserError
 from jaxsr.inference import provenance
 
 
-def read(path: str | os.PathLike[str], *, bits: int = 0, stored: bool = False) -> np.ndarray:
+def read(path: str | os.PathLike[str], *, bits: int = 0, full_range: bool = False) -> np.ndarray:
   """Read an image file: PNG, TIFF, JPEG, BMP, WebP or DICOM.
 
   Args:
     path: the file.
     bits: the number of bits that a 16-bit file holds, if it does not say so; 0 trusts the file.
-    stored: return the values as the file stores them, 0 to 4095 if it holds 12 bits, instead of
-      over the full range of the dtype. Of DICOM the range is always the full one.
+    full_range: stretch the values of a file with 12 bits, for example, from 0 to 4095 to the range
+      of the dtype. DICOM is always stretched, since its values have an origin of their own.
 
   Returns:
-    The image, upright, uint8 or uint16: [h, w] if it is gray (as is RGB with three equal channels),
-    else RGB [h, w, 3]. 0 is black, and 255 or 65535 is white.
+    The image, upright, with the values that the file stores and 0 for black. uint8 or uint16:
+    [h, w] if it is gray (as is RGB with three equal channels), else RGB [h, w, 3].
 
   Raises:
     UserError: the file is damaged, or of a kind that cannot be read without loss.
@@ -37,7 +38,7 @@ def read(path: str | os.PathLike[str], *, bits: int = 0, stored: bool = False) -
     ((16, 24), dtype('uint16'))
   """
   path = Path(path).expanduser()
-  return image_files.read_stored(path, bits) if stored else _load(path, bits)[0]
+  return _load(path, bits)[0] if full_range else image_files.read_stored(path, bits)
 
 
 def _load(path: Path, bits: int = 0) -> tuple[np.ndarray, ImageInfo]:
@@ -62,14 +63,14 @@ def write(
 
   Args:
     path: the file.
-    image: uint8 or uint16, [h, w], [h, w, 1] or RGB [h, w, 3], with white at 255 or 65535. JPEG
-      holds uint8 only.
-    like: the file that the image was made from. The new file gets its range of values (12 of 16
-      bits, for example), its resolution times the scale, and its color profile; the start of its
-      SHA-256 becomes part of the comment.
+    image: uint8 or uint16, [h, w], [h, w, 1] or RGB [h, w, 3]. JPEG holds uint8 only.
+    like: the file that the image was made from. The new file gets its number of bits (12 of 16, for
+      example), which the image must keep to, its resolution times the scale, and its color profile;
+      the start of its SHA-256 becomes part of the comment.
 
   Raises:
-    UserError: the image has another dtype or shape, or the format cannot hold it.
+    UserError: the image has another dtype or shape, more bits than `like`, or the format cannot
+      hold it.
 
   Example:
     >>> import jaxsr
@@ -93,6 +94,19 @@ def write(
     like = Path(like).expanduser()
     original, info = _load(like)
     scale = max(1, round(image.shape[0] / original.shape[0]))
+    image = _check_bits(image, info.bits, like)
     source = f'source {provenance.digest(like)}; '
   note = f'jaxsr {__version__}; {source}for research, not for diagnosis'
   image_files.write(path, image, note, info=info, scale=scale)
+
+
+def _check_bits(image: np.ndarray, bits: int, like: Path) -> np.ndarray:
+  """Returns an image with stored values of so many bits over the range of its dtype."""
+  if bits >= 8 * image.itemsize or like.suffix.lower() in ('.dcm', '.dicom'):
+    return image
+  if image.max() >= 2**bits:
+    raise UserError(
+      f'image has values up to {image.max()}, but {like} has {bits} bits: upscale it with '
+      f'bits={bits}, or write it without like='
+    )
+  return to_full_range(image, bits)

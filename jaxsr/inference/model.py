@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ from jaxtyping import Float, UInt
 from jaxsr import config as configs
 from jaxsr import models, sharding
 from jaxsr.compression import slicing, slimmable
+from jaxsr.data import image_files
 from jaxsr.errors import UserError
 from jaxsr.inference import package, tiling
 from jaxsr.inference.predict import make_predict
@@ -106,7 +108,7 @@ class Model:
     return self._apply(self.variables, x.astype(jnp.float32))
 
   def upscale(
-    self, image: np.ndarray, *, ensemble: bool = False, tile: int = tiling.SIDE
+    self, image: np.ndarray, *, bits: int = 0, ensemble: bool = False, tile: int = tiling.SIDE
   ) -> np.ndarray:
     """Upscale one or several uint8 or uint16 images.
 
@@ -115,7 +117,9 @@ class Model:
 
     Args:
       image: the image [h, w] or [h, w, c], or a batch [b, h, w, c], with c = `channels`. 0 is
-        black, 255 or 65535 white.
+        black.
+      bits: the number of bits that the values have, 12 if white is 4095 for example; 0 is all of
+        the dtype. The result keeps to the same range.
       ensemble: average over the eight flips and quarter turns of the image, at eight times the
         cost.
       tile: images with a longer side, in low-resolution pixels, are upscaled in overlapping tiles
@@ -126,7 +130,8 @@ class Model:
       The upscaled image, of the rank and dtype of `image`.
 
     Raises:
-      UserError: the image has another dtype, rank or number of channels, or `tile` is less than 1.
+      UserError: the image has another dtype, rank, number of channels or more bits, or `tile` is
+        less than 1.
 
     Example:
       >>> import jaxsr
@@ -141,7 +146,7 @@ class Model:
     image = np.asarray(image)
     _check_image(image, self)
     image = image.astype(image.dtype.newbyteorder('='), copy=False)
-    upscaler = self._upscaler(ensemble, tile)
+    upscaler = functools.partial(self._upscaler(ensemble, tile), white=_white(image, bits))
     if image.ndim == 4:
       return np.stack([upscaler(one) for one in image])
     return upscaler(image) if image.ndim == 3 else upscaler(image[..., None])[..., 0]
@@ -150,15 +155,28 @@ class Model:
   def _apply(self) -> Callable[[Any, jax.Array], jax.Array]:
     return jax.jit(make_predict(self.network))
 
-  def _upscaler(self, ensemble: bool, tile: int) -> Callable[[np.ndarray], np.ndarray]:
+  def _upscaler(self, ensemble: bool, tile: int) -> Callable[..., np.ndarray]:
     if (ensemble, tile) not in self._upscalers:
       self._upscalers[ensemble, tile] = _make_upscaler(self, ensemble=ensemble, tile=tile)
     return self._upscalers[ensemble, tile]
 
   @functools.cached_property
-  def _upscalers(self) -> dict[tuple[bool, int], Callable[[np.ndarray], np.ndarray]]:
+  def _upscalers(self) -> dict[tuple[bool, int], Callable[..., np.ndarray]]:
     """Functions by their options, so that each is compiled once per model and image size."""
     return {}
+
+
+def _white(image: np.ndarray, bits: int) -> int:
+  """Returns the largest value that an image of so many bits can have."""
+  container, peak = 8 * image.itemsize, int(image.max(initial=0))
+  if not bits:
+    if image.dtype == np.uint16 and (likely := image_files.likely_bits(peak)):
+      text = f'the values end at {peak} of 65535: pass bits={likely} if the image has {likely} bits'
+      warnings.warn(text, stacklevel=3)
+    bits = container
+  if not 1 <= bits <= container or peak >= 2**bits:
+    raise UserError(f'bits {bits}: the image is {image.dtype} and has values up to {peak}')
+  return 2**bits - 1
 
 
 def _check_image(image: np.ndarray, model: Model) -> None:
@@ -404,8 +422,8 @@ def _make_upscaler(
       batch_size=mesh.size,
     )
 
-  def upscale(image: UInt[np.ndarray, 'h w c']) -> UInt[np.ndarray, 'sh sw c']:
-    levels = np.float32(np.iinfo(image.dtype).max)
+  def upscale(image: UInt[np.ndarray, 'h w c'], *, white: int) -> UInt[np.ndarray, 'sh sw c']:
+    levels = np.float32(white)
     lr: Float[np.ndarray, 'h w c'] = image.astype(np.float32) / levels
     with turn:
       sr = compute(lr, levels)
