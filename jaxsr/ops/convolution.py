@@ -1,7 +1,7 @@
-"""Convolutions, computed as suits where they run.
+"""Convolutions, with separate implementations for CPUs and accelerators.
 
-XLA's own are fast on accelerators. On CPUs some are not, and their gradients less: what is done
-there in their place was chosen by measurement: `python -m benchmarks.convolutions`.
+XLA's convolutions are fast on accelerators. On CPUs some are slow, and their gradients are slower.
+The replacements for CPUs were chosen by measurement: `python -m benchmarks.convolutions`.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,11 +31,15 @@ def convolve(
   preferred_element_type: DTypeLike | None = None,
   **options: Any,
 ) -> Float[Array, 'b y x e']:
-  """Convolve as `lax.conv_general_dilated` does, under whose name `nn.Conv` calls this.
+  """Drop-in replacement for `lax.conv_general_dilated` in `nn.Conv`.
 
-  On a CPU one of 1x1 is a matrix product; one of 3x3 goes by Winograd's tiles; one with few outputs
-  multiplies every pixel by the whole kernel, or takes four together; and one with a group for each
-  channel is shifted multiply-adds: each where that is faster.
+  On a CPU, if it is faster than XLA's convolution:
+
+  - a 1x1 convolution is a matrix product;
+  - a 3x3 convolution uses Winograd's tiles;
+  - a convolution with few outputs multiplies every pixel by the entire kernel, or computes four
+    pixels together;
+  - a depthwise convolution is a sum of shifted products.
   """
   own = partial(
     lax.conv_general_dilated,
@@ -59,14 +63,14 @@ def convolve(
     if not halo.divides(x, kernel, pads):
       return jnp.asarray(own(x, kernel))
     way = partial(halo.divide, way)
-  ours = lambda x, kernel: way(x, kernel, pads)  # noqa: E731
-  return jnp.asarray(lax.platform_dependent(x, kernel, cpu=ours, default=own))
+  on_cpu = lambda x, kernel: way(x, kernel, pads)  # noqa: E731
+  return jnp.asarray(lax.platform_dependent(x, kernel, cpu=on_cpu, default=own))
 
 
 def _way(
   x: Array, kernel: Array, strides: Sequence[int], groups: int
 ) -> Callable[[Array, Array, Pads], Array] | None:
-  """Choose how a CPU convolves; None where XLA's own is best."""
+  """Returns the fastest convolution on a CPU, or None if that is XLA's."""
   height, width, inputs, outputs = kernel.shape
   if groups == outputs > 1 and inputs == 1:
     return lambda x, kernel, pads: jnp.asarray(depthwise.convolve(x, kernel, tuple(strides), pads))
@@ -88,9 +92,10 @@ def _mix(x: Array, kernel: Array, pads: Pads) -> Array:
 def multiply(
   x: Float[Array, '... c'], kernel: Float[Array, 'c d'], *_: Any, **options: Any
 ) -> Float[Array, '... d']:
-  """Multiply the last dimension by a matrix, in the place of `lax.dot_general` in `nn.Dense`.
+  """Multiply the last dimension by a matrix; replaces `lax.dot_general` in `nn.Dense`.
 
-  The kernel's gradient sums over one dimension then; over several XLA has no fast product on CPUs.
+  The gradient of the kernel then contracts a single dimension; XLA has no fast product on CPUs that
+  contracts several.
   """
   y = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel, **options)
   return y.reshape(*x.shape[:-1], -1)
@@ -99,34 +104,34 @@ def multiply(
 def join(
   parts: Sequence[Float[Array, 'b h w _']], kernel: Float[Array, '1 1 c d']
 ) -> Float[Array, 'b h w d']:
-  """Convolve by 1x1 what several images are, side by side in their channels.
+  """1x1 convolution of images that are concatenated along their channels.
 
-  On a CPU that is a sum of products: XLA puts them side by side on one core.
+  On a CPU this is a sum of products, since XLA concatenates on a single core.
   """
 
-  def whole(kernel: Array, *parts: Array) -> Array:
+  def concatenated(kernel: Array, *parts: Array) -> Array:
     x = jnp.concatenate(parts, axis=-1)
     return lax.conv_general_dilated(x, kernel, (1, 1), 'VALID', dimension_numbers=NHWC)
 
   def one_by_one(kernel: Array, *parts: Array) -> Array:
     ends = np.cumsum([x.shape[-1] for x in parts])
     kernels = jnp.split(kernel[0, 0], ends[:-1])
-    made = [multiply(x, k) for x, k in zip(parts, kernels, strict=True)]
-    return sum(made[1:], made[0])
+    products = [multiply(x, k) for x, k in zip(parts, kernels, strict=True)]
+    return sum(products[1:], products[0])
 
-  on_cpu = one_by_one if kernel.dtype in (jnp.float32, jnp.float64) else whole
-  return jnp.asarray(lax.platform_dependent(kernel, *parts, cpu=on_cpu, default=whole))
+  on_cpu = one_by_one if kernel.dtype in (jnp.float32, jnp.float64) else concatenated
+  return jnp.asarray(lax.platform_dependent(kernel, *parts, cpu=on_cpu, default=concatenated))
 
 
 def deconvolve(
   x: Float[Array, 'b h w c'], kernel: Float[Array, 'k k d c'], factor: int, padding: int
 ) -> Float[Array, 'b sh sw d']:
-  """Convolve, transposed, with stride `factor`, in PyTorch's geometry.
+  """Transposed convolution with stride `factor`, in PyTorch's geometry.
 
-  It is PyTorch's `padding`, with the output padding under which the result is `factor` times the
-  input; the kernel must not be smaller than the factor. Where it runs on a CPU its gradient is that
-  of one plain convolution and a pixel shuffle, which is the same: XLA has no fast weight gradient
-  of a dilated input there (5.1 s for 2x32x32x256, kernel 3, factor 2, in place of 0.12 s).
+  `padding` is PyTorch's; the output padding is the one that makes the result `factor` times as
+  large as the input. The kernel must not be smaller than the factor. On a CPU, the gradient is
+  computed through an equivalent plain convolution and pixel shuffle, since XLA has no fast weight
+  gradient for dilated inputs there (5.1 s for 2x32x32x256, kernel 3, factor 2, instead of 0.12 s).
   """
   return jnp.asarray(_deconvolve(x, kernel, factor, padding))
 

@@ -1,7 +1,7 @@
 """Resampling and pixel shuffle.
 
 `pixel_shuffle` has TensorFlow's channel order (row, column, channel), not PyTorch's (channel, row,
-column): weights that come from PyTorch are permuted on import.
+column); weights from PyTorch are permuted on import.
 """
 
 from functools import partial
@@ -15,11 +15,11 @@ from jaxtyping import Array, Float
 
 from jaxsr.ops.cpu.halo import Pads, interpolate
 
-NHWC = ('NHWC', 'HWIO', 'NHWC')  # what XLA's convolutions call images and kernels here
+NHWC = ('NHWC', 'HWIO', 'NHWC')  # dimension numbers of images and kernels for XLA's convolutions
 
-INTERPOLATION = 'interpolation'  # the scope in which costs find what is interpolated
+INTERPOLATION = 'interpolation'  # the scope by which `jaxsr.analysis` recognizes interpolation
 BOUNDARIES = ('cut', 'mirror')
-_SUPPORT = 3  # pixels on each side that the widest kernel reaches
+_SUPPORT = 3  # radius of the widest kernel, in pixels
 
 
 def resize(
@@ -27,7 +27,7 @@ def resize(
 ) -> Float[Array, 'b y x c']:
   """Interpolate images: 'linear', 'cubic' (Keys, a = -0.5) or 'lanczos3'.
 
-  Kernels are cut off and renormalised at the border, as in Pillow; the result is not clipped.
+  Kernels are cut off and renormalized at the border, as in Pillow; the result is not clipped.
   """
   with jax.named_scope(INTERPOLATION):
     shape = (x.shape[0], height, width, x.shape[-1])
@@ -38,7 +38,7 @@ def resize(
 def upsample(
   x: Float[Array, 'b h w c'], scale: int, *, method: str = 'cubic', boundary: str = 'cut'
 ) -> Float[Array, 'b sh sw c']:
-  """Enlarge images by an integer factor; see `resize`.
+  """Upsample images by an integer factor; see `resize`.
 
   `boundary` is the treatment of kernels that reach beyond the image: 'cut' renormalizes the part
   inside, as in Pillow; 'mirror' mirrors the image, as in MATLAB's `imresize`.
@@ -54,22 +54,23 @@ def upsample(
 
 
 def pad(x: Float[Array, 'b h w c'], padding: Pads) -> Float[Array, 'b y x c']:
-  """Put zeros around images; a negative padding cuts."""
+  """Pad images with zeros; negative padding crops."""
   pads = ((0, 0, 0), *((*one, 0) for one in padding), (0, 0, 0))
   return jnp.asarray(lax.pad(x, jnp.zeros((), x.dtype), pads))
 
 
 def pixel_shuffle(x: Float[Array, 'b h w ssc'], scale: int) -> Float[Array, 'b sh sw c']:
-  """Move channels to space: sub-pixel convolution's last step (Shi et al., CVPR 2016)."""
+  """Move channels to space, the last step of sub-pixel convolution (Shi et al., CVPR 2016)."""
   return jnp.asarray(dm_pix.depth_to_space(x, scale))
 
 
 def written_over(x: Array, shape: tuple[int, ...]) -> Array:
-  """Make what a loop will write all of, out of a number in the middle of the loop's input.
+  """Allocate an output buffer that depends on `x`, so that XLA cannot hoist it out of the loop.
 
-  Zeros depend on nothing: XLA makes those of all of a network's layers before the first of them,
-  and keeps them. What was padded is flattened first: XLA would look for the number in what was
-  there before, which then is needed twice, and so computed by itself and kept.
+  The loop must overwrite the full buffer, which is filled with one value from the middle of `x`.
+  Zeros depend on nothing, so XLA would allocate those of all layers before the first layer runs and
+  keep them. `x` is flattened before the slice: otherwise XLA would take the value from the array
+  before padding, which then has two uses and is computed and stored separately.
   """
   middle = int(np.ravel_multi_index([n // 2 for n in x.shape], x.shape))
   return jnp.broadcast_to(lax.slice_in_dim(x.reshape(-1), middle, middle + 1), shape)

@@ -1,1 +1,1 @@
-"""What CPUs compute faster than by XLA's own convolution, and images whose rows are divided."""
+"""Convolutions that are faster on CPUs than XLA's, and images whose rows are sharded."""

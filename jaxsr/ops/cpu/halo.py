@@ -1,7 +1,7 @@
-"""Spatial partitioning: images whose rows lie on several devices, which exchange halos.
+"""Spatial partitioning: the rows of images are sharded over devices, which exchange halos.
 
-XLA divides everything else by itself. It would divide the ways in which CPUs convolve, too, but
-sends whole images for what they cut and stack.
+XLA partitions all other operations by itself. It could partition the CPU convolutions, too, but
+would send full images for their slices and stacks.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,21 +14,22 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 Pads = Sequence[tuple[int, int]]  # rows before and after, columns before and after
-AXIS = 'rows'  # of the mesh; `jax.set_mesh` says that images are divided along it
+AXIS = 'rows'  # mesh axis along which the rows are sharded; set by `jax.set_mesh`
 
 
 def parts() -> int:
-  """Tell among how many devices the rows of images are divided where this is traced."""
+  """Returns the number of devices over which rows are sharded in the current mesh."""
   return jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
 
 
 def divide(
   convolve: Callable[[Array, Array, Pads], Array], x: Array, kernel: Array, pads: Pads
 ) -> Array:
-  """Convolve images [b, h, w, c]: each device its rows, with a halo of its neighbours'.
+  """Convolve images [b, h, w, c]: each device computes its rows, with a halo from its neighbors.
 
-  The halo is as many rows as `pads` says. Nothing is sent to the first and the last, which is their
-  zeros. There must be as many rows after as before, the same number on each device.
+  The size of the halo is the padding of the rows. The first and the last device receive nothing at
+  the border, which `ppermute` fills with zeros. The output must have as many rows as the input, and
+  each device the same number.
   """
   last = parts() - 1
   (above, below), columns = pads
@@ -48,15 +49,16 @@ def divide(
 
 
 def divides(x: Array, kernel: Array, pads: Pads) -> bool:
-  """Tell whether `divide` can."""
+  """Whether `divide` supports these shapes."""
   even = x.shape[1] % parts() == 0 and sum(pads[0]) == kernel.shape[0] - 1
   return even and max(pads[0]) <= x.shape[1] // parts()
 
 
 def interpolate(compute: Callable[[Array], Array], x: Array) -> Array:
-  """Interpolate images, each device the rows that it will have, from the whole.
+  """Interpolate images: each device computes its rows of the result from the full image.
 
-  XLA alone would add up what every device's rows give all of the result, and leave it whole.
+  Otherwise XLA would sum the contributions of each device's rows to the full result, and replicate
+  it.
   """
   if parts() == 1 or x.shape[1] % parts():
     return compute(x)
@@ -64,9 +66,10 @@ def interpolate(compute: Callable[[Array], Array], x: Array) -> Array:
   return lax.with_sharding_constraint(y, P(None, AXIS)) if y.shape[1] % parts() == 0 else y
 
 
-def apart(compute: Callable[..., Array], images: Any, *whole: Any) -> Array:
-  """Compute for each device what depends on none of the others', where there are several."""
+def apart(compute: Callable[..., Array], images: Any, *replicated: Any) -> Array:
+  """Map `compute` over shards of `images` that are independent of each other."""
   if parts() == 1:
-    return compute(images, *whole)
-  specs = (P(AXIS), *(P() for _ in whole))
-  return jax.shard_map(compute, in_specs=specs, out_specs=P(AXIS), check_vma=False)(images, *whole)
+    return compute(images, *replicated)
+  specs = (P(AXIS), *(P() for _ in replicated))
+  mapped = jax.shard_map(compute, in_specs=specs, out_specs=P(AXIS), check_vma=False)
+  return mapped(images, *replicated)

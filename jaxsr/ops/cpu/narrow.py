@@ -1,4 +1,4 @@
-"""Convolutions to few outputs, for CPUs, where XLA's own leave most of each register empty."""
+"""Convolutions with few outputs, for CPUs, where XLA's leave most of each register empty."""
 
 from functools import partial
 
@@ -10,20 +10,20 @@ from jaxtyping import Array, Float
 
 from jaxsr.ops.resample import NHWC, Pads, pad
 
-_TAPS = 32  # up to which every pixel is multiplied by the whole kernel
-_TOGETHER = 4  # pixels in a row, where there are more
+_TAPS = 32  # numbers per input channel up to which every pixel is multiplied by the entire kernel
+_TOGETHER = 4  # adjacent pixels that are computed together for larger kernels
 
 
-@partial(jax.jit, static_argnums=2)  # to trace once what a network repeats
+@partial(jax.jit, static_argnums=2)  # repeated layers are traced once
 def convolve(
   x: Float[Array, 'b h w c'], kernel: Float[Array, 'k l c d'], padding: Pads
 ) -> Float[Array, 'b y x d']:
-  """Convolve with stride 1, images padded by zeros."""
+  """Convolution with stride 1 of images that are padded with zeros."""
   return jnp.asarray(_convolve(x, kernel, padding))
 
 
 def pays(shape: tuple[int, ...]) -> bool:
-  """Tell whether it is faster on a CPU than XLA's own, for kernels of a shape."""
+  """Whether this is faster on a CPU than XLA's convolution, for kernels of a shape."""
   return shape[-1] <= 4 and shape[-2] >= 16
 
 
@@ -39,10 +39,10 @@ def _convolve(x: Array, kernel: Array, padding: Pads) -> Array:
 
 
 def _project(x: Array, kernel: Array, padding: Pads) -> Array:
-  """Multiply every pixel by the whole kernel, then sum what meets in a pixel."""
+  """Multiply every pixel by the entire kernel, then sum the products that belong to a pixel."""
   height, width, inputs, outputs = kernel.shape
   taps = jnp.einsum('bhwc,cn->bhwn', x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
-  taps = pad(taps, padding)  # fewer numbers than the image's
+  taps = pad(taps, padding)  # smaller than the padded image would be
   rows, columns = taps.shape[1] - height + 1, taps.shape[2] - width + 1
   taps = taps.reshape(*taps.shape[:3], height, width, outputs)
   return sum(
@@ -52,7 +52,7 @@ def _project(x: Array, kernel: Array, padding: Pads) -> Array:
 
 
 def _together(x: Array, kernel: Array, padding: Pads) -> Array:
-  """Take pixels in a row as the channels of one: more outputs, for some products with zeros."""
+  """Treat adjacent pixels as channels of one: more outputs, at the cost of products with zeros."""
   batch, rows, width, inputs = x.shape
   low, high = padding[1]
   before, after = -(-low // _TOGETHER), -(-high // _TOGETHER)
@@ -77,7 +77,7 @@ def _gradients(padding: Pads, saved: tuple[Array, Array], pull: Array) -> tuple[
   height, width, inputs, _ = kernel.shape
   sides = zip((height, width), padding, strict=True)
   pull = pad(pull, tuple((n - 1 - low, n - 1 - high) for n, (low, high) in sides))
-  # The pulls around each pixel, in the order of the turned kernel: columns first, then rows.
+  # The gradients around each pixel, in the order of the flipped kernel: columns first, then rows.
   near = jnp.concatenate([pull[:, :, j : j + x.shape[2]] for j in range(width)], -1)
   near = jnp.concatenate([near[:, i : i + x.shape[1]] for i in range(height)], -1)
   turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)

@@ -1,8 +1,8 @@
 """3x3 convolutions by Winograd's tiles: F(4x4, 3x3) of Lavin & Gray, CVPR 2016.
 
-Each tile of 6x6 pixels, four apart, becomes 36 numbers a channel. There a convolution is 36 matrix
-products, with a fourth of the multiplications for 4x4 pixels, and so are its gradients. In float32
-what comes out is within 1e-5 of the largest value of what XLA's own gives.
+Each tile of 6x6 pixels, at a distance of four, is transformed to 36 numbers per channel. There a
+convolution is 36 matrix products, with a fourth of the multiplications for 4x4 pixels, and so are
+its gradients. In float32 the result differs from XLA's by less than 1e-5 of the largest value.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from jaxtyping import Array, Float
 from jaxsr.ops.cpu.halo import parts
 from jaxsr.ops.resample import Pads, pad, written_over
 
-TILE = 4  # pixels that come out, a side
-_REACH = TILE + 2  # pixels that go in
-_CHUNK = 2**22  # numbers of transformed tiles that are computed at a time, to stay in the cache
-_LANES = 4  # smaller chunks side by side, so that each core has some; 2 and 3 do not help
-_PARTS = 8  # how much smaller
-_WIDE = 256  # channels, in and out together, beyond which they do not help either
-_LARGE = 2**17  # numbers in each of a tile's places, from which that pays for four times the code
-_LEAST = 32  # channels, from which it is faster
+TILE = 4  # side of an output tile, in pixels
+_REACH = TILE + 2  # side of an input tile
+_CHUNK = 2**22  # numbers in the transformed tiles of a chunk, so that it stays in the cache
+_LANES = 4  # smaller chunks computed in parallel, one per core; 2 and 3 do not help
+_PARTS = 8  # factor by which those chunks are smaller
+_WIDE = 256  # sum of input and output channels above which lanes do not help
+_LARGE = 2**17  # numbers per position of a tile from which lanes outweigh their compile time
+_LEAST = 32  # channels from which Winograd is faster than XLA's convolution
 
 # Where polynomials are evaluated: 0, 1, -1, 2, -2 and infinity.
 _IN = np.array(
@@ -45,15 +45,15 @@ _OUT = np.array(
 
 
 def pays(shape: Sequence[int], inputs: int, outputs: int) -> bool:
-  """Tell whether it is faster on a CPU than XLA's own, for images of a shape."""
+  """Whether this is faster on a CPU than XLA's convolution, for images of a shape."""
   return min(inputs, outputs) >= _LEAST and min(shape[1:3]) >= 2 * TILE
 
 
-@partial(jax.jit, static_argnums=2)  # to trace once what a network repeats
+@partial(jax.jit, static_argnums=2)  # repeated layers are traced once
 def convolve(
   x: Float[Array, 'b h w c'], kernel: Float[Array, '3 3 c d'], padding: Pads
 ) -> Float[Array, 'b y x d']:
-  """Convolve by 3x3 with stride 1, images padded by zeros."""
+  """3x3 convolution with stride 1 of images that are padded with zeros."""
   return jnp.asarray(_convolve(x, kernel, padding))
 
 
@@ -91,7 +91,7 @@ _convolve.defvjp(_with_saved, _gradients)
 
 
 def _of_kernel(x: Array, pull: Array, padding: Pads) -> Array:
-  """Sum, among what is transformed, what each tile says of the kernel."""
+  """Returns the gradient of the kernel, summed over the transformed tiles."""
   strips = _divide(pull.shape[:3], x.shape[-1] + pull.shape[-1], lanes=1)
   x, pull = pad(pad(x, padding), strips.missing), pad(pull, strips.missing)
 
@@ -106,42 +106,42 @@ def _of_kernel(x: Array, pull: Array, padding: Pads) -> Array:
 
 
 def _flat(tiles: Array) -> Array:
-  """Put tiles in a row: [36, tiles, c]; XLA has no fast product over several dimensions."""
+  """Flatten tiles to [36, tiles, c]; XLA has no fast product over several dimensions."""
   return tiles.reshape(_REACH**2, -1, tiles.shape[-1])
 
 
 class _Strips(NamedTuple):
-  """Strips of rows of all images, which are computed `lanes` at a time.
+  """Strips of rows of all images, of which `lanes` are computed at a time.
 
-  XLA works on many small products one by one, but at once on what depends on none of the others.
+  XLA runs many small products one by one, but runs independent computations in parallel.
   """
 
-  rows: int  # of pixels, in a strip
+  rows: int  # of pixels per strip
   lanes: int
   rounds: int
-  missing: Pads  # to whole strips
+  missing: Pads  # padding to complete strips
 
   def starts(self, i: Array) -> list[Array]:
-    """Say at what rows the strips of a round begin."""
+    """Returns the first rows of the strips of a round."""
     return [(lane * self.rounds + i) * self.rows for lane in range(self.lanes)]
 
   def cut(self, x: Array, start: Array, around: int = 0) -> Array:
-    """Cut out a strip and some rows more."""
+    """Returns a strip and `around` more rows."""
     return lax.dynamic_slice_in_dim(x, start, self.rows + around, 1)
 
 
 def _divide(shape: Sequence[int], channels: int, lanes: int = _LANES) -> _Strips:
-  """Divide images of a shape, less their borders, into strips, and those among at most `lanes`."""
+  """Returns the strips of images of a shape (without borders), in at most `lanes` lanes."""
   batch, height, width = shape
   down, across = -(-height // TILE), -(-width // TILE)
-  apart = parts() > 1  # each core has rows of its own
+  apart = parts() > 1  # each core already has its own rows
   large = batch * down * across * channels >= _LARGE and channels <= _WIDE and not apart
   lanes = lanes if large and down >= 4 * lanes else 1
   numbers = _CHUNK // _PARTS if lanes > 1 or apart else _CHUNK
-  share = -(-down // lanes)  # rows of tiles that a lane has
+  share = -(-down // lanes)  # rows of tiles per lane
   strips = min(share, -(-batch * share * across * _REACH**2 * channels // numbers))
   most = -(-share // strips)
-  cost = lambda rows: -(-share // rows) * (rows + 0.5)  # a strip sees half a tile more  # noqa: E731
+  cost = lambda rows: -(-share // rows) * (rows + 0.5)  # a strip reads half a tile more  # noqa: E731
   rows = min(range(most, most // 2, -1), key=cost)
   rounds = -(-share // rows)
   missing = ((0, lanes * rounds * rows * TILE - height), (0, across * TILE - width))
@@ -170,13 +170,13 @@ def _back(products: Array) -> Array:
 
 
 def _transform(matrix: np.ndarray, kernel: Array) -> Array:
-  """Transform kernels: [i, j, c, d] to [a, b, c, d]; matrix products take ten times as long."""
+  """Transform kernels, [i, j, c, d] to [a, b, c, d]; matrix products would be 10 times slower."""
   rows = _combine(matrix, list(kernel))
   return _combine(matrix, [rows[:, j] for j in range(kernel.shape[1])], axis=1)
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[Array], axis: int = 0) -> Array:
-  """Stack the weighted sums of parts that the rows of a matrix ask for."""
+  """Stack the weighted sums of parts, one for each row of a matrix."""
   scaled = lambda w, part: part if w == 1 else -part if w == -1 else part * float(w)  # noqa: E731
   rows = ([scaled(w, part) for w, part in zip(row, parts, strict=True) if w] for row in matrix)
   return jnp.stack([sum(row[1:], row[0]) for row in rows], axis)
