@@ -1,8 +1,8 @@
-"""PSNR, SSIM and what tells a GAN's images apart, of images with values in [0, 1], by dm-pix.
+"""PSNR, SSIM, MS-SSIM and high-frequency energy of images in [0, 1], computed with dm-pix.
 
-`border` pixels are cut off each side first; the *centre* is the middle three quarters of each
-side of the whole image. On chest films 1 % of the pixels, hard film edges and burnt-in letters
-near the border, can carry most of the squared error; the centre is where the anatomy is.
+`border` pixels are cut off each side first; the *center* is the middle three quarters of each side
+of the full image. On chest films 1 % of the pixels, hard film edges and burnt-in letters near the
+border, can carry most of the squared error; the center contains the anatomy.
 """
 
 import math
@@ -18,12 +18,12 @@ from jaxtyping import Array, Float
 
 WINDOW = 11  # SSIM's Gaussian window, sigma 1.5 (Wang et al., 2004)
 _SIGMA = 1.5
-_BLOCK = 128  # columns that one product blurs
+_BLOCK = 128  # columns per matrix product of the blur
 OCTAVES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # MS-SSIM's exponents
-MS_SMALLEST = WINDOW * 2 ** (len(OCTAVES) - 1)  # pixels of a side: the coarsest holds a window
-SMALLEST = 2 * WINDOW  # pixels of a side inside the border, so that the centre holds a window
-LUMA = (65.481, 128.553, 24.966)  # of red, green and blue in Y, times 255
-EQUAL = 100.0  # dB given to equal images, whose PSNR is infinite; nothing is rated higher
+MS_SMALLEST = WINDOW * 2 ** (len(OCTAVES) - 1)  # smallest side: the coarsest octave holds a window
+SMALLEST = 2 * WINDOW  # smallest side inside the border: the center holds a window
+LUMA = (65.481, 128.553, 24.966)  # weights of red, green and blue in Y, times 255
+EQUAL = 100.0  # dB for equal images, whose PSNR is infinite; also the upper limit
 
 Images = Float[Array, 'b _ _ c']
 
@@ -34,29 +34,29 @@ def quantise(image: Images, levels: int | jax.Array) -> Images:
 
 
 def shave(image: Images, border: int) -> Images:
-  """Cut `border` pixels off each side."""
+  """Crop `border` pixels off each side."""
   return image[:, border : image.shape[1] - border, border : image.shape[2] - border]
 
 
 def centre(image: Images) -> Images:
-  """Cut an eighth of the side off each edge."""
+  """Crop an eighth of the height or width off each side."""
   rows, columns = image.shape[1] // 8, image.shape[2] // 8
   return image[:, rows : image.shape[1] - rows, columns : image.shape[2] - columns]
 
 
 def luma(image: Any, *, peak: float = 1.0) -> Any:
-  """Convert RGB [..., 3] of a peak to BT.601's Y [..., 1], from 16/255 to 235/255 of that peak.
+  """Convert RGB [..., 3] in [0, peak] to BT.601's Y [..., 1], from 16/255 to 235/255 of the peak.
 
-  Arrays of NumPy stay what they are, in their precision.
+  NumPy arrays stay NumPy arrays of the same precision.
   """
   weighted = [weight * image[..., i : i + 1] for i, weight in enumerate(LUMA)]
   return 16 / 255 * peak + sum(weighted) / 255
 
 
 def psnr(mse: float) -> float:
-  """Turn a mean squared error, peak 1, into decibels; equal images get `EQUAL`."""
+  """Convert a mean squared error, for peak 1, to decibels; `EQUAL` for equal images."""
   if not math.isfinite(mse):
-    raise ValueError(f'a mean squared error of {mse} has no PSNR')
+    raise ValueError(f'a mean squared error of {mse} has no PSNR: it must be finite')
   return min(-10.0 * math.log10(mse), EQUAL) if mse > 0 else EQUAL
 
 
@@ -68,20 +68,21 @@ def ssim(a: Images, b: Images) -> Float[Array, ' b']:
 
 
 def ssim_map(a: Images, b: Images) -> Float[Array, 'b _ _']:
-  """Compute the structural similarity of each window; `[i, j]` is the one from (i, j) on."""
+  """Compute the structural similarity of each window; `[i, j]` is its upper left pixel."""
   return _ssim(a, b, return_map=True).mean(-1)
 
 
 def _ssim(a: Images, b: Images, **options: Any) -> Array:
-  """Call dm-pix with its options, on CPUs with a blur of our own, which is 12 times as fast."""
+  """Call dm-pix's SSIM; on CPUs, with `_blur`, which is 12 times as fast as dm-pix's."""
   own = partial(dm_pix.ssim, **options)
   return jnp.asarray(lax.platform_dependent(a, b, cpu=partial(own, filter_fn=_blur), default=own))
 
 
 def _blur(image: Images) -> Array:
-  """Average by the window: down as a sum of shifts, across as products with a band.
+  """Gaussian blur: down as a sum of shifts, across as products with a band matrix.
 
-  XLA would compute a sum anew in each of the shifts of another; a product's input it computes once.
+  With two sums of shifts, XLA would recompute the first in each shift of the second; it computes
+  the input of a product once.
   """
   steps = (np.arange(WINDOW) - WINDOW // 2) / _SIGMA
   weights = np.exp(-(steps**2) / 2)
@@ -102,15 +103,15 @@ def _blur(image: Images) -> Array:
 def ms_ssim(a: Images, b: Images) -> Float[Array, ' b']:
   """Compute the multi-scale structural similarity over five octaves (Wang et al., 2003).
 
-  Contrast and structure count at each octave, luminance at the coarsest; octaves are made by
-  averaging 2x2 pixels. What is negative counts as 0. Sides must be at least `MS_SMALLEST`.
+  Contrast and structure count at each octave, luminance at the coarsest; each octave averages 2x2
+  pixels of the one before. Negative values count as 0. Sides must be at least `MS_SMALLEST`.
   """
   if min(a.shape[1:3]) < MS_SMALLEST:
     raise ValueError(f'MS-SSIM needs sides of at least {MS_SMALLEST} pixels, not {a.shape[1:3]}')
   product = jnp.ones(a.shape[0])
   for i, exponent in enumerate(OCTAVES):
     last = i == len(OCTAVES) - 1
-    # a huge k1 makes the luminance's factor 1
+    # a huge k1 sets the factor of luminance to 1
     value = _ssim(a, b, k1=0.01 if last else 1e8)
     product *= jnp.maximum(value, 0.0) ** exponent
     a, b = (_halve(x) for x in (a, b)) if not last else (a, b)
@@ -124,10 +125,10 @@ def _halve(image: Images) -> Array:
 
 
 def high_energy(image: Images, *, scale: int) -> Float[Array, ' b']:
-  """Measure the energy beyond the low resolution's Nyquist frequency, under a Hann window.
+  """Compute the energy above the Nyquist frequency of the low resolution, under a Hann window.
 
-  An image that was enlarged by interpolation has next to none; how much a network puts there, in
-  parts of what the true image has, tells blur (below 1) from invention (above 1).
+  An interpolated image has almost none. The ratio of a network's energy to the original image's
+  distinguishes blur (below 1) from invented detail (above 1).
   """
   rows, columns = (jnp.hanning(n + 2)[1:-1] for n in image.shape[1:3])
   window = jnp.outer(rows, columns)[..., None]
@@ -142,11 +143,11 @@ def high_energy(image: Images, *, scale: int) -> Float[Array, ' b']:
 
 
 def measure(sr: Images, hr: Images, *, scale: int) -> dict[str, jax.Array]:
-  """Compute an image's figures as plain means, which a table turns into decibels.
+  """Compute the metrics of each image as plain means, not in decibels.
 
-  Returns, for each image: `mse` and `ssim` with `scale` pixels cut off each side, `ms_ssim` of the
-  same if it is large enough, `mse_centre` and `ssim_centre`, `mse_uncropped`, and the `high_energy`
-  of the centre of both.
+  Returns, per image: `mse` and `ssim` with `scale` pixels cut off each side, `ms_ssim` of the same
+  if it is large enough, `mse_centre` and `ssim_centre`, `mse_uncropped`, and the `high_energy` of
+  the center of both.
   """
   inner_sr, inner_hr = shave(sr, scale), shave(hr, scale)
   large = min(inner_hr.shape[1:3]) >= MS_SMALLEST

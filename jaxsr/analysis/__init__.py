@@ -1,13 +1,12 @@
-"""What a network costs, counted from its traced computation: nothing is compiled or run.
+"""Costs of a network, counted from its traced computation: nothing is compiled or run.
 
-- parameters: numbers that are trained.
-- MACs: multiply-adds of convolutions and matrix products on one image, as papers count them: of
-  each output with a whole kernel, also at the border; interpolation and sums are left out.
-- radius: how many low-resolution pixels away, along a row, a pixel can matter; None where it
-  matters to the whole image. It is what `config.data.margin` may be set to.
-- memory: the most bytes of activations that live at once in inference on one image, computed in
-  the order of the trace, elementwise operations in place. Compilers fuse and reorder, so that the
-  bytes which a device takes differ.
+- parameters: the number of trainable parameters.
+- MACs: multiply-adds of convolutions and matrix products on one image, as papers count them: every
+  output counts the full kernel, also at the border; interpolation and sums are left out.
+- radius: the receptive radius along a row, in low-resolution pixels; None if every pixel depends
+  on the entire image. `config.data.margin` may be set to it.
+- memory: the peak bytes of activations in inference on one image, in the order of the trace, with
+  elementwise operations in place. Compilers fuse and reorder, so the bytes on a device differ.
 """
 
 import functools
@@ -23,13 +22,13 @@ from jaxsr.analysis import memory, receptive_field
 from jaxsr.analysis.jaxpr import Instruction, Program, trace
 from jaxsr.ops import INTERPOLATION
 
-SIDE = 1024  # high-resolution pixels of the film that costs are told for
-_PHASES = 8  # neighbours that are marked, since strides and windows treat them differently
-_STRIPS = (128, 512, 1024)  # pixels of the strips that are looked at
+SIDE = 1024  # side of the film that costs are counted for, in high-resolution pixels
+_PHASES = 8  # adjacent pixels that are tested, since strides and windows treat them differently
+_STRIPS = (128, 512, 1024)  # lengths of the strips that are tried, in pixels
 
 
 class Costs(NamedTuple):
-  """The costs of a network: see the head of the module."""
+  """The costs of a network: see the docstring of the module."""
 
   parameters: int
   macs: int
@@ -38,14 +37,14 @@ class Costs(NamedTuple):
 
 
 class Work(NamedTuple):
-  """Multiply-adds, and the bytes that their operands and results have."""
+  """Multiply-adds, and the bytes of their operands and results."""
 
   macs: int
   bytes: int
 
 
 class Layer(NamedTuple):
-  """A module of a network, with what it and the modules inside it cost; `output` is NHWC."""
+  """The costs of a module, including the modules inside it; `output` is its shape, NHWC."""
 
   name: str
   parameters: int
@@ -55,7 +54,7 @@ class Layer(NamedTuple):
 
 
 def measure(network: Any) -> Costs:
-  """Count what a network costs for a film of 1024x1024."""
+  """Returns the costs of a network for a film of 1024x1024."""
   program = _trace(network, _film(network))
   macs = sum(_macs(program, instruction) for instruction in program.instructions)
   return Costs(
@@ -67,10 +66,13 @@ def measure(network: Any) -> Costs:
 
 
 def count(function: Callable, *arguments: Any) -> Work:
-  """Count the work of any function without loops, a training step, too.
+  """Returns the work of any function without loops, for example a training step.
 
-  Bytes are what its convolutions and matrix products read and write when each is on its own and
-  everything else is part of one of them. Raises ValueError for loops.
+  Bytes are those that its convolutions and matrix products read and write if none of them are
+  fused with each other and all other operations are fused with one of them.
+
+  Raises:
+    ValueError: If the function contains loops.
   """
   program, total = trace(function, *arguments), Work(0, 0)
   for instruction in program.instructions:
@@ -81,13 +83,13 @@ def count(function: Callable, *arguments: Any) -> Work:
 
 
 def layers(network: Any) -> Layer:
-  """Count what each module of a network costs, as a tree."""
+  """Returns the costs of each module of a network, as a tree."""
   program = _trace(network, _film(network))
   macs: dict[tuple[str, ...], int] = {}
   output: dict[tuple[str, ...], tuple[int, ...]] = {}
   for instruction in program.instructions:
     scope = instruction.scope.split('/')
-    path = tuple(part for part in scope if part and '.' not in part)[1:]  # '.': of a method
+    path = tuple(part for part in scope if part and '.' not in part)[1:]  # '.': a method
     macs[path] = macs.get(path, 0) + _macs(program, instruction)
     for length in range(len(path) + 1):
       output[path[:length]] = program.shapes[instruction.outputs[0]].shape
@@ -105,7 +107,7 @@ def _layer(name: str, path: tuple[str, ...], params: Any, macs: dict, output: di
 
 
 def receptive_radius(network: Any) -> int | None:
-  """Find how many low-resolution pixels away, along a row, a pixel can matter."""
+  """Returns the receptive radius along a row, in low-resolution pixels, or None if unbounded."""
   for length in _STRIPS:
     strip = (_PHASES, 1, length, network.channels)
     program = _trace(network, strip)
@@ -136,7 +138,7 @@ _variables = functools.lru_cache(maxsize=1)(models.shapes)
 
 
 def _macs(program: Program, instruction: Instruction) -> int:
-  """Count an instruction's multiply-adds."""
+  """Returns the multiply-adds of an instruction."""
   if INTERPOLATION in instruction.scope.split('/'):
     return 0
   if instruction.name == 'conv_general_dilated':

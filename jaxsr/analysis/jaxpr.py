@@ -1,4 +1,4 @@
-"""A traced computation as one straight line: calls are inlined, values are numbered."""
+"""A traced computation as a flat list of instructions: calls are inlined, values are numbered."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
-_INNER = ('jaxpr', 'call_jaxpr', 'fun_jaxpr')  # where primitives that only call keep what they call
+_INNER = ('jaxpr', 'call_jaxpr', 'fun_jaxpr')  # parameters that hold the callee of a call
 _LOOPS = ('scan', 'while')
 
 
 @dataclass(frozen=True)
 class Instruction:
-  """One primitive, on values by their numbers; `scope` is the path of modules that it stands in."""
+  """One primitive, with values by number; `scope` is the path of the modules that contain it."""
 
   name: str
   bind: Callable[..., Any]
@@ -35,19 +35,21 @@ class Program:
   outputs: list[int] = field(default_factory=list)
 
   def elements(self, value: int) -> int:
-    """Count the numbers that a value holds."""
+    """Returns the number of elements of a value."""
     return int(np.prod(self.shapes[value].shape))
 
   def size(self, value: int) -> int:
-    """Count the bytes of a value."""
+    """Returns the size of a value in bytes."""
     return self.elements(value) * self.shapes[value].dtype.itemsize
 
 
 def trace(function: Callable, *arguments: Any) -> Program:
   """Trace a function on shapes; nothing is compiled or computed.
 
-  Where the computation depends on the platform, it is what an accelerator would run. Raises
-  ValueError for loops and branches, whose cost the trace does not tell.
+  If the computation depends on the platform, the accelerator's is traced.
+
+  Raises:
+    ValueError: If there are loops or branches, whose cost is not in the trace.
   """
   closed = jax.make_jaxpr(function)(*arguments)
   program = Program()
@@ -67,9 +69,9 @@ def _new(program: Program, shape: Any, constant: Any = None) -> int:
 def _inline(
   program: Program, jaxpr: Jaxpr, consts: list, inputs: list[int], scope: str
 ) -> list[int]:
-  """Append a computation's instructions; return the numbers of what it gives."""
+  """Append a computation's instructions; returns the numbers of its outputs."""
   numbers = dict(zip(jaxpr.invars, inputs, strict=True))
-  platforms = set()  # what tells them
+  platforms = set()  # variables that hold the index of the platform
   for var, value in zip(jaxpr.constvars, consts, strict=True):
     numbers[var] = _new(program, var.aval, value)
 
@@ -80,14 +82,14 @@ def _inline(
   for eqn in jaxpr.eqns:
     name = eqn.primitive.name
     if name in _LOOPS:
-      raise ValueError(f'the cost of a loop ({name}) is not in its trace')
+      raise ValueError(f'the cost of a loop ({name}) cannot be read from its trace')
     if name == 'platform_index':
       platforms.update(eqn.outvars)
       continue
     path = '/'.join(filter(None, (scope, str(eqn.source_info.name_stack))))
-    if name == 'cond':  # the first operand tells the branch; of platforms' the last is the default
+    if name == 'cond':  # operand 0 selects the branch; the last platform is the default
       if isinstance(eqn.invars[0], Literal) or eqn.invars[0] not in platforms:
-        raise ValueError('which branch (cond) is taken is not in its trace')
+        raise ValueError('the branch that a cond takes cannot be read from its trace')
       called, operands = eqn.params['branches'][-1], eqn.invars[1:]
     else:
       called = next((eqn.params[key] for key in _INNER if key in eqn.params), None)

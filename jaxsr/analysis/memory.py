@@ -1,4 +1,4 @@
-"""How many bytes of activations a program holds at once."""
+"""Peak memory of a program's activations."""
 
 from jaxsr.analysis import receptive_field
 from jaxsr.analysis.jaxpr import Program
@@ -7,10 +7,10 @@ _SAME_BYTES = ('reshape', 'squeeze', 'expand_dims', 'copy', 'stop_gradient')
 
 
 def peak(program: Program) -> int:
-  """Find the most bytes that depend on the last input and live at once, itself among them.
+  """Returns the peak bytes of values that depend on the last input, including that input.
 
-  Instructions run in the order of the trace; a reshape takes nothing, and an elementwise one works
-  in place where nothing else reads what it takes in.
+  Instructions run in the order of the trace; a reshape allocates nothing, and an elementwise
+  operation works in place if nothing reads its operand later.
   """
   buffers, sizes = _buffers(program)
   last = {}
@@ -31,7 +31,7 @@ def peak(program: Program) -> int:
 
 
 def _buffers(program: Program) -> tuple[dict[int, int], list[int]]:
-  """Give each value that depends on the last input a buffer; list the bytes of all buffers."""
+  """Returns the buffer of each value that depends on the last input, and the bytes per buffer."""
   image = program.inputs[-1]
   buffers, sizes = {image: 0}, [program.size(image)]
   for instruction in program.instructions:

@@ -1,9 +1,9 @@
-"""Which values of a program depend on one pixel: how far a network looks.
+"""The receptive field of a program: the values that depend on one pixel.
 
-One pixel is marked and the program is run on marks, arrays of booleans, in place of numbers: a
-value is marked if any that it was computed from is. What depends on no image, such as an
-interpolation's weights, is computed, so that weights of zero are seen to be zero; parameters are
-taken to be anything.
+One pixel is marked, and the program is run on marks (arrays of booleans) instead of numbers: a
+value is marked if any of its operands is. Values that do not depend on the image, such as an
+interpolation's weights, are computed, so that weights of zero pass no marks; parameters may have
+any value.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,16 +15,17 @@ import numpy as np
 from jaxsr.analysis.jaxpr import Instruction, Program
 
 Marks = Any  # an array of booleans
-_UNKNOWN = (  # primitives that look across and have no rule yet
+_UNKNOWN = (  # primitives that are not elementwise and have no rule
   *('cumsum', 'cumprod', 'cummax', 'cummin', 'cumlogsumexp', 'sort', 'fft', 'gather'),
   'dynamic_update_slice',
 )
 
 
 def run(program: Program, marks: dict[int, Marks]) -> list[Marks]:
-  """Run a program on the marks of some of its inputs; return those of its outputs.
+  """Returns the marks of a program's outputs for the marks of some of its inputs.
 
-  Raises ValueError for a primitive without a rule.
+  Raises:
+    ValueError: If a primitive has no rule.
   """
   known: dict[int, Any] = dict(program.constants)
   marked = dict(marks)
@@ -46,7 +47,7 @@ def run(program: Program, marks: dict[int, Marks]) -> list[Marks]:
 def _mark(
   program: Program, instruction: Instruction, marked: dict[int, Marks], known: dict[int, Any]
 ) -> dict[int, Marks]:
-  """Find the marks of an instruction's outputs."""
+  """Returns the marks of an instruction's outputs."""
   shapes = [program.shapes[i].shape for i in instruction.inputs]
   operands = [
     marked.get(i, np.zeros(shape, bool))
@@ -63,33 +64,33 @@ def _mark(
   elif name in _RULES:
     found = _RULES[name](operands, instruction.params | {'shape': shape})
   elif name in _UNKNOWN or others or not _broadcast_to(shapes, shape):
-    raise ValueError(f'how far the primitive {name!r} looks is not known')
+    raise ValueError(f'the receptive field of the primitive {name!r} is not known')
   else:
     found = np.logical_or.reduce(np.broadcast_arrays(*operands))
   return {output: found}
 
 
 def _broadcast_to(shapes: Sequence[Sequence[int]], target: tuple[int, ...]) -> bool:
-  """Tell whether an elementwise primitive may take these shapes to that one."""
+  """Whether an elementwise primitive can map these shapes to `target`."""
   fit = all(len(each) in (0, len(target)) for each in shapes)
   fit = fit and all(n in (1, m) for s in shapes for n, m in zip(s, target, strict=False))
   return fit and np.broadcast_shapes(*shapes) == target
 
 
 def is_elementwise(name: str) -> bool:
-  """Tell whether a primitive computes each number from those at the same place alone."""
+  """Whether a primitive computes each element from the elements at the same position only."""
   return name not in ('dot_general', 'unstack', *_RULES, *_UNKNOWN)
 
 
 def _weights(i: int, marked: dict[int, Marks], known: dict[int, Any]) -> np.ndarray | None:
-  """Tell which numbers of an operand can be other than zero; None: all."""
+  """Returns the elements of an operand that can be nonzero; None means all of them."""
   return np.asarray(known[i]) != 0 if i in known and i not in marked else None
 
 
 def _contract(
   operands: Sequence[Marks], weights: Sequence[np.ndarray | None], params: dict[str, Any]
 ) -> Marks:
-  """Mark a product's sums in which a marked number meets one that can be other than zero."""
+  """Mark the sums of a product in which a marked element is multiplied by a possible nonzero."""
   (left, right), (batch_left, batch_right) = params['dimension_numbers']
   a, groups, rows = _as_matrices(operands[0], left, batch_left)
   b, _, columns = _as_matrices(operands[1], right, batch_right)
@@ -109,7 +110,7 @@ def _contract(
 def _as_matrices(
   x: np.ndarray, contracted: Sequence[int], batch: Sequence[int]
 ) -> tuple[np.ndarray, list[int], list[int]]:
-  """Reshape to [groups, rows, contracted]; return the shapes of groups and rows with it."""
+  """Returns `x` as [groups, rows, contracted], and the shapes of groups and rows."""
   rest = [i for i in range(x.ndim) if i not in (*contracted, *batch)]
   groups, rows = ([x.shape[i] for i in axes] for axes in (batch, rest))
   x = x.transpose((*batch, *rest, *contracted))
@@ -155,7 +156,7 @@ def _slide(
   spacing: Sequence[int],
   dilation: Sequence[int],
 ) -> Marks:
-  """Mark the places of a window that sees a mark; `spacing` is what parts the pixels by."""
+  """Mark the positions whose window contains a mark; `spacing` is the dilation of the input."""
   config = [(low, high, gap - 1) for (low, high), gap in zip(padding, spacing, strict=True)]
   x = _pad([x, np.zeros((), bool)], {'padding_config': config})
   reach = [(size - 1) * step for size, step in zip(sizes, dilation, strict=True)]

@@ -1,7 +1,7 @@
-"""Weights that others published, turned into variables of this project's networks.
+"""Conversion of published weights to variables of this project's networks.
 
-Tensors are matched by name under every naming in `names` and every layout; the reading that leaves
-the fewest problems is taken. What the network is, its width and depth, is read from their shapes.
+Tensors are matched by name under every naming in `naming` and every layout; the reading with the
+fewest problems is used. The network's variant, width and depth are read from the tensors' shapes.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from jaxsr.interop.naming import NAMINGS, OURS
 from jaxsr.interop.state_dict import Reading, Tensors, readings
 from jaxsr.models.layers import shuffle_stages
 
-ORDERS = ('torch', 'tensorflow')  # of the channels that a pixel shuffle moves to space
+ORDERS = ('torch', 'tensorflow')  # channel orders of a pixel shuffle
 
 
 class Misfit(UserError):
-  """Says that tensors do not make a network; `problems` has a line for each of them."""
+  """The tensors do not fit the network; `problems` has one line for each that does not."""
 
   def __init__(self, text: str, problems: list[str]):
     super().__init__(text)
@@ -29,7 +29,7 @@ class Misfit(UserError):
 
 
 class Published(NamedTuple):
-  """A network's options, channels and variables, the naming and layout they came in, and faults."""
+  """A network's options, channels and variables, the file's naming and layout, and problems."""
 
   options: dict[str, Any]
   channels: int
@@ -49,21 +49,31 @@ def read(
   image: np.ndarray | None = None,
   naming: str | None = None,
 ) -> Published:
-  """Turn tensors by name into a network's variables, float32.
+  """Convert tensors by name to a network's variables, float32.
 
-  `options` are set over what was read. `order` is that of the channels before a pixel shuffle;
-  unless given, it is this project's own under its own names and PyTorch's under all others. If
-  several namings fit equally well, the networks are compared on `image`, gray [h, w] in [0, 1], and
-  the one with the highest PSNR is taken; without an image, the first of them. `naming` is the title
-  of the only naming to try. Raises UserError for an unknown network, and Misfit if tensors are
-  missing, unknown, not finite or of
-  a shape that does not fit.
+  Args:
+    tensors: The arrays of the file by name.
+    model: The name of the network, as in `models.MODELS`.
+    scale: The upsampling factor.
+    options: Options of the network that override those read from the tensors.
+    order: The order of the channels before a pixel shuffle, one of `ORDERS`. By default,
+      TensorFlow's for this project's own names and PyTorch's for all others.
+    image: A gray image [h, w] in [0, 1]. If several namings fit equally well, the networks are
+      compared on it, and the one with the highest PSNR is returned; without it, the first.
+    naming: The title of the only naming to try.
+
+  Returns:
+    The options, channels and variables of the network, and the naming and layout of the file.
+
+  Raises:
+    UserError: If the network or an option is unknown, or there are no tensors.
+    Misfit: If tensors are missing, unknown, not finite, or of the wrong shape.
   """
   if model not in architecture.READERS:
     raise UserError(f'weights for {model!r}: {nearest(model, architecture.READERS)}')
   if not tensors:
     raise UserError('there are no tensors')
-  models.build(model, options, scale=scale)  # raises UserError for what is unknown
+  models.build(model, options, scale=scale)  # raises UserError for unknown options
   wild = [f'{name} {x.shape}: is not finite' for name, x in tensors.items() if not _finite(x)]
   if wild:
     raise Misfit('the file holds numbers that are not finite', wild)
@@ -107,10 +117,10 @@ def _finite(x: np.ndarray) -> bool:
 def _fit(
   reading: Reading, model: str, scale: int, options: Mapping[str, Any], order: str | None
 ) -> Published | None:
-  """Fill a network's variables from a reading, and list what is wrong.
+  """Returns a network's variables from a reading, with a list of problems.
 
-  None: these are the names of something else. With our own, any tensors could be a network's until
-  it is looked for in them.
+  Returns None if the names are those of another network. This project's own naming accepts any
+  name, so a missing layer means that the names are not its own.
   """
   naming = reading.naming
   try:
@@ -123,7 +133,7 @@ def _fit(
   except (LookupError, StopIteration, ValueError, ZeroDivisionError) as error:
     if reading.unknown or (naming is OURS and isinstance(error, KeyError | UserError)):
       return None
-    problems = [f'what network this is is not clear: {_reason(error)}']
+    problems = [f'the variant of the network is not clear: {_reason(error)}']
     return Published({}, 0, {}, naming.title, reading.layout, problems)
   torch = order == 'torch' if order else naming is not OURS
   zero = _without_bias(reading, expected)
@@ -155,7 +165,7 @@ def _reason(error: Exception) -> str:
 
 
 def _expected(network: models.Network) -> dict[tuple[str, ...], tuple[int, ...]]:
-  """List the shapes of a network's variables by their paths."""
+  """Returns the shapes of a network's variables by path."""
   flat: dict[Any, Any] = flatten_dict(models.shapes(network))
   return {path: x.shape for path, x in flat.items()}
 
@@ -163,7 +173,7 @@ def _expected(network: models.Network) -> dict[tuple[str, ...], tuple[int, ...]]
 def _checked(
   reading: Reading, key: tuple[str, str], leaf: str, shape: tuple[int, ...], problems: list[str]
 ) -> np.ndarray:
-  """Take a tensor; where its shape is wrong, say so."""
+  """Returns a tensor; if its shape is wrong, appends to `problems` and returns zeros."""
   x = reading.take(key, leaf)
   x = x.reshape(()) if shape == () and x.size == 1 else x
   if x.shape != shape:
@@ -174,16 +184,17 @@ def _checked(
 
 
 def _without_bias(reading: Reading, expected: Any) -> set[str]:
-  """Find the modules that have no bias in this implementation, if this file has none of theirs."""
+  """Returns the modules without bias under this naming, unless the file has a bias for one."""
   modules = {'/'.join(path[1:-1]) for path in expected if path[-1] == 'bias'}
   unbiased = {module for module in modules if reading.naming.is_unbiased(module)}
   return unbiased if not any(reading.find(module, 'bias') for module in unbiased) else set()
 
 
 def _means(reading: Reading) -> tuple[dict[str, Any], list[str]]:
-  """Read the mean that EDSR-PyTorch keeps as convolutions, which must do nothing else.
+  """Returns the mean that EDSR-PyTorch stores as convolutions, and problems.
 
-  What is subtracted before the network must be what is added after it.
+  The kernels must be the identity, and the mean subtracted before the network must equal the mean
+  added after it.
   """
   found, problems = [], []
   for module, sign in (('sub_mean', -1), ('add_mean', 1)):
@@ -199,7 +210,7 @@ def _means(reading: Reading) -> tuple[dict[str, Any], list[str]]:
 
 
 def _shuffled(module: str, network: Any) -> int | None:
-  """Tell the factor of the pixel shuffle that a module's output goes to."""
+  """Returns the factor of the pixel shuffle after a module, or None if there is none."""
   stage = module.removeprefix('upsampler/conv_').removeprefix('upsampler_')
   stage = stage.removesuffix('/pointwise')
   if stage.isdigit():

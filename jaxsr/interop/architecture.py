@@ -1,4 +1,4 @@
-"""Which of a network's variants some weights are of, read from the shapes of their tensors."""
+"""The options of a network, read from the shapes of its tensors."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ Shape = tuple[int, ...]
 
 
 class Kernels:
-  """The shapes of kernels, [..., in, out], by our paths of modules."""
+  """The shapes of kernels, [..., in, out], by this project's module paths."""
 
   def __init__(self, shapes: Mapping[str, Shape]):
     self._shapes = shapes
@@ -18,22 +18,22 @@ class Kernels:
     return any(p == path or p.startswith(f'{path}/') for p in self._shapes)
 
   def __getitem__(self, path: str) -> Shape:
-    """Give a shape; raises KeyError where there is none."""
+    """Returns a shape; raises KeyError if the module is absent."""
     return self._shapes[path]
 
   def count(self, prefix: str) -> int:
-    """Count the modules whose paths are a prefix and a number."""
+    """Returns the number of modules whose paths are a prefix and a number."""
     found = {p[len(prefix) :].split('/')[0] for p in self._shapes if p.startswith(prefix)}
     return sum(name.isdigit() for name in found)
 
   def width(self, path: str) -> int:
-    """Tell how many features a module gives."""
+    """Returns the number of a module's output features."""
     return self._shapes[path][-1]
 
 
 def _edsr(kernels: Kernels) -> dict[str, Any]:
   features, blocks = kernels.width('head'), kernels.count('block_')
-  full = features >= 256  # the paper's wide network, which would not train without the scaling
+  full = features >= 256  # the paper's wide network, which does not train without the scaling
   direct = 'upsampler' not in kernels
   return {
     'features': features,
@@ -98,14 +98,14 @@ def _srcnn(kernels: Kernels) -> dict[str, Any]:
   return {
     'features': tuple(layer[-1] for layer in layers[:2]),
     'kernels': tuple(layer[0] for layer in layers),
-    'edges': 'mirror',  # what was published was trained on MATLAB's interpolation
+    'edges': 'mirror',  # published weights were trained on MATLAB's interpolation
   }
 
 
 def _srdensenet(kernels: Kernels) -> dict[str, Any]:
   growth, layers = kernels.width('block_0/conv_0'), kernels.count('block_0/conv_')
   reuses = layers > 1 and kernels['block_0/conv_1'][-2] != growth
-  small = kernels['deconv_0'][0] == 2  # the PReLU variant's, of which one has ReLUs instead
+  small = kernels['deconv_0'][0] == 2  # the variant 'prelu' or its version with ReLU
   return {
     'growth': growth,
     'blocks': kernels.count('block_'),
@@ -140,7 +140,7 @@ def _swinir(kernels: Kernels) -> dict[str, Any]:
 
 def _vdsr(kernels: Kernels) -> dict[str, Any]:
   blocks = kernels.count('conv_')
-  return {'features': kernels.width('conv_0'), 'blocks': blocks, 'edges': 'mirror'}  # as SRCNN's
+  return {'features': kernels.width('conv_0'), 'blocks': blocks, 'edges': 'mirror'}  # as for SRCNN
 
 
 READERS: dict[str, Callable[[Kernels], dict[str, Any]]] = {
@@ -161,7 +161,7 @@ READERS: dict[str, Callable[[Kernels], dict[str, Any]]] = {
 
 
 def channels(kernels: Kernels) -> int:
-  """Tell how many channels the images have."""
+  """Returns the number of channels of the images."""
   if 'head/depthwise' in kernels:
     return kernels.width('head/depthwise')
   first = next(p for p in ('head/expand', 'head', 'head_0', 'conv_0') if p in kernels)

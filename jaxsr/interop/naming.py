@@ -1,8 +1,8 @@
-"""What public implementations call the parts of a network.
+"""The names of a network's modules in public implementations.
 
-A naming turns the path of a module, as it stands in a state dict, into ours. Its table has a line
-for each kind of module: their path, where `#` is a number and `*` a word, and ours, where `{1}` is
-the first of them, `{1-1}` one less and `{1/2}` half of it.
+A naming maps a module's path in a state dict to this project's path. Its table has a line for each
+kind of module: the path in the state dict, where `#` is a number and `*` a word, and this
+project's, where `{1}` is the first number or word, `{1-1}` one less and `{1/2}` half of it.
 """
 
 import re
@@ -15,13 +15,19 @@ Modules = Set[str]
 
 
 class Naming(NamedTuple):
-  """One implementation's names.
+  """The names of one implementation.
 
-  `computed` are rules whose result depends on which modules there are. `options` are what tensors
-  cannot tell of a network, such as its padding and the range of its images. Modules that match
-  `unbiased` have no bias there, none of them; ours has, and it is zero. `dropped` are tensors that
-  inference has no use for. `bias_range` is what biases are divided by: the range of the images of a
-  network that, but for its biases, is indifferent to it. `mean_range` is that of a stored mean.
+  Attributes:
+    title: The name of the implementation.
+    table: Pairs of paths, one per line; see the docstring of the module.
+    computed: Rules whose result depends on which modules the file has.
+    options: Options that cannot be read from the tensors, such as padding and image range.
+    unbiased: A pattern of this project's paths. None of these modules has a bias in that
+      implementation; here it is zero.
+    dropped: A pattern of tensors that inference does not need.
+    bias_range: The divisor of biases: the image range of a network that is homogeneous except for
+      its biases.
+    mean_range: The image range of a stored mean.
   """
 
   title: str
@@ -34,7 +40,7 @@ class Naming(NamedTuple):
   mean_range: float = 255.0
 
   def rename(self, module: str, modules: Modules) -> str | None:
-    """Translate the path of a module, of all `modules` in the file; None: unknown here."""
+    """Returns this project's path of a module, given all `modules` of the file; None if unknown."""
     for theirs, compute in self.computed.items():
       if match := _match(theirs, module):
         return compute(tuple(map(int, match.groups())), modules)
@@ -44,7 +50,7 @@ class Naming(NamedTuple):
     return None
 
   def is_unbiased(self, module: str) -> bool:
-    """Tell whether a module, by our path, has no bias in this implementation."""
+    """Whether a module, by this project's path, has no bias in that implementation."""
     return self.unbiased is not None and re.fullmatch(self.unbiased, module) is not None
 
 
@@ -64,13 +70,13 @@ def _fill(template: str, match: re.Match) -> str:
 
 
 def _highest(prefix: str, modules: Modules) -> int:
-  """Find the highest number that follows a prefix."""
+  """Returns the highest number that follows a prefix."""
   found = (re.match(rf'{re.escape(prefix)}(\d+)(\.|$)', module) for module in modules)
   return max(int(match[1]) for match in found if match)
 
 
 def _fsrcnn(numbers: tuple[int, ...], modules: Modules) -> str:
-  """Name the middle's pairs of convolution and slope: the first shrinks, the last expands."""
+  """Paths of the convolutions and slopes in the middle: the first shrinks, the last expands."""
   pair, is_slope = divmod(numbers[0], 2)
   last = _highest('mid_part.', modules) // 2
   name = {0: 'shrink', last: 'expand'}.get(pair, f'block_{pair - 1}')
@@ -78,20 +84,20 @@ def _fsrcnn(numbers: tuple[int, ...], modules: Modules) -> str:
 
 
 def _upnet(numbers: tuple[int, ...], modules: Modules) -> str:
-  """Name UPNet's convolutions, of which the last makes the image."""
+  """Paths of UPNet's convolutions, of which the last computes the image."""
   is_last = numbers[0] == _highest('UPNet.', modules)
   return 'tail' if is_last else f'upsampler/conv_{numbers[0] // 2}'
 
 
 def _oldest_rrdb(numbers: tuple[int, ...], modules: Modules) -> str:
-  """Name what follows the trunk: enlargements at 3, 6, ..., then two convolutions."""
+  """Paths of the layers after the trunk: upsampling at 3, 6, ..., then two convolutions."""
   last = _highest('model.', modules)
   ends = {0: 'head', last: 'tail', last - 2: 'detail'}
   return ends.get(numbers[0], f'up_{numbers[0] // 3 - 1}')
 
 
 def _swinir(numbers: tuple[int, ...], modules: Modules) -> str:
-  """Name the enlargements; the light network's only one makes the image."""
+  """Paths of the upsampling layers; the light network's only one computes the image."""
   return f'upsampler/conv_{numbers[0] // 2}' if 'conv_last' in modules else 'tail'
 
 
@@ -99,7 +105,7 @@ def _last_of_vdsr(numbers: tuple[int, ...], modules: Modules) -> str:
   return f'conv_{len(modules) - 1}'
 
 
-OURS = Naming('this project', '')  # paths with dots or slashes: see `convert`
+OURS = Naming('this project', '')  # paths with dots or slashes: see `state_dict`
 
 _RANGE = {'image_range': 255.0, 'mean': DIV2K_MEAN}
 _EDSR_PYTORCH = """
@@ -273,7 +279,7 @@ upsampling.#.upsample_block.0    upsampler/conv_{1}
       options={'image_range': 255.0},
     ),
     Naming(
-      'LightRLFN',  # the tensor names of RLFN: which of both it is shows when it is run
+      'LightRLFN',  # has RLFN's tensor names; only a trial tells them apart
       _RLFN,
       options={'image_range': 1.0, 'bilinear_skip': True},
     ),
@@ -313,10 +319,10 @@ model.1.sub.#               body
       'SPAN',
       _SPAN,
       options=_RANGE,
-      dropped=r'.*\.eval_conv\..*',  # stale: recomputed from the others whenever it is used
+      dropped=r'.*\.eval_conv\..*',  # may be stale: recomputed from the others before use
     ),
     Naming(
-      'neosr, without normalization',  # the empty buffer `no_norm` says so
+      'neosr, without normalization',  # recognized by the empty buffer `no_norm`
       _SPAN,
       options={'image_range': 1.0, 'mean': (0.0, 0.0, 0.0)},
       dropped=r'no_norm|.*\.eval_conv\..*',
@@ -415,7 +421,7 @@ upsampling.#.upsample_block.2   prelu_{1}
       options={'tanh': True},
     ),
     Naming(
-      'leftthomas, as published',  # its weights are older than its code
+      'leftthomas, as published',  # the weights are older than the code
       _LEFTTHOMAS + 'block7.1 body_prelu',
       options={'tanh': True, 'body_norm': False},
     ),

@@ -1,4 +1,4 @@
-"""A file's tensors under this project's paths, in each way that they might be meant."""
+"""A file's tensors under this project's paths, for every naming and layout that may apply."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from jaxsr.interop.naming import NAMINGS, OURS, Naming
 
 Tensors = Mapping[str, np.ndarray]
 Shape = tuple[int, ...]
-Key = tuple[str, str]  # our path of a module, and the leaf as the file calls it
+Key = tuple[str, str]  # this project's module path, and the name of the leaf in the file
 
 LAYOUTS = ('OIHW', 'HWIO')  # PyTorch's, and that of Flax and TensorFlow
 _TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0)}
@@ -30,7 +30,7 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class Reading:
-  """One way to read a file: its tensors by our paths, and what this naming does not know."""
+  """One way to read a file: its tensors by this project's paths, and those that are unknown."""
 
   naming: Naming
   layout: str
@@ -38,24 +38,24 @@ class Reading:
   unknown: list[str]
 
   def find(self, module: str, leaf: str) -> Key | None:
-    """Find the tensor for one of our parameters or statistics."""
+    """Returns the key of the tensor for a parameter or statistic, or None."""
     unused = [(f'{module}/unused'.lstrip('/'), 'weight')] if leaf == 'unused_slope' else []
     keys = [(module, leaf), (module, _ALIASES.get(leaf, leaf)), *unused]
     return next((key for key in keys if key in self.tensors), None)
 
   def take(self, key: Key, leaf: str) -> np.ndarray:
-    """Give a tensor in our layout, float32."""
+    """Returns a tensor in this project's layout, float32."""
     x = self.tensors[key][1]
     turned = leaf == 'kernel' and self.layout == 'OIHW' and x.ndim in _TO_OURS
     return (x.transpose(_TO_OURS[x.ndim]) if turned else x).astype(np.float32)
 
   def theirs(self, leaf: str, shape: Shape) -> Shape:
-    """Say how the file would write a shape of ours."""
+    """Returns a shape in the layout of the file."""
     turned = leaf == 'kernel' and self.layout == 'OIHW' and len(shape) in _TO_THEIRS
     return tuple(shape[i] for i in _TO_THEIRS[len(shape)]) if turned else shape
 
   def kernels(self) -> dict[str, Shape]:
-    """List the shapes of kernels in our layout, and of tables of position bias."""
+    """Returns the shapes of kernels, in this project's layout, and of position bias tables."""
     found = {}
     for key, (_, x) in self.tensors.items():
       if key[1] in ('kernel', 'weight') and x.ndim > 1:
@@ -65,13 +65,13 @@ class Reading:
     return found
 
   def leftovers(self, used: set[Key]) -> list[str]:
-    """Name the tensors that nothing was made of."""
+    """Returns a line for each tensor that the network does not use."""
     left = [value for key, value in self.tensors.items() if key not in used]
     return [f'{name} {x.shape}: has no place in this network' for name, x in left]
 
 
 def readings(tensors: Tensors, model: str) -> list[Reading]:
-  """Read a file by every naming that knows most of its tensors, in every layout."""
+  """Returns the readings by every naming that knows most of the tensors, in every layout."""
   found = []
   for names in _unwrapped(list(tensors)):
     named = dict(zip(names, tensors.items(), strict=True))
@@ -83,7 +83,7 @@ def readings(tensors: Tensors, model: str) -> list[Reading]:
 
 
 def _unwrapped(names: list[str]) -> Iterator[list[str]]:
-  """Give the names, and again without each wrapper that all of them begin with."""
+  """Yields the names, and again without each wrapper that all of them begin with."""
   yield names
   while wrapper := next((w for w in _WRAPPERS if all(n.startswith(f'{w}.') for n in names)), None):
     names = [n.removeprefix(f'{wrapper}.') for n in names]
@@ -109,6 +109,6 @@ def _rename(
 
 
 def _own(name: str) -> Key:
-  """Split a name of this project's: dots or slashes, with or without its collection."""
+  """Split a name of this project: dots or slashes, with or without its collection."""
   *path, leaf = re.split(r'[./]', name)
   return '/'.join(path[1:] if path and path[0] in _COLLECTIONS else path), leaf

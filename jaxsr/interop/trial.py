@@ -1,7 +1,7 @@
 """A trial of imported weights: PSNR on one image, beside bicubic.
 
-Tensors do not tell everything about a network, such as the range of its images. A network that is
-read wrongly still returns an image; compared with bicubic, it is recognized.
+Some options, such as the range of the images, cannot be read from tensors. A network with the wrong
+options still returns an image; the comparison with bicubic reveals it.
 """
 
 from typing import Any

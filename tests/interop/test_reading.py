@@ -234,7 +234,7 @@ def test_some_biases_missing_is_not_no_biases():
 def test_without_its_first_layer_a_network_is_not_clear(edsr):
   _, theirs = edsr
   del theirs['conv_first.weight']
-  assert misfit(theirs).problems == ['what network this is is not clear: it has no head']
+  assert misfit(theirs).problems == ['the variant of the network is not clear: it has no head']
 
 
 @pytest.mark.parametrize('model', ['rdn', 'rcan', 'srresnet', 'swinir', 'fsrcnn', 'vdsr'])
