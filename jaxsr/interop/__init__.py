@@ -86,10 +86,11 @@ def read(
   if image is not None and len({fit.naming for fit in equal}) > 1:
     best = max(equal, key=lambda fit: _psnr(fit, model, scale, image))
   if best.variables and best.channels not in (1, 3):
-    raise Misfit(f'no {model}: its images have {best.channels} channels, neither 1 nor 3', [])
+    raise Misfit(f'{model} supports 1 or 3 channels: the tensors have {best.channels} channels', [])
   if best.problems:
     raise Misfit(
-      f'no {model} for scale {scale} (read with the names of {best.naming}, {best.layout}): '
+      f'does not fit {model} for scale {scale} (read with the names of {best.naming}, '
+      f'{best.layout}): '
       f'{brief(best.problems, 1)}',
       best.problems,
     )
@@ -104,8 +105,8 @@ def _psnr(fit: Published, model: str, scale: int, image: np.ndarray) -> float:
 def _unknown(tensors: Tensors, model: str) -> Misfit:
   known = ', '.join(naming.title for naming in (*NAMINGS[model], OURS))
   return Misfit(
-    f'{len(tensors)} tensors, such as {next(iter(tensors))}, have the names of no {model} that is '
-    f'known ({known}): docs/importing.md tells how to rename them',
+    f'the names of {len(tensors)} tensors, such as {next(iter(tensors))}, match no known '
+    f'implementation of {model} ({known}): docs/importing.md describes how to rename them',
     [],
   )
 

@@ -162,7 +162,7 @@ def test_radius_of_one_layer_is_that_by_hand(function, radius):
   ],
 )
 def test_a_primitive_without_a_rule_is_named(name, function):
-  with pytest.raises(ValueError, match=f"the receptive field of the primitive '{name}' is not known"):
+  with pytest.raises(ValueError, match=f"field of the primitive '{name}' is not known"):
     analysis.receptive_radius(Around(function=function))
 
 

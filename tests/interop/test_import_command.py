@@ -195,7 +195,7 @@ def one_line(capsys):
     (('--weights', '.'), 'is not a file'),
     (('--model', 'srrestnet'), "did you mean 'srresnet'"),
     (('--model', 'bicubic'), "weights for 'bicubic'"),
-    (('--model', 'rcan'), 'have the names of no rcan'),
+    (('--model', 'rcan'), 'match no known implementation of rcan'),
     (('--config.model.feature=4',), 'feature'),
   ],
 )
@@ -222,7 +222,8 @@ def test_what_does_not_fit_is_listed(weights, command, tmp_path, capsys):
     '  norm/bias (8,): is missing',
     '  more.bias (3,): has no place in this network',
   ]
-  assert lines[2].startswith(f'error: {path}: no srresnet for scale 2') and len(lines) == 3
+  assert lines[2].startswith(f'error: {path}: does not fit srresnet for scale 2')
+  assert len(lines) == 3
   assert left(tmp_path) == []
 
 

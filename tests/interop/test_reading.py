@@ -241,7 +241,8 @@ def test_without_its_first_layer_a_network_is_not_clear(edsr):
 def test_another_networks_file(model, edsr):
   found = misfit(edsr[1], model)
   assert found.problems == []
-  assert f'18 tensors, such as {next(iter(edsr[1]))}, have the names of no {model}' in str(found)
+  assert f'the names of 18 tensors, such as {next(iter(edsr[1]))}, match no known' in str(found)
+  assert f'implementation of {model}' in str(found)
   assert 'this project' in str(found) and 'docs/importing.md' in str(found)
 
 
@@ -256,7 +257,7 @@ def test_another_networks_file(model, edsr):
 def test_another_scales_file(wrong, line, edsr):
   found = misfit(edsr[1], scale=wrong)
   assert any(re.match(line, problem) for problem in found.problems)
-  assert f'no edsr for scale {wrong}' in str(found)
+  assert f'does not fit edsr for scale {wrong}' in str(found)
 
 
 def test_images_of_other_channels_are_refused(rng):
