@@ -1,1 +1,1 @@
-"""Measurements that claims stand on; each is a command of its own."""
+"""Benchmarks behind the project's performance claims; each module is a command."""

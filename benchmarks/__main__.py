@@ -1,10 +1,11 @@
-"""Our networks beside PyTorch's: python -m benchmarks --network edsr --mode train --pairs 5.
+"""Comparison with PyTorch: python -m benchmarks --network edsr --mode train --pairs 5.
 
-`train` is a step, `infer` the enlargement of 256x256 to 1024x1024, `load` crops of a folder of
-films (`--data`), `epoch` both together on such a folder, in seconds an image, `start` what a fresh
-process takes to its first step, with its peak memory. Ratios are our time over PyTorch's: below 1
-we are faster. Both sides have the same weights; a comparison whose sides do not compute the same
-ends with an error. For `train` and `infer` each side has a process of its own.
+`train` measures a training step, `infer` the upscaling of 256x256 to 1024x1024, `load` the crops
+from a folder of films (`--data`), `epoch` loading and training on such a folder, in seconds per
+image, and `start` a fresh process up to its first step, with its peak memory. Ratios are this
+implementation's time over PyTorch's: below 1, this implementation is faster. Both sides have the
+same weights; if their results differ, the comparison ends with an error. For `train` and `infer`,
+each side runs in its own process.
 """
 
 import json as text
@@ -43,22 +44,22 @@ def main(
 ) -> None:
   """Measure networks (`all`: each) in a mode, print a table, and write it to a JSON file.
 
-  PyTorch runs compiled, and as it comes with `--eager`. `--batch 0` is each network's own for
-  training, and 1 for inference. `--keep` says who keeps memory that was freed in `train` and
-  `infer`: our programs do, PyTorch's have to be told. `--side` runs one alone, which is what
-  `start` does.
+  PyTorch runs compiled, or uncompiled with `--eager`. `--batch 0` is each network's own batch for
+  training, and 1 for inference. `--keep` selects the sides that keep freed memory in `train` and
+  `infer`: by default only this implementation, as it does for users. `--side` runs one side alone,
+  as `start` does.
   """
   names = tuple(CASES) if network == ('all',) else network
   unknown = set(names) - set(CASES)
   if unknown:
-    sys.exit(f'--network {" ".join(sorted(unknown))}: choose of {", ".join(CASES)}, all')
+    sys.exit(f'--network {" ".join(sorted(unknown))}: choose from {", ".join(CASES)}, all')
   if side:
     return _alone(names[0], side, batch, precision, not eager)
   if mode in ('load', 'epoch') and data is None:
-    sys.exit(f'--mode {mode}: give a folder of films with --data')
+    sys.exit(f'--mode {mode} needs a folder of films: set --data')
   if mode == 'load':
     names = ('',)
-  elif mode == 'infer':  # a GAN's generator stands there by itself
+  elif mode == 'infer':  # a GAN's generator has its own entry
     names = tuple(name for name in names if not CASES[name].adversarial)
   rows = []
   for name in names:
@@ -80,7 +81,7 @@ def _measure(
 ) -> dict[str, Any]:
   if mode == 'start':
     return _start(name, count, batch, precision, eager)
-  from benchmarks import ours, roofline, theirs  # here: a process of one side has only that side
+  from benchmarks import ours, roofline, theirs  # a process of one side has only that side
 
   build = getattr(ours, mode), getattr(theirs, mode)
   given = name, batch, precision
@@ -104,7 +105,7 @@ def _measure(
 
 
 def _start(name: str, count: int, batch: int, precision: str, eager: bool) -> dict[str, Any]:
-  """Time fresh processes from their start to the end of their first step, without any cache."""
+  """Time fresh processes from start to the end of the first step, without a compilation cache."""
   found: dict[str, list[dict[str, float]]] = {'ours': [], 'theirs': []}
   for _ in range(count):
     for side, results in found.items():

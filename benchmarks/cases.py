@@ -1,4 +1,4 @@
-"""What is compared: networks, their sizes and batches, and what a side of a comparison is."""
+"""The networks that are compared, with their sizes and batches, and the sides of a comparison."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from jaxsr.analysis import Work
 
 SCALE = 4
 LEARNING_RATE = 1e-4
-ADVERSARIAL = 1e-3  # its weight beside the absolute error
-FOLDED = ('span',)  # for inference, as they are shipped
+ADVERSARIAL = 1e-3  # weight of the adversarial loss relative to the absolute error
+FOLDED = ('span',)  # for inference, as in the packages
 
 
 class Case(NamedTuple):
@@ -19,7 +19,7 @@ class Case(NamedTuple):
   options: dict[str, Any]
   batch: int
   patch: int
-  network: str = ''  # where it is not the case's name
+  network: str = ''  # if it differs from the case's name
   adversarial: bool = False
 
 
@@ -33,7 +33,7 @@ CASES = {
   'vdsr': Case({}, 8, 12),
   'swinir': Case({'features': 60, 'depths': (6, 6, 6, 6), 'upsampler': 'direct'}, 4, 32),
 }
-GPU_CASES = {  # of sizes that fill a GPU
+GPU_CASES = {  # of sizes that saturate a GPU
   'gpu_edsr': Case({'blocks': 16}, 64, 48, network='edsr'),
   'gpu_rdn': Case({'blocks': 16, 'layers': 8, 'growth': 64}, 32, 32, network='rdn'),
   'gpu_srresnet': Case({}, 64, 24, network='srresnet'),
@@ -53,17 +53,17 @@ ALL_CASES = CASES | GPU_CASES | TOY_CASES
 
 
 class Side(NamedTuple):
-  """One side, ready: `run` does the work once and waits for it."""
+  """One side of a comparison: `run` does the work once and waits for its end."""
 
-  run: Callable[..., Any]  # a training step takes another batch, too; waits at the end
-  outcome: dict[str, Any]  # what must be the same on both sides
+  run: Callable[..., Any]  # a training step accepts another batch; waits for the end
+  outcome: dict[str, Any]  # results that must agree on both sides
   compiled_in: float  # seconds
-  bytes: int = 0  # that the program takes, as XLA says
-  work: Callable[[], Work] = lambda: Work(0, 0)  # of one run, as the trace tells
+  bytes: int = 0  # of the program's memory, as reported by XLA
+  work: Callable[[], Work] = lambda: Work(0, 0)  # of one run, counted from the trace
 
 
 def make_batch(case: Case, batch: int) -> dict[str, np.ndarray]:
-  """Draw a batch of 8-bit crops; 0 is the case's own size."""
+  """Draw a random batch of 8-bit crops; `batch` 0 is the case's own size."""
   rng = np.random.default_rng(0)
   n, side = batch or case.batch, case.patch
   hr = rng.integers(0, 256, (n, SCALE * side, SCALE * side, 1), np.uint8)
@@ -72,5 +72,5 @@ def make_batch(case: Case, batch: int) -> dict[str, np.ndarray]:
 
 
 def make_images(batch: int, side: int = 256) -> np.ndarray:
-  """Draw square images; a batch of 0 is one image."""
+  """Draw random square images; a batch of 0 is one image."""
   return np.random.default_rng(0).random((batch or 1, side, side, 1), dtype=np.float32)

@@ -1,11 +1,11 @@
-"""Networks side by side on the same films: a table, crops, and the curves of a GAN.
+"""Comparison of networks on the same films: a table, crops, and the curves of a GAN.
 
 python -m benchmarks.compare --data NIH/val --output runs/srgan_page --feature-weights FILE \\
     --runs bicubic=bicubic 'pixel stage=runs/srgan@20000' 'SRGAN=runs/srgan' --curves runs/srgan
 
-A run is `LABEL=CHECKPOINT` or `LABEL=CHECKPOINT@STEP`; a checkpoint is what `jaxsr evaluate` takes.
-Crops are those of the median and of the worst film of the last run by PSNR, at the place where
-bicubic errs most. `--latency` takes the time of one film as well; let the machine be idle then.
+A run is `LABEL=CHECKPOINT` or `LABEL=CHECKPOINT@STEP`, with a checkpoint as for `jaxsr evaluate`.
+The crops are from the last run's median and worst film by PSNR, at the position of bicubic's
+largest error. `--latency` also measures the time per film, on an otherwise idle machine.
 """
 
 import sys
@@ -30,7 +30,7 @@ from jaxsr.training import setup
 COLUMNS = {
   'parameters': ('Parameters', ',d'),
   'gmacs': ('GMACs', '.1f'),
-  'seconds': ('Seconds a film', '.2f'),
+  'seconds': ('Seconds per film', '.2f'),
   **{figure.name: (figure.title, figure.format) for figure in figures.FIGURES.values()},
 }
 SIDE = 160  # pixels of the high resolution in a crop
@@ -49,7 +49,7 @@ def main(
   latency: bool = False,
   curves: tuple[Path, ...] = (),
 ) -> None:
-  """Measure each run on the films of a folder (0: all) and draw those to `show` (none: all)."""
+  """Evaluate each run on the films of a folder (0: all) and draw the runs in `show` (none: all)."""
   if unknown := sorted(set(show) - {run.partition('=')[0] for run in runs}):
     sys.exit(f'--show {unknown[0]}: is the label of no run')
   make_folder(output)
@@ -104,7 +104,7 @@ def _table(found: dict[str, tuple]) -> str:
 
 
 def _strip(examples: dict[str, plots.Example], title: str, psnr: dict[str, float]) -> np.ndarray:
-  """Lay one crop of each run side by side, the true film first, enlarged twice."""
+  """Returns a crop of each run side by side, the original film first, enlarged by 2."""
   first = next(iter(examples.values()))
   row, column, side = plots.detail(first)
   middle = [start + (side - SIDE) // 2 for start in (row, column)]
@@ -126,7 +126,7 @@ def _strip(examples: dict[str, plots.Example], title: str, psnr: dict[str, float
 
 
 def _draw(folder: Path, path: Path) -> None:
-  """Draw how a run went, from its event files."""
+  """Plot the training curves of a run from its event files."""
   import matplotlib
 
   matplotlib.use('Agg')

@@ -1,7 +1,7 @@
-"""Our convolutions beside XLA's own, by shape: python -m benchmarks.convolutions.
+"""Convolutions compared with XLA's, by shape: python -m benchmarks.convolutions.
 
-Prints milliseconds, XLA's own -> ours: forward, the gradient of the kernel, that of the image;
-medians of five runs in turn. On an accelerator both are XLA's own.
+Prints milliseconds, XLA's -> this implementation's, of the forward pass, the gradient of the kernel
+and the gradient of the image: medians of five alternating runs. On an accelerator both are XLA's.
 """
 
 import statistics
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _programs(function: Callable[..., Any], groups: int, arrays: list[Any]) -> list[Any]:
-  """Compile a convolution, and its gradients of kernel and image."""
+  """Compile a convolution and its gradients with respect to kernel and image."""
 
   def forward(x: Any, kernel: Any, _: Any = None) -> Any:
     options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC'), 'feature_group_count': groups}

@@ -1,4 +1,4 @@
-"""A whole epoch, loader and steps: each film of a folder is seen once, as a run sees it."""
+"""A full epoch, loader and steps: each film of a folder is used once, as in a run."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from jaxsr.errors import UserError
 def beside_torch(
   name: str, data: Path, pairs: int, batch: int, precision: str, *, compiled: bool
 ) -> Ratios:
-  """Time epochs of ours and of PyTorch's in turn, after one that is not counted: seconds an image.
+  """Time alternating epochs of both sides after one that is not counted: seconds per image.
 
-  Films are kept decoded here, by a thread that prepares ahead, and opened anew for each crop there,
-  which is what the usual data set does, by a process that prepares ahead.
+  This implementation keeps films decoded and prepares batches in a thread. PyTorch's side prepares
+  them in a process and opens the film again for each crop, as the usual data set does.
   """
   case = CASES[name]
   size, side = batch or case.batch, SCALE * case.patch
@@ -26,7 +26,7 @@ def beside_torch(
   other = theirs.train(name, batch, precision, variables, compiled=compiled)
   source, mesh = sources.Folder(data, minimum=side), sharding.make_mesh()
   if len(source) < size:
-    raise UserError(f'{data}: holds {len(source)} films, less than a batch of {size}')
+    raise UserError(f'{data}: contains {len(source)} films; at least {size}, one batch, are needed')
   kept = image_cache.Films(source, scale=SCALE, capacity=8 * 2**30)
   dataset = pipeline.batches(kept, Windows(0, case.patch, 0, 0.5), batch_size=size)
   stream = pipeline.iterate(dataset, start=0, threads=1, workers=0)

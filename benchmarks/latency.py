@@ -1,4 +1,4 @@
-"""How long one film takes."""
+"""Latency of one film."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from jaxsr.inference.predict import make_predict
 
 
 def measure(model: Model, runs: int = 5, enough: float = 10.0) -> dict[str, Any]:
-  """Time one film that becomes 1024x1024, compiled: the median of a few runs."""
+  """Returns the median time to upscale one film to 1024x1024, after compilation."""
   side = analysis.SIDE // model.scale
   lr = np.random.default_rng(0).random((1, side, side, model.channels), dtype=np.float32)
   predict = jax.jit(make_predict(model.network)).lower(model.variables, lr).compile()

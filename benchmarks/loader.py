@@ -1,8 +1,9 @@
-"""How fast the loader is: python -m benchmarks.loader --data DIR.
+"""Speed of the loader: python -m benchmarks.loader --data DIR.
 
-Prints decoded films a second, then aligned crops a second in steady state, by the wall clock and a
-core (by the processor time of the whole process). Beside PyTorch's DataLoader, with the usual data
-set that opens, crops and shrinks a film for each item: python -m benchmarks --mode load --data DIR.
+Prints decoded films per second, then aligned crops per second in steady state, by wall clock and
+per core (by the processor time of the process). For a comparison with PyTorch's DataLoader and the
+usual data set, which opens, crops and downsamples a film for each item, run
+python -m benchmarks --mode load --data DIR.
 """
 
 import random
@@ -40,10 +41,10 @@ def _open(data: Path, batch_size: int, threads: int) -> tuple[image_cache.Films,
 
 
 def beside_torch(data: Path, pairs: int, batch_size: int = 16) -> Ratios:
-  """Time a crop of ours in steady state and one of PyTorch's in turn: seconds a crop."""
+  """Time both loaders alternately in steady state: seconds per crop."""
   kept, stream = _open(data, batch_size, 1)
   for i in range(len(kept)):
-    kept[i]  # decoded once, as a run does in its first epoch
+    kept[i]  # decoded once, as in the first epoch of a run
   theirs = torch_batches(sources.Folder(data, minimum=SIDE).paths, side=SIDE, batch_size=batch_size)
   many, few = 100, 2
   run_ours = lambda: [next(stream) for _ in range(many)]  # noqa: E731
@@ -57,7 +58,7 @@ def beside_torch(data: Path, pairs: int, batch_size: int = 16) -> Ratios:
 def torch_batches(
   paths: list[Path], *, side: int, batch_size: int, workers: int = 0
 ) -> Iterator[Any]:
-  """Yield batches of PyTorch's DataLoader with the usual data set, without end."""
+  """Yields batches of PyTorch's DataLoader with the usual data set, endlessly."""
   from torch.utils.data import DataLoader, Dataset  # the extra 'benchmarks'
 
   class Plain(Dataset):
@@ -87,7 +88,7 @@ def _measure(name: str, count: int, work: Callable[[], object]) -> None:
   wall, processor = time.perf_counter(), time.process_time()
   work()
   wall, processor = time.perf_counter() - wall, time.process_time() - processor
-  print(f'{name:20s} {count / wall:8.0f}/s {count / processor:8.0f}/s a core')
+  print(f'{name:20s} {count / wall:8.0f}/s {count / processor:8.0f}/s per core')
 
 
 if __name__ == '__main__':

@@ -1,13 +1,13 @@
-"""All networks side by side: python -m benchmarks.networks --train DIR --val DIR --output DIR.
+"""Comparison of all networks: python -m benchmarks.networks --train DIR --val DIR --output DIR.
 
 Each network is trained by its own config, on the same crops for the same number of steps, and then
-measured on the same films; interpolations stand beside them. What is changed of a config is what
-the budget says, and the warm-up, which is cut to a tenth of the steps so that the learning rate
-reaches the config's own peak. At last the time of one film of 1024x1024 is taken; let the machine
-be idle then, or leave it out (`--no-latency`) and come back.
+evaluated on the same films, together with interpolation. Only the budget and the warm-up of a
+config are changed; the warm-up is at most a tenth of the steps, so that the learning rate reaches
+the config's peak. Finally, the time per film of 1024x1024 is measured, on an otherwise idle
+machine; `--no-latency` skips it, and a later run without it adds it.
 
-Runs resume and finished parts are kept: the same command goes on after a stop. The table is
-`table.md` in the output.
+Runs resume and finished parts are kept, so the same command continues after an interruption. The
+table is `table.md` in the output.
 """
 
 import json
@@ -45,7 +45,7 @@ def main(
   seed: int = 0,
   latency: bool = True,
 ) -> None:
-  """Train, measure and time; crops are of `patch` + 2 `margin` low-resolution pixels."""
+  """Train, evaluate and time networks; crops have `patch` + 2 `margin` low-resolution pixels."""
   source: sources.Source = sources.Folder(val)
   source = sources.Subset(source, films) if films else source
   budget = {'steps': steps, 'batch_size': batch_size, 'seed': seed, 'train': str(train_on)}
@@ -64,12 +64,12 @@ def main(
 
 
 def _config(name: str, budget: dict[str, Any]) -> Config:
-  """Give a network's own config the common budget."""
+  """Returns a network's own config with the common budget."""
   config = import_module(f'configs.{name}').get_config()
   config.seed, config.steps, config.batch_size = (
     budget[key] for key in ('seed', 'steps', 'batch_size')
   )
-  if config.pretrain.steps:  # of a GAN, the stage before it
+  if config.pretrain.steps:  # for a GAN, the stage before it
     config.loss, config.optimizer.learning_rate = (
       config.pretrain.loss,
       config.pretrain.learning_rate,
@@ -78,7 +78,7 @@ def _config(name: str, budget: dict[str, Any]) -> Config:
   config.optimizer.warmup = config.steps // 10
   config.save = max(1, config.steps // 5)
   config.data.update({key: budget[key] for key in ('train', 'patch', 'margin')})
-  config.eval, config.data.val = config.steps, 'phantom'  # on the way: only the end counts here
+  config.eval, config.data.val = config.steps, 'phantom'  # only the end counts
   config.data.phantom.update(size=128, val_count=1)
   return config
 
@@ -88,7 +88,7 @@ def _load(output: Path, name: str) -> Model:
 
 
 def _once(path: Path, compute: Any) -> None:
-  """Compute what is not there yet."""
+  """Compute and write a result, unless the file exists."""
   if not path.exists():
     write_json(path, compute())
 
@@ -100,7 +100,7 @@ def _quality(model: Model, source: sources.Source) -> dict[str, Any]:
 
 
 def _table(output: Path, networks: tuple[str, ...]) -> str:
-  head = ('Network', 'Parameters', 'GMACs', 'Seconds a film', 'PSNR', 'SSIM', 'PSNR, centre')
+  head = ('Network', 'Parameters', 'GMACs', 'Seconds per film', 'PSNR', 'SSIM', 'PSNR, center')
   rows = [head, ('---',) * len(head)]
   for name in networks:
     cost = analysis.measure(_load(output, name).network)

@@ -1,7 +1,7 @@
-"""Our side of a comparison: the train step that `main.py` runs, and the prediction.
+"""This implementation's side of a comparison: the training step of `jaxsr train`, and prediction.
 
-The step has everything that a run adds: integers made floats, clipped gradients, the moving
-average, the check that all is finite, the row of scalars.
+The step includes everything that a run adds: conversion from integers, clipped gradients, the
+moving average, the check that all values are finite, and the scalars to log.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ from jaxsr.inference.predict import make_predict
 from jaxsr.models import span
 from jaxsr.training import loop, setup
 
-LOCK = 'JAXSR_BENCHMARK_COMPILE_LOCK'  # the path of a file; processes that share it compile in turn
+LOCK = 'JAXSR_BENCHMARK_COMPILE_LOCK'  # lock file; processes that share it compile in turn
 
 
 def train(name: str, batch: int, precision: str, repeat: int = 1) -> tuple[Side, list[Any]]:
-  """Build a training step; return it and the variables that it begins with.
+  """Build a training step; returns it and its initial variables.
 
-  A run takes `repeat` steps and waits once, as a loop does that logs now and then.
+  A run takes `repeat` steps and waits once, like a loop that logs every few steps.
   """
   config = _config(name, precision)
   case = ALL_CASES[name]
@@ -73,9 +73,9 @@ def train(name: str, batch: int, precision: str, repeat: int = 1) -> tuple[Side,
 def infer(
   name: str, batch: int, precision: str, repeat: int = 1, side: int = 256
 ) -> tuple[Side, list[Any]]:
-  """Build the enlargement of images of 256x256; return it and its variables.
+  """Build the upscaling of images of 256x256; returns it and its variables.
 
-  CPUs take them one by one, the rows divided among cores, as `jaxsr upscale` does.
+  On CPUs, images are processed one by one with rows sharded over cores, as in `jaxsr upscale`.
   """
   runtime.use_cpu_devices()
   network: Any = configs.build_network(_config(name, precision))
@@ -108,7 +108,7 @@ def infer(
 
 @contextlib.contextmanager
 def _compiling_alone() -> Iterator[None]:
-  """Holds the lock file that `LOCK` names, if it is set: XLA times candidates as it compiles."""
+  """Hold the lock file `LOCK`, if it is set, since XLA times candidates during compilation."""
   if LOCK not in os.environ:
     yield
     return

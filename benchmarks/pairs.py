@@ -1,4 +1,4 @@
-"""Two sides timed in turn, so that a machine whose speed drifts drifts for both."""
+"""Alternating timing of two sides, so that a drift of the machine's speed affects both."""
 
 import statistics
 import sys
@@ -10,13 +10,13 @@ import numpy as np
 
 
 class Ratios(NamedTuple):
-  """The seconds of both sides, pair by pair."""
+  """The seconds of both sides, one entry per pair."""
 
   ours: list[float]
   theirs: list[float]
 
   def row(self) -> dict[str, float]:
-    """Describe them, and our time over theirs."""
+    """Returns the medians of both sides, and this implementation's time over PyTorch's."""
     ratios = [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
     return {
       'ratio_median': statistics.median(ratios),
@@ -30,10 +30,10 @@ class Ratios(NamedTuple):
 def alternate(
   ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int, *, twice: bool = False
 ) -> Ratios:
-  """Run both once for nothing, then in turn; who goes first changes from pair to pair.
+  """Time both sides in turn after a warm-up run of each; the order alternates from pair to pair.
 
-  With `twice` each turn begins with a run that does not count: what counts then is the speed of one
-  run after another, and not what a side finds after the other's turn.
+  With `twice`, each turn begins with a run that is not counted, so that the state of the caches
+  after the other side's turn does not matter.
   """
   ours(), theirs()
   found = Ratios([], [])
@@ -54,7 +54,7 @@ def largest_difference(
   """Returns the largest difference between both sides' results, relative to the largest value.
 
   Raises:
-    SystemExit: it is so large that the sides do not compute the same.
+    SystemExit: If the results of both sides do not agree.
   """
   tolerance = 1e-3 if precision == 'float32' else 0.1
   worst = 0.0

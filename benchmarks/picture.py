@@ -1,4 +1,4 @@
-"""Draw the picture of the README: input, bicubic, output and original of one X-ray, enlarged.
+"""Draw the README's picture: input, bicubic, output and original of one X-ray, enlarged.
 
 python -m benchmarks.picture --image NIH/val/00001706_001.png --output docs/images/upscaled.png
 """
@@ -27,7 +27,7 @@ def main(
   column: int = 270,
   side: int = 144,
 ) -> None:
-  """Upscale one image and draw its detail of `side` pixels whose corner is at `row`, `column`."""
+  """Upscale one image and draw a detail of `side` pixels with its corner at `row`, `column`."""
   model = jaxsr.load(checkpoint)
   source = sources.Folder(image, channels=model.channels)
   evaluator = Evaluator(model.network, source, scale=model.scale)

@@ -1,4 +1,4 @@
-"""A side of a comparison in its own process: neither has the other's threads and memory."""
+"""A side of a comparison in its own process, so that the sides share no threads or memory."""
 
 import multiprocessing
 import os
@@ -12,9 +12,9 @@ from jaxsr.analysis import Work
 
 
 class Process:
-  """A side that another process builds, by `build(*arguments)`, and runs when it is told to.
+  """A side that another process builds with `build(*arguments)` and runs on request.
 
-  `keep` has it keep memory that was freed.
+  With `keep`, the process keeps freed memory.
   """
 
   outcome: dict[str, Any]
@@ -40,16 +40,16 @@ class Process:
     self._process.join()
 
   def stop(self) -> None:
-    """End the process at once."""
+    """Kill the process."""
     self._process.kill()
     self._process.join()
 
   def run(self) -> None:
-    """Have the work done once, and wait."""
+    """Run the work once and wait for its end."""
     self.call(None)
 
   def call(self, function: Callable[..., Any] | None, *arguments: Any) -> Any:
-    """Call a function there; None is the side's work."""
+    """Call a function in the process; None runs the side's work."""
     self._pipe.send((function, arguments))
     return self._receive()
 

@@ -1,15 +1,15 @@
-"""What records should hold: python -m benchmarks.records --data COPY [--against-torch].
+"""Comparison of record formats: python -m benchmarks.records --data COPY [--against-torch].
 
-COPY is what `jaxsr data prepare` takes: images of NIH ChestX-ray14 with their table. Each form of
-records is prepared in a temporary folder (images a second), and read as training reads it: one
+COPY is a local copy as for `jaxsr data prepare`: images of NIH ChestX-ray14 with their table. Each
+form of records is prepared in a temporary folder (images per second) and read as in training: one
 crop of 256x256 high-resolution pixels with its low resolution from each film, in random order.
-Crops a second are by the wall clock, and by the processor time of the whole process. `cold` is the
-first time, after the system was told to drop the files from its memory.
+Crops per second are by wall clock, and by the processor time of the process. `cold` is the first
+pass, after the files were dropped from the page cache.
 
-Beside the product's forms stands `tiles`: films in 64 pieces of 128x128 pixels, of which a crop
-reads nine, with the low resolution of the crop made from it while reading; where bicubic errs is
-not known then. `--against-torch` measures PyTorch's DataLoader on the PNG files. At the end stands
-what each step of preparing takes of a core, by Pillow and NumPy and compiled.
+`tiles` is measured only here: films in 64 tiles of 128x128 pixels, of which a crop reads nine, with
+the low resolution computed from the crop while reading; the map of bicubic's errors is not
+available then. `--against-torch` measures PyTorch's DataLoader on the PNG files. The last lines are
+the time per core of each step of the preparation, by Pillow and NumPy, and compiled.
 """
 
 import io
@@ -87,7 +87,7 @@ def _batches(films: Films | CropIndex, threads: int) -> Callable[[int], object]:
 
 
 def _tiles(source: Records, path: Path, crops: int, side: int) -> None:
-  """Write films as tiles, and read crops of them."""
+  """Measure writing films as tiles, and reading crops from them."""
   writer = ArrayRecordWriter(str(path), 'group_size:1,uncompressed')
   for i in range(len(source)):
     film = source[i]
@@ -147,7 +147,7 @@ def _steps(paths: Sequence[Path]) -> None:
 
 
 def _pair(name: str, *ways: Sequence[Callable[[], object]]) -> None:
-  """Print the medians of two ways to do a step, in turn."""
+  """Print the medians of two implementations of a step, timed in turn."""
   seconds = np.array([[_time(call) for call in calls] for calls in zip(*ways, strict=True)])
   slow, fast = 1e3 * np.median(seconds[1:], axis=0)  # the first one compiles
   print(f'{name:20s} {slow:6.2f} ms by Pillow and NumPy, {fast:6.2f} compiled', flush=True)
@@ -160,7 +160,7 @@ def _time(call: Callable[[], object]) -> float:
 
 
 def _forget(folder: Path) -> None:
-  """Ask the system to drop a folder's files from its memory."""
+  """Drop the files of a folder from the page cache."""
   for path in folder.rglob('*'):
     if path.is_file():
       release(path)
@@ -170,7 +170,7 @@ def _measure(name: str, count: int, take: Callable[[int], object]) -> None:
   wall, processor = time.perf_counter(), time.process_time()
   take(count)
   wall, processor = time.perf_counter() - wall, time.process_time() - processor
-  print(f'{name:40s} {count / wall:8.0f}/s {count / processor:8.0f}/s a core', flush=True)
+  print(f'{name:40s} {count / wall:8.0f}/s {count / processor:8.0f}/s per core', flush=True)
 
 
 if __name__ == '__main__':

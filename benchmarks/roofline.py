@@ -1,4 +1,4 @@
-"""What the machine could do: its rates, as measured, and how near to them a program comes."""
+"""Roofline of the machine: its measured rates, and the share of them that a program reaches."""
 
 import time
 from collections.abc import Callable
@@ -10,22 +10,22 @@ import jax.numpy as jnp
 from jaxsr.analysis import Work
 from jaxsr.models import PRECISIONS
 
-_SIDE = {'cpu': 2048}  # of the matrices that are multiplied; they must be large beside launching
+_SIDE = {'cpu': 2048}  # of the matrices; large, so that the launch overhead is negligible
 _LARGE = 8192
-_NUMBERS = {'cpu': 2**26}  # that are copied; they must not fit in a cache
+_NUMBERS = {'cpu': 2**26}  # of the copied array; larger than the caches
 _MANY = 2**28
 _RUNS = 5
 
 
 class Roof(NamedTuple):
-  """Operations a second of matrix products, and bytes a second to memory and from it."""
+  """Operations per second of matrix products, and bytes per second to and from memory."""
 
   flops: float
   bytes: float
 
 
 def measure(precision: str) -> Roof:
-  """Measure both: a product of square matrices in a precision, and adding one to what is large."""
+  """Measure both rates: a product of square matrices in a precision, and adding 1 to an array."""
   platform, dtype = jax.default_backend(), PRECISIONS[precision]
   side, numbers = _SIDE.get(platform, _LARGE), _NUMBERS.get(platform, _MANY)
   x, line = jnp.ones((side, side), dtype), jnp.zeros(numbers, jnp.float32)
@@ -40,15 +40,16 @@ def _fastest(run: Callable[..., jax.Array], *arguments: jax.Array) -> float:
     begun = time.perf_counter()
     result = jax.block_until_ready(run(*arguments))
     seconds.append(time.perf_counter() - begun)
-    arguments = arguments if len(arguments) > 1 else (result,)  # what was given is gone
+    arguments = arguments if len(arguments) > 1 else (result,)  # the argument was donated
   return min(seconds[1:])
 
 
 def place(roof: Roof, work: Work, seconds: float) -> dict[str, Any]:
-  """Say where a program stands under the roof (Williams et al., CACM 2009).
+  """Returns a program's position in the roofline model (Williams et al., CACM 2009).
 
-  `intensity` is operations a byte, `utilisation` the share of the matrix rate, `of_roof` that of
-  what memory allows at this intensity. Winograd's tiles need fewer operations than are counted.
+  `intensity` is operations per byte, `utilisation` the share of the matrix rate, and `of_roof` the
+  share of the rate that memory allows at this intensity. Both can exceed 1, since Winograd's tiles
+  need fewer operations than are counted.
   """
   flops = 2 * work.macs
   intensity = flops / work.bytes

@@ -1,9 +1,9 @@
-"""How costs grow: python -m benchmarks.scaling --json FILE.
+"""Scaling of costs: python -m benchmarks.scaling --json FILE.
 
-A training step by its batch and by its crops; one and many steps in a dispatch; one batch over 1,
-2, 4 and 8 devices (virtual ones on a CPU, so the cost is that of splitting and adding up, and
-nothing is gained); the memory of enlarging by the size of the image; and what a pod would do, from
-the bytes of the gradients and the time of a step.
+Measures a training step by batch and by crop size; one and many steps per dispatch; one batch over
+1, 2, 4 and 8 devices (virtual devices on a CPU, which only show the overhead of sharding and
+reduction); the memory of upscaling by image size; and estimates a pod's efficiency from the bytes
+of the gradients and the time of a step.
 """
 
 import json as text
@@ -73,7 +73,7 @@ def _batch(batch: int, patch: int) -> dict[str, np.ndarray]:
 
 
 def _time(run: Callable[[], Any], runs: int) -> float:
-  """Give the median seconds of a few runs after one that is not counted."""
+  """Returns the median seconds of a few runs after one that is not counted."""
   run()
   seconds = []
   for _ in range(runs):
@@ -115,7 +115,7 @@ def _temporaries(program: Any) -> float:
 
 
 def _dispatch(steps: int, runs: int, batch: int = 8, patch: int = 24) -> dict[str, Any]:
-  """Take steps in one program, a loop over batches that lie on the device; 0: without a loop."""
+  """Time steps in one program that loops over batches on the device; 0: without a loop."""
   if not steps:
     return {'steps in a dispatch': '1, no loop'} | {
       'ms a step': _step(batch=batch, patch=patch, runs=runs)['ms a step']
@@ -141,7 +141,7 @@ def _dispatch(steps: int, runs: int, batch: int = 8, patch: int = 24) -> dict[st
 
 
 def _apart(devices: int, runs: int) -> dict[str, Any]:
-  """Take steps on virtual devices, in a process of their own, as they are made at its start."""
+  """Time steps on virtual devices, in a new process, since devices are created at its start."""
   flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'
   code = (
     'import json; from jaxsr import runtime; runtime.keep_freed_memory(); '
@@ -156,7 +156,7 @@ def _apart(devices: int, runs: int) -> dict[str, Any]:
 
 
 def _memory(side: int, runs: int) -> dict[str, Any]:
-  """Enlarge to a square of a side, whole."""
+  """Measure upscaling to a square image without tiles."""
   network: Any = configs.build_network(_config(1, 24))
   image = jax.device_put(np.zeros((1, side // SCALE, side // SCALE, 1), np.float32))
   variables = jax.jit(lambda: network.init(jax.random.key(0), image[:, :24, :24], train=False))()
@@ -168,7 +168,7 @@ def _memory(side: int, runs: int) -> dict[str, Any]:
 
 
 def _pod(runs: int, links: float, batch: int = 8, patch: int = 24) -> list[dict[str, Any]]:
-  """Say what adding gradients up costs beside a step: a ring moves 2 (n - 1) / n of their bytes."""
+  """Estimate the cost of the all-reduce: a ring moves 2 (n - 1) / n of the gradients' bytes."""
   network = configs.build_network(_config(batch, patch))
   shapes = jax.eval_shape(
     lambda: network.init(jax.random.key(0), jnp.zeros((1, 24, 24, 1)), train=False)

@@ -1,7 +1,7 @@
-"""PyTorch's side of a comparison: the usual loop, at its best.
+"""PyTorch's side of a comparison: the usual loop, optimized.
 
-Loss, backward pass, clipped gradients, fused AdamW; channels last; compiled unless told not to.
-JAX is not imported here, so that a process of this side alone has none of its costs.
+Loss, backward pass, clipped gradients, fused AdamW; channels last; compiled by default. JAX is not
+imported here, so that a process that runs only this side does not pay for it.
 """
 
 import functools
@@ -31,7 +31,7 @@ DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 def train(
   name: str, batch: int, precision: str, variables: Any, *, compiled: bool, repeat: int = 1
 ) -> Side:
-  """Build a training step that begins with our variables, or with its own where there are none."""
+  """Build a training step that starts with JAX variables, or with its own if there are none."""
   case = ALL_CASES[name]
   generator = _placed(_twin(name, (case.patch, case.patch)), variables and variables[0]).train()
   optimise = functools.partial(torch.optim.AdamW, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
@@ -89,7 +89,7 @@ def infer(
   repeat: int = 1,
   side: int = 256,
 ) -> Side:
-  """Build the enlargement of images of 256x256, at once or one by one, as is faster."""
+  """Build the upscaling of images of 256x256, in one batch or one by one, whichever is faster."""
   folded = (ALL_CASES[name].network or name) in FOLDED
   twin = _placed(_twin(name, (side, side), folded=folded), variables and variables[0]).eval()
   apply: Any = torch.compile(twin, disable=not compiled)
@@ -113,7 +113,7 @@ def infer(
 
 
 def _twin(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn.Module:
-  """Build the twin of a case for low-resolution images of a size."""
+  """Build the PyTorch reference of a case for low-resolution images of a size."""
   options, name = ALL_CASES[name].options, ALL_CASES[name].network or name
   if name == 'edsr':
     return twins.EDSR(twins.by_shuffles(SCALE, features=64), features=64, **options)
@@ -142,7 +142,7 @@ def _image(x: np.ndarray) -> torch.Tensor:
 
 
 def to_device(image: torch.Tensor) -> torch.Tensor:
-  """Place images [n, c, h, w] where the network is, as it wants them."""
+  """Copy images [n, c, h, w] to the network's device, channels last."""
   if DEVICE.type == 'cuda':
     image = image.pin_memory()
   return image.to(DEVICE, non_blocking=True).contiguous(memory_format=torch.channels_last)
