@@ -1,18 +1,18 @@
 """EDSR of 637,648 parameters for noisy, blurred and compressed films, not only bicubic reductions.
 
-python main.py --config=configs/edsr_robust.py --workdir=runs/robust \
-    --config.data.train=DIR --config.data.val=DIR
+  jaxsr train --config=edsr_robust --workdir=runs/robust \
+      --config.data.train=DIR --config.data.val=DIR
 
 It starts from the shipped `edsr_x4`. A quarter of the crops are clean; the others are made by a
-model of the detector, the dose and the archive (jaxsr/data/acquisition). Validation on the way is
-on clean reductions. Not run at full length.
+model of the detector, the dose and the archive (jaxsr/data/acquisition). Validation uses
+clean reductions. Not run at full length.
 """
 
 from jaxsr.config import Config, base, finish, network
 
 
 def get_config(arg: str | None = None) -> Config:
-  """Describe the experiment."""
+  """Returns the configuration of the experiment."""
   config = base()
   config.model = network('edsr', features=64, blocks=8, upsampler='direct', bicubic_skip=True)
   config.init_from = 'edsr_x4'

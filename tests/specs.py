@@ -62,7 +62,7 @@ SPECS = {
       (1, {'remat': True}, 22_268_801),
       (3, {}, 22_271_107),
     ),
-    reference='test_twins_of_the_brief',
+    reference='test_twins_of_dense_and_gan_networks',
   ),
   'rlfn': Spec(
     small={'features': 8, 'blocks': 2, 'attention': 4},
@@ -107,13 +107,13 @@ SPECS = {
       (1, {}, 2_659_585),
       (1, {'variant': 'prelu'}, 2_003_467),
     ),
-    reference='test_twins_of_the_brief',
+    reference='test_twins_of_dense_and_gan_networks',
   ),
   'srresnet': Spec(
     small={'features': 8, 'blocks': 2},
     sliceable={'features': 16, 'blocks': 4},
     counts=((3, {}, 1_549_462),),
-    reference='test_twins_of_the_brief',
+    reference='test_twins_of_dense_and_gan_networks',
   ),
   'swift_srgan': Spec(
     small={'features': 8, 'blocks': 2},
@@ -122,7 +122,7 @@ SPECS = {
       (1, {}, 200_787),
       (3, {}, 201_209),
     ),
-    reference='test_twins_of_the_brief',
+    reference='test_twins_of_dense_and_gan_networks',
   ),
   'swinir': Spec(
     small={'features': 12, 'depths': (2, 2), 'heads': 2, 'window': 4, 'tail_features': 8},
