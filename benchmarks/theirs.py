@@ -128,7 +128,7 @@ def _twin(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn
   if name == 'swinir':
     fields = (options['features'], options['depths'], 6, 8, 64, True)
     return twins.SwinIR(SCALE, *fields, twins.SwinBlock, channels=1)
-  return twins.NormalisedTwin(SCALE, 1, 64, 16, swift=name == 'swift_srgan')
+  return twins.NormalizedTwin(SCALE, 1, 64, 16, swift=name == 'swift_srgan')
 
 
 def _placed(twin: torch.nn.Module, variables: Any) -> Any:

@@ -1,8 +1,8 @@
-"""What tests share. Four virtual devices stand in for an accelerator's."""
+"""Fixtures that tests share. Four virtual CPU devices stand in for accelerators."""
 
 import os
 
-# Most of a test's time is compilation, so it is not optimised; see also `compiled`.
+# Most of a test's time is compilation, so optimization is off; see also `compiled`.
 if os.environ.setdefault('JAX_PLATFORMS', 'cpu') == 'cpu':
   os.environ['XLA_FLAGS'] = (
     os.environ.get('XLA_FLAGS', '')
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope='session', autouse=True)
 def compiled(tmp_path_factory):
-  """Keep what was compiled for the tests that need the same, in other processes, too."""
+  """Share compiled programs between tests, including those in other processes."""
   folder = str(tmp_path_factory.mktemp('compiled'))
   jax.config.update('jax_compilation_cache_dir', folder)
   os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
@@ -51,7 +51,7 @@ def guarded():
 
 @pytest.fixture(scope='session')
 def shared():
-  """Give the folder of real films and published figures; skip where it is absent."""
+  """The folder of real films and published figures; skips the test if it is absent."""
   folder = Path(os.environ.get('JAXSR_SHARED', ROOT.parent / 'shared'))
   if not (folder / 'nih').is_dir():
     pytest.skip(f'{folder} is absent (real films and published figures; set JAXSR_SHARED)')
@@ -60,13 +60,13 @@ def shared():
 
 @pytest.fixture(scope='session')
 def film():
-  """Draw a phantom, uint8 [128, 128, 1]."""
+  """A phantom, uint8 [128, 128, 1]."""
   return phantom(3, 0, size=128)[..., None]
 
 
 @pytest.fixture
 def folder(tmp_path):
-  """Make a folder of four small films, one of them below a sub-folder."""
+  """A folder of four small films, one of them in a subfolder."""
   root = tmp_path / 'films'
   (root / 'deeper').mkdir(parents=True)
   for i, name in enumerate(('a.png', 'b.png', 'deeper/c.png', 'd.tif')):
@@ -76,7 +76,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def tiny():
-  """Make a config that trains a tiny network on phantoms in seconds, on one device."""
+  """A config that trains a tiny network on phantoms in seconds, on one device."""
   config = four_steps(configs.base())
   config.model = configs.network(
     'edsr', features=8, blocks=1, upsampler='direct', bicubic_skip=True
@@ -88,5 +88,5 @@ def tiny():
 
 @pytest.fixture
 def rng():
-  """Give a generator of known seed."""
+  """A random generator with a fixed seed."""
   return np.random.default_rng(0)

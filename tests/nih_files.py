@@ -1,4 +1,4 @@
-"""Files as NIH publishes them, small."""
+"""Small files in the format of the NIH release."""
 
 import io
 import tarfile

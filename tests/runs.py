@@ -1,4 +1,4 @@
-"""What several tests ask of a run's folder."""
+"""Helpers for tests that train: configs, steps and run folders."""
 
 import csv
 
@@ -14,7 +14,7 @@ from jaxsr.training.setup import assemble
 
 
 def four_steps(config):
-  """Shrink an experiment to four steps on the smallest phantoms."""
+  """Returns an experiment's config reduced to four steps on the smallest phantoms."""
   config = configs.smoke(config)
   config.steps, config.log, config.eval, config.save = 4, 1, 2, 2
   config.optimizer.warmup = 1
@@ -24,7 +24,7 @@ def four_steps(config):
 
 
 def run(config, batch, *, devices=1, steps=1):
-  """Take steps on one batch; return the last state and the scalars of each."""
+  """Take steps on one batch; returns the last state and the scalars of each step."""
   mesh = sharding.make_mesh(devices)
   built = assemble(config, mesh)
   take = CompiledSteps(built)
@@ -42,18 +42,18 @@ def final(config, folder):
 
 
 def same(a, b):
-  """Compare two states to the bit."""
+  """Whether two states are equal to the bit."""
   return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
 def rows(folder):
-  """Read metrics.csv."""
+  """Returns the rows of metrics.csv."""
   with (folder / 'metrics.csv').open(newline='') as file:
     return list(csv.DictReader(file))
 
 
 def variables_of(network, seed=0):
-  """Draw a network's variables, none of them at its first value, without running it."""
+  """Draw a network's variables at random, without running it."""
   rng = np.random.default_rng(seed)
 
   def draw(path, x):
@@ -67,7 +67,7 @@ def variables_of(network, seed=0):
 
 
 def pack(folder, model, *, int8=False, **sections):
-  """Pack a network that knows nothing; return the folder."""
+  """Write a package of an untrained network; returns its folder."""
   config = {'model': model, 'scale': 4, 'channels': 1, 'precision': 'float32', **sections}
   options = {k: v for k, v in model.items() if k != 'name'}
   variables = variables_of(models.build(model['name'], options, scale=4))

@@ -1,4 +1,4 @@
-"""One host of two: folder, config as JSON, the port of host 0, and which host this is."""
+"""One of two hosts. Arguments: folder, config as JSON, port of host 0, index of this host."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What networks cost, against what was published and by hand."""
+"""Costs of networks, compared with published counts and counts by hand."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ DEPTHWISE = nn.Conv(3, (9, 9), padding=4, feature_group_count=3, conv_general_di
 
 
 class Around(Network):
-  """A network that is one function or module."""
+  """A network that consists of one function or module."""
 
   scale: int = 1
   layer: Callable = None
@@ -35,7 +35,7 @@ def macs(layer, channels=3):
 
 
 def flat(layer, path=()):
-  """List the layers below one, by their paths."""
+  """Returns the layers below a layer by path."""
   for each in layer.inner:
     yield (*path, each.name), each
     yield from flat(each, (*path, each.name))

@@ -1,4 +1,4 @@
-"""The activations that live at once, by hand and against what XLA takes."""
+"""Peak memory of activations, compared with counts by hand and with XLA's allocation."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def conv(x, kernel):
 
 
 def peak(function, *kernels, dtype=jnp.float32):
-  """Count in numbers of one plane."""
+  """Returns the peak memory in float32 planes of SIDE x SIDE."""
   spec = [jax.ShapeDtypeStruct((3, 3, i, o), dtype) for i, o in kernels]
   image = jax.ShapeDtypeStruct((1, SIDE, SIDE, 1), dtype)
   found, rest = divmod(memory.peak(trace(lambda *a: function(a[-1], *a[:-1]), *spec, image)), 4)
@@ -75,9 +75,9 @@ def network_peak(network, side):
 
 # Measured with XLA of jaxlib 0.10.2 on a CPU, full widths, x4, 32 to 128 pixels: peak over XLA's
 # scratch is 1.00 for VDSR, EDSR, RDN, SwinIR and SPAN, 1.00 to 1.02 for SRCNN, 0.90 to 0.99 for
-# SRDenseNet, 1.12 for SRResNet and RRDB. Swift-SRGAN has 0.73, as a CPU computes its depthwise
-# convolutions another way than what is counted; FSRCNN 2.2, as XLA fuses the PReLU, which is most
-# of its peak. Convolutions in bfloat16 are computed in float32 there, so those do not compare.
+# SRDenseNet, 1.12 for SRResNet and RRDB. Swift-SRGAN has 0.73, since the count is of another
+# depthwise convolution than the CPU's; FSRCNN has 2.2, since XLA fuses the PReLU, which is most of
+# its peak. XLA computes bfloat16 convolutions in float32 there, so those cannot be compared.
 @pytest.mark.parametrize(
   ('name', 'options', 'factor'),
   [
@@ -89,7 +89,7 @@ def network_peak(network, side):
   ],
 )
 def test_peak_is_near_what_xla_takes(name, options, factor, monkeypatch):
-  monkeypatch.setattr(convolution, '_way', lambda *_: None)  # as an accelerator computes it
+  monkeypatch.setattr(convolution, '_way', lambda *_: None)  # as on an accelerator
   found, apply, variables, image = network_peak(build(name, options, scale=4), 32)
   compiled = jax.jit(apply).lower(variables, image).compile()
   taken = compiled.memory_analysis().temp_size_in_bytes
@@ -98,7 +98,7 @@ def test_peak_is_near_what_xla_takes(name, options, factor, monkeypatch):
 
 @pytest.mark.parametrize('name', ['edsr', 'rdn', 'swinir', 'vdsr'])
 def test_a_network_in_bfloat16_takes_little_more_than_half(name):
-  """The image, and what the last convolution reads, stay float32."""
+  """The image, and the input of the last convolution, stay float32."""
   full, half = (network_peak(build(name, precision=p), 32)[0] for p in ('float32', 'bfloat16'))
   assert 0.5 * full <= half <= 0.8 * full
 

@@ -1,4 +1,4 @@
-"""How far networks look: against gradients, which are another way to ask, and by hand."""
+"""Receptive radii of networks, compared with gradients and with counts by hand."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ CASES = [
 
 
 class Around(Network):
-  """A network that is one function."""
+  """A network that consists of one function."""
 
   scale: int = 1
   function: Callable = None
@@ -44,22 +44,22 @@ class Around(Network):
 
 
 def push(function, x, tangent):
-  """Push a tangent forward by pulling twice, since some layers can only be pulled back."""
+  """Forward-mode derivative by two reverse passes, since some layers only define a VJP."""
   y, pull = jax.vjp(function, x)
   _, pull_again = jax.vjp(lambda t: pull(t)[0], jnp.zeros_like(y))
   return pull_again(tangent)[0]
 
 
 def positive(path, x):
-  """Make parameters positive, and kernels means, so that nothing saturates."""
+  """Returns positive parameters, with kernels that average, so that nothing saturates."""
   x = jnp.abs(x)
   return x / x.sum(range(x.ndim - 1)) if path[-1].key == 'kernel' else x
 
 
 def measured_radius(rng, network, length=128):
-  """Differentiate by each of some pixels, with weights that are positive: nothing cancels.
+  """Returns the radius from derivatives for a few pixels; positive weights prevent cancellation.
 
-  Around the pixel the image is darker and even, so that maxima are of what the pixel reaches.
+  All other pixels are darker and constant, so that a maximum is taken where the pixel matters.
   """
   pixels, images = length // 2 + np.arange(8), np.arange(8)
   one = np.zeros((8, 1, length, 1), np.float32)
@@ -81,7 +81,7 @@ def test_radius_is_that_of_the_gradient(rng, name, options, scale):
 
 
 def refined(radius, scale):
-  """Look `radius` high-resolution pixels away, and from there at what bicubic sees."""
+  """Returns the low-resolution radius of `radius` high-resolution pixels plus bicubic's kernel."""
   seen = [(place + radius) / scale for place in range(scale)]
   return max(int(x) + (2 if x % 1 >= 0.5 else 1) for x in seen)
 
@@ -140,7 +140,7 @@ def test_depth_widens_and_width_does_not(name):
     (lambda x: x / (1 + jnp.abs(x)), 0),
     (lambda x: x / x.prod(), None),
     (lambda x: x - x.mean(2, keepdims=True), None),
-    (lambda x: 0 * x + 1, 0),  # what a number is times is not looked at
+    (lambda x: 0 * x + 1, 0),  # the factors of a product are not inspected
   ],
 )
 def test_radius_of_one_layer_is_that_by_hand(function, radius):
@@ -222,7 +222,7 @@ def convolve(*shape, strides=(1, 1), padding='SAME', **options):
   ],
 )  # fmt: skip
 def test_marks_are_the_pattern_of_the_jacobian(rng, function):
-  """For some numbers of the image, which of the output's change with each."""
+  """For a few elements of the image, the marks are the nonzeros of the Jacobian's column."""
   x = jnp.asarray(rng.uniform(0.5, 1, SHAPE), jnp.float32)
   jacobian = np.asarray(quick(jax.jacrev(function))(x)) != 0
   program = trace(function, jax.ShapeDtypeStruct(SHAPE, jnp.float32))

@@ -1,4 +1,4 @@
-"""Find what the tests of networks share."""
+"""Make the helpers of tests/models importable."""
 
 import sys
 from pathlib import Path

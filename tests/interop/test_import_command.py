@@ -1,4 +1,4 @@
-"""`jaxsr import`, from a safetensors file to a checkpoint that other commands take."""
+"""`jaxsr import`, from a safetensors file to a checkpoint that other commands accept."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from jaxsr.inference.model import load
 
 
 def jaxsr(*arguments):
-  """Run the console command; return its exit code."""
+  """Run the console command; returns its exit code."""
   with pytest.raises(SystemExit) as caught:
     cli.main([str(argument) for argument in arguments])
   return caught.value.code
@@ -32,7 +32,7 @@ def tensors_of(variables):
 
 @pytest.fixture
 def weights(rng, tmp_path):
-  """Write a tiny network's variables to a file; give both."""
+  """A tiny network's variables, and the file that contains them."""
   variables = draw(rng, build('srresnet'), (1, 16, 16, 1), train=False)
   folder = tmp_path / 'weights'
   folder.mkdir()
@@ -42,13 +42,13 @@ def weights(rng, tmp_path):
 
 @pytest.fixture
 def command(weights, tmp_path):
-  """Give the import command's arguments; the output's folder holds nothing else."""
+  """The arguments of the import command; the parent of its output is otherwise empty."""
   options = ('--model', 'srresnet', '--scale', 2, '--output', tmp_path / 'runs' / 'new')
   return 'import', *options, '--weights', weights[1]
 
 
 def left(tmp_path):
-  """List what is beside the output."""
+  """Returns the files next to the output."""
   return sorted(path.name for path in (tmp_path / 'runs').glob('*'))
 
 
@@ -107,7 +107,7 @@ def test_what_only_training_needs_is_folded_where_a_checkpoint_is_used(rng, tmp_
   np.testing.assert_allclose(b, a, rtol=0, atol=1e-5 * float(jnp.abs(a).max()))
 
 
-LORNATANG = (  # our modules of an SRResNet, and Lornatang's
+LORNATANG = (  # this project's modules of an SRResNet, and Lornatang's
   (r'head', r'conv1.0'),
   (r'prelu', r'conv1.1'),
   (r'body', r'conv2.0'),
@@ -125,7 +125,7 @@ LEAVES = {'mean': 'running_mean', 'var': 'running_var', 'bias': 'bias'}
 
 
 def test_kinds_of_number_and_counters(weights, command, tmp_path):
-  """Read float16, bfloat16, float64 and whole numbers as they lie in files."""
+  """float16, bfloat16, float64 and integers are read from files."""
   kinds = [np.float16, np.float64, jnp.bfloat16, np.float32]
   mixed = {
     name: x.astype(kinds[i % 4]) for i, (name, x) in enumerate(tensors_of(weights[0]).items())
@@ -147,7 +147,7 @@ def test_kinds_of_number_and_counters(weights, command, tmp_path):
 
 
 class Bomb:
-  """A pickle of this makes a file when it is loaded."""
+  """A pickle of this object creates a file when it is loaded."""
 
   def __init__(self, path):
     self.path = path

@@ -1,7 +1,7 @@
-"""Public networks with random weights, and what comes out after their state dicts are read.
+"""Public networks with random weights, compared with the networks read from their state dicts.
 
-The names are those of the public code, which the networks in torch_reference spell out; each tensor
-is seen to matter. Twins compute in float64; agreement is to 3e-5 of the largest value.
+The networks in torch_reference have the names of the public code; each tensor is checked to affect
+the output. References compute in float64; the tolerance is 3e-5 of the largest value.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ from torch_reference.parts import fill, torch
 
 TOLERANCE = 3e-5
 SIZE = {'rlfn': (17, 22), 'rrdb': (8, 6), 'swinir': (6, 9)}
-UNUSED = {  # what is in files, and nothing is made of
+UNUSED = {  # tensors in files that are not used
   *('num_batches_tracked', 'attn_mask', 'relative_position_index', 'eval_conv', 'no_norm'),
   *('block2.act', 'convblock.act', 'sub_mean.weight', 'add_mean.weight'),
 }
@@ -29,14 +29,14 @@ UNUSED = {  # what is in files, and nothing is made of
 class Case(NamedTuple):
   model: str
   naming: str
-  make: object  # a function of the scale or, where the input is enlarged already, of the channels
+  make: object  # a function of the scale or, if the input is already upsampled, of the channels
   scale: int = 2
   channels: int = 3
-  image_range: float = 1.0  # of the images that the code wants
+  image_range: float = 1.0  # of the public code's images
   bias: float = 0.2
   enlarged: bool = False
   options: dict | None = None
-  forced: bool = False  # its tensors have the names of another network
+  forced: bool = False  # its tensor names are those of another network
 
   def input(self, lr):
     if self.enlarged:
@@ -46,7 +46,7 @@ class Case(NamedTuple):
 
 WIDE_RANGE = {'image_range': 255.0, 'bias': 20.0}
 GRAY = {'channels': 1}
-ZEROS = {'padding': 'zeros'}  # yjn870's; the authors' replicate
+ZEROS = {'padding': 'zeros'}  # yjn870's; the authors' code replicates
 FROM_BICUBIC = {'enlarged': True, 'scale': 3}
 LORNATANG_2 = partial(
   residual.lornatang_srresnet, ends=('conv_block1', 'conv_block2', 'conv_block3')
@@ -153,7 +153,7 @@ def run(twin, case, lr):
 
 
 def changes(twin, case, lr, before):
-  """Mix up one tensor at a time, and tell how far the image then is from what it was."""
+  """Yields each tensor's name, and the largest change of the output if that tensor is reversed."""
   for name, x in twin.state_dict().items():
     if any(part in name for part in UNUSED):
       continue

@@ -1,4 +1,4 @@
-"""What is made of names, layouts, kinds of number and shapes, and what is said of a misfit."""
+"""Reading of names, layouts, types and shapes, and the messages for tensors that do not fit."""
 
 import re
 
@@ -20,17 +20,17 @@ ROWS_LAST = {'OIHW': (3, 2, 0, 1), 'HWIO': (0, 1, 2, 3)}
 
 
 def small(rng, name, scale=2, channels=1):
-  """Draw a small network's variables."""
+  """Draw random variables of a small network."""
   return draw(rng, build(name, scale=scale, channels=channels), (1, 16, 16, channels), train=False)
 
 
 def named(variables, separator='.', *, collection=False):
-  """Name arrays as this project does."""
+  """Returns arrays by this project's names."""
   paths = flatten_dict(variables)
   return {separator.join(p if collection else p[1:]): np.asarray(x) for p, x in paths.items()}
 
 
-BASICSR = (  # our paths of an EDSR, and BasicSR's
+BASICSR = (  # this project's paths of an EDSR, and BasicSR's
   (r'head\.', r'conv_first.'),
   (r'block_(\d)\.conv_0', r'body.\1.conv1'),
   (r'block_(\d)\.conv_1', r'body.\1.conv2'),
@@ -42,7 +42,7 @@ BASICSR = (  # our paths of an EDSR, and BasicSR's
 
 
 def basicsr(variables, layout='OIHW', order='torch'):
-  """Name an EDSR's arrays as BasicSR does, and bring them into its layout."""
+  """Returns an EDSR's arrays by BasicSR's names and in its layout."""
   found = {}
   for name, x in named(variables).items():
     if order == 'torch' and name.startswith('upsampler'):
@@ -55,7 +55,7 @@ def basicsr(variables, layout='OIHW', order='torch'):
 
 @pytest.fixture
 def edsr(rng):
-  """Draw a small EDSR x4 for RGB, as Flax has it and as a file of BasicSR's has it."""
+  """A small EDSR x4 for RGB: its variables in Flax, and its tensors in BasicSR's format."""
   variables = small(rng, 'edsr', 4, 3)
   return variables, basicsr(variables)
 
@@ -219,7 +219,7 @@ def test_numbers_that_are_not_finite(value, dtype, edsr):
 
 
 def test_some_biases_missing_is_not_no_biases():
-  """Lornatang's VDSR has no biases, which are zero then; a file that has one must have all."""
+  """Lornatang's VDSR has no biases, so they are zero; a file with one bias must have all."""
   names = ['conv1.0', 'trunk.0.conv', 'trunk.1.conv', 'conv2']
   shapes = [(4, 1, 3, 3), (4, 4, 3, 3), (4, 4, 3, 3), (1, 4, 3, 3)]
   tensors = {f'{n}.weight': np.ones(s, np.float32) for n, s in zip(names, shapes, strict=True)}
@@ -295,7 +295,7 @@ def test_an_options_bad_value_is_named(own, rng, edsr):
 
 
 def test_swift_srgan_reproduces_its_authors_sample(shared):
-  """Read weights that others trained; their picture is truncated to 8 bit."""
+  """The authors' weights and their sample, which was truncated to 8 bit."""
   found = interop.read(stored(shared, 'swift_srgan_nih'), model='swift_srgan', scale=4)
   network = models.build('swift_srgan', found.options, scale=4, channels=3)
   assert models.count_parameters(found.variables) == 201_209
@@ -333,7 +333,7 @@ def test_vdsr_gives_its_authors_figures(shared, scale, psnr, ssim):
   ],
 )
 def test_published_weights_are_better_than_bicubic(shared, name, model, naming, gain):
-  """Networks with the same tensor names are told apart by a trial on a phantom."""
+  """Networks with the same tensor names are distinguished by a trial on a phantom."""
   film = phantom(0, 0, size=128).astype(np.float32) / 255
   found = interop.read(stored(shared, f'peers/{name}'), model=model, scale=4, image=film)
   assert found.naming == naming

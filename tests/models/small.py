@@ -1,4 +1,4 @@
-"""Every trainable network, small; and variables without the time that an initialisation takes."""
+"""Small versions of every trainable network, and variables without a slow initialization."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ import specs
 from jaxsr import models
 
 KEY = jax.random.key(0, impl='rbg')  # compiles faster than threefry
-quick = partial(  # compiles faster, by leaving machine code as it comes
+quick = partial(  # compiles faster, without optimization of the machine code
   jax.jit,
   compiler_options={
     'xla_backend_optimization_level': 0,
@@ -23,19 +23,19 @@ FREE = list(models.PARAMETER_FREE)
 
 
 def build(name, options=(), *, scale=2, channels=1, precision='float32'):
-  """Build a small network; its options are over the small ones."""
+  """Build a small network; `options` override the small ones."""
   options = (SMALL[name] if name in TRAINABLE else {}) | dict(options)
   return models.build(name, options, scale=scale, channels=channels, precision=precision)
 
 
 def shapes(network, shape, **options):
-  """Trace a network: the shape of its output and of its variables."""
+  """Returns the shapes of a network's output and variables, by tracing."""
   spec = jax.ShapeDtypeStruct(shape, jnp.float32)
   return jax.eval_shape(lambda x: network.init_with_output(KEY, x, **options), spec)
 
 
 def draw(rng, network, shape, **options):
-  """Draw variables that keep activations near 1, and leave nothing at a constant."""
+  """Draw variables at random that keep activations near 1; none keeps a constant initial value."""
   _, variables = shapes(network, shape, **options)
   kept = {k: v for k, v in variables.items() if k in ('params', 'batch_stats')}
   return jax.tree_util.tree_map_with_path(partial(_draw, rng), kept)

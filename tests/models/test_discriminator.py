@@ -1,4 +1,4 @@
-"""The discriminators of SRGAN and of Swift-SRGAN: what they cost and their shapes."""
+"""The discriminators of SRGAN and of Swift-SRGAN: their costs and shapes."""
 
 import jax.numpy as jnp
 import pytest

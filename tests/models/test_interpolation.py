@@ -1,4 +1,4 @@
-"""Back-projection, against another implementation and by what it is for."""
+"""Back-projection: another implementation, and its residual after downsampling."""
 
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ def project(lr, scale, iterations=3):
 
 
 def pillow(image, height, width):
-  """Resize planes of floats, which Pillow does without rounding."""
+  """Resize each channel as float, which Pillow does without rounding."""
   planes = [
     Image.fromarray(np.ascontiguousarray(image[..., c])).resize(
       (width, height), Image.Resampling.BICUBIC
@@ -30,7 +30,7 @@ def pillow(image, height, width):
 
 
 def missed(lr, sr):
-  """Measure how far an enlarged image, shrunk, is from what it was enlarged from."""
+  """Returns the RMS difference between a downsampled output and the input."""
   return np.sqrt(np.mean((pillow(sr, *lr.shape[:2]) - lr) ** 2))
 
 

@@ -1,4 +1,4 @@
-"""What holds for every network: its cost, its shapes, its precision, its features, its options."""
+"""Properties of every network: costs, shapes, precision, features and options."""
 
 import ast
 from importlib import import_module
@@ -15,7 +15,7 @@ import specs
 from jaxsr import models, ops
 from jaxsr.errors import UserError
 
-FAR = ('rcan', 'rlfn', 'swinir')  # attention sees further than convolutions, or in windows
+FAR = ('rcan', 'rlfn', 'swinir')  # attention reaches further than convolutions, or works in windows
 LIGHT_SWINIR = {'features': 60, 'depths': (6, 6, 6, 6), 'upsampler': 'direct'}
 VARIANTS = [
   ('edsr', {'upsampler': 'direct'}),
@@ -65,7 +65,7 @@ def test_full_edsr_has_43_million_parameters():
 
 @pytest.mark.parametrize(('scale', 'published'), [(2, 878), (3, 886), (4, 897)])
 def test_light_swinir_has_the_published_parameters(scale, published):
-  """The paper's thousands leave out the tables of position bias."""
+  """The paper's counts, in thousands, exclude the position bias tables."""
   tables = 24 * (2 * 8 - 1) ** 2 * 6
   count = parameters('swinir', 3, LIGHT_SWINIR, scale=scale)
   assert round((count - tables) / 1e3) == published
@@ -135,7 +135,7 @@ def test_running_averages_stay_float32_in_bfloat16_training(name):
 @pytest.mark.parametrize(('name', 'options', 'scale'), SKIPS)
 @pytest.mark.parametrize('channels', [1, 3])
 def test_a_network_with_a_skip_starts_at_bicubic(name, options, scale, channels, rng):
-  """Only the last convolution is as it starts: the others are as they may become."""
+  """Only the last convolution has its initial value; all others are random."""
   lr = jnp.asarray(rng.random((1, 8, 8, channels), dtype=np.float32))
   network = build(name, options, scale=scale, channels=channels)
   variables = draw(rng, network, lr.shape, train=False)
@@ -152,13 +152,13 @@ def test_a_network_with_a_skip_starts_at_bicubic(name, options, scale, channels,
 
 @pytest.mark.parametrize('name', [name for name in TRAINABLE if name not in FAR])
 def test_far_pixels_do_not_matter(name, rng):
-  """A convolutional network commutes with cutting, away from the border."""
+  """Away from the border, a convolutional network commutes with cropping."""
   lr = jnp.asarray(rng.random((1, 40, 40, 1), dtype=np.float32))
   network = build(name)
   variables = draw(rng, network, lr.shape, train=False)
   run = lambda x: network.apply(variables, x, train=False)
-  whole, part = quick(lambda x: (run(x), run(x[:, 8:, 4:])))(lr)
-  np.testing.assert_allclose(whole[:, 40:60, 40:60], part[:, 24:44, 32:52], atol=1e-5)
+  full, part = quick(lambda x: (run(x), run(x[:, 8:, 4:])))(lr)
+  np.testing.assert_allclose(full[:, 40:60, 40:60], part[:, 24:44, 32:52], atol=1e-5)
 
 
 def test_what_is_unknown_is_named_with_the_nearest():
@@ -189,7 +189,7 @@ def test_an_option_that_is_not_one_is_refused(name, options, message):
 
 
 def layers():
-  """Find all modules but networks without parameters, as `module.Layer` or a network's name."""
+  """Yields all modules except parameter-free networks, as `module.Layer` or a network's name."""
   for path in Path(models.__file__).parent.glob('[!_]*.py'):
     module = import_module(f'jaxsr.models.{path.stem}')
     for kind in vars(module).values():

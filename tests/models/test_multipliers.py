@@ -11,7 +11,7 @@ from jaxsr import config as configs
 from jaxsr import models
 from jaxsr.errors import UserError
 
-NARROW = {'rcan': {'groups': 2}}  # nothing multiplies groups, and tracing ten of them takes long
+NARROW = {'rcan': {'groups': 2}}  # the number of groups is not scaled, and tracing ten takes long
 TUPLES = [('srcnn', 'features'), ('swinir', 'depths')]
 
 

@@ -1,4 +1,4 @@
-"""`remat=True` computes blocks again in the backward pass, and changes nothing else."""
+"""`remat=True` recomputes blocks in the backward pass, and changes nothing else."""
 
 import jax
 import jax.numpy as jnp

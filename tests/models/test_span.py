@@ -18,7 +18,7 @@ def test_folding_keeps_the_output(channels, rng):
   small = span.fold(params)
   expected = shapes(folded, lr.shape, train=False)[1]['params']
   assert jax.tree.map(jnp.shape, small) == jax.tree.map(jnp.shape, expected)
-  with jax.enable_x64(True):  # its attention multiplies what float32 rounds
+  with jax.enable_x64(True):  # its attention amplifies rounding errors
     double = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
     run = lambda network, p: network.clone(dtype=jnp.float64).apply(
       {'params': double(p)}, double(lr), train=False

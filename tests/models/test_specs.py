@@ -1,4 +1,4 @@
-"""Adding a network takes a file, a line in MODELS and a spec; a missing spec is named."""
+"""A new network needs a file, a line in MODELS and a spec; a missing spec is reported."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 class Toy(models.Network):
-  """One convolution before the pixel shuffle, beside a bicubic upsampling."""
+  """One convolution and a pixel shuffle, added to a bicubic upsampling."""
 
   width_fields: ClassVar[tuple[str, ...]] = ('features',)
   depth_fields: ClassVar[tuple[str, ...]] = ('blocks',)

@@ -1,4 +1,4 @@
-"""RDN, SRDenseNet, SRResNet, Swift-SRGAN and the discriminators beside twins in PyTorch."""
+"""RDN, SRDenseNet, SRResNet, Swift-SRGAN and the discriminators against PyTorch references."""
 
 import flax.linen as nn
 import jax
@@ -13,8 +13,8 @@ from torch_reference.twins import (
   RDN,
   STAGES,
   DiscriminatorTwin,
-  NormalisedBlock,
-  NormalisedTwin,
+  NormalizedBlock,
+  NormalizedTwin,
   RDNBlock,
   Separable,
   conv,
@@ -37,7 +37,7 @@ def test_rdn(scale, rng):
 
 
 class DenseTwin(tn.Module):
-  """One of SRDenseNet's blocks; `joins` says how often an activation sees what it joined."""
+  """A block of SRDenseNet; the variant 'prelu' activates again after each concatenation."""
 
   def __init__(self, inputs, growth, layers, variant):
     super().__init__()
@@ -77,7 +77,7 @@ class SRDenseNetTwin(tn.Module):
       self.acts = numbered(self, 'prelu', (tn.PReLU() for _ in stages))
 
   def deconvolution(self, width, stride, bias):
-    """As the authors of the two public variants call it; stride 3 has neither padding."""
+    """The deconvolution of the two public variants; stride 3 has neither padding."""
     geometry = {'padding': 1, 'output_padding': 1} if bias and stride == 2 else {}
     size = 3 if bias or stride == 3 else 2
     return tn.ConvTranspose2d(width, width, size, stride, bias=bias, **geometry)
@@ -145,8 +145,8 @@ def averages_agree(twin, ours, before, *, count):
 
 
 BLOCKS = [
-  (srresnet.ResidualBlock, lambda: NormalisedBlock(5, conv, 1)),
-  (swift_srgan.ResidualBlock, lambda: NormalisedBlock(5, Separable, 5, bias=False)),
+  (srresnet.ResidualBlock, lambda: NormalizedBlock(5, conv, 1)),
+  (swift_srgan.ResidualBlock, lambda: NormalizedBlock(5, Separable, 5, bias=False)),
 ]
 
 
@@ -169,7 +169,7 @@ def test_normalised_blocks(block, twin, train, rng):
 @pytest.mark.parametrize(('scale', 'train'), [(4, False), (4, True), (3, False)])
 def test_normalised_networks(name, scale, train, rng):
   network = models.build(name, {'features': 4, 'blocks': 2}, scale=scale, channels=3)
-  twin = NormalisedTwin(scale, 3, 4, 2, swift=name == 'swift_srgan')
+  twin = NormalizedTwin(scale, 3, 4, 2, swift=name == 'swift_srgan')
   agree(rng, network, twin, (2, 9, 8, 3), train=train)
 
 

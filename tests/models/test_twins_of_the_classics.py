@@ -1,4 +1,4 @@
-"""SRCNN, VDSR, EDSR and the layers that networks share beside twins in PyTorch."""
+"""SRCNN, VDSR, EDSR and shared layers against PyTorch references."""
 
 from collections import OrderedDict
 

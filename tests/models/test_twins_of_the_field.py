@@ -1,4 +1,4 @@
-"""FSRCNN, RCAN, RRDB, SwinIR, SPAN and RLFN beside PyTorch twins with the same random weights."""
+"""FSRCNN, RCAN, RRDB, SwinIR, SPAN and RLFN against PyTorch references with the same weights."""
 
 from functools import partial
 from itertools import pairwise
@@ -255,7 +255,7 @@ def test_rlfn(rng):
 
 
 class SlowSwinBlock(SwinBlock):
-  """Find by hand, for each pixel, whom it attends to: slow, and without roll or mask."""
+  """Attention with an explicit test for each pair of pixels: slow, without roll or mask."""
 
   def attend(self, x):
     b, h, w, c = x.shape

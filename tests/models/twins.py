@@ -1,6 +1,6 @@
-"""How networks are compared with their twins in PyTorch, which compute in float64 here.
+"""Comparison of networks with their PyTorch references, which compute in float64 here.
 
-Agreement is to 1e-5 of the largest value, or 1e-5 where values are small.
+The tolerance is 1e-5 of the largest value, and at least 1e-5.
 """
 
 import jax
@@ -24,8 +24,8 @@ def close(ours, theirs, largest=None):
 def agree(rng, network, twin, shape, *, amplify=1.0, **options):
   """Compare the output and the gradients of the input and of each parameter.
 
-  `amplify` makes gradients larger where they would be too small to compare. Return running
-  averages: before, and after by us; the twin's are in the twin.
+  `amplify` enlarges gradients that would be too small to compare. Returns this implementation's
+  running averages before and after; the reference's are in `twin`.
   """
   x = rng.random(shape, dtype=np.float32)
   variables = draw(rng, network, shape, **options)
@@ -56,9 +56,10 @@ def agree(rng, network, twin, shape, *, amplify=1.0, **options):
 
 
 def parameters_agree(twin, gradient):
-  """Compare gradients of parameters, to 1e-5 of the largest of the layer.
+  """Compare gradients of parameters, to 1e-5 of the layer's largest gradient.
 
-  Of the layer: that of a bias before a BatchNorm is a sum of large numbers which is zero.
+  Not of the parameter's own: the gradient of a bias before a BatchNorm is a sum of large numbers
+  that cancel.
   """
   for parameter in twin.parameters():
     if parameter.grad is None:  # a slope that is never used

@@ -59,7 +59,7 @@ def test_deconvolution_has_the_same_gradient_by_either_way(rng, size, factor, pa
 
 
 def pulled(function, x, kernel, *arguments, **options):
-  """Give what a convolution makes, and its gradients."""
+  """Returns the output of a convolution and its gradients."""
 
   @quick
   def run(x, kernel):
@@ -70,7 +70,7 @@ def pulled(function, x, kernel, *arguments, **options):
 
 
 def agrees(x, kernel, strides, padding, tolerance=1e-5, **options):
-  """Compare a convolution with XLA's own."""
+  """Compare a convolution and its gradients with XLA's."""
   options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC')} | options
   found = pulled(ops.convolve, x, kernel, strides, padding, **options)
   expected = pulled(jax.lax.conv_general_dilated, x, kernel, strides, padding, **options)
@@ -225,7 +225,7 @@ def test_strides_and_bfloat16_are_left_to_xla(rng):
 
 @pytest.mark.parametrize(('size', 'groups'), [(3, 1), (3, 32), (5, 32)])
 def test_second_derivatives_are_a_convolutions(rng, size, groups):
-  """R1 differentiates a gradient."""
+  """R1 regularization differentiates a gradient."""
   with jax.enable_x64(True):
     x = jnp.asarray(rng.normal(size=(1, 11, 12, 32)))
     kernel = jnp.asarray(rng.normal(size=(size, size, 32 // groups, 32)))
@@ -245,7 +245,7 @@ def test_second_derivatives_are_a_convolutions(rng, size, groups):
 @pytest.mark.parametrize('images', [1, 2])
 @pytest.mark.parametrize('divided', [False, True])
 def test_attention_by_parts_is_attention(rng, images, divided):
-  """Twelve windows an image are no multiple of what is taken at a time."""
+  """Twelve windows per image are not a multiple of the windows that are processed at a time."""
   qkv = jnp.asarray(rng.normal(size=(12 * images, 9, 3 * 2 * 4)), jnp.float32)
   bias = jnp.asarray(rng.normal(size=(2, 9, 9)), jnp.float32)
   regions = jnp.asarray(rng.integers(0, 3, (12, 9))) if divided else None

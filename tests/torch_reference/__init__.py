@@ -1,1 +1,1 @@
-"""Networks in PyTorch: twins of the ones here, and replicas of what others published."""
+"""Networks in PyTorch: references for this project's networks, and replicas of public code."""

@@ -6,12 +6,12 @@ WIDE, GROWTH, LAYERS = 6, 3, 3
 
 
 def joined(net, x):
-  """Append what a network finds to its input."""
+  """Concatenate a network's output to its input."""
   return torch.cat([x, net(x)], 1)
 
 
 def rrdb_dense(layer):
-  """Five convolutions conv1 to conv5; `layer` makes one of them, its activation included or not."""
+  """Five convolutions conv1 to conv5; `layer` builds one, with or without its activation."""
 
   def forward(net, x):
     seen = x
@@ -35,7 +35,7 @@ def rrdb_block(name, layer=conv):
 
 
 def rrdb(scale, dense, *names):
-  """ESRGAN's generator with the names of head, trunk, its end, enlargements, detail and tail."""
+  """ESRGAN's generator; `names` are those of head, trunk, its end, upsampling, detail and tail."""
   head, trunk, body, up, detail, tail = names
 
   def forward(net, x):
@@ -90,7 +90,7 @@ def rrdb_oldest(scale):
 
 
 def rdn(names, layer, upsample, *, blocks=2, channels=3):
-  """Join names of heads, trunk, its end and enlargement into RDN's forward."""
+  """RDN; `names` are those of both heads, the trunk, its end and the upsampling."""
   first, second, trunk, end, enlarge = names
 
   def forward(net, x):
@@ -113,7 +113,7 @@ def rdn(names, layer, upsample, *, blocks=2, channels=3):
 
 
 def rdn_block(growth, **names):
-  """Name the layers, each with the makers of what it is in, and the fusion."""
+  """A residual dense block; `names` are those of the layers (with their constructor) and fusion."""
   (dense, make), (fusion, _) = names.items()
   layers = seq(*(make(WIDE + i * growth, growth) for i in range(LAYERS)))
   forward = lambda net, x: x + getattr(net, fusion)(getattr(net, dense)(x))
@@ -133,7 +133,7 @@ def rdn_yjn870(scale, channels=3):
 
 
 def rdn_edsr_pytorch(scale, growth=WIDE):
-  """sanghyun-son/EDSR-PyTorch, rdn.py; images in [0, 255]; it enlarges `growth` features."""
+  """sanghyun-son/EDSR-PyTorch, rdn.py; images in [0, 255]; it upsamples `growth` features."""
   layer = lambda a, b: Net(
     lambda net, x: torch.cat([x, net.conv(x)], 1), conv=seq(conv(a, b), tn.ReLU())
   )
@@ -147,7 +147,7 @@ def rdn_edsr_pytorch(scale, growth=WIDE):
 
 
 def rdn_lornatang(scale):
-  """Lornatang/RDN-PyTorch, model.py, but for the clamp at its end."""
+  """Lornatang/RDN-PyTorch, model.py, without the clamp at its end."""
   layer = lambda a, b: Net(
     lambda net, x: torch.cat([x, net.rb(x)], 1), rb=seq(conv(a, b), tn.ReLU())
   )
@@ -166,7 +166,7 @@ def rdn_lornatang(scale):
 
 def srdensenet_yjn870(scale=4):
   """yjn870/SRDenseNet-pytorch, models.py."""
-  del scale  # two deconvolutions, whatever is asked for
+  del scale  # two deconvolutions for every scale
   width, squeezed = GROWTH * LAYERS, 5
   activated = lambda a, b: Net(lambda net, x: F.relu(net.conv(x)), conv=conv(a, b))
   dense = lambda a, b: Net(lambda net, x: torch.cat([x, F.relu(net.conv(x))], 1), conv=conv(a, b))
@@ -195,7 +195,7 @@ def srdensenet_yjn870(scale=4):
 
 
 def srdensenet_twtygqyy(scale=4):
-  """twtygqyy/pytorch-SRDenseNet, srdensenet.py with PReLUs: one a block, applied twice."""
+  """twtygqyy/pytorch-SRDenseNet, srdensenet.py with PReLUs: one per block, applied twice."""
   del scale
   width, squeezed = GROWTH * LAYERS, 5
   plain = {'bias': False}
@@ -235,7 +235,7 @@ def srdensenet_twtygqyy(scale=4):
 
 
 def rrdb_kair(scale):
-  """KAIR, network_rrdb.py: the oldest names, but the last layer of a block is no Sequential."""
+  """KAIR, network_rrdb.py: the oldest names, but the last layer of a block is not a Sequential."""
   net = rrdb_oldest(scale)
   for block in list(net.model[1].sub)[:-1]:
     for dense in block.children():

@@ -6,7 +6,7 @@ from torch_reference.parts import DIV2K, F, Net, conv, each, image_mean, mean_sh
 
 
 def srcnn(channels=1, **padding):
-  """yjn870/SRCNN-pytorch, models.py, whose padding is zeros; it gets the image enlarged."""
+  """yjn870/SRCNN-pytorch, models.py, padded with zeros; its input is already upsampled."""
   return Net(
     lambda net, x: net.conv3(F.relu(net.conv2(F.relu(net.conv1(x))))),
     conv1=conv(channels, 6, 9, **padding),
@@ -26,7 +26,7 @@ def srcnn_lornatang(channels=1):
 
 
 def vdsr(channels=1, names=('input', 'residual_layer', 'output')):
-  """twtygqyy/pytorch-vdsr, vdsr.py; it gets the image enlarged; no biases."""
+  """twtygqyy/pytorch-vdsr, vdsr.py; its input is already upsampled; no biases."""
   first, trunk, last = names
   plain = {'bias': False}
   layer = lambda: Net(lambda net, x: F.relu(net.conv(x)), conv=conv(6, 6, **plain))
@@ -122,7 +122,7 @@ def rlfn(scale, width=6, middle=5, *, names=('conv_1', 'block_', 'conv_2'), bili
 
 
 def conv3xc(inputs, outputs):
-  """SPAN's convolution in training; `eval_conv` is in the file, but of no use."""
+  """SPAN's convolution in training; `eval_conv` is in the file, but unused."""
   layers = (
     conv(inputs, 2 * inputs, 1),
     conv(2 * inputs, 2 * outputs, padding=0),
@@ -137,16 +137,16 @@ def conv3xc(inputs, outputs):
 
 
 def slim(inputs, outputs):
-  """The same, of which only what inference needs was kept."""
+  """`conv3xc`, reduced to the tensors that inference needs."""
   return Net(lambda net, x: net.eval_conv(x), eval_conv=conv(inputs, outputs))
 
 
 def span(scale, layer=conv3xc, width=6, image_range=255.0, mean=DIV2K):
-  """hongyuanyu/SPAN, span_arch.py; images in [0, 1], what comes out is not scaled back."""
+  """hongyuanyu/SPAN, span_arch.py; images in [0, 1]; the output is not scaled back."""
   mean = image_mean(*mean)
 
   def convolve(net, x):
-    first = F.silu(net.c1_r(x))  # in place, so that what is returned is activated
+    first = F.silu(net.c1_r(x))  # in place, so the returned tensor is activated
     y = net.c3_r(F.silu(net.c2_r(first)))
     return (x + y) * (torch.sigmoid(y) - 0.5), first
 
@@ -174,14 +174,14 @@ def span_slim(scale):
 
 
 def span_neosr(scale):
-  """neosr, span_arch.py with norm=False, which an empty buffer records."""
+  """neosr, span_arch.py with norm=False, which adds an empty buffer."""
   net = span(scale, image_range=1.0, mean=(0.0, 0.0, 0.0))
   net.register_buffer('no_norm', torch.zeros(1))
   return net
 
 
 def vdsr_shifted(channels=3, *, image_range=255.0, bias=False):
-  """EDSR-PyTorch, vdsr.py, or torchSR, vdsr.py: the input is enlarged; a mean is subtracted."""
+  """EDSR-PyTorch, vdsr.py, or torchSR, vdsr.py: upsampled input, less a mean."""
   widths = list(pairwise((channels, 6, 6, 6, channels)))
   layers = [conv(a, b, bias=bias) for a, b in widths]
   if bias:  # torchSR's is one Sequential

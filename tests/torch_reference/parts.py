@@ -1,20 +1,20 @@
-"""What public PyTorch networks are rebuilt of: `Net` has the names that it is given."""
+"""Building blocks of the replicas of public PyTorch networks."""
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch', reason='public networks in PyTorch (pip install torch)')
 tn, F = torch.nn, torch.nn.functional
-torch.set_num_threads(1)  # of small sums, threads would mostly wait for each other
+torch.set_num_threads(1)  # threads do not help with small networks
 
 DIV2K = (0.4488, 0.4371, 0.4040)
-FLICKR2K = (0.4690, 0.4490, 0.4036)  # of RCAN, where trained on it
+FLICKR2K = (0.4690, 0.4490, 0.4036)  # of RCAN, if trained on it
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 seq = tn.Sequential
 
 
 class Net(tn.Module):
-  """A module of named parts; `forward` is called with it and its input."""
+  """A module of named parts; `forward` is called with the module and its input."""
 
   def __init__(self, forward, **parts):
     super().__init__()
@@ -39,7 +39,7 @@ def stages(scale):
 
 
 def shuffles(scale, features):
-  """Give convolutions and pixel shuffles in turn."""
+  """Returns alternating convolutions and pixel shuffles."""
   pairs = [(conv(features, features * r * r), tn.PixelShuffle(r)) for r in stages(scale)]
   return [layer for pair in pairs for layer in pair]
 
@@ -49,7 +49,7 @@ def image_mean(*values):
 
 
 def mean_shift(sign, mean, image_range=255):
-  """EDSR-PyTorch's: a mean kept as a 1x1 convolution of images in [0, image_range]."""
+  """EDSR-PyTorch's mean, stored as a 1x1 convolution of images in [0, image_range]."""
   layer = tn.Conv2d(3, 3, 1).requires_grad_(False)
   layer.weight.data = torch.eye(3).view(3, 3, 1, 1)
   layer.bias.data = sign * image_range * torch.tensor(mean)
@@ -57,7 +57,7 @@ def mean_shift(sign, mean, image_range=255):
 
 
 def fill(net, seed=0, *, bias=0.2):
-  """Draw all weights and statistics, so that each tensor matters to what comes out."""
+  """Draw all weights and statistics at random, so that each tensor affects the output."""
   generator = torch.Generator().manual_seed(seed)
   normal = lambda x: torch.randn(x.shape, generator=generator)
   for layer in net.modules():

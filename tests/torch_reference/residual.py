@@ -38,7 +38,7 @@ def edsr_pytorch(scale, block, count=2, mean=DIV2K):
 
 
 def body_of(*layers):
-  """Add a Sequential called `body` to its input."""
+  """A Sequential called `body`, added to its input."""
   return Net(lambda net, x: x + net.body(x), body=seq(*layers))
 
 
@@ -65,7 +65,7 @@ def rcan(scale):
 
 
 def basicsr(scale, block, upsample, image_range=255.0):
-  """BasicSR's EDSR and RCAN, and mmagic's EDSR; images in [0, 1], whose mean is in no file."""
+  """BasicSR's EDSR and RCAN, and mmagic's EDSR; images in [0, 1]; no file contains their mean."""
   mean = image_mean(*DIV2K)
 
   def forward(net, x):
@@ -120,14 +120,14 @@ def mmagic_edsr(scale):
 
 
 def up(features, factor, forward, **parts):
-  """Convolve by the part `conv`, then shuffle; `forward` does what comes after."""
+  """A convolution `conv` and a pixel shuffle, followed by `forward`."""
   wide = conv(features, features * factor**2)
   shuffle = lambda net, x: forward(net, F.pixel_shuffle(net.conv(x), factor))
   return Net(shuffle, conv=wide, **parts)
 
 
 def sgrvinod(scale, width=4):
-  """sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution, models.py; its tanh brought to [0, 1]."""
+  """sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution, models.py; its tanh mapped to [0, 1]."""
   mean, deviation = (image_mean(*values) for values in IMAGENET)
   block = lambda *layers: Net(lambda net, x: net.conv_block(x), conv_block=seq(*layers))
   norm = lambda *more: block(conv(width, width), tn.BatchNorm2d(width), *more)
@@ -155,7 +155,7 @@ def sgrvinod(scale, width=4):
 
 
 def lornatang_srresnet(scale, width=4, ends=('conv1', 'conv2', 'conv3')):
-  """Lornatang/SRGAN-PyTorch, model.py, but for the clamp at its end; no bias before a norm."""
+  """Lornatang/SRGAN-PyTorch, model.py, without the clamp at its end; no bias before a norm."""
   first, second, third = ends
   norm = lambda: (conv(width, width, bias=False), tn.BatchNorm2d(width))
   block = lambda: Net(lambda net, x: x + net.rcb(x), rcb=seq(*norm(), tn.PReLU(), *norm()))
@@ -180,7 +180,7 @@ def lornatang_srresnet(scale, width=4, ends=('conv1', 'conv2', 'conv3')):
 
 
 def leftthomas(scale, width=4, *, published=False):
-  """leftthomas/SRGAN, model.py: five blocks, as the names have it; or as its weights want it."""
+  """leftthomas/SRGAN, model.py: five blocks; `published`: as its published weights need it."""
 
   def forward(net, x):
     x = net.block1(x)
@@ -206,7 +206,7 @@ def leftthomas(scale, width=4, *, published=False):
 
 
 def swift_srgan(scale, width=4):
-  """Koushik0901/Swift-SRGAN, models.py, with its two kinds of slope that nothing applies."""
+  """Koushik0901/Swift-SRGAN, models.py, with its two kinds of unused slopes."""
   separable = lambda a, b, size=3, bias=True: Net(
     lambda net, x: net.pointwise(net.depthwise(x)),
     depthwise=conv(a, a, size, groups=a, bias=bias),

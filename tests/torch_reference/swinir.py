@@ -6,7 +6,7 @@ WIDTH, HEADS, WINDOW, TRAINED_ON = 12, 2, 4, 8
 
 
 def partition(x, size=WINDOW):
-  """Cut [b, h, w, c] into windows [b * windows, pixels, c]."""
+  """Returns the windows of [b, h, w, c]: [b * windows, pixels, c]."""
   b, h, w, c = x.shape
   x = x.view(b, h // size, size, w // size, size, c).permute(0, 1, 3, 2, 4, 5)
   return x.reshape(-1, size * size, c)
@@ -24,7 +24,7 @@ def relative_index(size=WINDOW):
 
 
 def mask_of(h, w, shift, size=WINDOW):
-  """Keep apart what the shift made neighbours, as `calculate_mask`."""
+  """Mask between pixels that are adjacent only because of the shift, as `calculate_mask`."""
   regions, count = torch.zeros(1, h, w, 1), 0
   slices = slice(0, -size), slice(-size, -shift), slice(-shift, None)
   for rows in slices:
@@ -94,7 +94,7 @@ def group():
 
 
 def swinir(scale, *, light=False, nearest=False, channels=3, tail=5):
-  """The classical network, or the light one that makes the image by one shuffle."""
+  """The classical network, or the light one, which computes the image by one pixel shuffle."""
   mean = image_mean(*DIV2K) if channels == 3 else 0.0
 
   def forward(net, image):

@@ -1,7 +1,7 @@
-"""Networks in PyTorch, of the same weights as ours: what we are measured and tested against.
+"""PyTorch references with the same weights, for tests and benchmarks.
 
-A twin's children are named as Flax names its own, so that weights go over by their paths. Images
-are NCHW.
+The children of a reference have the names of the Flax modules, so that weights are copied by path.
+Images are NCHW.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
@@ -15,7 +15,7 @@ from torch import nn as tn
 from torch.nn import functional as F
 
 MEAN = torch.tensor((0.4488, 0.4371, 0.4040)).view(1, 3, 1, 1)
-STAGES = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}  # of pixel shuffles, for a scale
+STAGES = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}  # factors of the pixel shuffles by scale
 NAMES = {
   **{name: 'weight' for name in ('kernel', 'scale', 'negative_slope')},
   **{'mean': 'running_mean', 'var': 'running_var'},
@@ -34,7 +34,7 @@ def from_torch(x):
 
 
 def leaves(tree, path=()):
-  """Walk through nested dicts: pairs of path and leaf."""
+  """Yields pairs of path and leaf of nested dicts."""
   for key, x in tree.items():
     if isinstance(x, Mapping):
       yield from leaves(x, (*path, key))
@@ -43,7 +43,7 @@ def leaves(tree, path=()):
 
 
 def weights(twin, tree):
-  """Give, for each leaf, the twin's layer, its tensor, and the leaf in PyTorch's layout."""
+  """Yields, per leaf, the reference's layer and tensor, and the leaf in PyTorch's layout."""
   for path, x in leaves(tree):
     *modules, name = path
     layer = twin.get_submodule('.'.join(modules))
@@ -52,7 +52,7 @@ def weights(twin, tree):
 
 
 def laid_out(layer, name, x):
-  """Bring a parameter, or its gradient, into PyTorch's layout."""
+  """Returns a parameter, or its gradient, in PyTorch's layout."""
   if factor := getattr(layer, 'shuffle', None):  # row, column, channel: channel first
     x = x.reshape(*x.shape[:-1], factor**2, -1).swapaxes(-1, -2).reshape(x.shape)
   if name == 'kernel' and x.ndim == 4:
@@ -65,7 +65,7 @@ def laid_out(layer, name, x):
 
 
 def load(twin, variables):
-  """Copy parameters and running averages to the twin; nothing may be left over."""
+  """Copy parameters and running averages to the reference; all must be used."""
   for tree in variables.values():
     for _, theirs, ours in weights(twin, tree):
       assert theirs.shape == ours.shape
@@ -79,14 +79,14 @@ def conv(inputs, outputs, size=3, **options):
 
 
 def shuffled(inputs, outputs, factor, layer=conv):
-  """Make a convolution for a pixel shuffle, which has a layout of its own."""
+  """Returns a convolution before a pixel shuffle, whose channels have their own layout."""
   made = layer(inputs, outputs * factor**2)
   getattr(made, 'pointwise', made).shuffle = factor
   return made
 
 
 def numbered(module, prefix, parts):
-  """Name parts prefix_0, prefix_1 and so on, and give them as a list."""
+  """Register parts as prefix_0, prefix_1 and so on; returns them as a list."""
   parts = list(parts)
   for i, part in enumerate(parts):
     module.add_module(f'{prefix}_{i}', part)
@@ -106,7 +106,7 @@ class Upsampler(tn.Module):
 
 
 class Cubic(tn.Module):
-  """Enlarge images of one size by Keys' kernel; `edges` as in `jaxsr.ops.upsample`."""
+  """Upsample images of one size by Keys' kernel; `edges` is `boundary` of `jaxsr.ops.upsample`."""
 
   def __init__(self, size, scale, edges='cut'):
     super().__init__()
@@ -119,7 +119,7 @@ class Cubic(tn.Module):
 
 
 def cubic(length, scale, edges):
-  """Write the enlargement of a line as a matrix [scale * length, length]."""
+  """Returns the upsampling of a line as a matrix [scale * length, length]."""
   at = (np.arange(scale * length) + 0.5) / scale - 0.5
   matrix = np.zeros((scale * length, length))
   for i in range(-1, 3):
@@ -162,7 +162,7 @@ class ResidualBlock(tn.Module):
 
 
 class EDSR(tn.Module):
-  """`image` makes the image of the last features; `base` is what it is added to."""
+  """EDSR; the layers `image` compute the image from the last features, and `base` is added."""
 
   def __init__(
     self, image, *, features=8, blocks=2, channels=1, scaling=1.0, of=1, mean=0.0, base=None
@@ -187,12 +187,12 @@ class EDSR(tn.Module):
 
 
 def by_shuffles(scale, channels=1, features=8):
-  """Make EDSR's image by stages."""
+  """Returns layers that compute EDSR's image by stages."""
   return {'upsampler': Upsampler(scale, features), 'tail': conv(features, channels)}
 
 
 def directly(scale, channels=1, features=8):
-  """Make EDSR's image by one pixel shuffle."""
+  """Returns layers that compute EDSR's image by one pixel shuffle."""
   return {'tail': shuffled(features, channels, scale)}
 
 
@@ -286,7 +286,7 @@ class Separable(tn.Module):
     return self.pointwise(self.depthwise(x))
 
 
-class NormalisedBlock(tn.Module):
+class NormalizedBlock(tn.Module):
   """The residual block of SRResNet, or with separable convolutions Swift-SRGAN's."""
 
   def __init__(self, features, layer, slopes, **options):
@@ -302,7 +302,7 @@ class NormalisedBlock(tn.Module):
     return x + self.norm_1(self.conv_1(y))
 
 
-class NormalisedTwin(tn.Module):
+class NormalizedTwin(tn.Module):
   """SRResNet or Swift-SRGAN."""
 
   def __init__(self, scale, channels, features, blocks, *, swift):
@@ -311,7 +311,7 @@ class NormalisedTwin(tn.Module):
     before_norm = {'bias': False} if swift else {}
     self.factors, self.swift = STAGES[scale], swift
     self.head, self.prelu = layer(channels, features, 9), tn.PReLU(slopes)
-    parts = (NormalisedBlock(features, layer, slopes, **before_norm) for _ in range(blocks))
+    parts = (NormalizedBlock(features, layer, slopes, **before_norm) for _ in range(blocks))
     self.blocks = numbered(self, 'block', parts)
     self.body = layer(features, features, **before_norm)
     self.norm = tn.BatchNorm2d(features)
@@ -392,7 +392,7 @@ class SPAN(tn.Module):
 
 
 class WindowAttention(tn.Module):
-  """Attend inside windows [all, pixels, c]; `mask` [windows, pixels, pixels] is added to scores."""
+  """Attention in windows [all, pixels, c]; scores plus `mask` [windows, pixels, pixels]."""
 
   def __init__(self, features, heads, window):
     super().__init__()
@@ -413,7 +413,7 @@ class WindowAttention(tn.Module):
 
 
 def shift_mask(height, width, size, shift):
-  """Set -100 between pixels of a window that only the roll made neighbours, as the authors do."""
+  """Returns -100 between pixels of a window that are adjacent only because of the roll."""
   region = torch.zeros(height, width)
   parts = (slice(0, -size), slice(-size, -shift), slice(-shift, None)) if shift else (slice(None),)
   for i, (rows, columns) in enumerate(product(parts, parts)):
@@ -424,7 +424,7 @@ def shift_mask(height, width, size, shift):
 
 
 class SwinBlock(tn.Module):
-  """Roll, cut into windows and mask, as the authors do; the mask is kept for each size of image."""
+  """Roll, windows and mask as in the authors' code; the mask is cached per image size."""
 
   def __init__(self, features, heads, window, shift):
     super().__init__()
