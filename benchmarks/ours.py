@@ -98,8 +98,8 @@ def infer(
 
   def run() -> list[Any]:
     for _ in range(repeat):
-      made = [program(variables, group) for group in groups]
-    return jax.block_until_ready(made)
+      outputs = [program(variables, group) for group in groups]
+    return jax.block_until_ready(outputs)
 
   outcome = {'image': np.concatenate(run())}
   work = lambda: analysis.count(predict, variables, images)  # noqa: E731

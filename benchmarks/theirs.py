@@ -34,14 +34,19 @@ def train(
   """Build a training step that starts with JAX variables, or with its own if there are none."""
   case = ALL_CASES[name]
   generator = _placed(_twin(name, (case.patch, case.patch)), variables and variables[0]).train()
-  optimise = functools.partial(torch.optim.AdamW, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
+  make_optimizer = functools.partial(
+    torch.optim.AdamW, lr=LEARNING_RATE, weight_decay=0.0, fused=True
+  )
   wrap = functools.partial(torch.compile, disable=not compiled)
-  optimiser, apply = optimise(generator.parameters()), wrap(generator)
-  judge = judging = judged = None
+  optimizer, apply = make_optimizer(generator.parameters()), wrap(generator)
+  discriminator = discriminator_optimizer = logits_of = None
   if case.adversarial:
-    made = twins.DiscriminatorTwin(1, 64, 1024, swift=False)
-    judge = _placed(made, variables and variables[1]).train()
-    judging, judged = optimise(judge.parameters()), wrap(judge)
+    reference = twins.DiscriminatorTwin(1, 64, 1024, swift=False)
+    discriminator = _placed(reference, variables and variables[1]).train()
+    discriminator_optimizer, logits_of = (
+      make_optimizer(discriminator.parameters()),
+      wrap(discriminator),
+    )
   raw = make_batch(case, batch)
   crops = _image(raw['lr']), _image(raw['hr'])
   bce = F.binary_cross_entropy_with_logits
@@ -49,23 +54,25 @@ def train(
   def step(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = (image.float() / 255 for image in batch)
     with _autocast(precision):
-      made = apply(x)
-      loss = pixels = F.l1_loss(made.float(), y)
-      if judge is not None and judging is not None and judged is not None:
-        real, fake = judged(y), judged(made.detach())
-        of_judge = bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))
-        judging.zero_grad(set_to_none=True)
-        of_judge.backward()
-        torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
-        judging.step()
-        judge.requires_grad_(False)
-        fooled = judged(made)
-        loss = loss + ADVERSARIAL * bce(fooled, torch.ones_like(fooled))
-        judge.requires_grad_(True)
-    optimiser.zero_grad(set_to_none=True)
+      sr = apply(x)
+      loss = pixels = F.l1_loss(sr.float(), y)
+      if (
+        discriminator is not None and discriminator_optimizer is not None and logits_of is not None
+      ):
+        real, fake = logits_of(y), logits_of(sr.detach())
+        discriminator_loss = bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))
+        discriminator_optimizer.zero_grad(set_to_none=True)
+        discriminator_loss.backward()
+        torch.nn.utils.clip_grad_norm_(discriminator.parameters(), 1.0)
+        discriminator_optimizer.step()
+        discriminator.requires_grad_(False)
+        logits = logits_of(sr)
+        loss = loss + ADVERSARIAL * bce(logits, torch.ones_like(logits))
+        discriminator.requires_grad_(True)
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(generator.parameters(), 1.0)
-    optimiser.step()
+    optimizer.step()
     return pixels.detach(), norm
 
   def run(batch: tuple[torch.Tensor, torch.Tensor] = crops) -> tuple[float, float]:
@@ -91,24 +98,24 @@ def infer(
 ) -> Side:
   """Build the upscaling of images of 256x256, in one batch or one by one, whichever is faster."""
   folded = (ALL_CASES[name].network or name) in FOLDED
-  twin = _placed(_twin(name, (side, side), folded=folded), variables and variables[0]).eval()
-  apply: Any = torch.compile(twin, disable=not compiled)
+  reference = _placed(_twin(name, (side, side), folded=folded), variables and variables[0]).eval()
+  apply: Any = torch.compile(reference, disable=not compiled)
   images = make_images(batch, side)
 
   @torch.inference_mode()
   def enlarge(groups: list[torch.Tensor]) -> list[torch.Tensor]:
     with _autocast(precision):
       for _ in range(repeat):
-        made = [apply(x) for x in groups]
+        outputs = [apply(x) for x in groups]
     _wait()
-    return made
+    return outputs
 
   begun = time.perf_counter()
   ways = [[_image(group) for group in np.split(images, n)] for n in sorted({1, len(images)})]
-  made, *_ = (enlarge(way) for way in ways)
+  images_out, *_ = (enlarge(way) for way in ways)
   seconds = time.perf_counter() - begun
   groups = min(ways, key=lambda way: timeit.timeit(lambda: enlarge(way), number=1))
-  image = np.moveaxis(made[0].float().cpu().numpy(), 1, -1)
+  image = np.moveaxis(images_out[0].float().cpu().numpy(), 1, -1)
   return Side(lambda: enlarge(groups), {'image': image}, seconds)
 
 
@@ -131,10 +138,10 @@ def _twin(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn
   return twins.NormalizedTwin(SCALE, 1, 64, 16, swift=name == 'swift_srgan')
 
 
-def _placed(twin: torch.nn.Module, variables: Any) -> Any:
+def _placed(reference: torch.nn.Module, variables: Any) -> Any:
   if variables:
-    twins.load(twin, variables)
-  return twin.float().to(DEVICE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    twins.load(reference, variables)
+  return reference.float().to(DEVICE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _image(x: np.ndarray) -> torch.Tensor:

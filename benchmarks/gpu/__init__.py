@@ -1,1 +1,4 @@
-"""What to do with a few minutes of a GPU: `python -m benchmarks.gpu`; see `docs/gpu.md`."""
+"""Checks, timings and training in a few minutes on a GPU: `python -m benchmarks.gpu`.
+
+See `docs/gpu.md`.
+"""

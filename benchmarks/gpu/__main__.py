@@ -1,8 +1,9 @@
-"""Whatever a few minutes of a GPU can show: python -m benchmarks.gpu --minutes 10 --output DIR.
+"""Checks, timings and training on a GPU: python -m benchmarks.gpu --minutes 10 --output DIR.
 
-In this order: correctness (the tests marked `gpu`), speed beside PyTorch, training rates, training.
-Each stage writes its JSON file when it is done, and is not repeated when the same command runs
-again; training goes on from its last checkpoint. `--dry-run` does all of it on a CPU, at toy size.
+The stages, in order: correctness (the tests marked `gpu`), speed compared with PyTorch, training
+rates, training. Each stage writes a JSON file when it is done, and is skipped when the same command
+runs again; training continues from its last checkpoint. `--dry-run` runs all stages on a CPU, at
+toy size.
 """
 
 import json
@@ -105,7 +106,7 @@ class Session:
     return {'failed': failed, 'counts': counts}
 
   def speed(self) -> dict[str, Any]:
-    """Times steps and enlargement beside PyTorch; rows are printed as they come."""
+    """Times training steps and upscaling against PyTorch; rows are printed as they are measured."""
     from benchmarks.gpu import speed
 
     tasks, precision, side = (_TOY_TASKS, 'float32', 16) if self.dry else (_TASKS, 'bfloat16', 256)
@@ -135,7 +136,7 @@ class Session:
     return found
 
   def training(self) -> dict[str, Any]:
-    """Trains the recipes in order, each for its share of the time; what is done stays done."""
+    """Trains the recipes in order, each for its share of the time; finished ones are skipped."""
     rates = json.loads((self.output / 'rates.json').read_text())
     results: dict[str, Any] = {}
     for number, (name, recipe) in enumerate(self.recipes.items()):
@@ -168,7 +169,7 @@ def _write(path: Path, result: dict[str, Any]) -> None:
 
 
 def bundle(output: Path, target: Path, *, limit: int = 15 * 2**20) -> None:
-  """Copies what should travel back to `target`: a tar of small files, each package, the cache.
+  """Copies the results to `target`: a tar of small files, each package, the compilation cache.
 
   Files above `limit` bytes are split.
   """
@@ -210,13 +211,13 @@ def main(
   Args:
     output: the folder of the session; the same one resumes it.
     minutes: the time for everything.
-    dry_run: do all of it at toy size, on a CPU too.
+    dry_run: run all stages at toy size, also on a CPU.
     films: a folder with `train` and `val`, as `benchmarks.gpu.pack` unpacks them; without it,
       phantoms are trained on.
     extras: a folder with further files that recipes need.
-    recipe: what to train, in this order.
-    stages: which stages to run.
-    bundle_to: a folder for copies of what should travel back, in few files of at most 16 MB.
+    recipe: the recipes to train, in this order.
+    stages: the stages to run.
+    bundle_to: a folder for copies of the results, in few files of at most 16 MB.
   """
   if unknown := sorted({*stages} - {*STAGES}):
     sys.exit(f'error: --stages {unknown[0]}: choose of {", ".join(STAGES)}')

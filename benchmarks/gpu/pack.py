@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-WHEELS = (  # what a machine with JAX, Flax, Optax, Orbax and PyTorch is known to lack
+WHEELS = (  # packages beyond JAX, Flax, Optax, Orbax and PyTorch
   'array-record',
   'beartype',
   'dm-pix',
@@ -167,7 +167,7 @@ def unpack_all(loads: Path, output: Path) -> int:
   """Unpacks the films of all loads that are there, in parallel; returns how many were new.
 
   Raises:
-    SystemExit: a film's pixels are not those that were packed.
+    SystemExit: If the pixels of a film differ from the packed ones.
   """
   jobs: list[tuple[Path, Any]] = []
   for index in sorted(loads.glob(f'*/{INDEX}')):

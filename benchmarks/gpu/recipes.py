@@ -1,4 +1,4 @@
-"""What a GPU trains, in order: the settings of `main.py` and each one's share of the time."""
+"""Training runs on a GPU, in order: the settings of `main.py` and the share of the time."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class Recipe(NamedTuple):
   needs: tuple[str, ...] = ()  # files among the extras, such as weights of a feature network
 
 
-_FAST = (  # what all have in common: films on the device, prepared ahead by processes
+_FAST = (  # shared by all: films on the device, prepared ahead by processes
   '--config.precision=bfloat16',
   '--config.data.cache=device',
   '--config.data.workers=6',
@@ -69,7 +69,7 @@ RECIPES = {
     needs=('vgg19_conv3_4.safetensors',),
   ),
 }
-DEFAULT = ('edsr_x4_large', 'edsr_x4')  # what one session of ten minutes trains
+DEFAULT = ('edsr_x4_large', 'edsr_x4')  # the recipes of a session of ten minutes
 
 TOY = (  # over the flags of a recipe: the same run in seconds on a CPU
   '--config.precision=float32',

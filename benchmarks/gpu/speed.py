@@ -1,7 +1,7 @@
-"""Training steps and enlargement beside PyTorch on the same device.
+"""Training steps and upscaling compared with PyTorch on the same device.
 
-All sides are built first, each in its own process. XLA times its candidates while it compiles, so
-that JAX programs are compiled one after the other. Only then are pairs timed, with nothing else
+All sides are built first, each in its own process. XLA times its candidates during compilation, so
+JAX programs are compiled one after the other. Pairs are timed after that, with nothing else
 running.
 """
 
@@ -43,11 +43,11 @@ def measure(
   """Yields one row per task: seconds per step, the ratio to PyTorch's, shares of the matrix rate.
 
   Args:
-    tasks: what to measure, the most important first.
+    tasks: the tasks to measure, the most important first.
     precision: 'float32' or 'bfloat16'.
     seconds: the time for building; tasks that are not built by then are reported as such.
     pairs: timings per side.
-    side: the side of the image that is enlarged, in pixels.
+    side: the side of the input image, in pixels.
   """
   deadline = time.monotonic() + seconds
   with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(tasks)) as pool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.gpu.recipes import Recipe
 
-_OVERHEAD = 60.0  # seconds of a run that are no training: start, films, compilation, validation
+_OVERHEAD = 60.0  # seconds of a run without training: start, films, compilation, validation
 _RATE = re.compile(r'step (\d+)/\d+ .* (\d+) images/s')
 
 
@@ -53,7 +53,7 @@ class Training:
   ) -> dict[str, Any]:
     """Trains until the steps that fit, at most `most`, are done, and packs the result.
 
-    A run that was interrupted goes on; its number of steps was written down when it began.
+    An interrupted run continues; its number of steps was stored when it started.
     """
     workdir = self.folder / name
     noted = self.folder / f'{name}.json'

@@ -38,7 +38,7 @@ class DenseBlock(nn.Module):
     for i in range(self.layers):
       y = Conv(self.growth, (3, 3), dtype=self.dtype, kernel_init=he_normal, name=f'conv_{i}')(seen)
       found.append(act(y))
-      # The authors of 'prelu' activate again after joining; a second ReLU changes nothing.
+      # The authors of 'prelu' activate again after joining; a repeated ReLU has no effect.
       joined = act(jnp.concatenate(found, axis=-1)) if i else found[0]
       seen = jnp.concatenate([x, joined], axis=-1) if self.variant == 'dense' else joined
     return jnp.concatenate([x, joined], axis=-1)

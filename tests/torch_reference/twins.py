@@ -58,7 +58,7 @@ def laid_out(layer, name, x):
   if name == 'kernel' and x.ndim == 4:
     x = x.transpose(3, 2, 0, 1)
   elif name == 'kernel':
-    if grid := getattr(layer, 'grid', None):  # what is flattened: channel, row, column
+    if grid := getattr(layer, 'grid', None):  # before a flatten: channel, row, column
       x = x.reshape(*grid, -1).transpose(2, 0, 1, 3).reshape(x.shape)
     x = x.T
   return np.atleast_1d(x)  # a slope for all channels
