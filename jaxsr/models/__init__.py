@@ -67,7 +67,7 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def fields(name: str) -> list[str]:
-  """Returns the dataclass fields that are options of a network."""
+  """Returns the names of a network's options."""
   return list(defaults(name))
 
 
@@ -92,6 +92,16 @@ def build(
   divide it) and at least 8 (or 12); `depth` scales its `depth_fields`, to the nearest integer and
   at least 1. Halves are rounded up, no field grows, and each entry of a tuple is scaled. 1.0 leaves
   the network as its other options describe it.
+
+  Args:
+    name: The name of the network, a key of `MODELS`.
+    options: Options of the network by name, as listed by `defaults`.
+    scale: The upsampling factor, one of `SCALES`.
+    channels: The number of channels of the images: 1 for gray, 3 for RGB.
+    precision: The type of the computation, a key of `PRECISIONS`.
+
+  Returns:
+    The network, a linen module without variables.
 
   Raises:
     UserError: If a name, option, scale or precision is unknown, or a multiplier is out of range.
