@@ -134,7 +134,7 @@ BAD = [
   ),
   (['--config=configs/quickstart.py', '--config.model.name=edsrr'], "did you mean 'edsr'"),
   (['--config=configs/quickstart.py', '--config.model.blocks=many'], 'blocks'),
-  (['--config=configs/quickstart.py', '--config.scale=5'], 'scale 5 is not built'),
+  (['--config=configs/quickstart.py', '--config.scale=5'], 'scale 5 is not supported'),
   (['--config=configs/quickstart.py', '--config.steps=0'], 'config.steps=0 must be at least 1'),
   (['--config=configs/quickstart.py:smok'], "only 'smoke'"),
   (['--config=configs/quickstart.py', '--config.loss.mse=0.0'], 'config.loss is empty'),

@@ -72,11 +72,11 @@ def read(
   if model not in architecture.READERS:
     raise UserError(f'weights for {model!r}: {nearest(model, architecture.READERS)}')
   if not tensors:
-    raise UserError('there are no tensors')
+    raise UserError('there are no tensors: check the file')
   models.build(model, options, scale=scale)  # raises UserError for unknown options
   wild = [f'{name} {x.shape}: is not finite' for name, x in tensors.items() if not _finite(x)]
   if wild:
-    raise Misfit('the file holds numbers that are not finite', wild)
+    raise Misfit('the file contains numbers that are not finite', wild)
   fits = (_fit(each, model, scale, options or {}, order) for each in readings(tensors, model))
   found = [fit for fit in fits if fit is not None and naming in (None, fit.naming)]
   if not found:

@@ -110,7 +110,7 @@ def build(
   if name not in MODELS:
     raise UserError(f'network {name!r} is unknown: {nearest(name, MODELS)}')
   if scale not in SCALES:
-    raise UserError(f'scale {scale} is not built: choose one of {", ".join(map(str, SCALES))}')
+    raise UserError(f'scale {scale} is not supported: choose one of {", ".join(map(str, SCALES))}')
   if precision not in PRECISIONS:
     raise UserError(f'precision {precision!r} is unknown: {nearest(precision, PRECISIONS)}')
   for option in options:

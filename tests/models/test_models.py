@@ -166,7 +166,7 @@ def test_what_is_unknown_is_named_with_the_nearest():
     models.build('edsrr', scale=4)
   with pytest.raises(UserError, match="did you mean 'blocks'"):
     models.build('vdsr', {'block': 3}, scale=4)
-  with pytest.raises(UserError, match='scale 5 is not built'):
+  with pytest.raises(UserError, match='scale 5 is not supported'):
     models.build('vdsr', scale=5)
   with pytest.raises(UserError, match="did you mean 'bfloat16'"):
     models.build('vdsr', scale=4, precision='bf16loat')
