@@ -31,7 +31,7 @@ def run(options: PackageCommand) -> int:
     'model': models.describe(model.network),
     'scale': model.scale,
     'channels': model.channels,
-    'precision': saved['precision'],
+    'precision': 'float32',  # also of weights that were trained in bfloat16, which CPUs emulate
   }
   if is_slimmable(saved) and (options.width, options.depth) == (1.0, 1.0):
     whole = load(options.checkpoint, step=options.step, fold=False)
@@ -57,13 +57,16 @@ def _origin(options: PackageCommand, config: dict[str, Any], model: Model) -> di
   origin: dict[str, Any] = {'step': model.step, 'jaxsr': __version__}
   origin |= {k: _brief(Path(str(config['data'][k]))) for k in ('train', 'val')}
   origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
-  origin |= {key: config[key] for key in ('seed', 'steps', 'batch_size')}
+  origin |= {key: config[key] for key in ('precision', 'seed', 'steps', 'batch_size')}
   origin['optimizer'] = dict(config['optimizer'])
   return origin | ({'environment': saved['environment']} if saved else {})
 
 
 def _metrics(options: PackageCommand, model: Model, origin: dict[str, Any]) -> dict[str, Any]:
-  """Returns the metrics on `data`, or those of the last validation of the run."""
+  """Returns the metrics on `data`, or those of the package or of the run's last validation."""
+  packed = package.find(options.checkpoint)
+  if options.data is None and packed is not None:
+    return package.read_metrics(packed)
   if options.data is None:
     found = run_dir.last_row(Path(options.checkpoint), step=model.step)
     return {'of': f'the validation of its run, {origin["val"]}', **found} if found else {}

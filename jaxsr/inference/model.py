@@ -358,7 +358,7 @@ def _find(name_or_folder: str) -> _Saved:
         raise UserError(f'step {step}: {name_or_folder} is a package, which has only one step')
       return package.read(shipped, target), package.read_config(shipped).origin['step']
 
-    return _Saved(name, config, configs.build_network(config), read_package)
+    return _Saved(name, config, _network(config), read_package)
   from jaxsr.checkpoint import Checkpoints, run_dir  # here, since Orbax takes long to import
 
   saved = run_dir.read_config(folder) if folder.is_dir() else None
@@ -372,7 +372,13 @@ def _find(name_or_folder: str) -> _Saved:
   def read(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
     return checkpoints.restore_variables(target, step=_number(checkpoints, step))
 
-  return _Saved(name, saved['config'], configs.build_network(saved['config']), read)
+  return _Saved(name, saved['config'], _network(saved['config']), read)
+
+
+def _network(config: dict[str, Any]) -> Any:
+  """Build the network of a config, in float32 on CPUs, which only emulate bfloat16."""
+  on_cpu = {'precision': 'float32'} if jax.default_backend() == 'cpu' else {}
+  return configs.build_network({**config, **on_cpu})
 
 
 def _number(checkpoints: 'Checkpoints', step: str) -> int | None:

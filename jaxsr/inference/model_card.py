@@ -75,7 +75,7 @@ def _training(origin: dict[str, Any]) -> str:
   optimizer = origin.get('optimizer', {})
   by = f' by {optimizer["name"]} at {optimizer["learning_rate"]:g}' if 'name' in optimizer else ''
   return (
-    f'Trained on `{origin["train"]}`: '
+    f'Trained on {origin["train"]}: '
     f'{terms}{by}, step {origin["step"]} of {origin["steps"]}, batches of '
     f'{origin["batch_size"]}, seed {origin["seed"]}. {names}.'
   )

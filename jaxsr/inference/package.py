@@ -108,6 +108,14 @@ def to_tensors(variables: Any) -> dict[str, np.ndarray]:
   return {'/'.join(path): np.array(x, np.float32, order='C') for path, x in flat.items()}
 
 
+def read_metrics(folder: Path) -> dict[str, Any]:
+  """Read the metrics of a package; empty if it has none."""
+  try:
+    return dict(json.loads((folder / METRICS).read_text(encoding='utf-8')))
+  except (ValueError, TypeError, OSError):
+    return {}
+
+
 def read_config(folder: Path) -> Package:
   """Read the config of a package; raises UserError if it cannot be read."""
   path = folder / CONFIG
