@@ -25,9 +25,7 @@ from jaxsr.data.acquisition import (
 )
 from jaxsr.data.acquisition.film import FILTERS
 
-REACH = 6  # low-resolution pixels that blur, sharpening and resampling see, at most
 NUMBERS = tuple(f.name for f in dataclasses.fields(Acquisition) if f.name not in ('kernel', 'via'))
-WIDTH = 1 + len(NUMBERS)  # of a row of parameters: the kernel's index, then NUMBERS
 
 
 @dataclasses.dataclass(frozen=True)

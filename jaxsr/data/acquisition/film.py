@@ -9,11 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 from jaxsr.data.acquisition import (
   ATTENUATION,
-  CONDITIONS,
   SHARPENING_RADIUS,
   TAIL_WIDTH,
   Acquisition,
-  generator,
   quanta_in_air,
 )
 
@@ -23,20 +21,6 @@ FILTERS = {
   'lanczos': Image.Resampling.LANCZOS,
   'area': Image.Resampling.BOX,
 }
-
-
-def acquire_condition(
-  hr: UInt[np.ndarray, 'sh sw c'], condition: str, *, name: str, scale: int
-) -> UInt[np.ndarray, 'h w c']:
-  """Returns the low-resolution film of a named condition.
-
-  Args:
-    hr: the film, uint8 or uint16; its sides are multiples of the scale.
-    condition: a key of `CONDITIONS`.
-    name: the film's file name, which seeds the noise.
-    scale: the factor of the reduction.
-  """
-  return acquire(hr, CONDITIONS[condition], generator(name, condition), scale=scale)
 
 
 def acquire(
