@@ -13,6 +13,7 @@ import tyro
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar='PATH', help_behavior_hint='')]
 OptionalText = Annotated[str | None, tyro.conf.arg(metavar='TEXT', help_behavior_hint='')]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar='INT', help_behavior_hint='')]
+OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar='FLOAT', help_behavior_hint='')]
 Overrides = tyro.conf.Suppress[tuple[str, ...]]  # `--config.KEY=VALUE`, which `jaxsr.cli` fills in
 DataSet = Annotated[Literal['nih'], tyro.conf.Positional]
 
@@ -255,7 +256,7 @@ class Degrade:
   """The folder to write PNG files to."""
   condition: str = 'low_dose'
   """clean, binned, blurred, low_dose, very_low_dose, jpeg75, jpeg50, archive or mixed."""
-  dose: float | None = None
+  dose: OptionalFloat = None
   """The dose relative to the usual one, in place of the condition's own."""
   scale: int = 4
   """The factor of the reduction."""

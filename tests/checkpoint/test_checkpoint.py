@@ -185,7 +185,7 @@ def test_another_architecture_is_no_damage(two):
 
 
 def test_an_empty_folder_says_so(tmp_path):
-  with pytest.raises(CheckpointError, match='holds no checkpoint'):
+  with pytest.raises(CheckpointError, match='contains no valid checkpoint'):
     Checkpoints(tmp_path).restore(shapes(make_state()))
 
 

@@ -61,13 +61,17 @@ def test_no_weights_at_all_fail(examine, tmp_path, monkeypatch):
   assert code == 1 and 'no pretrained model found' in shown
 
 
-class Installed:
-  """A distribution with a name and a summary."""
-
-  version = '9.9'
+class Installed(importlib.metadata.Distribution):
+  """A distribution with a version and a summary."""
 
   def __init__(self, summary):
-    self.metadata = {'Summary': summary}
+    self.summary = summary
+
+  def read_text(self, filename):
+    return f'Metadata-Version: 2.1\nName: jaxsr\nVersion: 9.9\nSummary: {self.summary}\n'
+
+  def locate_file(self, path):
+    return path
 
 
 @pytest.mark.parametrize(

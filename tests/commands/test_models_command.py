@@ -127,8 +127,8 @@ def test_without_a_name_all_are_listed(show, monkeypatch):
   ('arguments', 'message'),
   [
     (('edsrr',), "network 'edsrr' is unknown: did you mean 'edsr'?"),
-    (('edsr', '--config.model.featurs=8'), 'Did you mean "features"'),
-    (('edsr', '--config.model.features=many'), "invalid literal for int() with base 10: 'many'"),
+    (('edsr', '--config.model.featurs=8'), "did you mean 'features'"),
+    (('edsr', '--config.model.features=many'), 'config.model.features=many: must be a number'),
     (('edsr', '--config.model.upsampler=x'), "'x' is not one of 'shuffle', 'direct'"),
     (('swinir', '--config.model.heads=7'), 'features=180 is not a multiple of heads=7'),
     (('edsr', '--config.precision=half'), "precision 'half' is unknown"),

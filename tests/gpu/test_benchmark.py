@@ -55,7 +55,8 @@ def test_films_survive_packing(tmp_path):
   assert pack.unpack_all(tmp_path / 'loads', tmp_path / 'out') == 0
   assert len(list((tmp_path / 'out' / 'val').iterdir())) == 2
   for i in range(5):
-    pixels = np.asarray(Image.open(tmp_path / 'out' / 'train' / f'{i}.png'))
+    with Image.open(tmp_path / 'out' / 'train' / f'{i}.png') as image:
+      pixels = np.asarray(image)
     np.testing.assert_array_equal(pixels, phantom(3, i, size=128))
 
 

@@ -56,7 +56,7 @@ def test_the_checkpoint_has_the_variables(weights, command, tmp_path, capsys):
   variables, path = weights
   assert jaxsr(*command) == 0
   loaded = load(str(tmp_path / 'runs' / 'new'), fold=False)
-  assert (loaded.name, loaded.scale, loaded.channels) == ('srresnet', 2, 1)
+  assert (loaded.architecture, loaded.scale, loaded.channels) == ('srresnet', 2, 1)
   jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
   assert left(tmp_path) == ['new']
   shown = capsys.readouterr().out

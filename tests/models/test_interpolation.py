@@ -14,7 +14,7 @@ from jaxsr.models.interpolation import BackProjection
 
 
 def project(lr, scale, iterations=3):
-  network = BackProjection(scale, lr.shape[-1], iterations)
+  network = BackProjection(scale, lr.shape[-1], iterations=iterations)
   return np.asarray(network.apply({}, jnp.asarray(lr)[None], train=False)[0])
 
 
