@@ -396,9 +396,7 @@ def _number(checkpoints: 'Checkpoints', step: str) -> int | None:
   return int(step)
 
 
-def _make_upscaler(
-  model: Model, *, ensemble: bool, tile: int
-) -> Callable[[UInt[np.ndarray, 'h w c']], Any]:
+def _make_upscaler(model: Model, *, ensemble: bool, tile: int) -> Callable[..., Any]:
   """Build the function that upscales a uint8 or uint16 image and keeps its dtype.
 
   The rows of an image are divided among the devices of this process. Images with a side of more
