@@ -35,7 +35,8 @@ def alternate(
   With `twice`, each turn begins with a run that is not counted, so that the state of the caches
   after the other side's turn does not matter.
   """
-  ours(), theirs()
+  ours()
+  theirs()
   found = Ratios([], [])
   for i in range(pairs):
     both = [(ours, found.ours), (theirs, found.theirs)]

@@ -30,11 +30,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
   known = sorted(known)
   close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
   hint = f'did you mean {close[0]!r}? ' if close else ''
-  return f'{hint}there are: {", ".join(known)}'
+  return f'{hint}choose one of: {", ".join(known)}'
 
 
 def flat(error: BaseException) -> str:
-  """Returns the text of the innermost error that others may wrap, on one line."""
+  """Returns the message of the innermost wrapped error, on one line."""
   while error.args and isinstance(error.args[0], BaseException):
     error = error.args[0]
   text = ' '.join(str(error.args[0] if len(error.args) == 1 else error).split())

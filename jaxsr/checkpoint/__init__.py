@@ -104,7 +104,7 @@ class Checkpoints:
       raise self._cannot_save(error) from error
 
   def _cannot_save(self, error: Exception) -> CheckpointError:
-    return CheckpointError(f'{self.folder}: cannot save ({storage.first_line(error)})')
+    return CheckpointError(f'{self.folder}: cannot save ({storage.summarize_error(error)})')
 
   def _sweep(self) -> None:
     """Delete the steps that are not kept, and incomplete ones of a killed process."""

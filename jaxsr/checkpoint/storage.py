@@ -155,12 +155,12 @@ def _damage() -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    raise CorruptCheckpointError(first_line(error)) from error
+    raise CorruptCheckpointError(summarize_error(error)) from error
   finally:
     logger.setLevel(level)
 
 
-def first_line(error: Exception) -> str:
+def summarize_error(error: Exception) -> str:
   """Returns the type and the first line of an error, shortened."""
   lines = str(error).strip().splitlines()
   return f'{type(error).__name__}: {lines[0][:160]}' if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""`jaxsr degrade`: write low-resolution films as a detector, a dose or an archive makes them."""
+"""`jaxsr degrade`: simulate the low resolution of a detector, a low dose or an archive."""
 
 import dataclasses
 from pathlib import Path
@@ -36,5 +36,8 @@ def run(options: Degrade) -> int:
     rng = acquisition.generator(Path(name).name, options.condition)
     target.parent.mkdir(parents=True, exist_ok=True)
     image_files.write(target, acquire(hr, how, rng, scale=options.scale))
-  print(f'wrote {count(len(source), "film")} in condition {options.condition} to {options.output}')
+  print(f'wrote {count(len(source), "image")} in condition {options.condition} to {options.output}')
+  if how.blur or how.kernel == 'detector':
+    transfer = acquisition.nyquist_transfer(how, options.scale)
+    print(f'  modulation transfer function at the Nyquist frequency: {transfer:.2f}')
   return report.failures(source.rejected, 'degraded')

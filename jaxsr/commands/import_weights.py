@@ -19,7 +19,7 @@ from jaxsr.config import Config
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import new_folder
-from jaxsr.interop import Misfit, Published, trial
+from jaxsr.interop import Published, WeightMismatchError, trial
 
 MOST = 40  # problems that are printed
 _OPTION = '--config.model.'
@@ -38,12 +38,12 @@ def run(options: Import) -> int:
       order=options.shuffle_order,
       image=_film(),
     )
-  except Misfit as misfit:
-    for problem in misfit.problems[:MOST]:
+  except WeightMismatchError as mismatch:
+    for problem in mismatch.problems[:MOST]:
       print(f'  {problem}', file=sys.stderr)
-    if len(misfit.problems) > MOST:
-      print(f'  and {len(misfit.problems) - MOST} more', file=sys.stderr)
-    raise UserError(f'{options.weights}: {misfit}') from misfit
+    if len(mismatch.problems) > MOST:
+      print(f'  and {len(mismatch.problems) - MOST} more', file=sys.stderr)
+    raise UserError(f'{options.weights}: {mismatch}') from mismatch
   config.channels = found.channels
   config.model.update(found.options)
   _write(options, config, found)

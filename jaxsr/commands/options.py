@@ -17,6 +17,28 @@ OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar='FLOAT', help_beha
 Overrides = tyro.conf.Suppress[tuple[str, ...]]  # `--config.KEY=VALUE`, which `jaxsr.cli` fills in
 DataSet = Annotated[Literal['nih'], tyro.conf.Positional]
 
+# Options that several commands have.
+_CHECKPOINT = (
+  "A run's or a package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection' "
+  '(default: the pretrained model for the scale).'
+)
+_SCALE = "2, 3, 4 or 8 (default: the model's own, or 4)."
+Checkpoint = Annotated[
+  str | None, tyro.conf.arg(metavar='TEXT', help=_CHECKPOINT, help_behavior_hint='')
+]
+Scale = Annotated[int | None, tyro.conf.arg(metavar='INT', help=_SCALE, help_behavior_hint='')]
+Step = Annotated[str, tyro.conf.arg(help="The checkpoint of a run: 'latest', 'best' or a step.")]
+Width = Annotated[float, tyro.conf.arg(help='A width that a slimmable network was trained at.')]
+Depth = Annotated[float, tyro.conf.arg(help='A depth that a slimmable network was trained at.')]
+Ensemble = Annotated[
+  bool,
+  tyro.conf.arg(help='Average over the eight flips and rotations, at eight times the cost.'),
+]
+Bits = Annotated[
+  int, tyro.conf.arg(help='The bit depth of 16-bit files without a tag, such as 12; 0: trust them.')
+]
+Debug = Annotated[bool, tyro.conf.arg(help='Show the traceback of an error.')]
+
 
 @dataclass(frozen=True)
 class Upscale:
@@ -31,30 +53,21 @@ class Upscale:
     tyro.conf.arg(metavar='IMAGE|FOLDER|PATTERN ...', help_behavior_hint=''),
   ]
   """Images, folders (searched recursively), or patterns such as 'images/*.png'."""
-  checkpoint: OptionalText = None
-  """A run's or a package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'
-  (default: the pretrained model for the scale)."""
+  checkpoint: Checkpoint = None
   output: OptionalPath = None
   """A file for one image, otherwise a folder (default: NAME_x4 beside each input)."""
-  scale: OptionalInt = None
-  """2, 3, 4 or 8 (default: the model's own, or 4)."""
-  step: str = 'latest'
-  """The checkpoint of a run: 'latest', 'best' or a step."""
-  width: float = 1.0
-  """A width that a slimmable network was trained at."""
-  depth: float = 1.0
-  """A depth that a slimmable network was trained at."""
-  ensemble: bool = False
-  """Average over the eight flips and rotations of each image: better, at eight times the cost."""
+  scale: Scale = None
+  step: Step = 'latest'
+  width: Width = 1.0
+  depth: Depth = 1.0
+  ensemble: Ensemble = False
   tile: int = 512
-  """Process images with a longer side in overlapping tiles of about this many low-resolution
-  pixels. The result is the same up to rounding and needs less memory."""
-  bits: int = 0
-  """How many bits 16-bit files hold that do not say it, for example 12."""
+  """The side of a tile in low-resolution pixels. Larger images are processed in overlapping tiles,
+  which needs less memory and gives the same result up to rounding."""
+  bits: Bits = 0
   overwrite: bool = False
   """Recompute existing results. Files that jaxsr did not write are never replaced."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -65,23 +78,15 @@ class Evaluate:
   """A folder of high-resolution images (searched recursively), an image, or a folder of records."""
   output: Path
   """The folder for per_image.csv, summary.json and contact_sheet.png."""
-  checkpoint: OptionalText = None
-  """A run's or a package's folder, a package's name, 'bicubic', 'lanczos' or 'back_projection'
-  (default: the pretrained model for the scale)."""
+  checkpoint: Checkpoint = None
   protocol: Literal['xray', 'luma'] = 'xray'
   """How images become pairs: 'xray' for radiographs, 'luma' for natural images."""
-  scale: OptionalInt = None
-  """2, 3, 4 or 8 (default: the model's own, or 4)."""
-  step: str = 'latest'
-  """The checkpoint of a run: 'latest', 'best' or a step."""
-  width: float = 1.0
-  """A width that a slimmable network was trained at."""
-  depth: float = 1.0
-  """A depth that a slimmable network was trained at."""
-  ensemble: bool = False
-  """Average over the eight flips and rotations of each image: better, at eight times the cost."""
-  bits: int = 0
-  """How many bits 16-bit files hold that do not say it, for example 12."""
+  scale: Scale = None
+  step: Step = 'latest'
+  width: Width = 1.0
+  depth: Depth = 1.0
+  ensemble: Ensemble = False
+  bits: Bits = 0
   split: str = 'test'
   """The split of records to measure: SPLIT or SPLIT/FINDING."""
   tables: OptionalPath = None
@@ -96,8 +101,7 @@ class Evaluate:
   feature_weights: str = ''
   """The weights of the feature network, a safetensors or npz file (default: the published ones,
   downloaded once)."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Train:
   """
 
   config: OptionalText = None
-  """A config file or the name of a shipped one, such as `rdn`. `rdn:smoke` runs it in seconds."""
+  """A config file, or the name of a shipped one such as `rdn`; `rdn:smoke` is a short test."""
   workdir: OptionalPath = None
   """The folder of the run: checkpoints, metrics and TensorBoard logs."""
   allow_config_change: bool = False
@@ -124,8 +128,7 @@ class Train:
   process: OptionalInt = None
   """The number of this host, counted from 0, if no scheduler provides it."""
   overrides: Overrides = ()
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,7 @@ class Models:
   depth: float = 1.0
   """Multiplies the number of blocks, in (0, 1]."""
   overrides: Overrides = ()
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,10 @@ class Import:
     Literal['torch', 'tensorflow'] | None,
     tyro.conf.arg(metavar='{torch,tensorflow}', help_behavior_hint=''),
   ] = None
-  """The channel order of the pixel shuffle (default: PyTorch's, or jaxsr's for its own names)."""
+  """The channel order of the pixel shuffle (default: TensorFlow's for tensor names of jaxsr, else
+  PyTorch's)."""
   overrides: Overrides = ()
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -192,10 +194,9 @@ class Compress:
   workdir: Path
   """The folder of the study."""
   parallel: int = 0
-  """Number of trials to run at the same time (default: one per GPU, or one)."""
+  """Number of trials to run at the same time; 0: one per GPU, or one."""
   overrides: Overrides = ()
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -211,16 +212,14 @@ class PackageCommand:
   """The new folder, such as checkpoints/NAME."""
   data: OptionalPath = None
   """Images to measure on (default: the metrics of the run's last validation)."""
-  step: str = 'latest'
-  """The checkpoint of a run: 'latest', 'best' or a step."""
+  step: Step = 'latest'
   width: float = 1.0
-  """A width of a slimmable network. Without width and depth it stays slimmable."""
+  """A width of a slimmable network. Without width and depth, the package keeps all sizes."""
   depth: float = 1.0
   """A depth of a slimmable network."""
   int8: bool = False
   """Quantize the weights to 8 bits and measure the loss on `data`."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -239,29 +238,27 @@ class Phantom:
   """The side of an image in pixels, a multiple of 8."""
   bits: Literal[8, 16] = 8
   """Bits per pixel."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
 class Degrade:
-  """Write low-resolution films as a detector, a low dose or an archive would make them.
+  """Simulate low-resolution images as a detector, a low dose or an archive produces them.
 
-  The noise of a film depends on its file name and the condition only.
+  The noise of an image depends on its file name and the condition only.
   """
 
   data: Annotated[Path, tyro.conf.Positional]
-  """A film or a folder of films."""
+  """An image or a folder of images."""
   output: Path
   """The folder to write PNG files to."""
   condition: str = 'low_dose'
   """clean, binned, blurred, low_dose, very_low_dose, jpeg75, jpeg50, archive or mixed."""
   dose: OptionalFloat = None
-  """The dose relative to the usual one, in place of the condition's own."""
+  """The dose relative to the usual one (default: that of the condition)."""
   scale: int = 4
   """The factor of the reduction."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -273,8 +270,7 @@ class Doctor:
 
   output: Path = Path('.')
   """The folder in which the write test is made."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -291,8 +287,7 @@ class Download:
   """The address of a mirror that has the archives under their original names."""
   jobs: int = 4
   """The number of parallel downloads."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -305,8 +300,7 @@ class Verify:
   """The folder of the copy."""
   decode: bool = True
   """Decode every image; otherwise check only sums, names and tables."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -337,8 +331,7 @@ class Prepare:
   """Worker processes of the DirectRunner (default: one per core)."""
   beam: tuple[str, ...] = ()
   """More Beam options, as in --beam flink_master=HOST:PORT environment_type=LOOPBACK."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 @dataclass(frozen=True)
@@ -349,8 +342,7 @@ class Inspect:
   """The folder of the records."""
   read: bool = False
   """Read every record and list the damaged ones."""
-  debug: bool = False
-  """Show the traceback of an error."""
+  debug: Debug = False
 
 
 DATA_ACTIONS: list[type] = [Download, Verify, Prepare, Inspect]

@@ -86,7 +86,7 @@ def check(config: Config) -> None:
 def _check_data(config: Config) -> None:
   data = config.data
   _choice(CACHES, 'data.cache', data.cache)
-  _rule(data.bits <= 16, 'data.bits', data.bits, 'is more than the 16 of a file')
+  _rule(data.bits <= 16, 'data.bits', data.bits, 'must be at most 16')
   drawn = data.edges and (data.cache == 'device' or config.teacher.cache)
   why = 'cannot be combined with config.data.cache=device or config.teacher.cache'
   _rule(not drawn, 'data.edges', data.edges, why)

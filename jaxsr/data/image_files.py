@@ -190,7 +190,8 @@ def load(path: str | Path, channels: int = 1, bits: int = 0) -> tuple[Raw, Image
     uint8 or uint16 [h, w, channels] with white at 255 or 65535, and the file's range and metadata.
 
   Raises:
-    ImageError: The file is damaged, too large, in color where gray is due, or not supported.
+    ImageError: The file is damaged, too large or not supported, or in color although gray is
+      required.
   """
   path = Path(path)
   with _open(path) as file:
@@ -242,7 +243,7 @@ def _load(file: File, path: Path, channels: int, bits: int) -> tuple[Raw, ImageI
   if array.shape[2] == 3 and channels == 1:
     array = _as_gray(array, lossy=found.lossy)
     if array.shape[2] == 3:
-      text = 'is in color where gray is due; convert it, or use a model with 3 channels'
+      text = 'is in color although gray is required; convert it, or use a model with 3 channels'
       raise ImageError(path, text)
   array = decoded.to_full_range(array, used)
   array = np.repeat(array, channels, axis=2) if array.shape[2] < channels else array

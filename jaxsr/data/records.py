@@ -100,7 +100,7 @@ def read_facts(folder: Path) -> Facts:
 
 
 def holds(root: Path) -> bool:
-  """Tell whether there are records at or below a folder."""
+  """Whether there are records at or below a folder."""
   return bool(_folders(root))
 
 
@@ -180,7 +180,7 @@ class Records:
     return image[..., None]
 
   def film(self, index: int, scale: int) -> Film:
-    """Give a film whole; what is not of the records' scale is made on the way."""
+    """Returns a full image; the low resolution of another scale than the records' is computed."""
     found = self._read(index)
     hr = degradation.cut(self._decode(index, found), scale)
     if 'lr' in found and scale == self.scale:

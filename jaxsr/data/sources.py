@@ -68,8 +68,8 @@ class Folder:
   """The usable images below a folder, in the order of their names.
 
   `bits` is 16 if one of them has 16; `stored_bits` is how many bits 16-bit files hold that do not
-  say it, or 0. `minimum` is the smallest side that is of use, and `why` says for what. Raises
-  UserError if no image is of use.
+  say it, or 0. `minimum` is the smallest usable side, and `why` the reason for it in errors. Raises
+  UserError if no image is usable.
   """
 
   def __init__(
@@ -112,7 +112,7 @@ class Folder:
 
 
 def deepen(image: Raw, bits: int) -> Raw:
-  """Give an 8-bit image in 16 bit: 255 becomes 65535."""
+  """Returns an 8-bit image with 16 bits: 255 becomes 65535."""
   if bits == 16 and image.dtype == np.uint8:
     return image.astype(np.uint16) * 257
   return image
@@ -157,14 +157,14 @@ def training(config: Any) -> Source:
 def validation(config: Any, *, minimum: int) -> Source:
   """Make the source that a config validates on; no side of an image is below `minimum`."""
   data = config.data
-  why = 'what SSIM needs: give larger films'
+  why = 'what SSIM needs; use larger images'
   source = _source(config, data.val, 'validation', minimum, why)
   wanted = data.val_count
   return Subset(source, wanted) if 0 < wanted < len(source) else source
 
 
 def of_records(name: str) -> bool:
-  """Tell whether a source is records: `nih`, `nih/SPLIT` or `nih/SPLIT/LABEL`."""
+  """Whether a source is records: `nih`, `nih/SPLIT` or `nih/SPLIT/LABEL`."""
   return name.split('/')[0] == NIH
 
 
@@ -201,9 +201,9 @@ def overlap(train: Source, val: Source) -> int:
 
 
 def _identity(path: Path) -> str:
-  """Tell whose film a file is: by a name like NIH's 00000013_019.png, or by DICOM.
+  """Returns the patient of a file, from a name like NIH's 00000013_019.png or from DICOM.
 
-  Other files are of one film each.
+  Other files are taken to be of one patient each.
   """
   if match := re.fullmatch(r'(\d{8})_\d{3}', path.stem):
     return match[1]

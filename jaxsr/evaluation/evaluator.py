@@ -80,9 +80,10 @@ class Evaluator:
     if self._interpolates:  # the baseline of every figure is the protocol's own bicubic
       sr, figures = pair.bicubic, self._bicubic[index]
     else:
-      sr = np.asarray(self._enlarge(variables, pair.lr[None], np.float32(pair.levels))[0])
+      sr = np.asarray(self._enlarge(variables, pair.lr[None], np.float32(pair.levels)))[0]
       if not np.isfinite(sr).all():
-        raise ImageError(Path(self.source.names[index]), 'comes out not finite')
+        reason = 'gives an output with NaN or infinite values'
+        raise ImageError(Path(self.source.names[index]), reason)
       sr = metrics.luma(sr) if sr.shape[-1] > pair.hr.shape[-1] else sr
       figures = self._figures(sr, pair)
     row = _row(self.source.names[index], figures, self._bicubic[index])

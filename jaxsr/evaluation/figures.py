@@ -1,7 +1,7 @@
 """The table of metrics: their names in files, titles, formats and definitions.
 
-`jaxsr evaluate`, model cards, the compression study and the benchmarks take them from here, so that
-a new metric is one line here and its computation in `evaluator`.
+`jaxsr evaluate` and `benchmarks.compare` take them from here. Model cards, the compression study
+and TensorBoard show a choice of their own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ _ALL = (
   Figure('ssim_centre', 'SSIM, center', '.4f', 'SSIM of the inner 3/4 of each side'),
   Figure('psnr_pooled', 'PSNR, pooled', '.3f', 'PSNR of the mean squared error of all images'),
   Figure('psnr_uncropped', 'PSNR, uncropped', '.3f', 'PSNR of the full image, with its borders'),
-  Figure('ms_ssim', 'MS-SSIM', '.4f', 'SSIM over five octaves; of images of 176 pixels or more'),
+  Figure('ms_ssim', 'MS-SSIM', '.4f', 'SSIM over five octaves, from 176 + 2 * `scale` pixels on'),
   Figure(
     'consistency', 'LR consistency', '.3f', 'PSNR between the output, reduced again, and the input'
   ),

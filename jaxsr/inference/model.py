@@ -415,7 +415,7 @@ def _make_upscaler(model: Model, *, ensemble: bool, tile: int) -> Callable[..., 
   def compute(lr: np.ndarray, levels: np.float32) -> np.ndarray:
     margin = margin_of() if max(lr.shape) > tile else None
     if margin is None:
-      return np.asarray(full(model.variables, lr[None], levels)[0])
+      return np.asarray(full(model.variables, lr[None], levels))[0]  # JAX would compile `[0]`
     return tiling.upscale(
       lambda images: tiled(variables(), sharding.put({'lr': images}, mesh)['lr'], levels),
       lr,

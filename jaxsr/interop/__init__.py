@@ -17,10 +17,8 @@ from jaxsr.interop.naming import NAMINGS, OURS
 from jaxsr.interop.state_dict import Reading, Tensors, readings
 from jaxsr.models.layers import shuffle_stages
 
-ORDERS = ('torch', 'tensorflow')  # channel orders of a pixel shuffle
 
-
-class Misfit(UserError):
+class WeightMismatchError(UserError):
   """The tensors do not fit the network; `problems` has one line for each that does not."""
 
   def __init__(self, text: str, problems: list[str]):
@@ -56,7 +54,7 @@ def read(
     model: The name of the network, as in `models.MODELS`.
     scale: The upsampling factor.
     options: Options of the network that override those read from the tensors.
-    order: The order of the channels before a pixel shuffle, one of `ORDERS`. By default,
+    order: The order of the channels before a pixel shuffle, 'torch' or 'tensorflow'. By default,
       TensorFlow's for this project's own names and PyTorch's for all others.
     image: A gray image [h, w] in [0, 1]. If several namings fit equally well, the networks are
       compared on it, and the one with the highest PSNR is returned; without it, the first.
@@ -67,7 +65,7 @@ def read(
 
   Raises:
     UserError: If the network or an option is unknown, or there are no tensors.
-    Misfit: If tensors are missing, unknown, not finite, or of the wrong shape.
+    WeightMismatchError: If tensors are missing, unknown, not finite, or of the wrong shape.
   """
   if model not in architecture.READERS:
     raise UserError(f'weights for {model!r}: {nearest(model, architecture.READERS)}')
@@ -76,7 +74,7 @@ def read(
   models.build(model, options, scale=scale)  # raises UserError for unknown options
   wild = [f'{name} {x.shape}: is not finite' for name, x in tensors.items() if not _finite(x)]
   if wild:
-    raise Misfit('the file contains numbers that are not finite', wild)
+    raise WeightMismatchError('the file contains numbers that are not finite', wild)
   fits = (_fit(each, model, scale, options or {}, order) for each in readings(tensors, model))
   found = [fit for fit in fits if fit is not None and naming in (None, fit.naming)]
   if not found:
@@ -86,9 +84,10 @@ def read(
   if image is not None and len({fit.naming for fit in equal}) > 1:
     best = max(equal, key=lambda fit: _psnr(fit, model, scale, image))
   if best.variables and best.channels not in (1, 3):
-    raise Misfit(f'{model} supports 1 or 3 channels: the tensors have {best.channels} channels', [])
+    text = f'{model} supports 1 or 3 channels: the tensors have {best.channels} channels'
+    raise WeightMismatchError(text, [])
   if best.problems:
-    raise Misfit(
+    raise WeightMismatchError(
       f'does not fit {model} for scale {scale} (read with the names of {best.naming}, '
       f'{best.layout}): '
       f'{brief(best.problems, 1)}',
@@ -102,9 +101,9 @@ def _psnr(fit: Published, model: str, scale: int, image: np.ndarray) -> float:
   return trial.psnr(network, fit.variables, image)[0]
 
 
-def _unknown(tensors: Tensors, model: str) -> Misfit:
+def _unknown(tensors: Tensors, model: str) -> WeightMismatchError:
   known = ', '.join(naming.title for naming in (*NAMINGS[model], OURS))
-  return Misfit(
+  return WeightMismatchError(
     f'the names of {len(tensors)} tensors, such as {next(iter(tensors))}, match no known '
     f'implementation of {model} ({known}): docs/importing.md describes how to rename them',
     [],

@@ -51,7 +51,6 @@ LAYERS = {
   'vgg16': vgg.layers(vgg.DEPTHS['vgg16']),
   'vgg19': vgg.layers(vgg.DEPTHS['vgg19']),
 }
-NETWORKS = tuple(_BUILD)
 
 
 def check(network: str, layer: str) -> None:

@@ -138,7 +138,7 @@ class Log:
       self._summary.image(step, f'val/{example.title}', plots.strip(example))
     text = (
       f'step {step}: PSNR {summary["psnr"]:.3f} dB (bicubic {summary["bicubic_psnr"]:.3f}, '
-      f'{summary["psnr_gain"]:+.3f}), centre {summary["psnr_centre"]:.3f} '
+      f'{summary["psnr_gain"]:+.3f}), center {summary["psnr_centre"]:.3f} '
       f'({summary["psnr_gain_centre"]:+.3f}), SSIM {summary["ssim"]:.4f} '
       f'({summary["bicubic_ssim"]:.4f}), {len(rows)} images'
     )

@@ -23,7 +23,8 @@ def degrade(films, output, *options):
 
 def test_films_are_those_of_the_condition(films, tmp_path, capsys):
   assert degrade(films, tmp_path / 'lr', '--condition', 'mixed') == 0
-  assert 'wrote 2 films in condition mixed' in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert 'wrote 2 images in condition mixed' in out and 'Nyquist frequency: 0.47' in out
   for i, name in enumerate(('a.png', 'deeper/b.tif')):
     hr = phantom(5, i, size=136)[..., None]
     rng = acquisition.generator(name.split('/')[-1], 'mixed')

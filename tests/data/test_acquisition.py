@@ -19,6 +19,7 @@ from jaxsr.data.acquisition import (
   crops,
   film,
   generator,
+  nyquist_transfer,
   quanta_in_air,
 )
 from jaxsr.data.phantom import phantom
@@ -73,6 +74,13 @@ def test_the_blur_has_its_transfer_function(frequency, blur, tail):
   place = 2 * np.arange(256)[64:-64]
   amplitude = 2 * np.mean((lr - 0.5) * np.cos(2 * np.pi * frequency * place))
   assert amplitude / 0.4 == pytest.approx(blur_transfer(frequency, blur, tail), rel=0.02)
+
+
+def test_the_aperture_has_its_transfer_function():
+  pixel = (np.arange(10_000) + 0.5) / 10_000 - 0.5  # a low-resolution pixel, and half a period
+  assert nyquist_transfer(CONDITIONS['binned'], 4) == pytest.approx(np.cos(np.pi * pixel).mean())
+  assert nyquist_transfer(CONDITIONS['blurred'], 4) == blur_transfer(1 / 8, 2.0, 0.0)
+  assert nyquist_transfer(CONDITIONS['clean'], 4) == 1.0
 
 
 def test_the_detector_integrates_the_intensity(hr):

@@ -49,7 +49,7 @@ def save(path, ds, syntax=None):
 
 
 def ramp(bits=12, signed=False, count=256):
-  """Give stored values from end to end of their range, [16, count / 16]."""
+  """Returns stored values over their full range, [16, count / 16]."""
   low = -(2 ** (bits - 1)) if signed else 0
   return np.linspace(low, low + 2**bits - 1, count).round().astype(np.int64).reshape(16, -1)
 
@@ -80,7 +80,7 @@ def test_each_stored_value_has_its_level_over_the_whole_range(tmp_path, kind, si
 
 
 def with_overlay(ds):
-  """Say that an overlay lies in bit 13 of the pixels."""
+  """Store an overlay in bit 13 of the pixels."""
   ds.add_new((0x6000, 0x0102), 'US', 13)
   return ds
 

@@ -54,7 +54,7 @@ KINDS = {
   'flipped': 'cannot be decoded',
   'html': 'is a web page',
   'gif': 'is GIF, which is not supported',
-  'colour': 'in color where gray is due',
+  'colour': 'in color although gray is required',
   'colour16': 'its header cannot be read',
   'frames': 'holds 2 frames',
   'float': 'float32 samples',

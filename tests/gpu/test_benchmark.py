@@ -38,11 +38,6 @@ def finished(process):
   return text
 
 
-# A pool of processes makes Python collect files that earlier tests of this worker left open.
-ignore_left_open = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
-
-
-@ignore_left_open
 def test_films_survive_packing(tmp_path):
   for i in range(5):
     film = phantom(3, i, size=128)
@@ -65,7 +60,6 @@ def test_films_survive_packing(tmp_path):
     np.testing.assert_array_equal(pixels, phantom(3, i, size=128))
 
 
-@ignore_left_open
 def test_a_damaged_load_is_refused(tmp_path):
   (tmp_path / 'films').mkdir()
   Image.fromarray(phantom(3, 0, size=128)).save(tmp_path / 'films' / 'a.png')

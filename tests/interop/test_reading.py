@@ -14,7 +14,7 @@ from jaxsr.data import sources
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
 from jaxsr.evaluation.evaluator import Evaluator, summarise
-from jaxsr.interop import Misfit, trial
+from jaxsr.interop import WeightMismatchError, trial
 
 ROWS_LAST = {'OIHW': (3, 2, 0, 1), 'HWIO': (0, 1, 2, 3)}
 
@@ -68,8 +68,8 @@ def same(found, variables, **tolerance):
     np.testing.assert_allclose(x, theirs[path], **({'rtol': 0} | tolerance), err_msg=str(path))
 
 
-def misfit(tensors, model='edsr', scale=4, **options):
-  with pytest.raises(Misfit) as caught:
+def mismatch(tensors, model='edsr', scale=4, **options):
+  with pytest.raises(WeightMismatchError) as caught:
     interop.read(tensors, model=model, scale=scale, **options)
   assert isinstance(caught.value, UserError)
   assert '\n' not in str(caught.value)
@@ -178,12 +178,12 @@ def test_a_stored_mean_is_read_and_must_be_a_mean(edsr):
   mean = interop.read(tensors, model='edsr', scale=4).options['mean']
   assert mean == pytest.approx((0.2, 0.4, 0.6))
   tensors['sub_mean.weight'] = 1.5 * tensors['sub_mean.weight']
-  problems = misfit(tensors).problems
+  problems = mismatch(tensors).problems
   assert problems == ['sub_mean.weight (3, 3, 1, 1): should be the identity']
   tensors['sub_mean.weight'] = np.eye(3, dtype=np.float32)[..., None, None]
   tensors['add_mean.weight'] = tensors['sub_mean.weight']
   tensors['add_mean.bias'] = np.array([51, 102, 150], np.float32)
-  problems = misfit(tensors).problems
+  problems = mismatch(tensors).problems
   assert problems == ['add_mean.bias (3,): should be what sub_mean subtracts']
 
 
@@ -191,19 +191,19 @@ def test_what_does_not_fit_is_listed_by_name_and_shape(edsr):
   _, theirs = edsr
   theirs['conv_last.weight'] = theirs['conv_last.weight'][:, :, :1, :1]
   theirs['more.bias'] = theirs.pop('body.1.conv2.bias')
-  assert set(misfit(theirs).problems) == {
+  assert set(mismatch(theirs).problems) == {
     'conv_last.weight (3, 8, 1, 1): should be (3, 8, 3, 3)',
     'more.bias (8,): is not known',
     'block_1/conv_1/bias (8,): is missing',
   }
-  assert 'BasicSR, OIHW' in str(misfit(theirs))
+  assert 'BasicSR, OIHW' in str(mismatch(theirs))
 
 
 def test_own_names_that_do_not_fit_are_listed(rng):
   tensors = named(small(rng, 'srresnet'))
   tensors['body.scale'] = tensors.pop('norm.scale')
   tensors['block_0.norm_0.mean'] = tensors['block_0.norm_0.mean'][:4]
-  assert set(misfit(tensors, 'srresnet', 2).problems) == {
+  assert set(mismatch(tensors, 'srresnet', 2).problems) == {
     'norm/scale (8,): is missing',
     'body.scale (8,): has no place in this network',
     'block_0.norm_0.mean (4,): should be (8,)',
@@ -215,7 +215,7 @@ def test_own_names_that_do_not_fit_are_listed(rng):
 def test_numbers_that_are_not_finite(value, dtype, edsr):
   _, theirs = edsr
   theirs['conv_first.bias'] = np.array([0, value] * 4, dtype)
-  assert misfit(theirs).problems == ['conv_first.bias (8,): is not finite']
+  assert mismatch(theirs).problems == ['conv_first.bias (8,): is not finite']
 
 
 def test_some_biases_missing_is_not_no_biases():
@@ -226,7 +226,7 @@ def test_some_biases_missing_is_not_no_biases():
   biases = interop.read(tensors, model='vdsr', scale=2).variables['params']['conv_1']['bias']
   np.testing.assert_array_equal(biases, 0)
   tensors['conv2.bias'] = np.zeros(1, np.float32)
-  assert [line.split()[0] for line in misfit(tensors, 'vdsr', 2).problems] == [
+  assert [line.split()[0] for line in mismatch(tensors, 'vdsr', 2).problems] == [
     f'conv_{i}/bias' for i in range(3)
   ]
 
@@ -234,12 +234,12 @@ def test_some_biases_missing_is_not_no_biases():
 def test_without_its_first_layer_a_network_is_not_clear(edsr):
   _, theirs = edsr
   del theirs['conv_first.weight']
-  assert misfit(theirs).problems == ['the variant of the network is not clear: it has no head']
+  assert mismatch(theirs).problems == ['the variant of the network is not clear: it has no head']
 
 
 @pytest.mark.parametrize('model', ['rdn', 'rcan', 'srresnet', 'swinir', 'fsrcnn', 'vdsr'])
 def test_another_networks_file(model, edsr):
-  found = misfit(edsr[1], model)
+  found = mismatch(edsr[1], model)
   assert found.problems == []
   assert f'the names of 18 tensors, such as {next(iter(edsr[1]))}, match no known' in str(found)
   assert f'implementation of {model}' in str(found)
@@ -255,13 +255,13 @@ def test_another_networks_file(model, edsr):
   ],
 )
 def test_another_scales_file(wrong, line, edsr):
-  found = misfit(edsr[1], scale=wrong)
+  found = mismatch(edsr[1], scale=wrong)
   assert any(re.match(line, problem) for problem in found.problems)
   assert f'does not fit edsr for scale {wrong}' in str(found)
 
 
 def test_images_of_other_channels_are_refused(rng):
-  assert '4 channels' in str(misfit(named(small(rng, 'edsr', 2, 4)), scale=2))
+  assert '4 channels' in str(mismatch(named(small(rng, 'edsr', 2, 4)), scale=2))
 
 
 def test_options_are_set_over_what_was_read(edsr):
@@ -275,7 +275,7 @@ def test_options_are_set_over_what_was_read(edsr):
   ('change', 'text'),
   [
     ({'model': 'esdr'}, "did you mean 'edsr'"),
-    ({'model': 'bicubic'}, 'there are: edsr'),
+    ({'model': 'bicubic'}, 'choose one of: edsr'),
     ({'scale': 5}, 'scale 5'),
     ({'options': {'padding': 'zeros'}}, "no option 'padding'"),
     ({'tensors': {}}, 'no tensors'),
@@ -290,7 +290,7 @@ def test_what_is_not_understood(change, text, edsr):
 @pytest.mark.parametrize('own', [True, False])
 def test_an_options_bad_value_is_named(own, rng, edsr):
   tensors = named(small(rng, 'edsr')) if own else edsr[1]
-  found = misfit(tensors, options={'upsampler': 'shuffled'})
+  found = mismatch(tensors, options={'upsampler': 'shuffled'})
   assert "upsampler 'shuffled' is not one of 'shuffle', 'direct'" in str(found)
 
 

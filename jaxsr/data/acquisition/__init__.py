@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 
 import numpy as np
+from PIL import Image
 
 ATTENUATION = 4.0  # a transmission of 1 : 55 over the range of gray values
 QUANTA = 200_000.0  # in air at the usual dose, per pixel of a film reduced by REFERENCE_SCALE
@@ -21,6 +22,12 @@ REFERENCE_SCALE = 4
 TAIL_WIDTH = 4.0  # of the blur's second Gaussian, relative to the first
 SHARPENING_RADIUS = 1.0  # standard deviation of unsharp masking, in low-resolution pixels
 KERNELS = ('detector', 'bicubic', 'bilinear', 'lanczos', 'area', 'nearest')
+FILTERS = {  # Pillow's, by the names of the kernels
+  'bicubic': Image.Resampling.BICUBIC,
+  'bilinear': Image.Resampling.BILINEAR,
+  'lanczos': Image.Resampling.LANCZOS,
+  'area': Image.Resampling.BOX,
+}
 VERSION = 1  # of the named conditions: a table of another version cannot be compared
 
 
@@ -100,3 +107,13 @@ def blur_transfer(frequency: float, blur: float, tail: float) -> float:
   narrow = np.exp(-2 * (np.pi * frequency * blur) ** 2)
   wide = np.exp(-2 * (np.pi * frequency * blur * TAIL_WIDTH) ** 2)
   return float((1 - tail) * narrow + tail * wide)
+
+
+def nyquist_transfer(how: Acquisition, scale: int) -> float:
+  """Returns the modulation transfer function at the Nyquist frequency of the low resolution.
+
+  It includes the blur before sampling and the aperture of a detector, whose box has 2 / pi there;
+  the filters of the other kernels are left out.
+  """
+  aperture = 2 / np.pi if how.kernel == 'detector' else 1.0
+  return aperture * blur_transfer(1 / (2 * scale), how.blur, how.tail)

@@ -17,13 +17,13 @@ from PIL import Image
 
 from jaxsr.data.acquisition import (
   ATTENUATION,
+  FILTERS,
   KERNELS,
   SHARPENING_RADIUS,
   TAIL_WIDTH,
   Acquisition,
   quanta_in_air,
 )
-from jaxsr.data.acquisition.film import FILTERS
 
 NUMBERS = tuple(f.name for f in dataclasses.fields(Acquisition) if f.name not in ('kernel', 'via'))
 

@@ -9,18 +9,12 @@ from scipy.ndimage import gaussian_filter
 
 from jaxsr.data.acquisition import (
   ATTENUATION,
+  FILTERS,
   SHARPENING_RADIUS,
   TAIL_WIDTH,
   Acquisition,
   quanta_in_air,
 )
-
-FILTERS = {
-  'bicubic': Image.Resampling.BICUBIC,
-  'bilinear': Image.Resampling.BILINEAR,
-  'lanczos': Image.Resampling.LANCZOS,
-  'area': Image.Resampling.BOX,
-}
 
 
 def acquire(
