@@ -11,12 +11,13 @@ unpacking. Unpacking writes fast, large PNG files and leaves what is already the
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,8 +94,8 @@ def main(
   for path in extras:
     (output / '1' / 'extras').mkdir(parents=True, exist_ok=True)
     used += (output / '1' / 'extras' / path.name).write_bytes(path.read_bytes())
-  with ProcessPoolExecutor() as pool:
-    packed = list(pool.map(_encode, *zip(*jobs, strict=True), chunksize=4))
+  with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and hashlib release the GIL
+    packed = list(pool.map(_encode, *zip(*jobs, strict=True)))
   sizes = _distribute(packed, output, limit=int(limit_mib * 2**20), used=used)
   seconds = time.perf_counter() - began
   text = ', '.join(f'{size / 2**20:.1f}' for size in sizes)
@@ -175,7 +176,7 @@ def unpack_all(loads: Path, output: Path) -> int:
   jobs = [(folder, film) for folder, film in jobs if not (output / film['name']).exists()]
   for split in ('train', 'val'):
     (output / split).mkdir(parents=True, exist_ok=True)
-  with ProcessPoolExecutor() as pool:
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
     list(pool.map(_unpack, *zip(*((*j, output) for j in jobs), strict=True))) if jobs else None
   return len(jobs)
 

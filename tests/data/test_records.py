@@ -264,7 +264,7 @@ def test_labels_choose(copy, prepared, tmp_path):
   with pytest.raises(UserError, match="'gout' has no films.*mass, normal, pneumonia"):
     Records(prepared, 'train/gout')
   with pytest.raises(
-    UserError, match="split 'val' has no films: there are: test, train, validation"
+    UserError, match="split 'val' has no films: choose one of: test, train, validation"
   ):
     Records(prepared, 'val')
   assert prepare(copy, tmp_path, '--workers', 1, '--labels', 'No Finding') == 0

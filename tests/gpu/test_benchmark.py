@@ -71,6 +71,7 @@ def test_a_damaged_load_is_refused(tmp_path):
   assert not (tmp_path / 'out' / 'train' / 'a.png').exists()
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_a_kill(tmp_path):
   stages = ('--stages', 'rates', 'training', '--recipe', 'edsr_x4_large')
   process = start(tmp_path, *stages)
