@@ -31,16 +31,19 @@ ALLOWED = {
   'losses': 'data errors metrics',
   'config': 'data errors losses metrics models perceptual',
   'checkpoint': 'config errors files runtime',
+  'report': 'errors files',
   'inference': 'analysis checkpoint compression config data errors files metrics models sharding',
-  'evaluation': 'data errors files inference losses metrics models perceptual runtime',
+  'evaluation': 'data errors files inference losses metrics models perceptual report runtime',
   'training': (
     'checkpoint compression config data errors evaluation files inference losses models '
     'perceptual sharding'
   ),
-  'study': 'analysis checkpoint config data errors evaluation files inference runtime training',
+  'study': (
+    'analysis checkpoint config data errors evaluation files inference report runtime training'
+  ),
   'commands': (
     'analysis checkpoint compression config data errors evaluation files inference interop models '
-    'runtime study training'
+    'report runtime study training'
   ),
   'cli': 'commands errors runtime',
 }

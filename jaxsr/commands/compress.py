@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from jaxsr import config as configs
-from jaxsr import files, study
+from jaxsr import files, report, study
 from jaxsr.commands.options import Compress
 from jaxsr.errors import UserError
 from jaxsr.files import make_folder
@@ -15,7 +15,7 @@ from jaxsr.training import preemption
 
 def run(options: Compress) -> int:
   """Train what is missing, then write the table and the page; return the exit code."""
-  page.check()
+  report.check()
   jax.config.update('jax_platforms', 'cpu')  # the GPUs are for the trials
   config = configs.override(configs.load(options.config), options.overrides)
   if 'study' not in config:

@@ -19,7 +19,8 @@ VERSIONS = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'nump
 EXTRAS = {
   'dicom': ('pydicom', 'openjpeg', 'jpeg_ls'),
   'nih': ('apache_beam', 'tensorflow_datasets', 'array_record', 'isal', 'numba'),
-  'study': ('matplotlib',),
+  'report': ('jinja2', 'matplotlib'),
+  'study': ('jinja2', 'matplotlib'),
 }
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from jaxsr import __version__
+from jaxsr import report as pages
 from jaxsr.data import image_files, records, sources
 from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.evaluation import boxes as box_figures
-from jaxsr.evaluation import figures, plots, stratified
+from jaxsr.evaluation import figures, page, plots, stratified
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
 from jaxsr.evaluation.protocol import PROTOCOLS
 from jaxsr.files import make_folder, to_csv, write_json, write_text
@@ -47,8 +47,8 @@ def evaluate(
   Args:
     model: the model.
     folder: a folder of images, read recursively, one image, or a folder of NIH records.
-    output: a folder for `summary.json`, `per_image.csv` and `contact_sheet.png`; None writes
-      nothing.
+    output: a folder for `summary.json`, `per_image.csv`, `contact_sheet.png` and `report.html`;
+      None writes nothing.
     protocol: 'xray', or 'luma' for natural images: see `jaxsr.evaluation.protocol`.
     split: the split of records, SPLIT or SPLIT/FINDING.
     bits: the number of bits that 16-bit files hold, if they do not say so; 0 trusts the files.
@@ -76,8 +76,8 @@ def evaluate(
   if protocol not in PROTOCOLS:
     raise UserError(f'protocol {protocol!r}: choose one of {", ".join(PROTOCOLS)}')
   folder = Path(folder).expanduser()
-  source = _source(folder, split, bits, channels=3 if protocol == 'luma' else model.channels)
-  known, boxes = _metadata(source, None if tables is None else Path(tables).expanduser())
+  source = open_images(folder, split, bits, channels=3 if protocol == 'luma' else model.channels)
+  known, boxes = read_metadata(source, None if tables is None else Path(tables).expanduser())
   if output is not None:
     output = Path(output).expanduser()
     make_folder(output)
@@ -124,21 +124,21 @@ def evaluate(
   summary |= {'strata': strata} if strata else {}
   summary |= {'regions': box_figures.summarise(inside)} if inside else {}
   if output is not None:
-    examples = [
-      evaluator.measure(model.variables, indices[i])[1]._replace(title=_caption(rank, rows[i]))
-      for rank, i in ranks(rows).items()
-    ]
-    _write(output, rows, summary, inside, plots.contact_sheet(examples))
+    shown = {
+      rank: evaluator.measure(model.variables, indices[i]) for rank, i in ranks(rows).items()
+    }
+    _write(output, inside, page.Result(model.name, summary, rows, shown))
   return summary
 
 
-def _source(folder: Path, split: str, bits: int, *, channels: int) -> sources.Source:
+def open_images(folder: Path, split: str, bits: int, *, channels: int) -> sources.Source:
+  """Open a folder of images, an image, or a split of records."""
   if records.holds(folder):
     return records.Records(folder, split, channels=channels)
   return sources.Folder(folder, channels=channels, stored_bits=bits)
 
 
-def _metadata(
+def read_metadata(
   source: sources.Source, tables: Path | None
 ) -> tuple[Mapping[str, records.IndexRow], Mapping[str, Sequence[metadata.Box]]]:
   """Returns the metadata of images and the boxes in them, by file name."""
@@ -180,24 +180,27 @@ def _caption(rank: str, row: Figures) -> str:
   )
 
 
-def _write(
-  output: Path,
-  rows: Sequence[Figures],
-  summary: Figures,
-  inside: Sequence[Figures],
-  sheet: np.ndarray,
-) -> None:
+def _write(output: Path, inside: Sequence[Figures], result: page.Result) -> None:
   """Write an evaluation's files; those of an earlier evaluation are replaced or removed."""
+  summary = result.summary
   if replaced := _describe(output / SUMMARY):
     _note(f'{output}: replaces the evaluation of {replaced}')
-  write_text(output / PER_IMAGE, to_csv(rows))
+    (output / pages.PAGE).unlink(missing_ok=True)
+  write_text(output / PER_IMAGE, to_csv(result.rows))
   strata = stratified.lines(summary.get('strata', {}))
   for name, lines in ((STRATA, strata), (BOXES, inside)):
     if lines:
       write_text(output / name, to_csv(lines))
     elif replaced:
       (output / name).unlink(missing_ok=True)
-  image_files.write(output / SHEET, sheet)
+  examples = [
+    example._replace(title=_caption(rank, row)) for rank, (row, example) in result.shown.items()
+  ]
+  image_files.write(output / SHEET, plots.contact_sheet(examples))
+  if absent := pages.missing():
+    _note(f'{pages.PAGE} is left out: it needs {" and ".join(absent)}; {pages.INSTALL}')
+  else:
+    page.write(output, [result])
   write_json(output / SUMMARY, summary)
 
 

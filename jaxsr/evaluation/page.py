@@ -1,0 +1,150 @@
+"""The page of an evaluation: one or several networks beside bicubic interpolation."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from jaxsr import report
+from jaxsr.errors import count
+from jaxsr.evaluation import figures
+from jaxsr.evaluation.plots import Example
+from jaxsr.report import figures as drawing
+
+BICUBIC = 'bicubic'
+_BY_FILM = ('psnr', 'psnr_centre', 'ssim', 'high_frequency')  # whose distributions are drawn
+_ZOOM = 8  # a place is an eighth of the film's shorter side
+
+
+class Result(NamedTuple):
+  """The evaluation of one network.
+
+  Attributes:
+    name: of the network.
+    summary: as `jaxsr.evaluation.report.evaluate` returns it.
+    rows: the figures of each film.
+    shown: the films on the page and their rows, by their rank: 'best', 'median', 'worst'.
+  """
+
+  name: str
+  summary: dict[str, Any]
+  rows: Sequence[dict[str, Any]]
+  shown: Mapping[str, tuple[dict[str, Any], Example]]
+
+
+def write(folder: Path, results: Sequence[Result], more: Iterable[report.Section] = ()) -> None:
+  """Write `report.html` of networks that were measured on the same films.
+
+  Args:
+    folder: an existing folder.
+    results: of the networks; the films that are shown are those of the first.
+    more: further sections.
+  """
+  first = results[0].summary
+  others = [result for result in results if result.name != BICUBIC]
+  sections = [
+    report.Section('Metrics', 'Means over films. Select a name to read its definition.', [
+      _metrics(others, first)
+    ]),
+    report.Section(
+      'Films',
+      'Drag the boundary; choose the versions on both sides. Places are shown without loss.',
+      [_film(rank, results[0], others) for rank in results[0].shown],
+    ),
+    *_by_film(others, results[0]),
+    *_strata(first),
+    *more,
+  ]  # fmt: skip
+  names = ', '.join(result.name for result in results)
+  lead = (
+    f'{names} on {count(first["n"], "image")} of {first["data"]}, x{first["scale"]}, '
+    f'protocol {first["protocol"]}, jaxsr {first["version"]}. For research, not for diagnosis.'
+  )
+  known = report.terms(list(figures.FIGURES.values()))
+  report.write(folder / report.PAGE, report.Page(f'Evaluation of {names}', lead, sections, known))
+
+
+def _metrics(others: Sequence[Result], first: Mapping[str, Any]) -> report.Table:
+  """Returns the table of metrics: bicubic and the networks, and the gain of a single network."""
+  head = ['', BICUBIC, *(result.name for result in others)]
+  head += ['gain'] if len(others) == 1 else []
+  rows = []
+  for figure in figures.compared(first):
+    values = [first[f'bicubic_{figure.name}'], *(r.summary[figure.name] for r in others)]
+    cells = [format(value, figure.format) for value in values]
+    cells += [f'{values[1] - values[0]:+{figure.format}}'] if len(others) == 1 else []
+    rows.append(report.Row([report.Term(figure.name, figure.title), *cells]))
+  if others:
+    below = figures.FIGURES['images_below_bicubic']
+    cells = ['', *(str(r.summary[below.name]) for r in others)]
+    cells += [''] if len(others) == 1 else []
+    rows.append(report.Row([report.Term(below.name, below.title), *cells]))
+  return report.Table(head, rows)
+
+
+def _film(rank: str, first: Result, others: Sequence[Result]) -> report.Film:
+  row, example = first.shown[rank]
+  shown = {result.name: result.shown[rank] for result in others}
+  versions = {BICUBIC: example.bicubic} | {name: one.sr for name, (_, one) in shown.items()}
+  captions = {BICUBIC: f'bicubic, {row["bicubic_psnr"]:.2f} dB'}
+  captions |= {name: f'{name}, {one["psnr"]:.2f} dB' for name, (one, _) in shown.items()}
+  places = {f'where {name} errs most': place(image, example.hr) for name, image in versions.items()}
+  return report.Film(
+    f'{rank}: {row["file"]}',
+    versions | {'HR': example.hr},
+    captions | {'HR': 'HR, the original'},
+    places,
+  )
+
+
+def place(image: np.ndarray, hr: np.ndarray) -> tuple[int, int, int]:
+  """Returns row, column and side of the square in which an image's mean squared error is largest.
+
+  Its side is an eighth of the film's shorter side, at least 16 pixels.
+  """
+  error = np.square(image.astype(np.float64) - hr).mean(axis=2)
+  side = min(max(16, min(error.shape) // _ZOOM), *error.shape)
+  means = ndimage.uniform_filter(error, side, mode='constant')
+  start = side // 2  # of the square around a pixel, as uniform_filter counts
+  rows, columns = (length - side + 1 for length in error.shape)
+  inside = means[start : start + rows, start : start + columns]
+  row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+  return int(row), int(column), side
+
+
+def _by_film(others: Sequence[Result], first: Result) -> list[report.Section]:
+  if len(first.rows) < 2:
+    return []
+  drawn, definitions = [], report.terms(list(figures.FIGURES.values()))
+  for name in _BY_FILM:
+    groups = {BICUBIC: [row[f'bicubic_{name}'] for row in first.rows]}
+    groups |= {result.name: [row[name] for row in result.rows] for result in others}
+    groups = {key: [x for x in values if x is not None] for key, values in groups.items()}
+    if all(groups.values()):
+      figure = figures.FIGURES[name]
+      drawn.append((drawing.distribution(figure.title, groups), definitions[name][1]))
+  note = 'One dot per film; boxes hold the middle half, with the median.'
+  return [report.Section('By film', note, [report.Figures(drawn)])]
+
+
+def _strata(summary: Mapping[str, Any]) -> list[report.Section]:
+  """Returns the gain over bicubic by finding, view, sex and age, and inside boxes."""
+  kinds = dict(summary.get('strata', {}))
+  sections = []
+  if kinds:
+    parts = [(_gains(values), f'by {kind}') for kind, values in kinds.items() if kind != 'all']
+    sections.append(('Subgroups', parts))
+  if 'regions' in summary:
+    sections.append(('Inside boxes', [(_gains(summary['regions']), 'by finding')]))
+  note = 'Gain in PSNR over bicubic, with 95 % intervals of a bootstrap over patients.'
+  return [report.Section(title, note, [report.Figures(parts)]) for title, parts in sections]
+
+
+def _gains(values: Mapping[str, Any]) -> str:
+  rows = [
+    (f'{value} ({found["n"]})', found['psnr_gain'], found['psnr_gain_interval'])
+    for value, found in values.items()
+  ]
+  return drawing.intervals('gain in PSNR, dB', rows)

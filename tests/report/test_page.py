@@ -1,0 +1,168 @@
+"""Report pages, driven in a headless Chromium; without one, those tests are skipped."""
+
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxsr import cli, report
+from jaxsr.evaluation import page as evaluation_page
+from jaxsr.report import figures
+
+CHROMIUM = next(
+  filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
+)
+
+
+@pytest.fixture(scope='module')
+def browser():
+  """A headless Chromium."""
+  playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+  if CHROMIUM is None:
+    pytest.skip('no Chromium is installed')
+  with playwright.sync_playwright() as driver:
+    started = driver.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def opened(browser):
+  """Open a file; afterwards, nothing was logged and nothing but the file was requested."""
+  contexts, problems = [], []
+
+  def open_page(path, **options):
+    context = browser.new_context(**options)
+    contexts.append(context)
+    shown = context.new_page()
+    shown.on('console', lambda message: problems.append(message.text))
+    shown.on('pageerror', lambda error: problems.append(str(error)))
+    allowed = (path.as_uri(), 'data:')
+    shown.on('request', lambda r: r.url.startswith(allowed) or problems.append(f'request {r.url}'))
+    shown.goto(path.as_uri())
+    return shown
+
+  yield open_page
+  for context in contexts:
+    context.close()
+  assert not problems
+
+
+def make_film(rng):
+  hr = rng.uniform(0, 1, (64, 64, 1))
+  versions = {'bicubic': np.zeros_like(hr), 'network': np.ones_like(hr), 'HR': hr}
+  mask = np.zeros((64, 64), bool)
+  mask[16:32, 16:32] = True
+  captions = {name: f'{name}, 40 dB' for name in versions}
+  return report.Film('worst: a.png', versions, captions, {'corner': (0, 8, 32)}, {'doubt': mask})
+
+
+@pytest.fixture
+def path(tmp_path, rng):
+  """A page with one part of each kind."""
+  table = report.Table(['', 'PSNR'], [report.Row([report.Term('psnr', 'PSNR'), '<40>'], True)])
+  drawn = report.Figures([(figures.distribution('PSNR', {'a': [1.0, 2.0], 'b': [3.0]}), 'dots')])
+  small = report.Pictures([(rng.uniform(0, 1, (8, 8, 1)), 'crop')])
+  section = report.Section('All', 'note', [table, drawn, small, make_film(rng)])
+  page = report.Page('Title & more', 'lead', [section], {'psnr': ('PSNR', 'in decibels')})
+  report.write(tmp_path / 'page.html', page)
+  return tmp_path / 'page.html'
+
+
+def brightness(shown, x):
+  """The mean of the pixels of the film in the column at a share of its width."""
+  box = shown.locator('.stage').bounding_box()
+  clip = {'x': box['x'] + x * box['width'], 'y': box['y'], 'width': 2, 'height': box['height']}
+  return np.asarray(Image.open(io.BytesIO(shown.screenshot(clip=clip))).convert('L')).mean()
+
+
+def test_the_slider_moves_the_boundary_between_the_chosen_versions(path, opened):
+  shown = opened(path, viewport={'width': 800, 'height': 1600})
+  assert brightness(shown, 0.3) < 5 and brightness(shown, 0.7) > 250
+  box = shown.locator('.stage').bounding_box()
+  middle = box['y'] + box['height'] / 2
+  shown.mouse.move(box['x'] + box['width'] / 2, middle)
+  shown.mouse.down()
+  shown.mouse.move(box['x'] + 0.9 * box['width'], middle, steps=4)
+  shown.mouse.up()
+  assert brightness(shown, 0.7) < 5 and brightness(shown, 0.96) > 250
+  shown.locator('select.left').select_option('network')
+  assert brightness(shown, 0.7) > 250
+
+
+def test_overlays_are_switched_and_places_enlarged(path, opened):
+  shown = opened(path)
+  overlay = shown.locator('.view.shown img.overlay')
+  assert not overlay.is_visible()
+  shown.get_by_label('doubt').check()
+  assert overlay.is_visible()
+  shown.get_by_role('button', name='corner').click()
+  assert shown.locator('.view.shown').get_attribute('data-title') == 'corner'
+  assert shown.locator('.view.shown img.overlay').is_visible()
+  sides = 'e => [e.naturalWidth, e.naturalHeight]'
+  assert shown.locator('.view.shown .on-left img').evaluate(sides) == [32, 32]
+  shown.get_by_label('doubt').uncheck()
+  assert not shown.locator('.view.shown img.overlay').is_visible()
+
+
+def test_a_definition_is_one_click_away_and_printed(path, opened):
+  shown = opened(path)
+  definition = shown.locator('#term-psnr')
+  assert not definition.is_visible()
+  shown.locator('button.term').click()
+  assert definition.is_visible() and 'in decibels' in definition.inner_text()
+  shown.keyboard.press('Escape')
+  assert not definition.is_visible()
+  shown.emulate_media(media='print')
+  assert definition.is_visible()
+  assert all(each.is_visible() for each in shown.locator('.version img').all())
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_a_page_fits_a_phone_in_both_color_schemes(path, opened, scheme):
+  shown = opened(path, viewport={'width': 360, 'height': 740}, color_scheme=scheme)
+  assert shown.evaluate('document.documentElement.scrollWidth') <= 360
+  paper, text = shown.evaluate(
+    '[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]'
+  )
+  light = [sum(map(int, re.findall(r'\d+', color)[:3])) for color in (paper, text)]
+  assert (light[0] > light[1]) == (scheme == 'light')
+
+
+def test_a_page_is_escaped_and_self_contained(path):
+  html = path.read_text()
+  assert 'Title &amp; more' in html and '&lt;40&gt;' in html and '<40>' not in html
+  assert not re.search(r'(src|href)="(?!data:|#)', html)
+  assert '#123457' not in html  # figures take the color of the text
+
+
+def test_evaluate_writes_its_page(folder, tmp_path, opened):
+  arguments = ('evaluate', '--checkpoint', 'lanczos', '--data', folder, '--output', tmp_path / 'e')
+  assert cli.run([str(argument) for argument in arguments]) == 0
+  shown = opened(tmp_path / 'e' / 'report.html')
+  assert shown.locator('h3').all_inner_texts()[0].startswith('best: ')
+  assert shown.locator('.film').count() == 3
+  header = shown.locator('thead').first.inner_text().split()
+  assert header == ['bicubic', 'lanczos', 'gain']
+  assert shown.locator('svg').count() == len(evaluation_page._BY_FILM)
+
+
+def test_evaluate_without_the_packages_leaves_the_page_out(folder, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(report, 'NEEDED', ('no_such_package',))
+  options = ('--data', folder / 'a.png', '--checkpoint', 'bicubic', '--output', tmp_path / 'e')
+  assert cli.run(['evaluate', *map(str, options)]) == 0
+  error = capsys.readouterr().err
+  assert "needs no_such_package; pip install 'jaxsr-xray[report]'" in error
+  assert not (tmp_path / 'e' / report.PAGE).exists()
+  assert (tmp_path / 'e' / 'summary.json').exists()
+
+
+def test_the_place_of_the_largest_error_is_found(rng):
+  hr = rng.uniform(0, 1, (160, 128, 1))
+  for top, left in ((0, 0), (40, 77), (144, 112)):
+    image = hr.copy()
+    image[top : top + 16, left : left + 16] += 0.5
+    assert evaluation_page.place(image, hr) == (top, left, 16)
