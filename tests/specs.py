@@ -43,6 +43,12 @@ SPECS = {
     ),
     reference='test_twins_of_the_field',
   ),
+  'msrresnet': Spec(
+    small={'features': 8, 'blocks': 2},
+    sliceable={'features': 16, 'blocks': 4},
+    counts=((3, {}, 1_517_571),),
+    reference='test_twins_of_the_field',
+  ),
   'rcan': Spec(
     small={'features': 8, 'groups': 2, 'blocks': 2, 'reduction': 4},
     sliceable={'features': 16, 'groups': 3, 'blocks': 3, 'reduction': 4},

@@ -23,6 +23,7 @@ LONG = [
   'compress',
   'edsr',
   'fsrcnn',
+  'msrresnet',
   'rcan',
   'rdn',
   'rlfn',

@@ -146,6 +146,7 @@ def _vdsr(kernels: Kernels) -> dict[str, Any]:
 READERS: dict[str, Callable[[Kernels], dict[str, Any]]] = {
   'edsr': _edsr,
   'fsrcnn': _fsrcnn,
+  'msrresnet': _srresnet,
   'rcan': _rcan,
   'rdn': _rdn,
   'rlfn': _rlfn,

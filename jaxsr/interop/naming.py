@@ -213,6 +213,16 @@ deconv                tail
       computed={'map.#': lambda n, _: f'block_{n[0] // 2}' + ('_slope' if n[0] % 2 else '')},
     ),
   ),
+  'msrresnet': (
+    Naming(
+      'BasicSR',
+      _ENDS
+      + """body.#.conv#  block_{1}/conv_{2-1}
+upconv#       upsampler_{1-1}
+conv_hr       detail
+""",
+    ),
+  ),
   'rcan': (
     Naming(
       'RCAN and EDSR-PyTorch',

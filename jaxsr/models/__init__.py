@@ -20,6 +20,7 @@ from jaxsr.models import span, srresnet, swift_srgan
 from jaxsr.models.edsr import EDSR
 from jaxsr.models.fsrcnn import FSRCNN
 from jaxsr.models.interpolation import BackProjection, Bicubic, Lanczos
+from jaxsr.models.msrresnet import MSRResNet
 from jaxsr.models.network import Network
 from jaxsr.models.rcan import RCAN
 from jaxsr.models.rdn import RDN
@@ -39,6 +40,7 @@ MODELS: dict[str, type[Network]] = {
   'edsr': EDSR,
   'fsrcnn': FSRCNN,
   'lanczos': Lanczos,
+  'msrresnet': MSRResNet,
   'rcan': RCAN,
   'rdn': RDN,
   'rlfn': RLFN,

@@ -59,6 +59,8 @@ CASES = [
   Case('edsr', 'mmagic', residual.mmagic_edsr, scale=4),
   Case('fsrcnn', 'yjn870', light.fsrcnn, scale=3, **GRAY),
   Case('fsrcnn', 'Lornatang', light.fsrcnn_lornatang, scale=2, **GRAY),
+  Case('msrresnet', 'BasicSR', residual.msrresnet, scale=4),
+  Case('msrresnet', 'BasicSR', residual.msrresnet, scale=3),
   Case('rcan', 'RCAN and EDSR-PyTorch', residual.rcan, scale=3, **WIDE_RANGE),
   Case('rcan', 'BasicSR', residual.basicsr_rcan, scale=4, bias=20.0),
   *(Case('rdn', 'yjn870 and mmagic', dense.rdn_yjn870, scale=scale) for scale in (2, 3, 4)),

@@ -1,4 +1,4 @@
-"""FSRCNN, RCAN, RRDB, SwinIR, SPAN and RLFN against PyTorch references with the same weights."""
+"""FSRCNN, MSRResNet, RCAN, RRDB, SwinIR, SPAN and RLFN against PyTorch references with the same weights."""
 
 from functools import partial
 from itertools import pairwise
@@ -252,6 +252,37 @@ def test_rlfn(rng):
   options = {'features': 8, 'middle': 6, 'blocks': 2, 'attention': 4}
   network = models.build('rlfn', options, scale=2)
   agree(rng, network, RLFN(2, *options.values()), (1, 17, 22, 1), train=False)
+
+
+class PlainBlock(tn.Module):
+  def __init__(self, features):
+    super().__init__()
+    self.conv_0, self.conv_1 = conv(features, features), conv(features, features)
+
+  def forward(self, x):
+    return x + self.conv_1(F.relu(self.conv_0(x)))
+
+
+class MSRResNet(tn.Module):
+  def __init__(self, features, blocks, factors):
+    super().__init__()
+    self.head, self.detail = conv(1, features), conv(features, features)
+    self.blocks = numbered(self, 'block', (PlainBlock(features) for _ in range(blocks)))
+    self.stages = numbered(self, 'upsampler', (shuffled(features, features, s) for s in factors))
+    self.tail = conv(features, 1)
+
+  def forward(self, image):
+    x = tn.Sequential(*self.blocks)(F.leaky_relu(self.head(image), 0.1))
+    for layer in self.stages:
+      x = F.leaky_relu(F.pixel_shuffle(layer(x), layer.shuffle), 0.1)
+    x = self.tail(F.leaky_relu(self.detail(x), 0.1))
+    return x + F.interpolate(image, x.shape[2:], mode='bilinear', align_corners=False)
+
+
+@pytest.mark.parametrize(('scale', 'factors'), [(3, (3,)), (4, (2, 2))])
+def test_msrresnet(scale, factors, rng):
+  network = models.build('msrresnet', {'features': 8, 'blocks': 2}, scale=scale)
+  agree(rng, network, MSRResNet(8, 2, factors), (1, 5, 6, 1), train=False)
 
 
 class SlowSwinBlock(SwinBlock):

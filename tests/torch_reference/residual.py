@@ -111,6 +111,28 @@ def basicsr_rcan(scale):
   return basicsr(scale, basicsr_rcan_group, shuffles(scale, WIDE))
 
 
+def msrresnet(scale):
+  """XPixelGroup/BasicSR, basicsr/archs/srresnet_arch.py."""
+  factors = stages(scale)
+
+  def forward(net, x):
+    y = net.body(net.lrelu(net.conv_first(x)))
+    for i, factor in enumerate(factors):
+      y = net.lrelu(F.pixel_shuffle(getattr(net, f'upconv{i + 1}')(y), factor))
+    y = net.conv_last(net.lrelu(net.conv_hr(y)))
+    return y + F.interpolate(x, scale_factor=scale, mode='bilinear', align_corners=False)
+
+  return Net(
+    forward,
+    conv_first=conv(3, WIDE),
+    body=seq(*each(2, basicsr_edsr_block)),
+    conv_hr=conv(WIDE, WIDE),
+    conv_last=conv(WIDE, 3),
+    lrelu=tn.LeakyReLU(0.1),
+    **{f'upconv{i + 1}': conv(WIDE, WIDE * factor**2) for i, factor in enumerate(factors)},
+  )
+
+
 def mmagic_edsr(scale):
   up = lambda r: Net(
     lambda net, x: F.pixel_shuffle(net.upsample_conv(x), r),
