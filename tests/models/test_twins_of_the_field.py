@@ -1,4 +1,4 @@
-"""FSRCNN, MSRResNet, RCAN, RRDB, SwinIR, SPAN and RLFN against PyTorch references with the same weights."""
+"""FSRCNN, MSRResNet, RCAN, RRDB, SwinIR, SPAN and RLFN against PyTorch references."""
 
 from functools import partial
 from itertools import pairwise
