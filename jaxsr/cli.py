@@ -24,6 +24,7 @@ from jaxsr.errors import FAILED, INVALID, UserError, describe, is_disk_full, nea
 COMMANDS: dict[str, tuple[type, str]] = {
   'upscale': (options.Upscale, 'upscale'),
   'evaluate': (options.Evaluate, 'evaluate'),
+  'compare': (options.Compare, 'compare'),
   'train': (options.Train, 'train'),
   'models': (options.Models, 'models'),
   'package': (options.PackageCommand, 'package'),

@@ -105,6 +105,32 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Compare:
+  """Measure several networks on the same images: one table, and one page with all of them."""
+
+  checkpoints: Annotated[
+    tuple[str, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar='CHECKPOINT ...', help_behavior_hint=''),
+  ]
+  """Folders of runs or packages, names of packages, 'bicubic', 'lanczos' or 'back_projection'."""
+  data: Path
+  """A folder of high-resolution images (searched recursively), an image, or a folder of records."""
+  output: Path
+  """The folder for compare.csv, compare_per_image.csv and report.html."""
+  protocol: Literal['xray', 'luma'] = 'xray'
+  """How images become pairs: 'xray' for radiographs, 'luma' for natural images."""
+  scale: Scale = None
+  ensemble: Ensemble = False
+  bits: Bits = 0
+  split: str = 'test'
+  """The split of records to measure: SPLIT or SPLIT/FINDING."""
+  tables: OptionalPath = None
+  """A folder with NIH's Data_Entry_2017*.csv and BBox_List_2017.csv, for results by subgroup."""
+  debug: Debug = False
+
+
+@dataclass(frozen=True)
 class Train:
   """Train and validate a network. Run the same command again to resume.
 

@@ -54,7 +54,7 @@ def write(folder: Path, results: Sequence[Result], more: Iterable[report.Section
       [_film(rank, results[0], others) for rank in results[0].shown],
     ),
     *_by_film(others, results[0]),
-    *_strata(first),
+    *_strata(others),
     *more,
   ]  # fmt: skip
   names = ', '.join(result.name for result in results)
@@ -129,22 +129,31 @@ def _by_film(others: Sequence[Result], first: Result) -> list[report.Section]:
   return [report.Section('By film', note, [report.Figures(drawn)])]
 
 
-def _strata(summary: Mapping[str, Any]) -> list[report.Section]:
+def _strata(others: Sequence[Result]) -> list[report.Section]:
   """Returns the gain over bicubic by finding, view, sex and age, and inside boxes."""
-  kinds = dict(summary.get('strata', {}))
+  if not others:
+    return []
+  known = {result.name: dict(result.summary.get('strata', {})) for result in others}
   sections = []
-  if kinds:
-    parts = [(_gains(values), f'by {kind}') for kind, values in kinds.items() if kind != 'all']
+  if kinds := [kind for kind in known[others[0].name] if kind != 'all']:
+    parts = [
+      (_gains({name: strata[kind] for name, strata in known.items()}), f'by {kind}')
+      for kind in kinds
+    ]
     sections.append(('Subgroups', parts))
-  if 'regions' in summary:
-    sections.append(('Inside boxes', [(_gains(summary['regions']), 'by finding')]))
+  inside = {r.name: r.summary['regions'] for r in others if 'regions' in r.summary}
+  if inside:
+    sections.append(('Inside boxes', [(_gains(inside), 'by finding')]))
   note = 'Gain in PSNR over bicubic, with 95 % intervals of a bootstrap over patients.'
   return [report.Section(title, note, [report.Figures(parts)]) for title, parts in sections]
 
 
-def _gains(values: Mapping[str, Any]) -> str:
-  rows = [
-    (f'{value} ({found["n"]})', found['psnr_gain'], found['psnr_gain_interval'])
-    for value, found in values.items()
-  ]
-  return drawing.intervals('gain in PSNR, dB', rows)
+def _gains(values: Mapping[str, Mapping[str, Any]]) -> str:
+  """Draw the gains of networks, by their names and the values of a kind of stratum."""
+  first = next(iter(values.values()))
+  rows = [f'{value} ({found["n"]})' for value, found in first.items()]
+  series = {
+    name: [(found[value]['psnr_gain'], found[value]['psnr_gain_interval']) for value in first]
+    for name, found in values.items()
+  }
+  return drawing.intervals('gain in PSNR, dB', rows, series)

@@ -74,14 +74,28 @@ def distribution(title: str, groups: Mapping[str, Sequence[float]]) -> str:
   return svg(figure)
 
 
-def intervals(title: str, rows: Sequence[tuple[str, float, tuple[float, float] | None]]) -> str:
-  """Draw a mean with its interval per row: a label, the mean, and the interval or None."""
-  figure, axes = new(height=1.0 + 0.25 * len(rows))
-  places = range(len(rows), 0, -1)
-  for place, (_, mean, ends) in zip(places, rows, strict=True):
-    if ends is not None:
-      axes.plot(ends, [place, place], color=COLORS[0], linewidth=1.5)
-    axes.plot([mean], [place], 'o', color=COLORS[0], markersize=4)
-  axes.set_yticks(list(places), [label for label, _, _ in rows], fontsize=8)
-  axes.set(xlabel=title, ylim=(0.5, len(rows) + 0.5))
+def intervals(
+  title: str,
+  rows: Sequence[str],
+  series: Mapping[str, Sequence[tuple[float, Sequence[float] | None]]],
+) -> str:
+  """Draw means with their intervals: one row per label, one color per series.
+
+  Args:
+    title: of the axis.
+    rows: the labels.
+    series: for each name, the mean and the interval or None of each row.
+  """
+  figure, axes = new(height=1.0 + (0.15 + 0.1 * len(series)) * len(rows))
+  for number, (name, found) in enumerate(series.items()):
+    color = COLORS[number % len(COLORS)]
+    places = np.arange(len(rows), 0, -1) + 0.6 * ((len(series) - 1) / 2 - number) / len(series)
+    for place, (_, ends) in zip(places, found, strict=True):
+      if ends is not None:
+        axes.plot(ends, [place, place], color=color, linewidth=1.5)
+    axes.plot([mean for mean, _ in found], places, 'o', color=color, markersize=4, label=name)
+  axes.set_yticks(range(len(rows), 0, -1), rows, fontsize=8)
+  axes.set(xlabel=title, ylim=(0.4, len(rows) + 0.6))
+  if len(series) > 1:
+    legend(axes)
   return svg(figure)

@@ -1,0 +1,146 @@
+"""Compare several models on the same images: one table, one page."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from jaxsr import __version__
+from jaxsr.data.nih.metadata import Box
+from jaxsr.errors import ImageError, UserError
+from jaxsr.evaluation import boxes as box_figures
+from jaxsr.evaluation import figures, page, report, stratified
+from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
+from jaxsr.evaluation.protocol import PROTOCOLS
+from jaxsr.files import make_folder, to_csv, write_text
+from jaxsr.inference.model import Model
+
+TABLE, PER_IMAGE = 'compare.csv', 'compare_per_image.csv'
+
+
+def compare(
+  models: Mapping[str, Model],
+  folder: str | os.PathLike[str],
+  *,
+  output: str | os.PathLike[str],
+  protocol: str = 'xray',
+  split: str = 'test',
+  bits: int = 0,
+  tables: str | os.PathLike[str] | None = None,
+  ensemble: bool = False,
+) -> list[page.Result]:
+  """Measure models on the same high-resolution images, beside bicubic interpolation.
+
+  Images that one of the models cannot be measured on are left out of all rows.
+
+  Args:
+    models: the models by the names to show, all of one scale.
+    folder: a folder of images, read recursively, one image, or a folder of NIH records.
+    output: a folder for `compare.csv`, `compare_per_image.csv` and `report.html`.
+    protocol: 'xray', or 'luma' for natural images: see `jaxsr.evaluation.protocol`.
+    split: the split of records, SPLIT or SPLIT/FINDING.
+    bits: the number of bits that 16-bit files hold, if they do not say so; 0 trusts the files.
+    tables: a folder with NIH's tables of findings and boxes, by which the page breaks gains down.
+    ensemble: average over the eight flips and quarter turns of each image.
+
+  Returns:
+    The result of each model, with the films that are the best, the median and the worst of the
+    first.
+
+  Raises:
+    UserError: no image can be measured, scales differ, or an option does not fit.
+  """
+  if protocol not in PROTOCOLS:
+    raise UserError(f'protocol {protocol!r}: choose one of {", ".join(PROTOCOLS)}')
+  scales = {name: model.scale for name, model in models.items()}
+  if len(set(scales.values())) > 1:
+    found = ', '.join(f'{name} x{scale}' for name, scale in scales.items())
+    raise UserError(f'the models have different scales: {found}; choose models of one scale')
+  folder, output = Path(folder).expanduser(), Path(output).expanduser()
+  make_folder(output)
+  measured, known = {}, {}
+  for name, model in models.items():
+    channels = 3 if protocol == 'luma' else model.channels
+    source = report.open_images(folder, split, bits, channels=channels)
+    evaluator = Evaluator(
+      model.network,
+      source,
+      scale=model.scale,
+      protocol=protocol,
+      ensemble=ensemble,
+      devices=jax.local_devices(),
+    )
+    known, boxes = report.read_metadata(source, Path(tables).expanduser() if tables else None)
+    measured[name] = evaluator, *_measure(name, evaluator, model.variables, boxes)
+  found = [rows for _, rows, _ in measured.values()]
+  files = [file for file in found[0] if all(file in rows for rows in found)]
+  if not files:
+    failed = next(failed for _, _, failed in measured.values() if failed)
+    raise UserError(f'{folder}: no image can be measured; {failed[0]}')
+
+  ranks = report.ranks([found[0][file][1] for file in files])
+  results = []
+  for name, (evaluator, rows, failed) in measured.items():
+    shown = {}
+    for rank, i in ranks.items():
+      shown[rank] = evaluator.measure(models[name].variables, rows[files[i]][0])
+    chosen = [rows[file][1] for file in files]
+    summary = summarise(chosen) | {
+      'failed': [str(error) for error in failed],
+      'parameters': models[name].parameters,
+      'data': folder.resolve().name,
+      'scale': models[name].scale,
+      'protocol': protocol,
+      'version': __version__,
+    }
+    inside = [row for file in files for row in rows[file][2]]
+    strata = stratified.summarise(chosen, known)
+    summary |= {'strata': strata} if strata else {}
+    summary |= {'regions': box_figures.summarise(inside)} if inside else {}
+    results.append(page.Result(name, summary, chosen, shown))
+  _write(output, results)
+  return results
+
+
+def _measure(
+  name: str, evaluator: Evaluator, variables: Any, boxes: Mapping[str, Sequence[Box]]
+) -> tuple[dict[str, tuple[int, Figures, list[Figures]]], list[ImageError]]:
+  """Measure all images.
+
+  Returns the index, the figures and the figures inside boxes of each image by its file, and the
+  errors of the images that cannot be measured.
+  """
+  rows, failed = {}, list(evaluator.source.rejected)
+  results = tqdm(
+    evaluator.measure_all(variables),
+    total=len(evaluator.source),
+    desc=name,
+    unit='image',
+    disable=not sys.stderr.isatty(),
+  )
+  for index, result in enumerate(results):
+    if isinstance(result, ImageError):
+      failed.append(result)
+    else:
+      row, example = result
+      here = boxes.get(Path(row['file']).name, ())
+      rows[row['file']] = index, row, box_figures.measure(example, here) if here else []
+  return rows, failed
+
+
+def _write(output: Path, results: Sequence[page.Result]) -> None:
+  names = [f.name for f in figures.compared(results[0].summary)]
+  table = [{'network': page.BICUBIC, 'parameters': 0, 'n': results[0].summary['n']}]
+  table[0] |= {name: results[0].summary[f'bicubic_{name}'] for name in names}
+  for result in results:
+    if result.name != page.BICUBIC:
+      keys = ('parameters', 'n', *names, 'images_below_bicubic')
+      table.append({'network': result.name} | {key: result.summary[key] for key in keys})
+  write_text(output / TABLE, to_csv(table))
+  rows = [{'network': result.name} | row for result in results for row in result.rows]
+  write_text(output / PER_IMAGE, to_csv(rows))
+  page.write(output, results)

@@ -1,0 +1,52 @@
+"""`jaxsr compare`: its table, its page, and that it agrees with `jaxsr evaluate`."""
+
+import csv
+import json
+
+import pytest
+
+from jaxsr import cli
+from jaxsr.data import image_files
+
+
+def jaxsr(*arguments):
+  return cli.run([str(argument) for argument in arguments])
+
+
+def table(path):
+  with path.open(newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def test_compare_gives_the_figures_of_evaluate(folder, tmp_path, capsys):
+  (folder / 'broken.png').write_bytes(b'no image')
+  output = tmp_path / 'cmp'
+  assert jaxsr('compare', 'lanczos', 'bicubic', '--data', folder, '--output', output) == 1
+  assert 'broken.png' in capsys.readouterr().err
+  bicubic, lanczos = table(output / 'compare.csv')
+  assert (bicubic['network'], lanczos['network'], lanczos['n']) == ('bicubic', 'lanczos', '4')
+  options = ('--checkpoint', 'lanczos', '--data', folder, '--output', tmp_path / 'eval')
+  assert jaxsr('evaluate', *options) == 1
+  summary = json.loads((tmp_path / 'eval' / 'summary.json').read_text())
+  for name in ('psnr', 'ssim_centre', 'consistency', 'high_frequency'):
+    assert float(lanczos[name]) == pytest.approx(summary[name], rel=1e-12)
+    assert float(bicubic[name]) == pytest.approx(summary[f'bicubic_{name}'], rel=1e-12)
+  rows = table(output / 'compare_per_image.csv')
+  assert [row['network'] for row in rows] == ['lanczos'] * 4 + ['bicubic'] * 4
+  html = (output / 'report.html').read_text()
+  assert html.count('class="film"') == 3 and 'where lanczos errs most' in html
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'text'),
+  [
+    (('edsr_x2', 'edsr_x4_tiny'), 'edsr_x2 x2, edsr_x4_tiny x4; choose models of one scale'),
+    (('bicubic', 'bicubic'), 'bicubic is given twice'),
+  ],
+)
+def test_models_that_cannot_be_compared_are_refused(tmp_path, film, capsys, arguments, text):
+  image_files.write(tmp_path / 'a.png', film)
+  options = ('--data', tmp_path / 'a.png', '--output', tmp_path / 'cmp')
+  assert jaxsr('compare', *arguments, *options) == 2
+  assert text in capsys.readouterr().err
+  assert not (tmp_path / 'cmp').exists()
