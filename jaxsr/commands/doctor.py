@@ -21,6 +21,7 @@ EXTRAS = {
   'nih': ('apache_beam', 'tensorflow_datasets', 'array_record', 'isal', 'numba'),
   'report': ('jinja2', 'matplotlib'),
   'study': ('jinja2', 'matplotlib'),
+  'conditions': ('matplotlib', 'skimage'),
 }
 
 

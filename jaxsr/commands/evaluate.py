@@ -1,11 +1,12 @@
 """`jaxsr evaluate`: measure a network on full-size images."""
 
+import sys
 from typing import Any
 
 from jaxsr import config as configs
 from jaxsr.commands import report as failed_images
 from jaxsr.commands.options import Evaluate
-from jaxsr.evaluation import report
+from jaxsr.evaluation import conditions_report, report
 from jaxsr.inference.model import load
 from jaxsr.training import setup
 
@@ -30,8 +31,12 @@ def run(options: Evaluate) -> int:
     tables=options.tables,
     features=features,
     ensemble=options.ensemble,
+    conditions=options.conditions,
+    beside=[load(name) for name in options.beside],
   )
   print(report.table(summary))
+  if options.conditions:
+    print(conditions_report.table(summary['conditions'], color=sys.stdout.isatty()))
   return failed_images.failures(summary['failed'], 'left out')
 
 

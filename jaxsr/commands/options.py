@@ -91,6 +91,11 @@ class Evaluate:
   """The split of records to measure: SPLIT or SPLIT/FINDING."""
   tables: OptionalPath = None
   """A folder with NIH's Data_Entry_2017*.csv and BBox_List_2017.csv, for results by subgroup."""
+  conditions: str = ''
+  """Also measure noisy, blurred and compressed inputs: 'all', or names such as low_dose,jpeg75.
+  Writes conditions.csv and conditions.png. Run the same command again to resume."""
+  beside: tuple[str, ...] = ()
+  """Further checkpoints in the table by condition."""
   features: Annotated[
     Literal['mobilenet_v2', 'vgg16', 'vgg19'] | None,
     tyro.conf.arg(metavar='{mobilenet_v2,vgg16,vgg19}', help_behavior_hint=''),

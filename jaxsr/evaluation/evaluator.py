@@ -22,7 +22,7 @@ from jaxsr.perceptual import FeatureExtractor
 
 Figures = dict[str, Any]
 
-_READERS = 2  # threads that prepare the next images
+READERS = 2  # threads that prepare the next images
 
 
 def min_size(scale: int) -> int:
@@ -110,7 +110,7 @@ class Evaluator:
       except ImageError as error:
         return error
 
-    pairs = runtime.prefetch_map(prepare, range(len(self.source)), _READERS)
+    pairs = runtime.prefetch_map(prepare, range(len(self.source)), READERS)
     for index, pair in enumerate(pairs):
       if isinstance(pair, ImageError):
         yield pair

@@ -35,9 +35,13 @@ class Pair(NamedTuple):
 def xray(image: UInt[np.ndarray, 'h w c'], scale: int) -> Pair:
   """Prepare a radiograph."""
   hr = degradation.cut(image, scale)
-  lr = degradation.downscale(hr, scale)
-  levels = int(np.iinfo(image.dtype).max)
-  bicubic = degradation.upscale(lr, scale)
+  return of_given(hr, degradation.downscale(hr, scale))
+
+
+def of_given(hr: UInt[np.ndarray, 'sh sw c'], lr: UInt[np.ndarray, 'h w c']) -> Pair:
+  """Prepare a radiograph whose low resolution is given, in the same type."""
+  levels = int(np.iinfo(hr.dtype).max)
+  bicubic = degradation.upscale(lr, hr.shape[0] // lr.shape[0])
   lr, hr, bicubic = ((x / levels).astype(np.float32) for x in (lr, hr, bicubic))
   return Pair(lr, hr, bicubic, levels)
 

@@ -1,5 +1,6 @@
 """Evaluate a model on a folder of images: its figures, their table, and the files with them."""
 
+import functools
 import json
 import os
 import sys
@@ -12,11 +13,12 @@ from tqdm import tqdm
 
 from jaxsr import __version__
 from jaxsr import report as pages
-from jaxsr.data import image_files, records, sources
+from jaxsr.data import acquisition, image_files, records, sources
 from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.evaluation import boxes as box_figures
-from jaxsr.evaluation import figures, page, plots, stratified
+from jaxsr.evaluation import conditions as by_condition
+from jaxsr.evaluation import conditions_report, figures, page, plots, stratified
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
 from jaxsr.evaluation.protocol import PROTOCOLS
 from jaxsr.files import make_folder, to_csv, write_json, write_text
@@ -38,6 +40,8 @@ def evaluate(
   tables: str | os.PathLike[str] | None = None,
   features: tuple[str, FeatureExtractor, Any] | None = None,
   ensemble: bool = False,
+  conditions: str | Sequence[str] = (),
+  beside: Sequence[Model] = (),
 ) -> dict[str, Any]:
   """Measure a model on high-resolution images, beside bicubic interpolation.
 
@@ -55,12 +59,18 @@ def evaluate(
     tables: a folder with NIH's tables of findings and boxes, by which figures are broken down.
     features: a name, a feature network and its variables: `feature_distance` is measured as well.
     ensemble: average over the eight flips and quarter turns of each image.
+    conditions: names of `jaxsr.data.acquisition.CONDITIONS`, also as a text with commas, or 'all':
+      noise, blur and compression under which the model is measured as well. `output` then also gets
+      `conditions.csv`, `conditions_per_image.csv` and `conditions.png`; the figures per image that
+      an interrupted evaluation left there are used.
+    beside: further models for the table by condition.
 
   Returns:
     The content of `summary.json`: means over images by the names in
     `jaxsr.evaluation.figures.FIGURES` ('psnr', 'ssim', 'psnr_centre', ...; bicubic's as
     'bicubic_psnr', ...), 'n' (the number of images), 'failed' (what is wrong with the others), and
-    what was evaluated: 'checkpoint', 'data', 'network', 'scale' and the options.
+    what was evaluated: 'checkpoint', 'data', 'network', 'scale' and the options. With conditions,
+    'conditions' holds the figures by condition and by method.
 
   Raises:
     UserError: no image can be measured, or an option does not fit.
@@ -75,6 +85,7 @@ def evaluate(
   """
   if protocol not in PROTOCOLS:
     raise UserError(f'protocol {protocol!r}: choose one of {", ".join(PROTOCOLS)}')
+  names, measured = _conditions(model, conditions, beside, protocol, ensemble=ensemble)
   folder = Path(folder).expanduser()
   source = open_images(folder, split, bits, channels=3 if protocol == 'luma' else model.channels)
   known, boxes = read_metadata(source, None if tables is None else Path(tables).expanduser())
@@ -123,12 +134,45 @@ def evaluate(
   }
   summary |= {'strata': strata} if strata else {}
   summary |= {'regions': box_figures.summarise(inside)} if inside else {}
+  if names:
+    summary['conditions_version'] = acquisition.VERSION
+    summary['conditions'] = by_condition.measure(
+      measured,
+      source,
+      names,
+      scale=model.scale,
+      images=indices,
+      folder=output,
+      progress=functools.partial(_progress, name='conditions'),
+    )
   if output is not None:
     shown = {
       rank: evaluator.measure(model.variables, indices[i]) for rank, i in ranks(rows).items()
     }
     _write(output, inside, page.Result(model.name, summary, rows, shown))
   return summary
+
+
+def _conditions(
+  model: Model,
+  conditions: str | Sequence[str],
+  beside: Sequence[Model],
+  protocol: str,
+  *,
+  ensemble: bool,
+) -> tuple[list[str], list[by_condition.Method]]:
+  """Returns the names of the conditions, and the methods that are measured under them."""
+  if not conditions:
+    if beside:
+      raise UserError(f'{beside[0].name} is measured beside {model.name} by conditions only')
+    return [], []
+  if protocol != 'xray':
+    raise UserError(f'conditions are defined for the protocol xray, not {protocol}')
+  names = by_condition.choose(conditions)
+  measured = by_condition.methods([model, *beside], ensemble=ensemble)
+  if by_condition.DENOISER not in [method.name for method in measured]:
+    _note("no row of a denoiser: it needs scikit-image (pip install 'jaxsr-xray[conditions]')")
+  return names, measured
 
 
 def open_images(folder: Path, split: str, bits: int, *, channels: int) -> sources.Source:
@@ -156,9 +200,9 @@ def read_metadata(
   return known, box_figures.by_image(boxes)
 
 
-def _progress(results: Any, total: int) -> Any:
+def _progress(results: Any, total: int, name: str = 'evaluate') -> Any:
   """Show a progress bar if a person looks."""
-  return tqdm(results, total=total, desc='evaluate', unit='image', disable=not sys.stderr.isatty())
+  return tqdm(results, total=total, desc=name, unit='image', disable=not sys.stderr.isatty())
 
 
 def _note(text: str) -> None:
@@ -201,6 +245,10 @@ def _write(output: Path, inside: Sequence[Figures], result: page.Result) -> None
     _note(f'{pages.PAGE} is left out: it needs {" and ".join(absent)}; {pages.INSTALL}')
   else:
     page.write(output, [result])
+  if 'conditions' in summary:
+    conditions_report.write(output, summary['conditions'])
+  elif replaced:
+    conditions_report.remove(output)
   write_json(output / SUMMARY, summary)
 
 
