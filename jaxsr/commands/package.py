@@ -13,7 +13,7 @@ from jaxsr.commands.options import PackageCommand
 from jaxsr.compression import quantize
 from jaxsr.data import sources
 from jaxsr.errors import UserError
-from jaxsr.evaluation import evaluator
+from jaxsr.evaluation import evaluator, figures
 from jaxsr.inference import model_card, package
 from jaxsr.inference.model import Model, is_slimmable, load, read_config
 from jaxsr.inference.package import Package
@@ -40,7 +40,8 @@ def run(options: PackageCommand) -> int:
     config |= {'slimmable': dict(saved['slimmable'])}
   origin = _origin(options, saved, model)
   metrics = _metrics(options, model, origin)
-  text = model_card.write(options.output.name, model, config, origin, metrics, int8=options.int8)
+  measured = _describe(metrics, model.scale)
+  text = model_card.write(options.output.name, model, config, origin, measured, int8=options.int8)
   made = Package(config, origin)
   package.write(
     options.output, model.variables, made, metrics=metrics, card=text, int8=options.int8
@@ -80,6 +81,17 @@ def _metrics(options: PackageCommand, model: Model, origin: dict[str, Any]) -> d
     tree = unflatten_dict({tuple(name.split('/')): x for name, x in rounded.items()})
     metrics = {**metrics, **measure(tree), 'float32': metrics}
   return metrics
+
+
+def _describe(metrics: dict[str, Any], scale: int) -> str:
+  """Returns the metrics as text for the model card."""
+  if 'psnr' not in metrics:
+    return 'Not measured.'
+  others = {'float32': metrics['float32']} if 'float32' in metrics else {}
+  return (
+    f'On {metrics["of"]}, protocol xray (8 bits, {scale} pixels cropped, mean over images):\n\n'
+    + figures.comparison(metrics, **others)
+  )
 
 
 def _report(options: PackageCommand, model: Model, metrics: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The table of metrics: their names in files, titles, formats and definitions.
 
-`jaxsr evaluate` and `benchmarks.compare` take them from here. Model cards, the compression study
+`jaxsr evaluate`, model cards and `benchmarks.compare` take them from here. The compression study
 and TensorBoard show a choice of their own.
 """
 
@@ -61,8 +61,25 @@ FIGURES = {figure.name: figure for figure in _ALL}
 
 
 def compared(summary: Mapping[str, Any]) -> list[Figure]:
-  """List the figures of a summary that bicubic's are beside of."""
+  """List the metrics that a summary has both for the model and for bicubic."""
   return [f for f in _ALL if f.has_bicubic and summary.get(f.name) is not None]
+
+
+def comparison(summary: Mapping[str, Any], **others: Mapping[str, Any]) -> str:
+  """Lay out a table in Markdown: a row per metric, a column each for the model and bicubic.
+
+  Args:
+    summary: the summary of the model.
+    **others: summaries of other forms of it, each a column with its name.
+  """
+  columns = {'this model': ('', summary)}
+  columns |= {f'this model, {name}': ('', other) for name, other in others.items()}
+  columns |= {'bicubic': ('bicubic_', summary)}
+  rows = [
+    [f.title, *(f'{found[prefix + f.name]:{f.format}}' for prefix, found in columns.values())]
+    for f in compared(summary)
+  ]
+  return markdown(['metric', *columns], rows)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

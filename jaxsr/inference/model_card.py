@@ -9,7 +9,7 @@ _LIMITS = """## Limits
 - For research. **Not for diagnosis**, and not a medical device: detail beyond the low resolution is
   plausible, but not evidence of anything in the patient.
 - It was trained on bicubic reductions of clean images. On other inputs (noise, JPEG, another
-  reduction) the results are worse than these figures.
+  reduction) the metrics are worse.
 - Images of other devices, projections and bit depths may differ from the training images.
 """
 
@@ -19,7 +19,7 @@ def write(
   model: Model,
   config: dict[str, Any],
   origin: dict[str, Any],
-  metrics: dict[str, Any],
+  measured: str,
   *,
   int8: bool,
 ) -> str:
@@ -30,7 +30,7 @@ def write(
     model: the packaged model.
     config: the `config` of the package.
     origin: the `origin` of the package.
-    metrics: the content of `metrics.json`.
+    measured: the metrics and on which images they were measured, in Markdown.
     int8: whether kernels are stored as 8-bit integers.
   """
   kind = {1: 'gray', 3: 'RGB'}[model.channels]
@@ -46,7 +46,7 @@ def write(
 {heading} for {kind} chest radiographs, {model.parameters:,} parameters, {bits}.
 {sizes}
 ```
-jaxsr upscale film.png --checkpoint {name} --output large.png
+jaxsr upscale image.png --checkpoint {name} --output large.png
 ```
 
 Network: {options}.
@@ -55,9 +55,9 @@ Network: {options}.
 
 {_training(origin)}
 
-## Figures
+## Metrics
 
-{_figures(metrics, model.scale)}
+{measured}
 
 {_LIMITS}
 ## Files
@@ -79,21 +79,3 @@ def _training(origin: dict[str, Any]) -> str:
     f'{terms}{by}, step {origin["step"]} of {origin["steps"]}, batches of '
     f'{origin["batch_size"]}, seed {origin["seed"]}. {names}.'
   )
-
-
-def _figures(metrics: dict[str, Any], scale: int) -> str:
-  if 'psnr' not in metrics:
-    return 'Not measured.'
-  lines = [
-    f'On {metrics["of"]}, protocol xray (8 bits, {scale} pixels cropped, mean over images):',
-    '',
-    '| | PSNR | SSIM | PSNR, center |',
-    '|---|---|---|---|',
-  ]
-  rows = [('this model', '', metrics), ('bicubic', 'bicubic_', metrics)]
-  if 'float32' in metrics:
-    rows.insert(1, ('this model, float32', '', metrics['float32']))
-  for label, prefix, found in rows:
-    psnr, ssim, center = (float(found[prefix + k]) for k in ('psnr', 'ssim', 'psnr_centre'))
-    lines.append(f'| {label} | {psnr:.3f} | {ssim:.4f} | {center:.3f} |')
-  return '\n'.join(lines)

@@ -57,6 +57,8 @@ def test_a_package_gives_the_image_of_its_run(run, tmp_path, folder, capsys):
   for name in ('model.safetensors', 'config.json', 'metrics.json'):
     assert hashlib.sha256((output / name).read_bytes()).hexdigest() in card
   assert 'Not for diagnosis' in card and '1 mse' in card and '{' not in card
+  row = f'| PSNR | {metrics["psnr"]:.3f} | {metrics["bicubic_psnr"]:.3f} |'
+  assert row in card and '| LR consistency |' in card
   assert str(run) not in card + (output / 'config.json').read_text()
 
 
