@@ -2,6 +2,7 @@
 
 from jaxsr.ops.attention import attend
 from jaxsr.ops.convolution import convolve, deconvolve, join, multiply
+from jaxsr.ops.platform import plain
 from jaxsr.ops.resample import BOUNDARIES, INTERPOLATION, NHWC, pixel_shuffle, resize, upsample
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
   'join',
   'multiply',
   'pixel_shuffle',
+  'plain',
   'resize',
   'upsample',
 ]

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxsr.ops.cpu import halo
+from jaxsr.ops.platform import by_platform
 
 _TOGETHER = 8  # windows at a time on a CPU, so that intermediate results stay in the cache
 _APART = -100.0  # added to the score of two pixels of different regions
@@ -39,7 +40,7 @@ def attend(
 def _attend(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Array:
   whole = partial(_whole, heads=heads)
   by_parts = partial(_by_parts, heads=heads)
-  return jnp.asarray(lax.platform_dependent(qkv, bias, regions, cpu=by_parts, default=whole))
+  return jnp.asarray(by_platform(qkv, bias, regions, cpu=by_parts, default=whole))
 
 
 def _with_saved(qkv: Array, bias: Array, regions: Array | None, heads: int) -> tuple:

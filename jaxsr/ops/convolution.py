@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr.ops.cpu import depthwise, halo, narrow, winograd
+from jaxsr.ops.platform import by_platform, is_plain
 from jaxsr.ops.resample import NHWC, Pads, pad, pixel_shuffle
 
 
@@ -52,7 +53,7 @@ def convolve(
     **options,
   )
   dilated = any(set(dilation or (1,)) != {1} for dilation in (lhs_dilation, rhs_dilation))
-  special = dilated or preferred_element_type is not None
+  special = dilated or preferred_element_type is not None or is_plain()
   way = None if special else _way(x, kernel, strides, feature_group_count)
   if way is None:
     return jnp.asarray(own(x, kernel))
@@ -64,7 +65,7 @@ def convolve(
       return jnp.asarray(own(x, kernel))
     way = partial(halo.divide, way)
   on_cpu = lambda x, kernel: way(x, kernel, pads)  # noqa: E731
-  return jnp.asarray(lax.platform_dependent(x, kernel, cpu=on_cpu, default=own))
+  return jnp.asarray(by_platform(x, kernel, cpu=on_cpu, default=own))
 
 
 def _way(
@@ -120,7 +121,7 @@ def join(
     return sum(products[1:], products[0])
 
   on_cpu = one_by_one if kernel.dtype in (jnp.float32, jnp.float64) else concatenated
-  return jnp.asarray(lax.platform_dependent(kernel, *parts, cpu=on_cpu, default=concatenated))
+  return jnp.asarray(by_platform(kernel, *parts, cpu=on_cpu, default=concatenated))
 
 
 def deconvolve(
@@ -150,8 +151,8 @@ def _deconvolve_backward(factor: int, padding: int, saved: tuple, gradient: Arra
     forward = lambda x, kernel: compute(x, kernel, factor, padding)  # noqa: E731
     return lambda x, kernel, g: jax.vjp(forward, x, kernel)[1](g)
 
-  ways = {'cpu': back(_by_phases), 'default': back(_by_dilation)}
-  return lax.platform_dependent(*saved, gradient, **ways)
+  cpu, default = back(_by_phases), back(_by_dilation)
+  return by_platform(*saved, gradient, cpu=cpu, default=default)
 
 
 _deconvolve.defvjp(_deconvolve_forward, _deconvolve_backward)

@@ -5,6 +5,7 @@ column); weights from PyTorch are permuted on import.
 """
 
 from functools import partial
+from typing import Any
 
 import dm_pix
 import jax
@@ -23,11 +24,12 @@ _SUPPORT = 3  # radius of the widest kernel, in pixels
 
 
 def resize(
-  x: Float[Array, 'b h w c'], height: int, width: int, *, method: str, antialias: bool = True
+  x: Float[Array, 'b h w c'], height: Any, width: Any, *, method: str, antialias: bool = True
 ) -> Float[Array, 'b y x c']:
   """Interpolate images: 'linear', 'cubic' (Keys, a = -0.5) or 'lanczos3'.
 
-  Kernels are cut off and renormalized at the border, as in Pillow; the result is not clipped.
+  Kernels are cut off and renormalized at the border, as in Pillow; the result is not clipped. The
+  height and the width are integers, or symbolic inside `plain()`.
   """
   with jax.named_scope(INTERPOLATION):
     shape = (x.shape[0], height, width, x.shape[-1])

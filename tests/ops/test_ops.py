@@ -8,7 +8,7 @@ from jaxsr import ops
 from jaxsr.data import degradation
 from jaxsr.ops import attention, convolution
 from jaxsr.ops.cpu import narrow, winograd
-from models.small import quick
+from models.small import build, quick, shapes
 
 
 def test_pixel_shuffle_has_tensorflow_order(rng):
@@ -266,3 +266,30 @@ def test_pixels_of_different_regions_do_not_attend(rng):
   other = qkv.at[0, 2:].set(0.0)
   found, same = (ops.attend(x, bias, regions, heads=1)[0, :2] for x in (qkv, other))
   np.testing.assert_allclose(found, same, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['fsrcnn', 'srdensenet', 'swift_srgan', 'swinir'])
+def test_plain_programs_have_no_branches_by_platform(name):
+  """Also if the same shapes were traced before, outside the context."""
+  network = build(name)
+  lr = jax.ShapeDtypeStruct((1, 16, 24, 1), jnp.float32)
+  _, variables = shapes(network, lr.shape, train=False)
+
+  def traced():
+    return str(jax.make_jaxpr(lambda v, x: network.apply(v, x, train=False))(variables, lr))
+
+  before = traced()
+  with ops.plain():
+    inside = traced()
+  assert 'platform_index' in before
+  assert 'platform_index' not in inside and 'cond' not in inside
+  assert traced() == before
+
+
+def test_plain_programs_take_symbolic_sizes():
+  network = build('edsr')
+  lr = jax.ShapeDtypeStruct(jax.export.symbolic_shape('b, h, w, 1'), jnp.float32)
+  _, variables = shapes(network, (1, 16, 16, 1), train=False)
+  with ops.plain():
+    sr = jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, lr)
+  assert str(sr.shape) == '(b, 2*h, 2*w, 1)'
