@@ -1,17 +1,25 @@
 """Errors that are reported to the user in one line, and the text of such lines."""
 
+import contextlib
 import difflib
 import errno
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 FAILED, INVALID = 1, 2  # exit codes
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FULL_TEXTS = ('No space left on device', 'Disk quota exceeded')  # in the texts of C++ libraries
+TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL: run the same command again
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: the limit of `ulimit -f`
+# In the texts of C++ libraries.
+_FULL_TEXTS = ('No space left on device', 'Disk quota exceeded', 'File too large')
 
 
 class UserError(ValueError):
   """A mistake that the user can correct: what is wrong, what was found, what to do."""
+
+
+class Interruption(UserError):
+  """A run cannot go on now; what it has is saved, and the same command continues it."""
 
 
 class ImageError(UserError):
@@ -23,6 +31,12 @@ class ImageError(UserError):
 
   def __reduce__(self):  # so that it survives the way back from a worker process
     return type(self), (self.path, self.reason)
+
+
+def warn(text: str) -> None:
+  """Print a line to stderr, which may be closed."""
+  with contextlib.suppress(OSError):
+    print(text, file=sys.stderr, flush=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,9 +1,10 @@
 """Atomic writes, locks, CSV, JSON, and SHA-256 sums of files.
 
 `SHA256SUMS` lists the files of a folder at the time of writing, in the format of `sha256sum -c`.
-Files whose names start with a dot are not listed.
+Files whose names start with a dot, and files that file managers add, are not listed.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -13,35 +14,64 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+try:
+  import fcntl
+except ImportError:  # on Windows
+  fcntl: Any = None
+
+from jaxsr import runtime
 from jaxsr.errors import UserError
 
 MANIFEST = 'SHA256SUMS'
 
+_STRAYS = ('thumbs.db', 'ehthumbs.db', 'desktop.ini')  # files that file managers add to a folder
+_swept: set[Path] = set()  # once per process and folder
 _UMASK = os.umask(0o077)  # it can only be read by setting it
 os.umask(_UMASK)
 
 
 def make_folder(folder: Path) -> None:
-  """Create a folder; raises UserError if it cannot be written to."""
+  """Create a folder; raises UserError if it cannot be written to.
+
+  Temporary files that a killed process of this machine left there are deleted.
+  """
   try:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as error:
     raise UserError(f'{folder}: cannot be written ({error.strerror})') from error
+  if folder not in _swept:
+    _swept.add(folder)
+    _sweep(folder)
 
 
-@contextmanager
+def _temporary_prefix() -> str:
+  """Returns how the names of temporary files begin: they say which process they belong to."""
+  return f'.jaxsr-{socket.gethostname()}-{os.getpid()}-'
+
+
+def _sweep(folder: Path) -> None:
+  """Delete the temporary files and folders of processes of this machine that have ended."""
+  for path in folder.glob(f'.jaxsr-{socket.gethostname()}-*'):
+    number = path.name.removeprefix(f'.jaxsr-{socket.gethostname()}-').partition('-')[0]
+    if number.isdecimal() and not runtime.is_running(int(number)):
+      if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+      else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
   """Yield a temporary path in the same folder; rename it to `path` if no error is raised."""
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name[:64]}.')
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix())
   os.close(handle)
   temporary = Path(name)
   try:
@@ -65,7 +95,7 @@ def release(path: Path) -> None:
       os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-@contextmanager
+@contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
   """Yield a temporary folder beside `path`; rename it to `path` if no error is raised.
 
@@ -74,7 +104,7 @@ def new_folder(path: Path) -> Iterator[Path]:
   if path.exists() and not (path.is_dir() and not any(path.iterdir())):
     raise UserError(f'{path}: exists already; choose a new folder')
   make_folder(path.parent)
-  temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name[:64]}.'))
+  temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_temporary_prefix()))
   try:
     yield temporary
     temporary.chmod(0o777 & ~_UMASK)  # mkdtemp makes private folders
@@ -83,31 +113,89 @@ def new_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-@contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[Callable[[], None]]:
   """Hold an exclusive lock on a folder; the system releases it even if the process is killed.
 
-  The lock is advisory and as reliable as the `flock` of the file system. Raises UserError if
-  another process holds it, or if the system has no `flock`.
+  The lock is advisory and as reliable as the `flock` of the file system. The folder itself is
+  locked as well if the file system supports that, so that deleting the file `lock` changes nothing.
+  Raises UserError if another process holds it, or if the system has no `flock`.
+
+  Yields:
+    A function that raises UserError if the lock no longer protects the folder.
   """
-  try:
-    import fcntl
-  except ImportError as error:
-    raise UserError('training and preparing data need Linux or macOS') from error
-  with (workdir / 'lock').open('a+', encoding='utf-8') as file:
+  if fcntl is None:
+    raise UserError('training and preparing data need Linux or macOS')
+  path, alone = workdir / 'lock', fcntl.LOCK_EX | fcntl.LOCK_NB
+  with path.open('a+', encoding='utf-8') as file, _opened(workdir) as folder:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(file, alone)
+      folder_locked = _try_lock(folder, alone)
     except BlockingIOError as error:
       file.seek(0)
       holder = file.read().strip() or 'another process'
       text = f'{workdir}: is in use by {holder}; stop it, or choose another folder'
       raise UserError(text) from error
+
+    def check() -> None:
+      if not _is_open_as(folder, workdir):
+        raise UserError(f'{workdir}: was moved or deleted while it was in use; run again there')
+      if not folder_locked and not _is_open_as(file.fileno(), path):
+        raise UserError(f'{path}: was deleted, so another process may use the folder; run again')
+
     file.truncate(0)
     since = time.strftime('%Y-%m-%d %H:%M:%S %z')
     file.write(f'process {os.getpid()} on {socket.gethostname()} since {since}')
     file.flush()
-    yield
+    yield check
     file.truncate(0)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+  """Lock a folder while its files are written together; the folder is created.
+
+  Nothing is locked if the file system does not support it. Raises UserError if another process
+  holds the lock.
+  """
+  make_folder(folder)
+  with _opened(folder) as number:
+    try:
+      if fcntl is not None:
+        _try_lock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      text = f'{folder}: another process writes there; wait for it, or choose another folder'
+      raise UserError(text) from error
+    yield
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+  """Yield a descriptor of a folder."""
+  number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+  try:
+    yield number
+  finally:
+    os.close(number)
+
+
+def _try_lock(folder: int, mode: int) -> bool:
+  """Lock an open folder; returns whether its file system supports that."""
+  try:
+    fcntl.flock(folder, mode)
+  except BlockingIOError:
+    raise
+  except OSError:
+    return False
+  return True
+
+
+def _is_open_as(number: int, path: Path) -> bool:
+  """Whether a path still is the file or folder of a descriptor."""
+  try:
+    return os.path.samestat(os.fstat(number), path.stat())
+  except OSError:
+    return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -141,7 +229,7 @@ def verify_manifest(folder: Path) -> None:
   path = folder / MANIFEST
   if not path.is_file():
     raise ValueError(f'{MANIFEST} is missing')
-  written, found = path.read_bytes(), _render(folder).encode()
+  written, found = path.read_bytes(), _render(folder).encode(errors='surrogateescape')
   if written == found:
     return
   changed = set(written.split(b'\n')) ^ set(found.split(b'\n'))
@@ -151,7 +239,7 @@ def verify_manifest(folder: Path) -> None:
 
 def _render(folder: Path) -> str:
   files = [path for path in sorted(folder.rglob('*')) if path.is_file() and path.name != MANIFEST]
-  own = [path for path in files if not path.name.startswith('.')]
+  own = [p for p in files if not p.name.startswith('.') and p.name.lower() not in _STRAYS]
   return ''.join(f'{sha256(path)}  {path.relative_to(folder)}\n' for path in own)
 
 

@@ -1,13 +1,17 @@
 """The process: its cores, background threads, memory allocation and parent."""
 
+import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import NoReturn, TypeVar
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
@@ -59,6 +63,55 @@ def die_with_parent() -> None:
   """Kill this process when its parent ends, even if the parent is killed (Linux only)."""
   if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def is_running(number: int) -> bool:
+  """Whether a process of this machine exists."""
+  try:
+    os.kill(number, 0)
+  except ProcessLookupError:
+    return False
+  except (OSError, OverflowError):
+    return True  # of another user
+  return True
+
+
+def mark_shared_memory() -> None:
+  """Name the shared memory of this worker process after its parent, so that it can be swept.
+
+  Python has no public option for the name; without these two, the default names are kept.
+  """
+  if hasattr(shared_memory, '_SHM_NAME_PREFIX') and hasattr(shared_memory, '_SHM_SAFE_NAME_LENGTH'):
+    prefix = f'/{_shared_prefix()}{os.getppid()}-'
+    shared_memory._SHM_NAME_PREFIX = prefix  # type: ignore[attr-defined]
+    shared_memory._SHM_SAFE_NAME_LENGTH = len(prefix) + 16  # type: ignore[attr-defined]
+
+
+def sweep_shared_memory() -> None:
+  """Delete the shared memory of trainers of this machine that were killed."""
+  for path in Path('/dev/shm').glob(f'{_shared_prefix()}*'):
+    owner = path.name.removeprefix(_shared_prefix()).partition('-')[0]
+    if owner.isdecimal() and not is_running(int(owner)):
+      with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _shared_prefix() -> str:
+  return f'jaxsr-{socket.gethostname()[:32]}-'
+
+
+def leave(code: int) -> NoReturn:
+  """End the process without waiting for its threads.
+
+  Python would join threads, of which one may be in a read that never ends, and C++ libraries would
+  destroy objects that their running threads still use.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+      stream.flush()
+  if 'jax' in sys.modules and sys.modules['jax'].distributed.is_initialized():
+    sys.modules['jax'].distributed.shutdown()
+  os._exit(code)
 
 
 def prefetch_map(

@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from jaxsr import models, runtime
 from jaxsr.commands import report
-from jaxsr.commands.options import Data, Download, Inspect, Prepare, Verify
-from jaxsr.data import records
+from jaxsr.commands.options import Data, Download, Hash, Inspect, Prepare, Verify
+from jaxsr.data import manifest, records
 from jaxsr.data.nih import constants, download, local_copy, splits, verify
 from jaxsr.data.nih.constants import Archive
 from jaxsr.errors import FAILED, UserError, brief, count
-from jaxsr.files import locked, make_folder
+from jaxsr.files import MANIFEST, locked, make_folder
 
 
 def run(options: Data) -> int:
@@ -32,6 +32,8 @@ def run(options: Data) -> int:
       return _prepare(options.action)
     case Inspect():
       return _inspect(options.action)
+    case Hash():
+      return _hash(options.action)
 
 
 def _download(options: Download) -> int:
@@ -186,6 +188,20 @@ def _inspect(options: Inspect) -> int:
   folder = records.find(options.records)
   _describe(folder)
   return report.failures(records.damaged(folder), 'damaged') if options.read else 0
+
+
+def _hash(options: Hash) -> int:
+  """Write the sums of a folder, or compare with those that it has; return the exit code."""
+  target = options.data / MANIFEST
+  if options.overwrite or not target.exists():
+    print(f'{target}: {count(manifest.write(options.data), "image")}')
+    return 0
+  lines = manifest.compare(options.data)
+  for line in lines:
+    print(line)
+  found = count(len(lines), 'difference') if lines else 'no differences'
+  print(f'{target}: {found}' + ('; --overwrite writes it again' if lines else ''))
+  return FAILED if lines else 0
 
 
 def _describe(folder: Path) -> None:

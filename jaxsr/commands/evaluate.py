@@ -1,13 +1,17 @@
 """`jaxsr evaluate`: measure a network on full-size images."""
 
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 from jaxsr import config as configs
+from jaxsr import files
 from jaxsr.commands import report as failed_images
 from jaxsr.commands.options import Evaluate
+from jaxsr.data.shard import Shard, parse
+from jaxsr.errors import UserError
 from jaxsr.evaluation import conditions_report, report
-from jaxsr.inference.model import load
+from jaxsr.inference.model import Model, load
 from jaxsr.training import setup
 
 
@@ -21,7 +25,24 @@ def run(options: Evaluate) -> int:
     width=options.width,
     depth=options.depth,
   )
-  summary = report.evaluate(
+  part = parse(options.shard) if options.shard else None
+  if part and options.conditions:
+    raise UserError('--conditions cannot be divided; give it to the last command, without --shard')
+  with nullcontext() if part else files.alone_in(options.output):
+    summary = _evaluate(options, model, features, part)
+  if not summary:
+    print(f'part {part} holds no image')
+    return 0
+  print(report.table(summary))
+  if 'conditions' in summary:
+    print(conditions_report.table(summary['conditions'], color=sys.stdout.isatty()))
+  return failed_images.failures(summary['failed'], 'left out')
+
+
+def _evaluate(
+  options: Evaluate, model: Model, features: tuple[str, Any, Any] | None, part: Shard | None
+) -> dict[str, Any]:
+  return report.evaluate(
     model,
     options.data,
     output=options.output,
@@ -33,11 +54,8 @@ def run(options: Evaluate) -> int:
     ensemble=options.ensemble,
     conditions=options.conditions,
     beside=[load(name) for name in options.beside],
+    shard=part,
   )
-  print(report.table(summary))
-  if options.conditions:
-    print(conditions_report.table(summary['conditions'], color=sys.stdout.isatty()))
-  return failed_images.failures(summary['failed'], 'left out')
 
 
 def _features(options: Evaluate) -> tuple[str, Any, Any] | None:

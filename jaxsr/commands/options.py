@@ -37,6 +37,14 @@ Ensemble = Annotated[
 Bits = Annotated[
   int, tyro.conf.arg(help='The bit depth of 16-bit files without a tag, such as 12; 0: trust them.')
 ]
+Shard = Annotated[
+  str,
+  tyro.conf.arg(
+    metavar='I/N',
+    help='Only part I of N of the images, divided by the SHA-256 of their names; "slurm" reads I '
+    'and N from the variables of a job array or of srun.',
+  ),
+]
 Debug = Annotated[bool, tyro.conf.arg(help='Show the traceback of an error.')]
 
 
@@ -65,6 +73,7 @@ class Upscale:
   """The side of a tile in low-resolution pixels. Larger images are processed in overlapping tiles,
   which needs less memory and gives the same result up to rounding."""
   bits: Bits = 0
+  shard: Shard = ''
   overwrite: bool = False
   """Recompute existing results. Files that jaxsr did not write are never replaced."""
   debug: Debug = False
@@ -89,6 +98,7 @@ class Evaluate:
   bits: Bits = 0
   split: str = 'test'
   """The split of records to measure: SPLIT or SPLIT/FINDING."""
+  shard: Shard = ''
   tables: OptionalPath = None
   """A folder with NIH's Data_Entry_2017*.csv and BBox_List_2017.csv, for results by subgroup."""
   conditions: str = ''
@@ -150,6 +160,8 @@ class Train:
   """The folder of the run: checkpoints, metrics and TensorBoard logs."""
   allow_config_change: bool = False
   """Resume although the config has changed."""
+  restart: bool = False
+  """Begin again; the files of an earlier run move to a folder `before_restart_N` in its folder."""
   distributed: bool = False
   """Train on several hosts (jax.distributed)."""
   coordinator: OptionalText = None
@@ -376,18 +388,34 @@ class Inspect:
   debug: Debug = False
 
 
-DATA_ACTIONS: list[type] = [Download, Verify, Prepare, Inspect]
+@dataclass(frozen=True)
+class Hash:
+  """Write the SHA-256 of every image of a folder, or compare with those written before.
+
+  `jaxsr train` and `jaxsr evaluate` check each image that they read against `SHA256SUMS` in the
+  folder; `sha256sum -c` checks all of them.
+  """
+
+  data: Annotated[Path, tyro.conf.Positional]
+  """The folder of the images, read recursively."""
+  overwrite: bool = False
+  """Write the sums again, of the images as they are now."""
+  debug: Debug = False
+
+
+DATA_ACTIONS: list[type] = [Download, Verify, Prepare, Inspect, Hash]
 DataAction = (
   Annotated[Download, tyro.conf.subcommand('download')]
   | Annotated[Verify, tyro.conf.subcommand('verify')]
   | Annotated[Prepare, tyro.conf.subcommand('prepare')]
   | Annotated[Inspect, tyro.conf.subcommand('inspect')]
+  | Annotated[Hash, tyro.conf.subcommand('hash')]
 )
 
 
 @dataclass(frozen=True)
 class Data:
-  """Download, check and convert NIH ChestX-ray14."""
+  """Download, check and convert NIH ChestX-ray14; hash a folder of images."""
 
   action: DataAction
 

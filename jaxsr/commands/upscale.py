@@ -9,7 +9,7 @@ from jaxsr import runtime
 from jaxsr.commands import report, upscale_files
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
-from jaxsr.data import image_files
+from jaxsr.data import image_files, shard
 from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
@@ -43,10 +43,19 @@ def run(options: Upscale) -> int:
     depth=options.depth,
   )
   jobs = upscale_files.jobs(options, model.scale)
+  if options.shard:
+    part = shard.parse(options.shard)
+    jobs = [job for job in jobs if part.holds(_name(job))]
   worker = _Worker(options, model)
   threads = min(max(2, runtime.cpu_count()), _MOST_THREADS)  # most of the time a PNG is compressed
   done = runtime.prefetch_map(worker, jobs, threads)
   return _report(list(report.progress(done, len(jobs), 'upscale')), options.output)
+
+
+def _name(job: Job) -> str:
+  """Returns the name of an image in its folder, which decides its shard."""
+  below = job.target.relative_to(job.place)
+  return str(below) if below.parts else job.target.name
 
 
 class _Worker:

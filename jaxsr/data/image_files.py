@@ -13,7 +13,6 @@ Example:
 """
 
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +24,8 @@ from jaxtyping import UInt
 from jaxsr.data import decoded, dicom, raster, tiff
 from jaxsr.data.decoded import MAX_PIXELS, Decoded, ImageInfo
 from jaxsr.data.dicom import File
-from jaxsr.errors import ImageError, UserError, brief, count
-from jaxsr.files import atomic
+from jaxsr.errors import ImageError, UserError, brief, count, warn
+from jaxsr.files import MANIFEST, atomic
 
 __all__ = ['MAX_PIXELS', 'ImageInfo', 'check', 'decode', 'find', 'load', 'read', 'write']
 
@@ -76,7 +75,7 @@ class _Remarks:
         return
       known.add(path)
       more = 'more files like this are not named' if len(known) > _MOST_REMARKS else ''
-      print(more or f'{path}: {text}', file=sys.stderr, flush=True)
+      warn(more or f'{path}: {text}')
 
 
 _remarks = _Remarks()
@@ -129,7 +128,8 @@ def _walk(root: Path) -> Iterator[Path]:
       folders.clear()
       continue
     seen.add(real)
-    yield from (Path(folder, name) for name in files if not name.startswith('.'))
+    own = [name for name in files if not name.startswith('.') and name != MANIFEST]
+    yield from (Path(folder, name) for name in own)
   yield from unreadable
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import image_files
+from jaxsr.data import image_files, manifest
 from jaxsr.data.phantom import phantom, phantom_nodules
 from jaxsr.data.records import Records
 from jaxsr.errors import ImageError, UserError
@@ -84,8 +84,9 @@ class Folder:
     self.root, self.channels, self.stored_bits = Path(root), channels, stored_bits
     self.paths: list[Path] = []
     self.sizes: list[tuple[int, int]] = []
+    self.depths: list[int] = []
     self.rejected: list[ImageError] = []
-    depths = {8}
+    self._sums = manifest.read(self.root)
     for path in image_files.find(root):
       try:
         height, width, bits = image_files.check(path, channels)
@@ -96,10 +97,11 @@ class Folder:
       else:
         self.paths.append(path)
         self.sizes.append((height, width))
-        depths.add(bits)
+        self.depths.append(bits)
+    self.rejected += manifest.missing(self.root, self._sums)
     if not self.paths:
       raise UserError(f'{root}: no usable image; {self.rejected[0]}')
-    self.bits = max(depths)
+    self.bits = max(self.depths)
     base = self.root if self.root.is_dir() else self.root.parent
     self.names = [str(path.relative_to(base)) for path in self.paths]
     self.identities = [_identity(path) for path in self.paths]
@@ -108,7 +110,23 @@ class Folder:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> Raw:
-    return image_files.read(self.paths[index], self.channels, self.stored_bits)
+    path = self.paths[index]
+    manifest.check(self.root, self._sums, path)
+    image = image_files.read(path, self.channels, self.stored_bits)
+    found, expected = (
+      (*image.shape[:2], 8 * image.itemsize),
+      (*self.sizes[index], self.depths[index]),
+    )
+    if found != expected:
+      (height, width, bits), (h, w, b) = found, expected
+      text = f'has changed: it was {w}x{h} of {b} bits and is {width}x{height} of {bits}'
+      raise ImageError(path, f'{text}; start again to use it')
+    return image
+
+  def is_away(self) -> bool:
+    """Whether none of several images is there, as on a disk that is not mounted."""
+    some = self.paths[:: max(1, len(self.paths) // 8)]
+    return not any(path.exists() for path in some)
 
 
 def deepen(image: Raw, bits: int) -> Raw:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsr import metrics, runtime
 from jaxsr.data.sources import Source
-from jaxsr.errors import ImageError, UserError
+from jaxsr.errors import ImageError, UserError, warn
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.protocol import Pair, preparation, shrink
 from jaxsr.inference.upscale import make_upscale
@@ -101,8 +101,14 @@ class Evaluator:
       found['feature_distance'] = float(relative(*seen)[0])
     return found
 
-  def measure_all(self, variables: Any) -> Iterator[tuple[Figures, plots.Example] | ImageError]:
-    """Measure every image; yields an ImageError for an image that cannot be measured."""
+  def measure_all(
+    self, variables: Any, indices: Sequence[int] | None = None
+  ) -> Iterator[tuple[Figures, plots.Example] | ImageError]:
+    """Measure every image, or those of some indices.
+
+    Yields an ImageError for an image that cannot be measured.
+    """
+    chosen = range(len(self.source)) if indices is None else indices
 
     def prepare(index: int) -> Pair | ImageError:
       try:
@@ -110,8 +116,8 @@ class Evaluator:
       except ImageError as error:
         return error
 
-    pairs = runtime.prefetch_map(prepare, range(len(self.source)), READERS)
-    for index, pair in enumerate(pairs):
+    pairs = runtime.prefetch_map(prepare, chosen, READERS)
+    for index, pair in zip(chosen, pairs, strict=True):
       if isinstance(pair, ImageError):
         yield pair
         continue
@@ -174,7 +180,9 @@ def measure(network: Network, variables: Any, source: Source, *, scale: int) -> 
   """Measure a network on all images of a source, and average; raises UserError if none can be."""
   results = list(Evaluator(network, source, scale=scale).measure_all(variables))
   rows = [result[0] for result in results if not isinstance(result, ImageError)]
-  failed = [str(result) for result in results if isinstance(result, ImageError)]
+  failed = [result for result in results if isinstance(result, ImageError)]
   if not rows:
     raise UserError(f'no image can be measured: {failed[0]}')
-  return summarise(rows) | {'failed': failed}
+  for error in failed:
+    warn(f'left out: {error}')
+  return summarise(rows) | {'failed': [error.reason for error in failed]}  # without names

@@ -13,15 +13,17 @@ from tqdm import tqdm
 
 from jaxsr import __version__
 from jaxsr import report as pages
-from jaxsr.data import acquisition, image_files, records, sources
+from jaxsr.data import acquisition, fingerprint, image_files, records, sources
 from jaxsr.data.nih import constants, local_copy, metadata
+from jaxsr.data.shard import Shard
 from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.evaluation import boxes as box_figures
 from jaxsr.evaluation import conditions as by_condition
-from jaxsr.evaluation import conditions_report, figures, page, plots, stratified
+from jaxsr.evaluation import conditions_report, figures, page, plots, shards, stratified
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
 from jaxsr.evaluation.protocol import PROTOCOLS
 from jaxsr.files import make_folder, to_csv, write_json, write_text
+from jaxsr.inference import provenance
 from jaxsr.inference.model import Model
 from jaxsr.perceptual import FeatureExtractor
 
@@ -42,6 +44,7 @@ def evaluate(
   ensemble: bool = False,
   conditions: str | Sequence[str] = (),
   beside: Sequence[Model] = (),
+  shard: Shard | None = None,
 ) -> dict[str, Any]:
   """Measure a model on high-resolution images, beside bicubic interpolation.
 
@@ -64,6 +67,8 @@ def evaluate(
       `conditions.csv`, `conditions_per_image.csv` and `conditions.png`; the figures per image that
       an interrupted evaluation left there are used.
     beside: further models for the table by condition.
+    shard: measure only a part of the images, and write only its figures; a later evaluation of all
+      images with the same options and output takes them from there.
 
   Returns:
     The content of `summary.json`: means over images by the names in
@@ -91,34 +96,12 @@ def evaluate(
   known, boxes = read_metadata(source, None if tables is None else Path(tables).expanduser())
   if output is not None:
     output = Path(output).expanduser()
+    if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
+      raise UserError(f'{output}: lies in the data {folder}; choose another --output')
     make_folder(output)
   if uneven := sources.uneven(source, model.scale):
     _note(f'cut to a multiple of {model.scale}: {count(len(uneven), "image")}, {brief(uneven)}')
-  evaluator = Evaluator(
-    model.network,
-    source,
-    scale=model.scale,
-    protocol=protocol,
-    perceptual=None if features is None else features[1:],
-    ensemble=ensemble,
-    devices=jax.local_devices(),
-  )
-  rows, indices, inside, failed = [], [], [], list(source.rejected)
-  results = evaluator.measure_all(model.variables)
-  for i, result in enumerate(_progress(results, len(source))):
-    if isinstance(result, ImageError):
-      failed.append(result)
-      continue
-    row, example = result
-    rows.append(row)
-    indices.append(i)
-    if here := boxes.get(Path(row['file']).name):
-      inside += box_figures.measure(example, here)
-  if not rows:
-    raise UserError(f'{folder}: no image can be measured; {failed[0]}')
-  strata = stratified.summarise(rows, known)
-  summary = summarise(rows) | {
-    'failed': [str(error) for error in failed],
+  about = {
     'checkpoint': model.name,
     'data': folder.resolve().name,
     'network': model.architecture,
@@ -132,9 +115,46 @@ def evaluate(
     'ensemble': ensemble,
     'version': __version__,
   }
+  evaluator = Evaluator(
+    model.network,
+    source,
+    scale=model.scale,
+    protocol=protocol,
+    perceptual=None if features is None else features[1:],
+    ensemble=ensemble,
+    devices=jax.local_devices(),
+  )
+  settings = about | {'bits': bits, 'split': split, 'images': fingerprint.of(source)}
+  settings['made_by'] = str(provenance.of(model, ensemble=ensemble))
+  found = shards.read(output, settings) if output is not None and shard is None else {}
+  wanted = [i for i, name in enumerate(source.names) if shard is None or shard.holds(name)]
+  todo = [i for i in wanted if source.names[i] not in found]
+  results = evaluator.measure_all(model.variables, todo)
+  for i, result in zip(todo, _progress(results, len(todo)), strict=True):
+    name = source.names[i]
+    if isinstance(result, ImageError):
+      found[name] = shards.Measured(None, reason=str(result))
+      continue
+    here = boxes.get(Path(name).name)
+    inside = box_figures.measure(result[1], here) if here else ()
+    found[name] = shards.Measured(result[0], inside)
+  if shard is not None:
+    assert output is not None
+    shards.write(output, shard, settings, found)
+  indices = [i for i in wanted if found[source.names[i]].row is not None]
+  rows = [row for i in indices if (row := found[source.names[i]].row)]
+  inside = [each for i in indices for each in found[source.names[i]].inside]
+  failed = [str(error) for error in source.rejected]
+  failed += [reason for i in wanted if (reason := found[source.names[i]].reason)]
+  if not rows:
+    if shard is not None and not failed:
+      return {}
+    raise UserError(f'{folder}: no image can be measured; {failed[0]}')
+  strata = stratified.summarise(rows, known)
+  summary = summarise(rows) | {'failed': failed} | about
   summary |= {'strata': strata} if strata else {}
   summary |= {'regions': box_figures.summarise(inside)} if inside else {}
-  if names:
+  if names and shard is None:
     summary['conditions_version'] = acquisition.VERSION
     summary['conditions'] = by_condition.measure(
       measured,
@@ -145,7 +165,7 @@ def evaluate(
       folder=output,
       progress=functools.partial(_progress, name='conditions'),
     )
-  if output is not None:
+  if output is not None and shard is None:
     shown = {
       rank: evaluator.measure(model.variables, indices[i]) for rank, i in ranks(rows).items()
     }

@@ -112,11 +112,22 @@ def index_row(entry: Entry, split: str = '') -> IndexRow:
   return IndexRow(split, entry.name, *of_patient, side, side)
 
 
+_MOST_TEXT = 256 * 2**20  # bytes; the largest table of NIH ChestX-ray14 has 8 million
+
+
+def _unzip(raw: bytes, path: Path) -> bytes:
+  with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+    content = file.read(_MOST_TEXT + 1)
+  if len(content) > _MOST_TEXT:
+    raise UserError(f'{path}: inflates to more than {_MOST_TEXT >> 20} MiB; no table needs that')
+  return content
+
+
 def read_text(path: Path) -> str:
   """Read a text file, compressed with gzip or not; raises UserError if it is not text."""
   try:
     raw = path.read_bytes()
-    return (gzip.decompress(raw) if raw.startswith(b'\x1f\x8b') else raw).decode('utf-8-sig')
+    return (_unzip(raw, path) if raw.startswith(b'\x1f\x8b') else raw).decode('utf-8-sig')
   except (OSError, EOFError, UnicodeDecodeError) as error:
     raise UserError(f'{path}: cannot be read ({error})') from error
 

@@ -1,0 +1,56 @@
+"""A fingerprint of the images of a run, by which a resumed run knows whether they are the same."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxsr import files
+from jaxsr.data.sources import Folder, Phantoms, Source, Subset
+
+SAMPLE = 16  # images that are hashed
+
+
+def of(source: Source) -> dict[str, Any]:
+  """Compute the fingerprint of a source.
+
+  Returns:
+    The number of images, digests of their names and of their sizes in pixels and bytes and, for a
+    folder, the SHA-256 of evenly spaced files by name. Empty for artificial images, which the
+    config determines.
+  """
+  source = source.source if isinstance(source, Subset) else source
+  if isinstance(source, Phantoms):
+    return {}
+  found = {
+    'images': len(source),
+    'names': _digest(source.names),
+    'pixels': _digest(f'{height}x{width}' for height, width in source.sizes),
+  }
+  if isinstance(source, Folder):
+    step = -(-len(source) // SAMPLE)
+    some = range(0, len(source), step)
+    found['bytes'] = _digest(str(path.stat().st_size) for path in source.paths)
+    found['sample'] = {source.names[i]: files.sha256(source.paths[i]) for i in some}
+  return found
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+  """Describe the first difference of two fingerprints; '' if there is none or one is empty."""
+  if not old or not new:
+    return ''
+  if old['images'] != new['images']:
+    return f'there were {old["images"]} images, now there are {new["images"]}'
+  if old['names'] != new['names']:
+    return 'images have other names'
+  before, after = old.get('sample', {}), new.get('sample', {})
+  if other := [name for name in before if before[name] != after.get(name)]:
+    return f'the content of {other[0]} has changed'
+  changed = any(old.get(name) != new.get(name) for name in ('pixels', 'bytes'))
+  return 'images have other sizes' if changed else ''
+
+
+def _digest(lines: Iterable[str]) -> str:
+  found = hashlib.sha256()
+  for line in lines:
+    found.update(line.encode(errors='surrogateescape') + b'\n')
+  return found.hexdigest()[:16]

@@ -1,0 +1,79 @@
+"""The figures of the parts of an evaluation that several processes share.
+
+Part I of N writes `shards/I_of_N.json` into the output folder. An evaluation of all images, with
+the same options and output, takes the figures from there and measures only what is missing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxsr.data.shard import Shard
+from jaxsr.errors import UserError, count, warn
+from jaxsr.evaluation.evaluator import Figures
+from jaxsr.files import make_folder, write_json
+
+FOLDER = 'shards'
+
+
+class Measured(NamedTuple):
+  """What was measured of an image: its figures, those inside boxes, or why there are none."""
+
+  row: Figures | None
+  inside: Sequence[Figures] = ()
+  reason: str = ''
+
+
+def write(
+  output: Path, shard: Shard, options: Mapping[str, Any], found: Mapping[str, Measured]
+) -> None:
+  """Write the figures of a part.
+
+  Args:
+    output: The folder of the evaluation.
+    shard: The part.
+    options: What the figures depend on, which must be equal for all parts.
+    found: What was measured, by the names of the images.
+  """
+  folder = output / FOLDER
+  make_folder(folder)
+  images = {name: each._asdict() for name, each in found.items()}
+  write_json(_path(folder, shard), {'options': dict(options), 'images': images})
+
+
+def read(output: Path, options: Mapping[str, Any]) -> dict[str, Measured]:
+  """Read the figures of all parts by the names of the images, and print which parts are missing.
+
+  Raises:
+    UserError: The parts were measured with other options, or are not of one division.
+  """
+  files = sorted((output / FOLDER).glob('*_of_*.json'))
+  counts = {path.stem.partition('_of_')[2] for path in files}
+  if len(counts) > 1:
+    raise UserError(f'{output / FOLDER}: holds parts of different divisions; delete the folder')
+  found: dict[str, Measured] = {}
+  for path in files:
+    part = _load(path)
+    for name, value in json.loads(json.dumps(dict(options))).items():
+      if part['options'].get(name) != value:
+        was = part['options'].get(name)
+        what = f'with {name} {was}, not {value}' if name != 'images' else 'on other images'
+        raise UserError(f'{path}: was measured {what}; delete it')
+    found |= {name: Measured(**each) for name, each in part['images'].items()}
+  if files and len(files) < int(next(iter(counts))):
+    missing = int(next(iter(counts))) - len(files)
+    warn(f'{output / FOLDER}: {count(missing, "part")} missing; their images are measured here')
+  return found
+
+
+def _path(folder: Path, shard: Shard) -> Path:
+  return folder / f'{shard.number}_of_{shard.count}.json'
+
+
+def _load(path: Path) -> dict[str, Any]:
+  try:
+    part = json.loads(path.read_text(encoding='utf-8'))
+    return {'options': dict(part['options']), 'images': dict(part['images'])}
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(f'{path}: is not a part of an evaluation; delete it') from error

@@ -1,0 +1,136 @@
+"""Several processes share the images of a folder; one of them is killed and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxsr import cli
+from jaxsr.data import image_files, shard
+from jaxsr.data.phantom import phantom
+from jaxsr.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def films(tmp_path):
+  """Eleven small films, one of them damaged, in two folders."""
+  for i in range(11):
+    image_files.write(
+      tmp_path / 'films' / str(i % 2) / f'{i}.png', phantom(5, i, size=64)[..., None]
+    )
+  (tmp_path / 'films' / 'bad.png').write_bytes(b'x')
+  return tmp_path / 'films'
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path):
+  for name in ('0', '1'):
+    (tmp_path / 'films' / name).mkdir(parents=True)
+
+
+def test_each_image_is_in_one_part():
+  names = [f'{i:08d}_000.png' for i in range(1000)]
+  parts = [shard.Shard(i, 4) for i in (1, 2, 3, 4)]
+  found = [[part.holds(name) for part in parts] for name in names]
+  assert all(sum(row) == 1 for row in found)
+  assert all(200 < sum(column) < 300 for column in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(
+  ('text', 'variables', 'expected'),
+  [
+    ('2/4', {}, (2, 4)),
+    ('slurm', {'SLURM_PROCID': '1', 'SLURM_NTASKS': '4'}, (2, 4)),
+    (
+      'slurm',
+      {'SLURM_ARRAY_TASK_ID': '7', 'SLURM_ARRAY_TASK_MIN': '5', 'SLURM_ARRAY_TASK_COUNT': '4'},
+      (3, 4),
+    ),
+  ],
+)
+def test_a_part_is_given_or_read_from_slurm(text, variables, expected):
+  assert shard.parse(text, variables) == expected
+
+
+@pytest.mark.parametrize('text', ['0/4', '5/4', '1', 'a/b', '1/0', '-1/4', 'slurm'])
+def test_what_is_no_part_is_refused(text):
+  with pytest.raises(UserError, match='--shard'):
+    shard.parse(text, {})
+
+
+def evaluate(films, output, *more):
+  arguments = ['evaluate', '--checkpoint=bicubic', f'--data={films}', f'--output={output}']
+  return cli.run([*arguments, *more])
+
+
+def test_the_parts_of_an_evaluation_are_merged_exactly(films, tmp_path, capsys):
+  assert evaluate(films, tmp_path / 'whole') == 1  # one image is damaged
+  for part in ('1/3', '3/3'):
+    evaluate(films, tmp_path / 'parts', f'--shard={part}')
+  assert not (tmp_path / 'parts' / 'summary.json').exists()
+  capsys.readouterr()
+  assert evaluate(films, tmp_path / 'parts') == 1
+  assert '1 part missing' in capsys.readouterr().err
+  for name in ('summary.json', 'per_image.csv'):
+    assert (tmp_path / 'parts' / name).read_text() == (tmp_path / 'whole' / name).read_text()
+  image_files.write(films / '0' / '0.png', phantom(6, 0, size=64)[..., None])
+  assert evaluate(films, tmp_path / 'parts') == 2
+  assert 'was measured on other images; delete it' in capsys.readouterr().err
+
+
+def test_parts_are_not_mixed_with_other_options(films, tmp_path, capsys):
+  evaluate(films, tmp_path / 'parts', '--shard=1/2')
+  assert evaluate(films, tmp_path / 'parts', '--ensemble') == 2
+  assert 'was measured with ensemble False, not True; delete it' in capsys.readouterr().err
+
+
+def start(*arguments):
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  command = [sys.executable, '-m', 'jaxsr.cli', *map(str, arguments)]
+  return subprocess.Popen(
+    command,
+    env={**environment, 'PYTHONPATH': str(ROOT), 'JAX_NUM_CPU_DEVICES': '1'},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+
+
+@pytest.mark.slow
+def test_four_processes_upscale_a_folder_and_one_is_killed(films, tmp_path):
+  output = tmp_path / 'large'
+  command = ['upscale', films, '--checkpoint=edsr_x4_tiny', f'--output={output}']
+  processes = [start(*command, f'--shard={i}/4') for i in (1, 2, 3, 4)]
+  time.sleep(3)
+  processes[0].send_signal(signal.SIGKILL)
+  for process in processes:
+    process.wait(timeout=300)
+  start(*command, '--shard=1/4').wait(timeout=300)
+  found = sorted(str(path.relative_to(output)) for path in output.rglob('*') if path.is_file())
+  assert found == sorted(f'{i % 2}/{i}.png' for i in range(11))
+  for path in output.rglob('*.png'):
+    assert image_files.read(path).shape == (256, 256, 1)
+
+
+@pytest.mark.slow
+def test_four_processes_evaluate_a_folder_and_one_is_killed(films, tmp_path):
+  command = ['evaluate', '--checkpoint=edsr_x4_tiny', f'--data={films}']
+  processes = [
+    start(*command, f'--output={tmp_path / "a"}', f'--shard={i}/4') for i in (1, 2, 3, 4)
+  ]
+  time.sleep(3)
+  processes[2].send_signal(signal.SIGKILL)
+  for process in processes:
+    process.wait(timeout=300)
+  assert len(list((tmp_path / 'a' / 'shards').iterdir())) >= 3
+  start(*command, f'--output={tmp_path / "a"}', '--shard=3/4').wait(timeout=300)
+  for name in ('a', 'b'):  # the second one without parts
+    start(*command, f'--output={tmp_path / name}').wait(timeout=300)
+  tables = [json.loads((tmp_path / name / 'summary.json').read_text()) for name in ('a', 'b')]
+  assert tables[0] == tables[1]

@@ -1,0 +1,64 @@
+"""Names that file systems allow, and what killed processes leave behind."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from jaxsr import files, runtime
+
+
+@pytest.mark.parametrize(
+  'name', [b'a' * 251 + b'.png', '\N{HEDGEHOG}'.encode() * 62 + b'.png', b'\xff\xfe.png', b'-x.png']
+)
+def test_any_name_can_be_written(tmp_path, name):
+  path = tmp_path / os.fsdecode(name)
+  files.write_text(path, 'text')
+  assert [os.fsencode(p.name) for p in tmp_path.iterdir()] == [name]
+  files.write_manifest(tmp_path)
+  files.verify_manifest(tmp_path)
+
+
+def dead():
+  """Returns the number of a process that has ended."""
+  process = subprocess.Popen([sys.executable, '-c', ''])
+  process.wait()
+  return process.pid
+
+
+def test_temporary_files_of_a_killed_process_are_swept(tmp_path):
+  kill = 'import os; from jaxsr import files; from pathlib import Path\n'
+  kill += 'with files.atomic(Path("a.png")): os.kill(os.getpid(), 9)'
+  environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
+  subprocess.run([sys.executable, '-c', kill], cwd=tmp_path, env=environment, check=False)
+  (left,) = tmp_path.iterdir()
+  own = tmp_path / f'.jaxsr-{socket.gethostname()}-{os.getpid()}-x'
+  other = tmp_path / f'.jaxsr-elsewhere-{dead()}-x'
+  for path in (own, other):
+    path.touch()
+  files.make_folder(tmp_path)
+  assert sorted(tmp_path.iterdir()) == sorted([own, other]), left
+
+
+@pytest.mark.skipif(not os.path.isdir('/dev/shm'), reason='needs /dev/shm')
+def test_shared_memory_of_killed_workers_is_swept():
+  """A worker names its memory by its parent; memory of parents that live stays."""
+  code = 'from jaxsr import runtime; from multiprocessing import shared_memory as s; import sys\n'
+  code += 'runtime.mark_shared_memory(); m = s.SharedMemory(create=True, size=8)\n'
+  code += 'print(m.name, flush=True); import os; os.kill(os.getpid(), 9)'
+  environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
+  out = subprocess.run(
+    [sys.executable, '-c', code], env=environment, capture_output=True, text=True
+  )
+  name = out.stdout.strip()
+  kept, orphan = f'/dev/shm/{name}', f'/dev/shm/{name.replace(str(os.getpid()), str(dead()))}'
+  assert str(os.getpid()) in name
+  for path in (kept, orphan):
+    open(path, 'w').close()
+  try:
+    runtime.sweep_shared_memory()
+    assert os.path.exists(kept) and not os.path.exists(orphan)
+  finally:
+    os.unlink(kept)
