@@ -5,8 +5,8 @@ The same as `jaxsr train`; `--help` lists the options.
 
 import sys
 
-from jaxsr import cli, runtime
+from jaxsr import cli
 
 if __name__ == '__main__':
-  runtime.keep_freed_memory()
-  cli.main(['train', *sys.argv[1:]])
+  sys.argv.insert(1, 'train')
+  cli.main()

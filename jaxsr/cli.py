@@ -1,11 +1,12 @@
 """The console command `jaxsr`.
 
 Exit codes: 0 success; 1 some images failed, or a file could not be read or written; 2 invalid
-command or config; 75 stopped by a signal after saving; 130 interrupted.
+command or config; 75 stopped after saving, run again; 130 interrupted.
 """
 
 import dataclasses
 import difflib
+import io
 import os
 import re
 import sys
@@ -18,7 +19,16 @@ import tyro
 import jaxsr
 from jaxsr import runtime
 from jaxsr.commands import options
-from jaxsr.errors import FAILED, INVALID, UserError, describe, is_disk_full, nearest
+from jaxsr.errors import (
+  FAILED,
+  INVALID,
+  TRY_AGAIN,
+  Interruption,
+  UserError,
+  describe,
+  is_disk_full,
+  nearest,
+)
 
 # Each command: its options, and the module of `jaxsr.commands` that runs it.
 COMMANDS: dict[str, tuple[type, str]] = {
@@ -43,10 +53,16 @@ _BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """Run the command line and exit; `arguments` default to those of the process."""
-  if arguments is None:
-    runtime.keep_freed_memory()
-    sys.exit(run(sys.argv[1:], use_all_cores=True))
-  sys.exit(run(arguments))
+  if arguments is not None:
+    sys.exit(run(arguments))
+  runtime.keep_freed_memory()
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')  # names that the terminal cannot show
+  code = run(sys.argv[1:], use_all_cores=True)
+  if sys.argv[1:2] == ['train']:
+    runtime.leave(code)
+  sys.exit(code)
 
 
 def run(arguments: Sequence[str], *, use_all_cores: bool = False) -> int:
@@ -76,6 +92,8 @@ def run(arguments: Sequence[str], *, use_all_cores: bool = False) -> int:
   except Exception as error:
     if is_disk_full(error) or isinstance(error, OSError):
       code = FAILED
+    elif isinstance(error, Interruption):
+      code = TRY_AGAIN
     elif isinstance(error, UserError):
       code = INVALID
     else:

@@ -17,8 +17,8 @@ PACKAGE = Path(jaxsr.__file__).resolve().parent
 # stands above it, so that there can be no cycle.
 ALLOWED = {
   'errors': '',
-  'files': 'errors',
   'runtime': '',
+  'files': 'errors runtime',
   'metrics': '',
   'ops': '',
   'sharding': 'errors ops',
@@ -30,13 +30,13 @@ ALLOWED = {
   'data': 'errors files runtime sharding',
   'losses': 'data errors metrics',
   'config': 'data errors losses metrics models perceptual',
-  'checkpoint': 'config errors files runtime',
+  'checkpoint': 'config data errors files runtime',
   'report': 'errors files',
   'inference': 'analysis checkpoint compression config data errors files metrics models sharding',
   'evaluation': 'data errors files inference losses metrics models perceptual report runtime',
   'training': (
     'checkpoint compression config data errors evaluation files inference losses models '
-    'perceptual sharding'
+    'perceptual runtime sharding'
   ),
   'study': (
     'analysis checkpoint config data errors evaluation files inference report runtime training'

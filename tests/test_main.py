@@ -213,7 +213,8 @@ def test_help_lists_the_flags_and_where_the_settings_are():
 def test_flags_take_their_value_with_and_without_an_equals_sign(tmp_path, capsys, monkeypatch):
   seen = []
 
-  def train(config, workdir, *, allow_config_change):
+  def train(config, workdir, *, allow_config_change, restart):
+    assert not restart
     seen.append((config.steps, config.data.train, config.scale, workdir, allow_config_change))
     return 0
 

@@ -5,6 +5,7 @@ corrupt checkpoint is renamed to `N.bad`, and the one before it is used.
 """
 
 import itertools
+import re
 import shutil
 import sys
 import threading
@@ -23,13 +24,28 @@ Tree = Any
 LATEST = 2
 SAVING = '.saving'
 _NONE = -1
+_STEP = re.compile('0|[1-9][0-9]*')
 
 
 class Checkpoints:
   """The checkpoints of one run."""
 
-  def __init__(self, folder: Path):
+  def __init__(
+    self,
+    folder: Path,
+    *,
+    before: Callable[[], None] = lambda: None,
+    after: Callable[[int], None] = lambda step: None,
+  ):
+    """Prepare to save and restore.
+
+    Args:
+      folder: the folder of the checkpoints.
+      before: called before each save.
+      after: called with a step when its checkpoint is complete, by the first host, in a thread.
+    """
     self.folder = folder.resolve()  # Orbax takes no relative path
+    self._before, self._after = before, after
     self._saver: threading.Thread | None = None
     self._error: Exception | None = None
 
@@ -41,7 +57,9 @@ class Checkpoints:
     """List the saved steps, valid or corrupt, in ascending order."""
     if not self.folder.is_dir():
       return []
-    return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit() and p.is_dir())
+    return sorted(
+      int(p.name) for p in self.folder.iterdir() if _STEP.fullmatch(p.name) and p.is_dir()
+    )
 
   def exists(self) -> bool:
     """Whether anything was ever saved, be it valid or renamed as corrupt."""
@@ -73,6 +91,7 @@ class Checkpoints:
       CheckpointError: this or the previous checkpoint cannot be written.
     """
     self.wait()
+    self._before()
     saving = self.folder / f'{step}{SAVING}'
     try:
       self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +110,7 @@ class Checkpoints:
         shutil.rmtree(self.path(step), ignore_errors=True)
         saving.rename(self.path(step))
         self._sweep()
+        self._after(step)
     except Exception as error:  # in a thread; `wait` raises it
       self._error = error
 
@@ -113,6 +133,18 @@ class Checkpoints:
     dropped = [self.path(step) for step in steps if step not in kept]
     for path in [*dropped, *self.folder.glob(f'*{SAVING}*')]:
       shutil.rmtree(path, ignore_errors=True)
+
+  def discard_after(self, step: int) -> None:
+    """Rename the checkpoints of later steps, which a loss spike has spoiled, to `N.spiked`."""
+    for later in self.steps():
+      if later > step:
+        self._rename(later, 'spiked')
+
+  def _rename(self, step: int, kind: str) -> Path:
+    """Rename a checkpoint so that it is not used; returns its new path."""
+    names = itertools.chain([kind], (f'{kind}{number}' for number in itertools.count(2)))
+    asides = (self.folder / f'{step}.{name}' for name in names)
+    return self.path(step).rename(next(path for path in asides if not path.exists()))
 
   def restore(self, target: Tree, *, repair: bool = False) -> Tree:
     """Restore the newest valid state; several hosts restore the same one.
@@ -186,9 +218,5 @@ class Checkpoints:
       return
     path, way_out = self.path(step), 'trying the one before it'
     if repair:
-      names = itertools.chain(['bad'], (f'bad{number}' for number in itertools.count(2)))
-      asides = (self.folder / f'{step}.{name}' for name in names)
-      aside = next(p for p in asides if not p.exists())
-      path.rename(aside)
-      way_out = f'set aside as {aside.name}, {way_out}'
+      way_out = f'set aside as {self._rename(step, "bad").name}, {way_out}'
     print(f'checkpoint {path} is damaged ({damage}); {way_out}', file=sys.stderr, flush=True)

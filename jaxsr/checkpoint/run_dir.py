@@ -2,9 +2,12 @@
 
 import csv
 import importlib.metadata
+import itertools
 import json
+import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,17 @@ import jax
 
 from jaxsr import __version__, runtime
 from jaxsr.config import compatibility
+from jaxsr.data import fingerprint
 from jaxsr.errors import UserError
 from jaxsr.files import to_csv, write_json, write_text
 
 CONFIG = 'config.json'
 METRICS = 'metrics.csv'
+CHECKPOINTS = 'checkpoints'
+SKIPPED, ROLLBACKS = 'skipped.csv', 'rollbacks.json'
+SAVED = (
+  'last_saved.json'  # the step of the newest checkpoint, beside `checkpoints`, which may be lost
+)
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pillow')
 
 
@@ -36,13 +45,14 @@ def environment() -> dict[str, Any]:
 
 
 def read_config(workdir: Path) -> dict[str, Any] | None:
-  """Read the `config` and `environment` of a run's last start; None if the folder has none."""
+  """Read the `config`, `environment` and `data` of a run's last start; None if there is none."""
   path = workdir / CONFIG
   if not path.exists():
     return None
   try:
     saved = json.loads(path.read_text(encoding='utf-8'))
-    return {'config': dict(saved['config']), 'environment': dict(saved['environment'])}
+    found = {name: dict(saved[name]) for name in ('config', 'environment')}
+    return found | {'data': dict(saved.get('data', {}))}
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise UserError(f'{path}: is not the config of a run ({type(error).__name__})') from error
 
@@ -52,15 +62,110 @@ def write_config(workdir: Path, config: dict[str, Any], **more: Any) -> None:
   write_json(workdir / CONFIG, {'config': config, 'environment': environment(), **more})
 
 
+def write_saved(workdir: Path, step: int, crop_psnr: Sequence[float] = ()) -> None:
+  """Write the step of the newest checkpoint, and the PSNR of crops in the last rows before it."""
+  write_json(workdir / SAVED, {'step': step, 'crop_psnr': list(crop_psnr)})
+
+
+def _read_saved(workdir: Path) -> dict[str, Any]:
+  path = workdir / SAVED
+  if not path.exists():
+    return {'step': 0}
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'))
+    return {'step': int(found['step']), 'crop_psnr': [float(x) for x in found['crop_psnr']]}
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(f'{path}: is not the record of a run; delete it') from error
+
+
+def read_crop_psnr(workdir: Path) -> list[float]:
+  """Read the PSNR of crops before the newest checkpoint, which loss spikes are compared with."""
+  return _read_saved(workdir).get('crop_psnr', [])
+
+
+def rollbacks(workdir: Path) -> list[dict[str, int]]:
+  """Read the rollbacks of a run, each with the steps `spiked` and `back_to`."""
+  path = workdir / ROLLBACKS
+  return json.loads(path.read_text(encoding='utf-8')) if path.exists() else []
+
+
+def add_rollback(workdir: Path, *, spiked: int, back_to: int) -> None:
+  """Write one more rollback; the order of the images depends on their number."""
+  write_json(workdir / ROLLBACKS, [*rollbacks(workdir), {'spiked': spiked, 'back_to': back_to}])
+
+
+def trained(workdir: Path) -> int:
+  """Returns the last step that the files beside the checkpoints know of; 0 for a new run."""
+  rows = MetricsTable(workdir, step=sys.maxsize).rows
+  return max([_read_saved(workdir)['step'], *(int(row['step']) for row in rows)])
+
+
+def check_not_lost(workdir: Path) -> None:
+  """Raise UserError if a run without checkpoints has trained: its checkpoints are lost, not new."""
+  folder = workdir / CHECKPOINTS
+  if folder.is_symlink() and not folder.exists():
+    why = f'{folder} is a link to {folder.readlink()}, which does not exist; mount it'
+    raise UserError(f'{why}, or delete the link')
+  if step := trained(workdir):
+    state = 'holds none' if folder.exists() else 'does not exist'
+    raise UserError(
+      f'{workdir}: was trained to step {step}, but the folder of its checkpoints {state}; restore '
+      f'or mount {folder}, or pass --restart to begin again'
+    )
+
+
+def set_aside(workdir: Path) -> None:
+  """Move the files of a run to a new folder `before_restart_N` in its folder."""
+  names = (CHECKPOINTS, CONFIG, METRICS, SAVED, SKIPPED, ROLLBACKS)
+  found = [path for name in names if os.path.lexists(path := workdir / name)]
+  found += workdir.glob('events.out.tfevents.*')
+  if not found:
+    return
+  aside = next(
+    path for n in itertools.count(1) if not (path := workdir / f'before_restart_{n}').exists()
+  )
+  aside.mkdir()
+  for path in found:
+    if not os.path.ismount(path):  # an empty mount point stays where it is
+      path.rename(aside / path.name)
+  print(f'note: the files of the run before this one are now in {aside}')
+
+
 def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> None:
   """Print what changed since the run's last start; raises UserError if that is not allowed."""
   saved = read_config(workdir)
   if saved is None:
+    if not allowed:
+      raise UserError(
+        f'{workdir / CONFIG}: is missing, so changed settings would not be noticed; restore it, or '
+        'pass --allow-config-change to continue with the settings of this command'
+      )
     return
   for line in compatibility.check_change(saved['config'], config, allowed=allowed):
     print(f'note: {line}')
   for name, (was, now) in compatibility.differences(saved['environment'], environment()).items():
     print(f'note: {name} was {was}, is now {now}: the result will not be the same bit for bit')
+
+
+def check_data(workdir: Path, found: dict[str, Any], *, allowed: bool) -> None:
+  """Compare the fingerprints of images with those of the last start.
+
+  Args:
+    workdir: The folder of the run.
+    found: The fingerprints of the images now, of 'train' and 'val'.
+    allowed: Whether the training images may have changed.
+
+  Raises:
+    UserError: They have, although it is not allowed.
+  """
+  saved = (read_config(workdir) or {}).get('data', {})
+  for name, now in found.items():
+    if not (change := fingerprint.compare(saved.get(name, {}), now)):
+      continue
+    text = f'the images of config.data.{name} have changed since the last start: {change}'
+    if name == 'train' and not allowed:
+      raise UserError(f'{text}; restore them, or pass --allow-config-change to continue with these')
+    print(f'note: {text}')
 
 
 class MetricsTable:
@@ -70,11 +175,7 @@ class MetricsTable:
     self._path = workdir / METRICS
     self._rows: list[dict[str, Any]] = []
     if self._path.exists():
-      with self._path.open(newline='', encoding='utf-8') as file:
-        rows = list(csv.DictReader(file))
-      self._rows = [
-        row for row in rows if (row.get('step') or '').isdigit() and int(row['step']) <= step
-      ]
+      self._rows = [row for row in _read_rows(self._path) if int(row['step']) <= step]
 
   @property
   def rows(self) -> list[dict[str, Any]]:
@@ -84,6 +185,10 @@ class MetricsTable:
   def has(self, step: int) -> bool:
     """Whether a step was validated."""
     return any(int(row['step']) == step for row in self._rows)
+
+  def before(self, step: int) -> int:
+    """Returns the last validated step before a step; 0 if there is none."""
+    return max((int(row['step']) for row in self._rows if int(row['step']) < step), default=0)
 
   def psnr(self, step: int) -> float | None:
     """Returns the PSNR of a step, or None if it was not validated."""
@@ -98,6 +203,41 @@ class MetricsTable:
   def last(self) -> dict[str, Any]:
     """Returns the newest row."""
     return self._rows[-1]
+
+
+class SkippedTable:
+  """`skipped.csv`: the images of the steps that were skipped since they were not finite."""
+
+  def __init__(self, workdir: Path, *, step: int):
+    self._path = workdir / SKIPPED
+    self._rows: list[dict[str, Any]] = []
+    if self._path.exists():
+      with self._path.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
+        rows = list(csv.DictReader(file))
+      self._rows = [row for row in rows if int(row['step']) < step]
+
+  def add(self, step: int, names: Sequence[str]) -> None:
+    """Append the images of a step, and replace the file."""
+    self._rows += [{'step': step, 'image': name} for name in names]
+    write_text(self._path, to_csv(self._rows))
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+  """Read the rows of `metrics.csv`; raises UserError unless all are as jaxsr writes them."""
+  rows: list[dict[str, Any]] = []
+  try:
+    with path.open(newline='', encoding='utf-8-sig') as file:
+      for row in csv.DictReader(file, strict=True):
+        if None in row or None in row.values() or not int(row['step']) >= 0:
+          raise ValueError
+        float(row['psnr'])
+        rows.append(row)
+  except (ValueError, KeyError, TypeError, csv.Error) as error:
+    raise UserError(
+      f'{path}: row {len(rows) + 1} is not as jaxsr wrote it; did a spreadsheet save the file? '
+      'Restore it, or move it away to begin a new table'
+    ) from error
+  return rows
 
 
 def last_row(workdir: Path, *, step: int | None) -> dict[str, float]:

@@ -26,7 +26,9 @@ def run(options: Train) -> int:
     import jax
 
     jax.distributed.initialize(options.coordinator, options.processes, options.process)
-  return train(settings, workdir, allow_config_change=options.allow_config_change)
+  return train(
+    settings, workdir, allow_config_change=options.allow_config_change, restart=options.restart
+  )
 
 
 def _is_not_reported_later(record: logging.LogRecord) -> bool:

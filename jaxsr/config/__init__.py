@@ -46,6 +46,7 @@ def base() -> Config:
   config.eval = 1_000  # steps between validations; each writes metrics.csv and a checkpoint
   config.save = 1_000  # steps between further checkpoints
   config.max_skipped = 20  # steps in a row with NaN or infinity after which the run stops
+  config.on_spike = 'warn'  # if PSNR falls by 6 dB or more at once; or 'rollback', 'stop'
   config.ema = 0.999  # decay of the averaged parameters, which are evaluated and shipped
   config.init_from = ''  # run, import or package to start from; a larger network is cut to size
   config.model = ConfigDict()  # the network; see `network`
@@ -106,6 +107,7 @@ def base() -> Config:
     workers=0,  # processes that prepare batches, for folders larger than cache_gib
     cache='host',  # where images are kept: 'none', 'host' (up to cache_gib), or 'device'
     cache_gib=4.0,  # memory for images per host, all worker processes together
+    timeout=300.0,  # seconds without a batch after which the run saves and ends; 0: never
     degradation=dict(  # how the low resolution of training crops is made
       kind='bicubic',  # Pillow's, as in validation; or 'acquisition': the mixture that follows
       **dataclasses.asdict(Mixture()),  # ranges and shares, see jaxsr/data/acquisition/crops.py

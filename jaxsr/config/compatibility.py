@@ -22,9 +22,9 @@ def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
 
 # Values that may change when a run is resumed; the change is printed.
 FREE = (
-  *('steps', 'log', 'eval', 'save', 'max_skipped', 'devices'),
+  *('steps', 'log', 'eval', 'save', 'max_skipped', 'on_spike', 'devices'),
   *('data.val', 'data.val_count', 'data.threads', 'data.workers', 'data.cache', 'data.cache_gib'),
-  'data.records',
+  *('data.records', 'data.timeout'),
   *(f'adversarial.alarm.{name}' for name in ('low', 'high', 'evaluations', 'action')),
   *(f'content.{name}.weights' for name in CONTENT),
   'teacher.cache',
@@ -37,7 +37,12 @@ CONSEQUENCES = {
   f'content.{name}.weights': 'features are computed with this file from here on' for name in CONTENT
 }
 # Values that the configs of older versions lack, as those versions behaved.
-ADDED = {'data.bits': 0, 'data.degradation.kind': 'bicubic'} | {
+ADDED = {
+  'on_spike': 'warn',
+  'data.bits': 0,
+  'data.timeout': 300.0,
+  'data.degradation.kind': 'bicubic',
+} | {
   f'data.degradation.{name}': json.loads(json.dumps(value))
   for name, value in dataclasses.asdict(Mixture()).items()
 }

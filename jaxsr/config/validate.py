@@ -16,6 +16,7 @@ from jaxsr.metrics import WINDOW
 from jaxsr.models import PRECISIONS
 from jaxsr.models.discriminator import Discriminator
 
+SPIKE_ACTIONS = ('warn', 'rollback', 'stop')
 COLLAPSE_ACTIONS = ('warn', 'lower', 'stop')
 OPTIMIZERS = ('adamw', 'muon')
 
@@ -26,7 +27,7 @@ MINIMA = {
   'data.phantom.count data.phantom.val_count': 1,
   'data.patch': 4,
   'seed devices data.margin data.workers data.val_count data.by_error data.cache_gib': 0,
-  'data.edges data.bits': 0,
+  'data.edges data.bits data.timeout': 0,
   'data.phantom.seed pretrain.steps adversarial.noise adversarial.noise_steps adversarial.r1': 0,
   'adversarial.generator_every adversarial.discriminator_every adversarial.alarm.evaluations': 1,
   'discriminator.features discriminator.hidden teacher.points': 1,
@@ -77,6 +78,7 @@ def check(config: Config) -> None:
     f'must be less than config.steps={config.steps}, so that the main stage has steps left; raise '
     'config.steps or lower config.pretrain.steps',
   )
+  _choice(SPIKE_ACTIONS, 'on_spike', config.on_spike)
   _check_data(config)
   _check_gan(config)
   _check_teacher(config, make_plan(config))

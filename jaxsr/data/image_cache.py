@@ -1,27 +1,43 @@
 """Training images in memory: decoded once, downscaled once, cropped many times."""
 
-import sys
+import errno
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 
 from jaxsr.data import crops
 from jaxsr.data.crops import Film
+from jaxsr.data.reading import ReadBoard
 from jaxsr.data.records import Records
-from jaxsr.data.sources import Source, deepen
+from jaxsr.data.sources import Folder, Source, deepen
 from jaxsr.data.teacher_cache import Labels
-from jaxsr.errors import ImageError
+from jaxsr.errors import ImageError, Interruption, warn
+
+_PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # of file servers; also of broken disks
 
 
 class Films:
   """The images of a source by number, the least recently used dropped above `capacity` bytes.
 
   A damaged image is reported once on stderr and replaced by the next valid one, so that the image
-  of a number depends on the files alone.
+  of a number depends on the files alone. If the folder of all images is away, reading waits for it
+  for `sum(pauses)` seconds.
   """
 
-  def __init__(self, source: Source, *, scale: int, capacity: int, labels: Labels | None = None):
+  pauses = (0.5, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+
+  def __init__(
+    self,
+    source: Source,
+    *,
+    scale: int,
+    capacity: int,
+    labels: Labels | None = None,
+    board: ReadBoard | None = None,
+  ):
     self.source, self.scale, self.capacity, self.labels = source, scale, capacity, labels
+    self.board = board or ReadBoard(0)
     self._start()
 
   def _start(self) -> None:
@@ -31,7 +47,8 @@ class Films:
     self._lock = threading.Lock()
 
   def __getstate__(self) -> dict:  # a worker process starts with an empty cache
-    return {name: vars(self)[name] for name in ('source', 'scale', 'capacity', 'labels')}
+    names = ('source', 'scale', 'capacity', 'labels', 'board')
+    return {name: vars(self)[name] for name in names}
 
   def __setstate__(self, state: dict) -> None:
     vars(self).update(state)
@@ -59,12 +76,34 @@ class Films:
         self._kept.move_to_end(index)
         return self._kept[index]
     try:
-      made = self._make(index)
+      with self.board.reading(index):
+        made = self._make_patiently(index)
     except ImageError as error:
       self._reject(index, error)
       return None
     self._keep(index, made)
     return made
+
+  def _make_patiently(self, index: int) -> Film:
+    """Read an image; wait if the folder of all images is away, and read again after an I/O error.
+
+    Raises Interruption if the folder stays away.
+    """
+    folder = self.source if isinstance(self.source, Folder) else None
+    for pause in (*self.pauses, None):
+      try:
+        return self._make(index)
+      except ImageError as error:
+        away = folder if folder and folder.is_away() else None
+        if not away and getattr(error.__cause__, 'errno', None) not in _PASSING:
+          raise
+        if pause is None and away:
+          text = f'{away.root}: no image is there, for {sum(self.pauses):g} s'
+          raise Interruption(text) from error
+        if pause is None:
+          raise
+        time.sleep(pause)
+    raise AssertionError  # the last pause is None
 
   def _make(self, index: int) -> Film:
     source = self.source
@@ -90,7 +129,7 @@ class Films:
       known = index in self._bad
       self._bad.add(index)
     if not known:
-      print(f'left out of training: {error}', file=sys.stderr, flush=True)
+      warn(f'left out of training: {error}')
 
 
 def _size(made: Film) -> int:

@@ -36,13 +36,14 @@ from absl import flags
 from jax.sharding import Mesh
 
 from jaxsr import runtime, sharding
-from jaxsr.data import degradation, device_cache, synthetic_edges
+from jaxsr.data import degradation, device_cache, reading, synthetic_edges
 from jaxsr.data.acquisition import crops as acquisition
 from jaxsr.data.acquisition.crops import Mixture
 from jaxsr.data.batch import Batch, normalize
 from jaxsr.data.crops import Windows
 from jaxsr.data.device_cache import CropIndex
 from jaxsr.data.image_cache import Films
+from jaxsr.data.reading import ReadBoard
 from jaxsr.data.sources import Source
 from jaxsr.data.teacher_cache import Labels
 
@@ -59,11 +60,15 @@ class Loader(NamedTuple):
     batches: Yields batches on the devices, from the given step on. Close it to stop its workers.
     to_batch: Turns such a batch and `device_arrays` into float32 images; part of the jitted step.
     device_arrays: Arrays that are on every device for the whole run.
+    reading: Describes the image that is being read for the longest time.
+    names: Returns the names of the images of a batch by its number.
   """
 
   batches: Callable[[int], Generator[Batch, None, None]]
   to_batch: Callable[[Batch, Batch], Batch]
   device_arrays: Batch
+  reading: Callable[[], str] = lambda: 'no image is being read'
+  names: Callable[[int], list[str]] = lambda number: []
 
 
 def to_batch(batch: Batch, device_arrays: Batch) -> Batch:
@@ -72,7 +77,9 @@ def to_batch(batch: Batch, device_arrays: Batch) -> Batch:
   return normalize(batch)
 
 
-def make_loader(config: Any, source: Source, mesh: Mesh, *, labels: Labels | None = None) -> Loader:
+def make_loader(
+  config: Any, source: Source, mesh: Mesh, *, labels: Labels | None = None, order: int = 0
+) -> Loader:
   """Build the loader of a run.
 
   Args:
@@ -80,13 +87,17 @@ def make_loader(config: Any, source: Source, mesh: Mesh, *, labels: Labels | Non
     source: The training images.
     mesh: The devices that batches are put on.
     labels: The teacher's images, if they were computed in advance.
+    order: The number of the order of the images; 0 is the first.
 
   Raises:
     UserError: The images do not fit into the memory of a device, or differ in size.
   """
   data = config.data
   capacity = int(data.cache_gib * 2**30 / max(1, data.workers)) if data.cache == 'host' else 0
-  films: Films | CropIndex = Films(source, scale=config.scale, capacity=capacity, labels=labels)
+  board = ReadBoard(data.workers)
+  films: Films | CropIndex = Films(
+    source, scale=config.scale, capacity=capacity, labels=labels, board=board
+  )
   convert, device_arrays = to_batch, {}
   if data.cache == 'device':
     films, device_arrays = device_cache.load(films, mesh)
@@ -96,9 +107,10 @@ def make_loader(config: Any, source: Source, mesh: Mesh, *, labels: Labels | Non
   if options.pop('kind') == 'acquisition':
     mixture = Mixture(**options)
     convert = functools.partial(_acquire, convert, seed=config.seed)
+  windows = Windows(_seed(config.seed, order), data.patch, data.margin, data.by_error)
   dataset = batches(
     films,
-    Windows(config.seed, data.patch, data.margin, data.by_error),
+    windows,
     batch_size=config.batch_size,
     edges=data.edges,
     mixture=mixture,
@@ -118,7 +130,22 @@ def make_loader(config: Any, source: Source, mesh: Mesh, *, labels: Labels | Non
     finally:
       host.close()
 
-  return Loader(stream, convert, device_arrays)
+  def describe() -> str:
+    found = board.longest()
+    if found is None:
+      return 'no image is being read'
+    return f'{source.names[found[0]]} is being read for {found[1]:.0f} s'
+
+  def names(number: int) -> list[str]:
+    samples = range(number * config.batch_size, (number + 1) * config.batch_size)
+    return [source.names[windows.film(sample, len(source))] for sample in samples]
+
+  return Loader(stream, convert, device_arrays, describe, names)
+
+
+def _seed(seed: int, order: int) -> int:
+  """Returns the seed of an order of the images."""
+  return int(np.random.SeedSequence((seed, order)).generate_state(1)[0]) if order else seed
 
 
 def _acquire(
@@ -256,6 +283,8 @@ def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int
 
 def _init_worker(worker: int, workers: int) -> None:
   """Ignore Ctrl-C, which the trainer handles, and end when the trainer ends."""
-  del worker, workers
+  del workers
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  reading.set_worker(worker)
+  runtime.mark_shared_memory()
   runtime.die_with_parent()

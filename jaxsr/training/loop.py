@@ -5,32 +5,32 @@ import dataclasses
 import sys
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsr import sharding
 from jaxsr.checkpoint import CheckpointError, Checkpoints
 from jaxsr.config import Config
 from jaxsr.data import pipeline
-from jaxsr.data.batch import Batch
 from jaxsr.data.pipeline import Loader
-from jaxsr.errors import ImageError, UserError
+from jaxsr.errors import ImageError, Interruption, UserError
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.evaluator import Evaluator, Figures
 from jaxsr.losses.schedule import Phase
 from jaxsr.training.preemption import Preemption
 from jaxsr.training.run_log import Log
 from jaxsr.training.setup import Experiment
+from jaxsr.training.spikes import Spiked
 from jaxsr.training.state import Scalars, State
 from jaxsr.training.step import make_train_step
+from jaxsr.training.waiting import BatchQueue
 
 AHEAD = 2  # steps that are queued on the device; more would only delay a stop
-
-Batches = Generator[Batch, None, None]
 
 
 # Batches that were cropped on the host, from anywhere.
@@ -101,33 +101,41 @@ class Run(NamedTuple):
   checkpoints: Checkpoints
   log: Log
   stop: Preemption
+  names: Callable[[int], list[str]]  # the images of a step
 
 
-def train(run: Run, state: State, batches: Batches) -> int:
-  """Train until the last step or until told to stop; returns the step that was reached."""
-  config, steps, _, checkpoints, log, stop = run
+def train(run: Run, state: State, batches: BatchQueue) -> int:
+  """Train until the last step or until told to stop; returns the step that was reached.
+
+  If anything but the state itself ends the run, the state is saved first.
+  """
+  config, steps, _, checkpoints, log, stop, _ = run
   start = saved = int(state.step)
+  skipped = int(state.skipped)
   queued: deque[dict[str, jax.Array]] = deque()
   history: list[dict[str, jax.Array]] = []
-  begun = time.perf_counter()
-  first = _next(batches, stop) if start < config.steps else None
-  waited = time.perf_counter() - begun  # upper bound of the time that devices waited for a batch
-  if first:
-    steps.prepare(start, first)  # while validation runs
+  alone = jax.process_count() == 1  # several hosts must take the same batches
+  stopped = lambda: alone and stop.signal is not None  # noqa: E731
   try:
+    begun = time.perf_counter()
+    first = batches.next(stopped) if start < config.steps else None
+    waited = time.perf_counter() - begun  # upper bound of the time that devices waited for a batch
+    if first:
+      steps.prepare(start, first)  # while validation runs
     for step in range(start, config.steps + 1):
       last = step == config.steps
       due = step % config.eval == 0 or last
       late = False  # whether the step was saved before without this validation
       if due and not log.table.has(step):
-        _validate(step, state, run.evaluator, log, stop)
+        warning = _validate(step, state, run.evaluator, log, stop)
+        _check_spike(step, run, warning, good=log.table.before(step))
         state = _check_discriminator(step, state, run)
         late = step == start > 0 and log.table.has(step)
       asked = stop.due(together=step % config.log == 0)
       batch = None
       if not (last or asked):
         begun = time.perf_counter()
-        batch = first or _next(batches, stop)
+        batch = first or batches.next(stopped)
         first = None
         if all(s['skipped'].is_ready() for s in queued):  # type: ignore[attr-defined]
           waited += time.perf_counter() - begun
@@ -146,30 +154,64 @@ def train(run: Run, state: State, batches: Batches) -> int:
         log.tick()
         continue
       rows = jax.device_get(history)
-      log.scalars(step + 1, rows, waited=waited)
+      skipped = _report_skipped(step + 1 - len(rows), rows, skipped, run)
+      warning = log.scalars(step + 1, rows, waited=waited)
+      _check_spike(step + 1, run, warning, good=step + 1 - config.log)
       history.clear()
       waited = 0.0
       _check_row(int(rows[-1]['skipped_in_row']), step + 1, config)
-  except BaseException:
+  except BaseException as error:
+    kept = _keep(error, state, run, saved)
     with contextlib.suppress(CheckpointError):  # the first error is the one to report
       checkpoints.wait()
+    if isinstance(error, Interruption):
+      raise type(error)(f'{error}; {kept}; run the same command to continue') from error
     raise
   checkpoints.wait()
   return step
 
 
-def _next(batches: Batches, stop: Preemption) -> Batch | None:
-  """Returns the next batch, or None if the signal that stops the job ended its workers."""
-  try:
-    return next(batches)
-  except (RuntimeError, StopIteration):
-    if stop.signal is None:
-      raise
-    return None
+def _keep(error: BaseException, state: State, run: Run, saved: int) -> str:
+  """Save the state at hand when an error ends the run, unless the state or saving is at fault.
+
+  Several hosts can only save together, so they keep the last checkpoint.
+  """
+  at_fault = isinstance(error, (Collapsed, Diverged, Spiked, CheckpointError))
+  donated = any(x.is_deleted() for x in jax.tree.leaves(state))
+  if not (at_fault or donated or jax.process_count() > 1):
+    with contextlib.suppress(Exception):  # the first error is the one to report
+      step = int(state.step)
+      if step > saved:
+        saved = _save(step, state, run.checkpoints, run.log, run.config, must=True)
+        run.checkpoints.wait()
+  return f'step {saved} is saved' if saved else 'nothing is saved yet'
 
 
-def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Preemption) -> None:
-  """Measure the averaged parameters on full images; a signal to stop ends the validation."""
+def _report_skipped(
+  first: int, rows: Sequence[dict[str, np.ndarray]], skipped: int, run: Run
+) -> int:
+  """Write the images of the steps that were skipped; returns how many steps ever were."""
+  for step, row in enumerate(rows, start=first):
+    if int(row['skipped']) > skipped:
+      run.log.skipped(step, run.names(step))
+    skipped = int(row['skipped'])
+  return skipped
+
+
+def _check_spike(step: int, run: Run, warning: str, *, good: int) -> None:
+  """Print the warning of a loss spike; raises Spiked unless `config.on_spike` is 'warn'."""
+  if not warning:
+    return
+  run.log.warn(step, warning)
+  if run.config.on_spike != 'warn':
+    raise Spiked(f'step {step}: {warning}', step=step, good=good)
+
+
+def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Preemption) -> str:
+  """Measure the averaged parameters on full images; a signal to stop ends the validation.
+
+  Returns a warning if a loss spike begins, else ''.
+  """
   begun = time.perf_counter()
   variables = jax.tree.map(lambda x: x.addressable_data(0), state.ema)
   rows: list[Figures] = []
@@ -177,7 +219,7 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
   failed: list[ImageError] = []
   for result in evaluator.measure_all(variables):
     if stop.due(together=False):
-      return
+      return ''
     if isinstance(result, ImageError):
       print(f'left out of validation: {result}', file=sys.stderr, flush=True)
       failed.append(result)
@@ -187,7 +229,7 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
       strips.append(result[1])
   if not rows:
     raise UserError(f'no validation image can be measured, the first because {failed[0]}')
-  log.validation(step, rows, strips, seconds=time.perf_counter() - begun)
+  return log.validation(step, rows, strips, seconds=time.perf_counter() - begun)
 
 
 def _check_discriminator(step: int, state: State, run: Run) -> State:

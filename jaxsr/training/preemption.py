@@ -1,7 +1,9 @@
-"""Stop a run cleanly on a signal: Ctrl-C, SIGTERM, or SIGUSR1 from a scheduler."""
+"""Stop a run cleanly on a signal: Ctrl-C, SIGTERM, SIGHUP, or SIGUSR1 from a scheduler."""
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +11,12 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-EXIT = 75  # sysexits' EX_TEMPFAIL: run the same command again
+from jaxsr.errors import TRY_AGAIN as EXIT
+
+__all__ = ['EXIT', 'Preemption', 'handled']
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+_ECHO = 0.5  # seconds; a closing terminal and its shell both send SIGHUP, as do some launchers
 
 
 class Preemption:
@@ -17,16 +24,19 @@ class Preemption:
 
   def __init__(self) -> None:
     self.signal: signal.Signals | None = None
+    self._since = 0.0
 
-  def __call__(self, number: int, frame: object) -> None:
-    """Remember the first signal; exit at once on a second Ctrl-C.
+  def note(self, number: int) -> None:
+    """Remember the first signal; exit at once on a second one of any kind.
 
-    Other signals may come twice, as some schedulers send them.
+    The same signal again within half a second is one request, except Ctrl-C.
     """
-    del frame
-    if number == signal.SIGINT and self.signal == signal.SIGINT:
+    if self.signal is None:
+      self.signal, self._since = signal.Signals(number), time.monotonic()
+      return
+    echo = number == self.signal != signal.SIGINT and time.monotonic() - self._since < _ECHO
+    if not echo:
       os._exit(128 + number)
-    self.signal = self.signal or signal.Signals(number)
 
   def due(self, *, together: bool) -> bool:
     """Whether to stop now; several hosts stop together, at steps at which all of them ask."""
@@ -40,12 +50,39 @@ class Preemption:
 
 @contextmanager
 def handled() -> Iterator[Preemption]:
-  """Handle signals inside the block, and restore the previous handlers after it."""
+  """Handle signals inside the block, and restore the previous handlers after it.
+
+  A thread reads the signals, so that a second one ends the process even while the main thread waits
+  inside a library, where Python runs no handlers. SIGHUP stays ignored under `nohup`.
+  """
   preemption = Preemption()
-  numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-  old = {number: signal.signal(number, preemption) for number in numbers}
+  numbers = [
+    n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.Handlers.SIG_IGN
+  ]
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)  # as `set_wakeup_fd` requires
+  thread = threading.Thread(target=_read, args=(reader, numbers, preemption), daemon=True)
+  thread.start()
+  old_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+  old = {number: signal.signal(number, _wake) for number in numbers}
   try:
     yield preemption
   finally:
     for number, handler in old.items():
       signal.signal(number, handler)
+    signal.set_wakeup_fd(old_writer)
+    os.close(writer)
+    thread.join()
+    os.close(reader)
+
+
+def _wake(number: int, frame: object) -> None:
+  """Do nothing: with a handler of Python, the signal's number is written to the pipe."""
+
+
+def _read(reader: int, numbers: list[signal.Signals], preemption: Preemption) -> None:
+  """Note the signals that arrive through the pipe, until it is closed."""
+  while received := os.read(reader, 64):
+    for number in received:
+      if number in numbers:
+        preemption.note(number)

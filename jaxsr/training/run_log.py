@@ -16,6 +16,7 @@ from jaxsr.errors import brief
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.evaluator import Figures, summarise
 from jaxsr.models import count_parameters
+from jaxsr.training.spikes import SpikeMonitor
 from jaxsr.training.state import State
 from jaxsr.training.tensorboard import Summary
 
@@ -56,8 +57,12 @@ def introduce(
 class Log:
   """Writes the output on the primary host; other hosts keep the table, to decide equally."""
 
-  def __init__(self, config: Config, folder: Path, *, start: int, primary: bool):
+  def __init__(
+    self, config: Config, folder: Path, *, start: int, primary: bool, spikes: SpikeMonitor
+  ):
     self.table = run_dir.MetricsTable(folder, step=start)
+    self.spikes = spikes
+    self._skipped = run_dir.SkippedTable(folder, step=start)
     self._folder, self._steps, self._batch_size = folder, config.steps, config.batch_size
     self._primary = primary
     self._start = self._step = start
@@ -78,13 +83,21 @@ class Log:
     """Advance the progress bar."""
     self._bar.update()
 
-  def scalars(self, step: int, rows: Sequence[dict[str, np.ndarray]], *, waited: float) -> None:
+  def skipped(self, step: int, names: Sequence[str]) -> None:
+    """Write the images of a step that was skipped."""
+    if self._primary:
+      self._skipped.add(step, names)
+
+  def scalars(self, step: int, rows: Sequence[dict[str, np.ndarray]], *, waited: float) -> str:
     """Write the means of the scalars over the steps since the last call.
 
     Args:
       step: Steps taken so far.
       rows: The scalars of each step since the last call.
       waited: Seconds since then that devices waited for batches, at most.
+
+    Returns:
+      A warning if a loss spike begins, else ''.
     """
     now = time.perf_counter()
     seconds, self._since = now - self._since, now
@@ -111,10 +124,11 @@ class Log:
     if self._bar.disable and self._primary:
       left = self._training / (step - self._start) * (self._steps - step)
       print(f'step {step}/{self._steps}  {text}  {tqdm.format_interval(left)} left', flush=True)
+    return self.spikes.crops(values['psnr'])
 
   def validation(
     self, step: int, rows: Sequence[Figures], strips: Sequence[plots.Example], *, seconds: float
-  ) -> None:
+  ) -> str:
     """Write the results of a validation: a row of metrics.csv, curves and image strips.
 
     Args:
@@ -122,6 +136,9 @@ class Log:
       rows: Figures per image.
       strips: Images to show.
       seconds: Duration, which does not count as training time.
+
+    Returns:
+      A warning if a loss spike begins, else ''.
     """
     self._since += seconds
     summary = summarise(rows)
@@ -129,9 +146,10 @@ class Log:
     self._losses.clear()
     row = {'step': step} | {name: round(summary[name], 6) for name in ROW}
     row |= {'loss': f'{loss:.6g}', 'images_per_second': round(self._rate, 2)}
+    warning = self.spikes.validation(summary['psnr'], [float(r['psnr']) for r in self.table.rows])
     self.table.add(row, write=self._primary)
     if not self._summary:
-      return
+      return warning
     curves = {name: summary[name] for name in CURVES if summary.get(name) is not None}
     self._summary.scalars(step, {f'val/{name}': value for name, value in curves.items()})
     for example in strips:
@@ -146,11 +164,14 @@ class Log:
       print(text, flush=True)
     else:
       self._bar.write(text)
+    return warning
 
   def stage(self, step: int, terms: Sequence[str]) -> None:
     """Print the active terms when they change."""
-    if self._terms and terms != self._terms and self._primary:
-      self._bar.write(f'step {step}: loss terms are now {", ".join(terms)}')
+    if self._terms and terms != self._terms:
+      self.spikes.reset()
+      if self._primary:
+        self._bar.write(f'step {step}: loss terms are now {", ".join(terms)}')
     self._terms = terms
 
   def warn(self, step: int, text: str) -> None:

@@ -235,9 +235,13 @@ def term_value(name: str, context: LossContext, outputs: GeneratorOutputs) -> ja
 
 
 def _finite(scalars: Scalars, *networks: Trainable | None) -> jax.Array:
-  """Whether losses, gradients and updated parameters are finite."""
+  """Whether losses, gradients, updated parameters and BatchNorm statistics are finite."""
   values = [value for name, value in scalars.items() if name.endswith(('loss', 'grad_norm'))]
-  values += [optax.tree.norm(one.params) for one in networks if one is not None]
+  present = [one for one in networks if one is not None]
+  values += [optax.tree.norm(one.params) for one in present]
+  values += [
+    optax.tree.norm(one.batch_stats) for one in present if jax.tree.leaves(one.batch_stats)
+  ]
   return jnp.stack([jnp.isfinite(value) for value in values]).all()
 
 

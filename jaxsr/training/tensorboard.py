@@ -6,39 +6,45 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from tensorboardX import SummaryWriter
 from tensorboardX import summary as protos
+from tensorboardX.proto.event_pb2 import SessionLog  # type: ignore[attr-defined]
+
+from jaxsr.training.event_file import EventFile
 
 
 class Summary:
-  """The event files of a run; a run that resumes hides the events after `step`."""
+  """The event file of a start; a run that resumes hides the events after `step`."""
 
   def __init__(self, folder: Path, *, step: int):
-    self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else 0, flush_secs=10)
+    self._file = EventFile(folder)
+    start = SessionLog(status=SessionLog.START)
+    self._file.add(step + 1 if step else 0, session_log=start)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Write scalars of a step."""
     for name, value in values.items():
-      self._writer.add_scalar(name, value, step)
+      self._file.add(step, summary=protos.scalar(name, value))
 
   def image(self, step: int, name: str, image: UInt8[np.ndarray, 'h w c']) -> None:
     """Write an image."""
-    self._writer.add_image(name, image, step, dataformats='HWC')
+    self._file.add(step, summary=protos.image(_text(name), image, dataformats='HWC'))
 
   def begin(self, values: Mapping[str, Any], *metrics: str) -> None:
     """Write the hyperparameters for TensorBoard's HPARAMS tab, with the status *running*."""
-    plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in values.items()}
+    plain = {k: v if isinstance(v, (bool, int, float)) else _text(v) for k, v in values.items()}
     *start, self._end = protos.hparams(plain, dict.fromkeys(metrics, 0.0))
-    for event in start:
-      self._add(event)
+    for each in start:
+      self._file.add(0, summary=each)
 
   def end(self) -> None:
     """Set the status of the run to *success*."""
-    self._add(self._end)
-
-  def _add(self, event: Any) -> None:
-    self._writer.file_writer.add_summary(event)  # type: ignore[union-attr]
+    self._file.add(0, summary=self._end)
 
   def close(self) -> None:
-    """Flush and close the files."""
-    self._writer.close()
+    """Write the events that still wait, and close the file."""
+    self._file.close()
+
+
+def _text(value: Any) -> str:
+  """Returns a value as text; file names may hold bytes that are not UTF-8."""
+  return str(value).encode(errors='backslashreplace').decode()

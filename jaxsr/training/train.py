@@ -7,60 +7,113 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxsr import files, sharding
+from jaxsr import files, runtime, sharding
 from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.config import Config, to_dict, validate
-from jaxsr.data import pipeline, sources
+from jaxsr.data import fingerprint, pipeline, sources
 from jaxsr.errors import FAILED
 from jaxsr.evaluation.evaluator import Evaluator, min_size
 from jaxsr.files import make_folder
 from jaxsr.inference import model
-from jaxsr.training import loop, preemption, run_log, teachers
+from jaxsr.training import loop, output, preemption, run_log, teachers
 from jaxsr.training.loop import CompiledSteps
 from jaxsr.training.preemption import Preemption
 from jaxsr.training.run_log import Log
 from jaxsr.training.setup import Experiment, assemble
+from jaxsr.training.spikes import Spiked, SpikeMonitor
 from jaxsr.training.state import State
+from jaxsr.training.waiting import BatchQueue
+
+MOST_ROLLBACKS = 3  # of a run; the next loss spike ends it
 
 
-def train(config: Config, folder: Path, *, allow_config_change: bool = False) -> int:
+def train(
+  config: Config, folder: Path, *, allow_config_change: bool = False, restart: bool = False
+) -> int:
   """Train a run, or resume it.
 
   Args:
     config: A config as `jaxsr.config.base` makes it.
     folder: The folder of the run, which holds its checkpoints.
     allow_config_change: Resume although the config has changed.
+    restart: Begin again, and keep the files of an earlier run in a folder `before_restart_N`.
 
   Returns:
     The exit code: 0 if the run is finished, 1 if it is but images could not be used, 75 if a signal
     stopped it after it was saved.
 
   Raises:
+    Interruption: A worker was killed or a read never ended; the run is saved.
     UserError: Something that the user can correct.
   """
   validate.check(config)
   primary = jax.process_index() == 0
   if primary:
     make_folder(folder)
-  lock = files.locked(folder) if primary else contextlib.nullcontext()
-  with preemption.handled() as stop, lock:
-    return _train(config, folder, stop, allow_config_change=allow_config_change)
+    runtime.sweep_shared_memory()
+  locked = files.locked(folder) if primary else contextlib.nullcontext(lambda: None)
+  with output.lasting(), preemption.handled() as stop, locked as check_lock:
+    if restart and primary:
+      run_dir.set_aside(folder)
+    sharding.wait_for_all('restart')
+    spikes = SpikeMonitor(run_dir.read_crop_psnr(folder))
+    checkpoints = Checkpoints(
+      folder / run_dir.CHECKPOINTS,
+      before=check_lock,
+      after=lambda step: run_dir.write_saved(folder, step, spikes.recent),
+    )
+    while True:
+      try:
+        return _train(
+          config, folder, stop, checkpoints, spikes, allow_config_change=allow_config_change
+        )
+      except Spiked as spike:
+        _roll_back(config, folder, checkpoints, spike)
+        spikes.reset()
+      except FileNotFoundError:
+        check_lock()  # the folder itself may be gone
+        raise
 
 
-def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_change: bool) -> int:
+def _roll_back(config: Config, folder: Path, checkpoints: Checkpoints, spike: Spiked) -> None:
+  """Go back to the last checkpoint from before a spike; raises the spike if there is none."""
+  good = max((step for step in checkpoints.steps() if step <= spike.good), default=0)
+  done = len(run_dir.rollbacks(folder))
+  if config.on_spike != 'rollback' or not good or done == MOST_ROLLBACKS:
+    raise spike
+  sharding.wait_for_all('spike')
+  if jax.process_index() == 0:
+    run_dir.add_rollback(folder, spiked=spike.step, back_to=good)
+    checkpoints.discard_after(good)
+    print(f'going back to step {good}, with another order of the images', flush=True)
+  sharding.wait_for_all('rollback')
+
+
+def _train(
+  config: Config,
+  folder: Path,
+  stop: Preemption,
+  checkpoints: Checkpoints,
+  spikes: SpikeMonitor,
+  *,
+  allow_config_change: bool,
+) -> int:
   mesh = sharding.make_mesh(config.devices)
   sharding.check_batch(config.batch_size, mesh)
-  checkpoints = Checkpoints(folder / 'checkpoints')
   resumes = checkpoints.exists()
   if resumes:
     run_dir.check_config(folder, to_dict(config), allowed=allow_config_change)
+  else:
+    run_dir.check_not_lost(folder)
   experiment = assemble(config, mesh)
   train_source = sources.training(config)
   val_source = sources.validation(config, minimum=min_size(config.scale))
   primary = jax.process_index() == 0
   if primary:
     run_log.report_sources(train_source, val_source, config.scale)
+  data = {'train': fingerprint.of(train_source), 'val': fingerprint.of(val_source)}
   if resumes:
+    run_dir.check_data(folder, data, allowed=allow_config_change)
     state = checkpoints.restore(experiment.shapes, repair=True)
   else:
     state = _init(config, experiment)
@@ -70,11 +123,13 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
     print(f'{folder} is finished: step {start} of {config.steps}; raise config.steps to continue')
     return 0
   if primary:
-    run_dir.write_config(folder, to_dict(config))
+    run_dir.write_config(folder, to_dict(config), data=data)
     run_log.introduce(config, state, train_source, val_source, mesh)
   labels = teachers.prepare_labels(config, experiment.teachers, train_source)
-  loader = pipeline.make_loader(config, train_source, mesh, labels=labels)
-  log = Log(config, folder, start=start, primary=primary)
+  loader = pipeline.make_loader(
+    config, train_source, mesh, labels=labels, order=len(run_dir.rollbacks(folder))
+  )
+  log = Log(config, folder, start=start, primary=primary, spikes=spikes)
   run = loop.Run(
     config=config,
     steps=CompiledSteps(experiment, loader),
@@ -84,8 +139,9 @@ def _train(config: Config, folder: Path, stop: Preemption, *, allow_config_chang
     checkpoints=checkpoints,
     log=log,
     stop=stop,
+    names=loader.names,
   )
-  batches = loader.batches(start)
+  batches = BatchQueue(loader.batches(start), timeout=config.data.timeout, reading=loader.reading)
   try:
     step = loop.train(run, state, batches)
     done = step == config.steps and log.table.has(step)

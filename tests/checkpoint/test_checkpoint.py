@@ -144,6 +144,9 @@ def test_strays_are_not_taken_for_checkpoints(two):
   (two.folder / '8.saving').mkdir()
   (two.folder / '.DS_Store').write_bytes(b'x')
   (two.folder / '2' / '.DS_Store').write_bytes(b'x')
+  (two.folder / '2' / 'Thumbs.db').write_bytes(b'x')
+  for name in ('0055', '\N{SUPERSCRIPT THREE}', '-3', '3 (copy)'):
+    shutil.copytree(two.folder / '2', two.folder / name)
   assert equal(two.restore(shapes(make_state()), repair=True), make_state(2))
   assert two.steps() == [1, 2]
   two.save(9, make_state(9))

@@ -1,0 +1,153 @@
+"""Images that change, go away or are damaged while they are used."""
+
+import errno
+import gzip
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from jaxsr import cli, files
+from jaxsr.data import fingerprint, image_files, sources
+from jaxsr.data.image_cache import Films
+from jaxsr.data.nih import metadata
+from jaxsr.data.phantom import phantom
+from jaxsr.errors import ImageError, Interruption, UserError
+from jaxsr.evaluation import evaluator
+from jaxsr.inference.model import load
+from jaxsr.training.train import train
+
+
+def films(folder, pauses=(0.05,) * 40):
+  made = Films(sources.Folder(folder), scale=4, capacity=0)
+  made.pauses = pauses
+  return made
+
+
+@pytest.mark.parametrize(
+  'change', [lambda x: x.astype(np.uint16) * 257, lambda x: x[:64], lambda x: x[:, :96]]
+)
+def test_a_film_of_another_depth_or_size_is_left_out_by_name(folder, change, capsys):
+  found = films(folder)
+  image_files.write(folder / 'b.png', change(image_files.read(folder / 'b.png')))
+  assert found[1].hr.dtype == np.uint8 and found[1].hr.shape == (128, 128, 1)
+  assert 'b.png: has changed: it was 128x128 of 8 bits' in capsys.readouterr().err
+
+
+def test_a_folder_that_is_away_is_waited_for(folder, capsys):
+  found = films(folder)
+  folder.rename(folder.parent / 'away')
+  threading.Timer(0.3, lambda: (folder.parent / 'away').rename(folder)).start()
+  assert [found[i].hr.shape for i in range(4)] == [(128, 128, 1)] * 4
+  assert capsys.readouterr().err == ''
+
+
+def test_a_folder_that_stays_away_ends_the_run_by_name(folder):
+  found = films(folder, pauses=(0.01, 0.01))
+  folder.rename(folder.parent / 'away')
+  with pytest.raises(Interruption, match='films: no image is there, for 0.02 s'):
+    found[0]
+
+
+def test_an_error_of_the_disk_is_tried_again(folder, monkeypatch, capsys):
+  found, fails, load = films(folder), iter([errno.EIO, errno.ESTALE]), image_files._decode
+
+  def decode(file, path):
+    if number := next(fails, 0):
+      raise OSError(number, os.strerror(number))
+    return load(file, path)
+
+  monkeypatch.setattr(image_files, '_decode', decode)
+  assert found[0].hr.shape == (128, 128, 1)
+  assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize('change', ['content', 'name', 'more', 'pixels'])
+def test_a_fingerprint_sees_a_change(folder, change):
+  before = {'train': fingerprint.of(sources.Folder(folder))}
+  other = phantom(9, 9, size=128)[..., None]
+  if change == 'content':
+    image_files.write(folder / 'a.png', other)
+  elif change == 'pixels':
+    image_files.write(folder / 'a.png', other[:96])
+  elif change == 'name':
+    (folder / 'a.png').rename(folder / 'aa.png')
+  else:
+    image_files.write(folder / 'z.png', other)
+  now = fingerprint.of(sources.Folder(folder))
+  assert fingerprint.compare(before['train'], now)
+  assert not fingerprint.compare(before['train'], before['train'])
+  assert not fingerprint.compare({}, now)  # a run of an older version
+
+
+def test_a_changed_folder_is_refused_when_training_resumes(tiny, folder, tmp_path, capsys):
+  tiny.data.train = tiny.data.val = str(folder)
+  tiny.steps = 2
+  assert train(tiny, tmp_path / 'run') == 0
+  image_files.write(folder / 'a.png', phantom(9, 9, size=128)[..., None])
+  tiny.steps = 4
+  with pytest.raises(UserError, match='config.data.train have changed .*a.png has changed'):
+    train(tiny, tmp_path / 'run')
+  assert train(tiny, tmp_path / 'run', allow_config_change=True) == 0
+  assert 'note: the images of config.data.val have changed' in capsys.readouterr().out
+
+
+def call(*arguments):
+  return cli.run(['data', 'hash', *map(str, arguments)])
+
+
+def test_a_manifest_finds_the_flipped_bit_that_a_tiff_hides(folder, capsys):
+  assert call(folder) == 0
+  assert call(folder) == 0
+  assert 'no differences' in capsys.readouterr().out
+  path = folder / 'd.tif'
+  content = bytearray(path.read_bytes())
+  for place in range(len(content) // 2, len(content)):  # until the file is still readable
+    content[place] ^= 1
+    path.write_bytes(content)
+    try:
+      image_files.read(path)
+      break
+    except ImageError:
+      content[place] ^= 1
+  source = sources.Folder(folder)
+  assert len(source) == 4
+  with pytest.raises(ImageError, match='d.tif: differs from its SHA-256'):
+    source[source.names.index('d.tif')]
+  assert call(folder) == 1
+  assert 'd.tif: differs from its SHA-256' in capsys.readouterr().out
+  (folder / 'a.png').unlink()
+  assert 'a.png: is missing, but SHA256SUMS lists it' in str(sources.Folder(folder).rejected[0])
+  assert call(folder, '--overwrite') == 0 and call(folder) == 0
+
+
+def test_an_evaluation_stays_out_of_its_data_and_of_another(folder, tmp_path, capsys):
+  arguments = ['evaluate', '--checkpoint=bicubic', f'--data={folder}']
+  before = sorted(folder.rglob('*'))
+  for inside in (folder, folder / 'deeper' / 'results'):
+    assert cli.run([*arguments, f'--output={inside}']) == 2
+    assert 'lies in the data' in capsys.readouterr().err
+  assert sorted(folder.rglob('*')) == before
+  with files.alone_in(tmp_path / 'results'):
+    assert cli.run([*arguments, f'--output={tmp_path / "results"}']) == 2
+    assert 'another process writes there' in capsys.readouterr().err
+  assert cli.run([*arguments, f'--output={tmp_path / "results"}']) == 0
+
+
+def test_a_packages_figures_name_no_file(folder, capsys):
+  (folder / 'b.png').write_bytes((folder / 'b.png').read_bytes()[:-20])
+  source = sources.Folder(folder)
+  source.paths[0] = folder / 'gone.png'
+  model = load('bicubic', scale=4)
+  found = evaluator.measure(model.network, model.variables, source, scale=4)
+  assert found['failed'] == ['is missing']
+  assert 'left out: ' in capsys.readouterr().err
+
+
+def test_a_table_that_inflates_to_gigabytes_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(metadata, '_MOST_TEXT', 2**20)
+  table = tmp_path / 'Data_Entry_2017.csv.gz'
+  table.write_bytes(gzip.compress(bytes(2**21)))
+  with pytest.raises(UserError, match='inflates to more than 1 MiB'):
+    metadata.read_text(table)

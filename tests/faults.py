@@ -1,0 +1,232 @@
+"""Inject faults and print one table: `python -m tests.faults`, or with `--all` every fault.
+
+A row is a kind of fault, and names the tests that inject it. `--write` puts the table into
+docs/reliability.md.
+"""
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / 'docs' / 'reliability.md'
+BEGIN, END = '<!-- table -->', '<!-- end of the table -->'
+SILENT = re.compile(r'DID NOT RAISE|was silent')
+
+
+class Row(NamedTuple):
+  """A kind of fault.
+
+  `tests` are node ids below tests/, or beginnings of them; `each` is how many faults one of them
+  injects. `quick` rows run without `--all`. `lost` is the most that is lost if the tests pass.
+  """
+
+  fault: str
+  tests: str
+  lost: str = 'nothing'
+  each: int = 1
+  quick: bool = False
+
+
+TRAIN, FAULTS = 'training/test_train.py::', 'training/test_faults.py::'
+CHECKPOINT, KILL = 'checkpoint/test_checkpoint.py::', 'checkpoint/test_kill.py::'
+FILMS, FORMATS = 'data/test_image_files.py::', 'data/test_formats.py::'
+DICOM, COPY, CLI = 'data/test_dicom.py::', 'data/nih/test_local_copy.py::', 'test_cli.py::'
+CHANGED, DOWNLOAD = 'data/test_changed_data.py::', 'data/nih/test_download.py::'
+RECORDS, SPIKES = 'data/test_records.py::', 'training/test_spikes.py::'
+STEP, GAN = 'training/test_step.py::', 'training/test_gan.py::'
+FEATURES, PACKAGE = 'perceptual/test_perceptual.py::', 'inference/test_package.py::'
+INTERVAL = 'one interval'
+
+ROWS = (
+  Row('SIGKILL at random, four times per run', f'{KILL}test_random', INTERVAL, each=4),
+  Row('SIGKILL while records are prepared', f'{RECORDS}test_a_run_that_is_killed', INTERVAL),
+  Row('SIGTERM while training', 'test_main.py::test_sigterm'),
+  Row('SIGTERM at a step, with and without workers', f'{TRAIN}test_resume_is_exact'),
+  Row('SIGTERM in the last validation', f'{TRAIN}test_a_run_that_is_stopped_in_its_last'),
+  Row('second signal while a library waits', f'{FAULTS}test_a_second_signal', quick=True),
+  Row('trainer killed with workers: processes left', f'{KILL}test_a_killed_trainer', INTERVAL),
+  Row(
+    'shared memory of killed workers',
+    'test_files.py::test_shared_memory_of_killed_workers_is_swept',
+    quick=True,
+  ),
+  Row(
+    'worker killed; wait for a batch', f'{FAULTS}test_the_wait_for_a_batch_ends', each=3, quick=True
+  ),
+  Row('read that never ends', f'{FAULTS}test_a_worker_that_reads_forever'),
+  Row(
+    'checkpoint: flipped bits, cuts, deletions', f'{CHECKPOINT}test_no_damage', INTERVAL, each=20
+  ),
+  Row(
+    'checkpoint: other arrays, swapped step',
+    f'{CHECKPOINT}test_arrays_are {CHECKPOINT}test_a_swapped',
+    INTERVAL,
+  ),
+  Row('all checkpoints damaged', f'{CHECKPOINT}test_when_all_are_damaged', each=2),
+  Row('checkpoints removed, emptied, not mounted', f'{FAULTS}test_a_run_without_its_checkpoints'),
+  Row('config.json removed', f'{FAULTS}test_a_missing_config'),
+  Row('metrics.csv saved by another program', f'{FAULTS}test_a_table_that_another'),
+  Row('strays among checkpoints', f'{CHECKPOINT}test_strays', each=9),
+  Row('first checkpoint damaged by the disk', f'{CHECKPOINT}test_a_first_checkpoint'),
+  Row('full disk under the curves', f'{FAULTS}test_a_full_disk', 'some curves', quick=True),
+  Row(
+    'disk under the curves that does not answer',
+    f'{FAULTS}test_a_disk_that',
+    'some curves',
+    quick=True,
+  ),
+  Row('full disk under a checkpoint', 'test_main.py::test_a_full_disk'),
+  Row(
+    'full disk in upscaling and preparing',
+    f'{CLI}test_a_disk_that {RECORDS}test_a_full {DOWNLOAD}test_a_full',
+  ),
+  Row('write that fails', f'{FILMS}test_a_write_that_fails', quick=True),
+  Row('workdir that cannot be written', 'test_main.py::test_a_workdir'),
+  Row('workdir moved while training', f'{FAULTS}test_a_folder_that_was_moved', quick=True),
+  Row('two trainers on one folder', f'{TRAIN}test_a_second_trainer {TRAIN}test_a_killed_trainers'),
+  Row('lock deleted while training', f'{FAULTS}test_a_lock {FAULTS}test_without_locks', quick=True),
+  Row('changed config on resume', f'{TRAIN}test_a_change_of_config', each=3),
+  Row(
+    'other workers, batch split, hosts',
+    'data/test_pipeline.py::test_processes data/test_pipeline.py::test_a_stream',
+  ),
+  Row('restored on other devices', f'{CHECKPOINT}test_a_sharded'),
+  Row('two hosts', f'{TRAIN}test_two_hosts'),
+  Row(
+    'NaN in a batch, gradient, statistics',
+    f'{STEP}test_a_step_that {GAN}test_a_step_that {SPIKES}test_batchnorm {SPIKES}test_the_images',
+  ),
+  Row('NaN in every step', f'{TRAIN}test_a_run_that_stays'),
+  Row('loss spike: warn, stop, roll back', f'{SPIKES}test_a_spike {SPIKES}test_a_fall', each=1),
+  Row('collapse of the discriminator', 'training/test_collapse.py'),
+  Row('error while training that is not the state', f'{FAULTS}test_an_error_outside'),
+  Row('tile seams', 'inference/test_tiling.py'),
+  Row(
+    'damaged images of every kind',
+    f'{FILMS}test_what_cannot {FILMS}test_headers {FORMATS}test_a_tiff_that',
+    quick=True,
+  ),
+  Row('flipped bits in the last pixels of PNG', f'{FORMATS}test_flipped_bits', quick=True),
+  Row('flipped bit in TIFF, with a manifest', f'{CHANGED}test_a_manifest', quick=True),
+  Row(
+    'bombs: claims of gigabytes, deflated DICOM',
+    f'{COPY}test_a_header {COPY}test_an_image_that {DICOM}test_deflated',
+  ),
+  Row(
+    'hostile archives',
+    f'{COPY}test_hostile {COPY}test_a_million {COPY}test_a_truncated {COPY}test_a_page',
+  ),
+  Row('bad downloads', 'data/nih/test_download.py'),
+  Row(
+    'pickles and damaged files as weights',
+    f'{FEATURES}test_what_is_no {PACKAGE}test_damage interop/test_reading.py::test_what_is_not',
+  ),
+  Row('DICOM cut anywhere, random bytes', f'{DICOM}test_files_that_are_cut'),
+  Row(
+    'DICOM meaning',
+    f'{DICOM}test_each_stored {DICOM}test_an_overlay {DICOM}test_padding {DICOM}test_lossless',
+  ),
+  Row('patient data in messages', f'{DICOM}test_a_refusal {DICOM}test_threads'),
+  Row(
+    'outputs onto inputs and other files',
+    f'{CLI}test_an_input {CLI}test_a_file_that_jaxsr {CLI}test_a_folder_beside',
+  ),
+  Row('names: 251 bytes, emoji, not UTF-8', 'test_files.py::test_any_name', quick=True),
+  Row('temporary files of killed processes', 'test_files.py::test_temporary', quick=True),
+  Row('clock that stands or goes back', f'{FAULTS}test_curves', quick=True),
+  Row('same seed, other seed', 'data/test_pipeline.py::test_batch_i'),
+  Row('patients in two splits', f'{COPY}test_no_patient {COPY}test_lists {RECORDS}test_patients'),
+  Row('TensorFlow creeping in', 'test_main.py::test_tensorflow'),
+  Row('output closed', f'{FAULTS}test_lost_output', quick=True),
+  Row('film of another size or depth while training', f'{CHANGED}test_a_film', quick=True),
+  Row('data folder away for seconds, or for good', f'{CHANGED}test_a_folder', quick=True),
+  Row('passing errors of a file server', f'{CHANGED}test_an_error', quick=True),
+  Row('other images under the same folder', f'{CHANGED}test_a_fingerprint {CHANGED}test_a_changed'),
+  Row(
+    'links to nothing, pipes, unreadable files',
+    f'{CLI}test_what_is_no_file {CLI}test_an_unreadable',
+  ),
+)
+
+
+class Results:
+  """Collects the outcome of each test: 'passed', 'failed', 'skipped', or 'silent'."""
+
+  def __init__(self) -> None:
+    self.outcomes: dict[str, str] = {}
+
+  def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    name = report.nodeid.removeprefix('tests/')
+    if report.failed:
+      self.outcomes[name] = 'silent' if SILENT.search(report.longreprtext) else 'failed'
+    elif report.when == 'call' or report.skipped:
+      self.outcomes.setdefault(name, 'skipped' if report.skipped else 'passed')
+
+  def of(self, row: Row) -> list[str]:
+    """Returns the outcomes of a row's tests."""
+    return [
+      found for name, found in self.outcomes.items() if name.startswith(tuple(row.tests.split()))
+    ]
+
+
+def table(rows: list[Row], results: Results) -> list[str]:
+  """Lay out the results in Markdown."""
+  lines = ['| Fault | Tried | Survived | Silent | Lost at most |', '|---|---|---|---|---|']
+  for row in rows:
+    found = [each for each in results.of(row) if each != 'skipped']
+    passed, silent = found.count('passed'), found.count('silent')
+    cells = (row.fault, len(found) * row.each, passed * row.each, silent * row.each)
+    lines.append(f'| {" | ".join(map(str, cells))} | {row.lost if found else "not run here"} |')
+  return lines
+
+
+def write(lines: list[str]) -> None:
+  """Put the table into the page."""
+  before, _, rest = PAGE.read_text(encoding='utf-8').partition(BEGIN)
+  after = rest.partition(END)[2]
+  PAGE.write_text('\n'.join([before + BEGIN, '', *lines, '', END]) + after, encoding='utf-8')
+
+
+def main() -> int:
+  """Run the tests and print the table; return 1 if a fault was not survived."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--all', action='store_true', help='every fault, in at most 40 minutes')
+  parser.add_argument('--write', action='store_true', help='put the table into docs/reliability.md')
+  parser.add_argument('-n', default='2', help='processes (2)')
+  options = parser.parse_args()
+  rows = [row for row in ROWS if options.all or row.quick]
+  results, begun = Results(), time.monotonic()
+  files = sorted({test.partition('::')[0] for row in rows for test in row.tests.split()})
+  names = [
+    test.partition('::')[2] or test.rpartition('/')[2][:-3]
+    for row in rows
+    for test in row.tests.split()
+  ]
+  arguments = [str(ROOT / 'tests' / name) for name in files]
+  arguments += ['-q', '-n', options.n, '--rootdir', str(ROOT), '-c', str(ROOT / 'pyproject.toml')]
+  arguments += [
+    '-k',
+    ' or '.join(sorted(set(names))),
+    '-m',
+    'not gpu' if options.all else 'not gpu and not slow',
+  ]
+  code = pytest.main(arguments, plugins=[results])
+  lines = table(rows, results)
+  print('\n'.join(lines))
+  print(f'{len(rows)} kinds of fault, {time.monotonic() - begun:.0f} s')
+  if options.write:
+    write(lines)
+  untested = [row.fault for row in rows if not results.of(row)]
+  if untested:
+    print(f'no test was found for: {", ".join(untested)}', file=sys.stderr)
+  return int(code != 0 or bool(untested))
+
+
+if __name__ == '__main__':
+  sys.exit(main())

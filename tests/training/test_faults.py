@@ -1,0 +1,320 @@
+"""Faults that end or hurt a run: lost folders, full disks, signals, stuck reads, lost output."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from jaxsr import config as configs
+from jaxsr import files
+from jaxsr.checkpoint import Checkpoints, run_dir
+from jaxsr.data.sources import Phantoms
+from jaxsr.errors import Interruption, UserError
+from jaxsr.training import event_file, output, run_log, waiting
+from jaxsr.training.event_file import EventFile
+from jaxsr.training.tensorboard import Summary
+from jaxsr.training.train import train
+from jaxsr.training.waiting import BatchQueue, Stalled
+from runs import final, four_steps, rows, same
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """Train four steps; returns the config and the folder."""
+  config = four_steps(configs.base())
+  config.model = configs.network(
+    'edsr', features=8, blocks=1, upsampler='direct', bicubic_skip=True
+  )
+  config.loss.mse, config.devices = 1.0, 1
+  folder = tmp_path_factory.mktemp('finished')
+  assert train(config, folder) == 0
+  return config, folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+  """A copy of a finished run, which may be damaged."""
+  shutil.copytree(finished[1], tmp_path / 'run')
+  return finished[0], tmp_path / 'run'
+
+
+def remove(folder):
+  shutil.rmtree(folder)
+
+
+def empty(folder):
+  shutil.rmtree(folder)
+  folder.mkdir()
+
+
+def unmount(folder):
+  shutil.rmtree(folder)
+  folder.symlink_to(folder.parent / 'unmounted')
+
+
+@pytest.mark.parametrize('lose', [remove, empty, unmount])
+@pytest.mark.parametrize('record', [run_dir.METRICS, run_dir.SAVED])
+def test_a_run_without_its_checkpoints_does_not_start_over(run, lose, record):
+  """Either of the two records is enough to know that the run has trained."""
+  config, folder = run
+  lose(folder / 'checkpoints')
+  (folder / ({run_dir.METRICS, run_dir.SAVED} - {record}).pop()).unlink()
+  before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != 'lock'}
+  with pytest.raises(UserError, match='--restart to begin again|does not exist; mount it'):
+    train(config, folder)
+  after = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != 'lock'}
+  assert after == before and not (folder / 'unmounted').exists()
+
+
+def test_restart_begins_again_and_keeps_the_old_run(run):
+  config, folder = run
+  saved = final(config, folder)
+  assert train(config, folder, restart=True) == 0
+  assert [row['step'] for row in rows(folder)] == ['0', '2', '4']
+  assert same(final(config, folder), saved)
+  aside = folder / 'before_restart_1'
+  assert same(final(config, aside), saved) and rows(aside)
+  assert (aside / 'config.json').exists() and list(aside.glob('events.out.*'))
+
+
+def test_a_missing_config_is_refused_unless_changes_are_allowed(run, capsys):
+  config, folder = run
+  (folder / 'config.json').unlink()
+  with pytest.raises(UserError, match='config.json: is missing.*--allow-config-change'):
+    train(config, folder)
+  assert train(config, folder, allow_config_change=True) == 0
+  assert 'is finished' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda text: text.replace(b',', b';'),
+    lambda text: text.replace(b'0,', b'zero,', 1),
+    lambda text: text.replace(b',', b'\xff', 1),
+    lambda text: text + b'2\n',
+  ],
+)
+def test_a_table_that_another_program_saved_is_refused(run, change):
+  config, folder = run
+  table = folder / 'metrics.csv'
+  table.write_bytes(change(table.read_bytes()))
+  before = table.read_bytes()
+  config = configs.copy(config)
+  config.steps = 6
+  with pytest.raises(UserError, match=r'metrics.csv: row \d is not as jaxsr wrote it'):
+    train(config, folder)
+  assert table.read_bytes() == before
+
+
+def curve(folder):
+  return [event.step for event in EventAccumulator(str(folder)).Reload().Scalars('loss')]
+
+
+def write(folder, start, steps):
+  summary = Summary(folder, step=start)
+  for step in steps:
+    summary.scalars(step, {'loss': 1.0})
+  summary.close()
+
+
+@pytest.mark.parametrize('clock', [(1000, 1000, 1000), (90000, 1000, 500), (1, 2, 3)])
+def test_curves_survive_a_clock_that_stands_or_goes_back(tmp_path, monkeypatch, clock):
+  times = iter(clock)
+  now = [0.0]
+  monkeypatch.setattr(event_file.time, 'time', lambda: now[0])
+  for start, steps in ((0, (2, 4, 6)), (4, (6, 8, 10)), (8, (10, 12))):
+    now[0] = next(times)
+    write(tmp_path, start, steps)
+  assert curve(tmp_path) == [2, 4, 6, 8, 10, 12]
+  assert len(list(tmp_path.glob('events.out.*'))) == 3
+
+
+def test_a_full_disk_costs_curves_and_not_the_run(tmp_path, monkeypatch, capsys):
+  """Events are written again when there is room, and no record is left half written."""
+  full, original = threading.Event(), os.write
+
+  def limited(file, content):
+    if full.is_set() and len(content) > 3:
+      original(file, bytes(content)[:3])
+      raise OSError(errno.ENOSPC, 'No space left on device')
+    return original(file, content)
+
+  monkeypatch.setattr(event_file.os, 'write', limited)
+  summary = Summary(tmp_path, step=0)
+  for step in range(1, 2001):
+    full.set() if 500 < step < 1500 else full.clear()
+    summary.scalars(step, {'loss': 1.0})
+    if step in (500, 1499):
+      while not summary._file._waiting.empty():
+        time.sleep(0.01)
+      time.sleep(0.05)
+  summary.close()
+  found = curve(tmp_path)
+  assert {*range(1, 501), *range(1500, 2001)} <= {*found} and len(found) < 2000
+  assert capsys.readouterr().err.count('No space left on device') == 1
+
+
+def test_a_disk_that_does_not_answer_does_not_block(tmp_path, monkeypatch, capsys):
+  over = threading.Event()
+  monkeypatch.setattr(event_file, '_create', lambda folder: over.wait() and 1 / 0)
+  monkeypatch.setattr(event_file, '_PATIENCE', 0.1)
+  monkeypatch.setattr(event_file, 'MOST', 100)
+  file, begun = EventFile(tmp_path), time.monotonic()
+  for step in range(500):
+    file.add(step)
+  file.close()
+  assert time.monotonic() - begun < 5
+  assert capsys.readouterr().err.count('cannot be written') == 1
+
+
+STUCK = """
+import ctypes
+from jaxsr.training import preemption
+with preemption.handled() as stop:
+  print('ready', flush=True)
+  while True:
+    ctypes.CDLL(None).sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+  'signals', [('SIGTERM', 'SIGINT'), ('SIGINT', 'SIGINT'), ('SIGHUP', 'SIGTERM')]
+)
+def test_a_second_signal_ends_a_process_that_waits_in_a_library(signals):
+  process = subprocess.Popen(
+    [sys.executable, '-c', STUCK],
+    stdout=subprocess.PIPE,
+    text=True,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+  )
+  assert process.stdout.readline() == 'ready\n'
+  first, second = (signal.Signals[name] for name in signals)
+  process.send_signal(first)
+  time.sleep(0.3)
+  assert process.poll() is None
+  process.send_signal(second)
+  assert process.wait(timeout=10) == 128 + second
+  process.stdout.close()
+
+
+def never():
+  threading.Event().wait()
+  yield {}
+
+
+def killed():
+  yield {'a': jnp.ones(())}
+  raise RuntimeError('Worker process was terminated unexpectedly with exit code -9.')
+
+
+def test_the_wait_for_a_batch_ends():
+  """By a signal, by a time limit that names what is read, and by a worker that was killed."""
+  signalled = threading.Event()
+  forever = BatchQueue(never(), timeout=0, reading=str)
+  threading.Timer(0.2, signalled.set).start()
+  assert forever.next(signalled.is_set) is None
+  limited = BatchQueue(never(), timeout=0.2, reading=lambda: 'a.png is being read for 9 s')
+  with pytest.raises(Stalled, match=r'for 0.2 s \(config.data.timeout\): a.png is being read'):
+    limited.next(lambda: False)
+  dead = BatchQueue(killed(), timeout=0, reading=str)
+  assert set(dead.next(lambda: False)) == {'a'}
+  with pytest.raises(Interruption, match='was killed'):
+    dead.next(lambda: False)
+
+
+def test_a_worker_that_reads_forever_is_named_and_the_state_saved(run, monkeypatch):
+  """The film is a pipe by the time that it is read, as a file on a dead server would be."""
+  config, folder = run
+  config = configs.copy(config)
+  config.steps, config.data.timeout = 8, 12.0
+  config.data.cache = 'none'
+  released, get = threading.Event(), Phantoms.__getitem__
+
+  def slow(self, index):
+    if slow.stuck and self.start == 0:
+      released.wait()
+    return get(self, index)
+
+  def scalars(self, step, *arguments, **options):
+    slow.stuck = step >= 6
+    return log(self, step, *arguments, **options)
+
+  slow.stuck, log = False, run_log.Log.scalars
+  monkeypatch.setattr(Phantoms, '__getitem__', slow)
+  monkeypatch.setattr(run_log.Log, 'scalars', scalars)
+  monkeypatch.setattr(waiting, '_PATIENCE', 0.1)
+  try:
+    with pytest.raises(Stalled, match=r'phantom_0_000000\d.png is being read.*step [678] is saved'):
+      train(config, folder)
+  finally:
+    released.set()
+  assert Checkpoints(folder / 'checkpoints').steps()[-1] >= 6
+
+
+def test_an_error_outside_the_state_saves_it(run, monkeypatch):
+  config, folder = run
+  config = configs.copy(config)
+  config.steps, config.save, config.eval = 8, 100, 100
+  log = run_log.Log.scalars
+
+  def fail(self, step, *arguments, **options):
+    if step == 7:
+      raise OSError('the disk of the log is gone')
+    return log(self, step, *arguments, **options)
+
+  monkeypatch.setattr(run_log.Log, 'scalars', fail)
+  with pytest.raises(OSError, match='the disk of the log'):
+    train(config, folder, allow_config_change=True)
+  assert Checkpoints(folder / 'checkpoints').steps()[-1] == 7
+
+
+def test_lost_output_does_not_end_a_run(capfd):
+  reader, writer = os.pipe()
+  os.close(reader)
+  stdout = sys.stdout
+  with os.fdopen(writer, 'w') as pipe:
+    sys.stdout = pipe
+    try:
+      with output.lasting():
+        for _ in range(3):
+          print('a line', flush=True)
+    finally:
+      sys.stdout = stdout
+    os.dup2(1, pipe.fileno())  # so that closing it works
+
+
+def test_a_lock_that_was_deleted_lets_nobody_in(tmp_path):
+  with files.locked(tmp_path) as check:
+    (tmp_path / 'lock').unlink()
+    with pytest.raises(UserError, match='is in use'), files.locked(tmp_path):
+      pass
+    check()
+
+
+def test_without_locks_on_folders_a_deleted_lock_ends_the_run(tmp_path, monkeypatch):
+  monkeypatch.setattr(files, '_try_lock', lambda *_: False)  # as on NFS
+  with files.locked(tmp_path) as check:
+    check()
+    (tmp_path / 'lock').unlink()
+    with pytest.raises(UserError, match='lock: was deleted'):
+      check()
+
+
+def test_a_folder_that_was_moved_is_named(tmp_path):
+  (tmp_path / 'run').mkdir()
+  with files.locked(tmp_path / 'run') as check:
+    (tmp_path / 'run').rename(tmp_path / 'away')
+    with pytest.raises(UserError, match='was moved or deleted'):
+      check()
