@@ -181,10 +181,7 @@ def test_upscale_takes_patterns_and_several_names(folder, tmp_path, capsys):
   assert {path.name for path in image_files.find(tmp_path / 'out')} <= names
   assert {'a.png', 'b.png'} <= {path.name for path in (tmp_path / 'out').iterdir()}
   capsys.readouterr()
-  for wrong, reason in (
-    ((folder / '*.none',), 'matches no file'),
-    ((folder / 'a.png', folder / 'a.png'), 'two images would be written to'),
-  ):
+  for wrong, reason in (((folder / '*.none',), 'matches no file'),):
     assert jaxsr('upscale', *wrong, *options) == 2
     assert reason in capsys.readouterr().err
   assert jaxsr('upscale', folder, *options[:2], '--output', tmp_path / 'sr.png') == 2
@@ -372,7 +369,7 @@ def test_a_file_that_jaxsr_did_not_write_is_never_replaced(folder, tmp_path, cap
   assert target.read_bytes() == before and list(target.parent.iterdir()) == [target]
 
 
-@pytest.mark.parametrize('name', ['out.dcm', 'out.DICOM', 'out.gif', 'out.nii', 'out.npy'])
+@pytest.mark.parametrize('name', ['out.gif', 'out.nii', 'out.npy'])
 def test_an_output_of_a_kind_that_is_not_written_is_refused(folder, tmp_path, capsys, name):
   command = ('upscale', folder / 'a.png', '--checkpoint', 'bicubic', '--output', tmp_path / name)
   assert jaxsr(*command) == 2

@@ -295,6 +295,11 @@ def test_snippets_run(name, number, text, tmp_path, monkeypatch):
   (tmp_path / 'images').mkdir()
   for target in ('chest.png', 'images/a.png'):
     jaxsr.write(tmp_path / target, phantom(0, 0, size=64))
+  if 'chest.dcm' in text:
+    pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr-xray[dicom]'")
+    from data.dicom_films import build, ramp, save
+
+    save(tmp_path / 'chest.dcm', build(ramp()))
   monkeypatch.chdir(tmp_path)
   exec(code, {})
   if 'chest_x4.png' in text:

@@ -231,7 +231,7 @@ def test_a_written_file_names_its_source(tmp_path):
     ('a.png', np.ones((8, 8), np.int16), 'image is int16'),
     ('a.png', np.ones((1, 8, 8, 1), np.uint8), 'write takes'),
     ('a.png', np.ones((8, 8, 2), np.uint8), 'write takes'),
-    ('a.dcm', np.ones((8, 8), np.uint8), 'ends in none of .png'),
+    ('a.gif', np.ones((8, 8), np.uint8), 'ends in none of .png'),
     ('a.jpg', np.ones((8, 8), np.uint16), 'JPEG holds 8 bit'),
   ],
 )

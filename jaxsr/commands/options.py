@@ -50,7 +50,7 @@ Debug = Annotated[bool, tyro.conf.arg(help='Show the traceback of an error.')]
 
 @dataclass(frozen=True)
 class Upscale:
-  """Enlarge images. File names, folders, bit depth and value range are kept; DICOM becomes PNG.
+  """Enlarge images. File names, folders, format, bit depth and value range are kept.
 
   Results that the same network made from the same file are skipped.
   """
@@ -64,6 +64,14 @@ class Upscale:
   checkpoint: Checkpoint = None
   output: OptionalPath = None
   """A file for one image, otherwise a folder (default: NAME_x4 beside each input)."""
+  format: Literal['same', 'png', 'dicom'] = 'same'
+  """'same': DICOM becomes DICOM, derived from the source, in its study and a new series; PNG, TIFF
+  and JPEG stay; other formats become PNG."""
+  compress: Annotated[
+    Literal['none', 'jpegls', 'j2k'] | None,
+    tyro.conf.arg(metavar='{none,jpegls,j2k}', help_behavior_hint=''),
+  ] = None
+  """Compress DICOM without loss by JPEG-LS or JPEG 2000 (default: JPEG-LS for more than 32 MB)."""
   scale: Scale = None
   step: Step = 'latest'
   width: Width = 1.0

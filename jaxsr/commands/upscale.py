@@ -5,15 +5,19 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr import runtime
+import numpy as np
+
+from jaxsr import __version__, runtime
 from jaxsr.commands import report, upscale_files
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
-from jaxsr.data import image_files, shard
+from jaxsr.data import dicom_out, image_files, shard
+from jaxsr.data.decoded import ImageInfo, Method
 from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
 from jaxsr.inference.model import Model, load
+from jaxsr.inference.provenance import Provenance
 
 _MOST_THREADS = 16
 
@@ -42,7 +46,7 @@ def run(options: Upscale) -> int:
     width=options.width,
     depth=options.depth,
   )
-  jobs = upscale_files.jobs(options, model.scale)
+  jobs = upscale_files.jobs(options, f'x{model.scale}')
   if options.shard:
     part = shard.parse(options.shard)
     jobs = [job for job in jobs if part.holds(_name(job))]
@@ -76,15 +80,25 @@ class _Worker:
 
   def _make(self, job: Job) -> Result:
     """Enlarge one image and write the result; raises ImageError."""
+    if job.problem:
+      raise ImageError(job.source, job.problem)
     note = self.made_by._replace(source=_digest(job.source))
     if not self.options.overwrite and provenance.is_done(job.target, note):
       return Result(job, existed=True)
     image, info = image_files.load(job.source, self.model.channels, self.options.bits)
-    image_files.check_target(job.target, image)
+    check = dicom_out.check_target if job.as_dicom else image_files.check_target
+    check(job.target, image)
     make_folder(job.target.parent)
     sr = self.enlarge(image, bits=8 * image.itemsize)
-    image_files.write(job.target, sr, str(note), info=info, scale=self.model.scale)
+    self._write(job, sr, note, info)
     return Result(job)
+
+  def _write(self, job: Job, sr: np.ndarray, note: Provenance, info: ImageInfo) -> None:
+    if not job.as_dicom:
+      image_files.write(job.target, sr, str(note), info=info, scale=self.model.scale)
+      return
+    made_by = Method(note.method, str(note), __version__)
+    dicom_out.write(job.target, sr, job.source, made_by, compress=self.options.compress)
 
 
 def _report(results: Sequence[Result], output: Path | None) -> int:

@@ -2,6 +2,7 @@
 
 import glob
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,35 +15,56 @@ from jaxsr.inference import provenance
 
 # Suffixes of images that Pillow does not know.
 _OTHER_SUFFIXES = (*dicom.SUFFIXES, '.exr', '.mha', '.mhd', '.nii', '.npy', '.nrrd', '.raw')
+_WRITTEN = (*image_files.SUFFIXES, *dicom.SUFFIXES)
 
 
 class Job(NamedTuple):
-  """An image, the file that its result is written to, and the output that this file belongs to."""
+  """An image to enlarge.
+
+  Attributes:
+    source: the image.
+    target: the file that its result is written to.
+    place: the output that this file belongs to, for the user to read.
+    as_dicom: whether the result is a DICOM file.
+    problem: why it cannot be made; '' if it can.
+  """
 
   source: Path
   target: Path
   place: Path
+  as_dicom: bool = False
+  problem: str = ''
 
 
-def jobs(options: Upscale, scale: int) -> list[Job]:
+def jobs(options: Upscale, label: str) -> list[Job]:
   """Returns the images to enlarge and where their results are written.
 
-  Raises UserError if two images would become one file, or a file that jaxsr did not write would be
-  replaced. Without --output, images that are results of others are left out: a pattern also matches
-  the results of the last time.
+  Without --output, images that are results of others are left out: a pattern also matches the
+  results of the last time.
+
+  Args:
+    options: of the command.
+    label: ends the names of results that lie beside their images: 'x4'.
+
+  Raises:
+    UserError: a file that jaxsr did not write would be replaced, --output is of the wrong kind, or
+      an image cannot be written in the chosen format.
   """
-  found = []
-  for given, place in _places(options, scale):
-    for path in image_files.find(given):
-      below = image_files.written_as(path.relative_to(given)) if given.is_dir() else ''
-      found.append(Job(path, place / below, place))
+  inputs = [path for pattern in options.inputs for path in _expand(pattern)]
+  if not inputs:
+    raise UserError('no image given: jaxsr upscale IMAGE')
   if options.output is None:
+    found = [job for given in inputs for job in _beside(given, label, options.format)]
     results = {job.target.resolve() for job in found}
     found = [job for job in found if job.source.resolve() not in results]
-  targets = Counter(job.target for job in found)
-  if twice := [str(target) for target, times in targets.items() if times > 1]:
-    raise UserError(f'two images would be written to {brief(twice)}: rename one of them')
-  existing = [job.target for job in found if job.target.exists()]
+  else:
+    alone = len(inputs) == 1 and not inputs[0].is_dir()
+    found = [
+      job for given in inputs for job in _inside(given, options.output, options.format, alone=alone)
+    ]
+  _check_sources(found, options)
+  found = _with_distinct_names(found)
+  existing = [job.target for job in found if job.target.exists() and not job.problem]
   if foreign := [str(target) for target in existing if not provenance.is_from_jaxsr(target)]:
     raise UserError(
       f'{brief(foreign)}: not written by jaxsr, and would be replaced; choose another --output'
@@ -50,42 +72,103 @@ def jobs(options: Upscale, scale: int) -> list[Job]:
   return found
 
 
-def _places(options: Upscale, scale: int) -> list[tuple[Path, Path]]:
-  """Returns each input with the file or folder that its result is written to."""
-  inputs = [path for pattern in options.inputs for path in _expand(pattern)]
-  if not inputs:
-    raise UserError('no image given: jaxsr upscale IMAGE')
-  output = options.output
-  if output is None:
-    return [(given, _beside(given, scale)) for given in inputs]
-  alone = len(inputs) == 1 and not inputs[0].is_dir()
-  is_file = output.suffix.lower() in image_files.SUFFIXES and not output.is_dir()
-  places = []
-  for given in inputs:
-    place = output
-    if not given.is_dir() and not (alone and is_file):
-      place = output / image_files.written_as(Path(given.name))
-    _check_output(output, given, place, alone=alone)
-    places.append((given, place))
-  return places
-
-
-def _beside(given: Path, scale: int) -> Path:
-  """Returns the name of an input's result in the same folder."""
+def _beside(given: Path, label: str, form: str) -> Iterator[Job]:
+  """Yield the images of an input whose results lie in the same folder, or a folder beside it."""
   given = given.resolve() if given.name in ('', '..') else given
   if not given.name:
     raise UserError(f'{given}: has no folder beside it; give --output')
   if given.is_dir():
-    return given.with_name(f'{given.name}_x{scale}')
-  written = image_files.written_as(given)
-  return written.with_name(f'{written.stem}_x{scale}{written.suffix}')
+    yield from _below(given, given.with_name(f'{given.name}_{label}'), form)
+    return
+  for path in image_files.find(given):
+    name, as_dicom = _written_as(path, path, form)
+    stem, suffix = (name.stem, name.suffix) if image_files.has_suffix(name) else (name.name, '.dcm')
+    target = name.with_name(f'{stem}_{label}{suffix}')
+    yield Job(path, target, target, as_dicom)
 
 
-def _check_output(output: Path, given: Path, place: Path, *, alone: bool) -> None:
+def _inside(given: Path, output: Path, form: str, *, alone: bool) -> Iterator[Job]:
+  """Yield the images of an input whose results lie in the output, or are that file."""
+  suffix = output.suffix.lower()
+  is_file = suffix in _WRITTEN and not output.is_dir()
+  if given.is_dir():
+    _check_output(output, given, output, alone=alone)
+    yield from _below(given, output, form)
+    return
+  if alone and is_file:
+    as_dicom = suffix in dicom.SUFFIXES
+    if form != 'same' and as_dicom != (form == 'dicom'):
+      raise UserError(f'--output {output}: is not {form.upper()}, which --format asks for')
+    target = output
+  else:
+    name, as_dicom = _written_as(given, Path(given.name), form)
+    target = output / name
+  _check_output(output, given, target, alone=alone)
+  for path in image_files.find(given):
+    yield Job(path, target, output, as_dicom)
+
+
+def _below(folder: Path, root: Path, form: str) -> Iterator[Job]:
+  """Yield the images below a folder, whose tree is kept."""
+  for path in image_files.find(folder):
+    name, as_dicom = _written_as(path, path.relative_to(folder), form)
+    yield Job(path, root / name, root, as_dicom)
+
+
+def _written_as(path: Path, name: Path, form: str) -> tuple[Path, bool]:
+  """Returns the name of an image's result, and whether that is DICOM."""
+  suffix = name.suffix.lower()
+  if form == 'dicom':
+    return (name.with_suffix('.dcm') if image_files.is_raster_name(name) else name), True
+  is_raster = image_files.is_raster_name(name)
+  if form == 'same' and not is_raster and (suffix in dicom.SUFFIXES or dicom.is_dicom(path)):
+    return name, True
+  written = image_files.written_as(name)
+  return (written.with_suffix('.png') if form == 'png' else written), False
+
+
+def _check_sources(found: list[Job], options: Upscale) -> None:
+  """Raise UserError if something else than DICOM is to become DICOM by an option."""
+  by_name = options.output is not None and options.output.suffix.lower() in dicom.SUFFIXES
+  if options.format != 'dicom' and not by_name:
+    return
+  others = [str(j.source) for j in found if j.as_dicom and not dicom.is_dicom(j.source)]
+  if others:
+    raise UserError(
+      f'{brief(others)}: has no patient or study, which DICOM needs; give DICOM, or write PNG'
+    )
+
+
+def _with_distinct_names(found: list[Job]) -> list[Job]:
+  """Returns the images with results of different names, or with the problem that they have none.
+
+  If film.bmp and film.png would both become film.png, the first becomes film.bmp.png.
+  """
+  targets = Counter(job.target for job in found)
+  found = [
+    job._replace(target=_full_name(job)) if targets[job.target] > 1 else job for job in found
+  ]
+  targets = Counter(job.target for job in found)
+  text = 'another image would be written to {} as well: rename one of them'
+  return [
+    job._replace(problem=text.format(job.target)) if targets[job.target] > 1 else job
+    for job in found
+  ]
+
+
+def _full_name(job: Job) -> Path:
+  """Returns the name of a result with the suffix of its image, unless it has the same one."""
+  source, target = job.source, job.target
+  if source.suffix == target.suffix or not target.name.startswith(source.stem):
+    return target
+  return target.with_name(source.name + target.name.removeprefix(source.stem))
+
+
+def _check_output(output: Path, given: Path, target: Path, *, alone: bool) -> None:
   """Raise UserError if an input would be overwritten, or if the output is of the wrong kind."""
   source = given.resolve()
   inside = output.resolve().is_relative_to(source) or source.is_relative_to(output.resolve())
-  if inside if given.is_dir() else place.resolve() == source:
+  if inside if given.is_dir() else target.resolve() == source:
     raise UserError(f'--output {output}: could overwrite {given}; choose another place')
   suffix = output.suffix.lower()
   is_image = suffix in _OTHER_SUFFIXES or suffix in Image.registered_extensions()
@@ -93,8 +176,8 @@ def _check_output(output: Path, given: Path, place: Path, *, alone: bool) -> Non
     return
   if not alone:
     raise UserError(f'--output {output}: is a file; give a folder for several images')
-  if suffix not in image_files.SUFFIXES:
-    known = ', '.join(image_files.SUFFIXES)
+  if suffix not in _WRITTEN:
+    known = ', '.join(_WRITTEN)
     raise UserError(f'--output {output}: {suffix} cannot be written; choose one of {known}')
 
 

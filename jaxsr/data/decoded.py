@@ -37,6 +37,18 @@ class ImageInfo(NamedTuple):
   icc: bytes | None = None
 
 
+class Method(NamedTuple):
+  """How an image was made.
+
+  `name` is short: 'edsr x4'. `note` is its provenance; together with the source's identifiers it
+  defines those of the result. `version` is that of this program.
+  """
+
+  name: str
+  note: str
+  version: str
+
+
 def orient(pixels: UInt[np.ndarray, 'h w c'], orientation: int) -> UInt[np.ndarray, '_ _ c']:
   """Turn an image upright, by the EXIF and TIFF tag 274; values but 2 to 8 mean that it is."""
   if orientation in (5, 6, 7, 8):

@@ -61,6 +61,17 @@ def recognise(file: File) -> bool:
   return head[_MAGIC_AT:] == _MAGIC or _begins_with_element(head)
 
 
+def is_dicom(path: Path) -> bool:
+  """Whether a file can be opened and is DICOM."""
+  try:
+    if not path.is_file():
+      return False
+    with path.open('rb') as file:
+      return recognise(file)
+  except OSError:
+    return False
+
+
 def _begins_with_element(head: bytes) -> bool:
   """Whether a file begins with an element of DICOM's first groups, as those without preamble do."""
   if len(head) < _MAGIC_AT or head[:2] not in _GROUPS:
@@ -76,8 +87,8 @@ def check(file: File, path: Path) -> tuple[int, int, int]:
   Returns the height, the width and the bits per pixel, 8 or 16. Raises ImageError for color, for
   several frames, for a compression that cannot be decoded here, and for files without an image.
   """
-  with _silent(path):
-    dataset = _header(file, path, stop=True)
+  with silent(path):
+    dataset = header(file, path, stop=True)
     _check_compression(dataset, path)
     height, width = int(dataset.Rows), int(dataset.Columns)
     deep = _depth(dataset) > 8
@@ -90,8 +101,8 @@ def check(file: File, path: Path) -> tuple[int, int, int]:
 
 def read(file: File, path: Path) -> Decoded:
   """Decode a file; raises ImageError as `check` does, and if the pixels are damaged."""
-  with _silent(path):
-    dataset = _header(file, path, stop=False)
+  with silent(path):
+    dataset = header(file, path, stop=False)
     _check_compression(dataset, path)
     _check_pixels(dataset, path)
     try:
@@ -105,14 +116,14 @@ def read(file: File, path: Path) -> Decoded:
 
 def patient(path: Path) -> str:
   """Returns a hash of the patient's identifier, or of the path if there is no identifier."""
-  with path.open('rb') as file, _silent(path):
-    dataset = _header(file, path, stop=True)
+  with path.open('rb') as file, silent(path):
+    dataset = header(file, path, stop=True)
     found = str(dataset.get('PatientID', '')) or str(path.resolve())
   return hashlib.sha256(found.encode()).hexdigest()[:16]
 
 
 @contextmanager
-def _silent(path: Path) -> Iterator[None]:
+def silent(path: Path) -> Iterator[None]:
   """Suppress pydicom's warnings and log, which quote elements.
 
   Warning filters belong to the process, so one thread at a time reads DICOM: a thread that
@@ -141,7 +152,7 @@ def _import_pydicom(path: Path) -> Any:
   return pydicom
 
 
-def _header(file: File, path: Path, *, stop: bool) -> Any:
+def header(file: File, path: Path, *, stop: bool) -> Any:
   """Read the elements; raises ImageError unless they describe a single gray frame."""
   pydicom = _import_pydicom(path)
   start = file.tell()
@@ -253,7 +264,7 @@ def _resolution(dataset: Any) -> tuple[float, float] | None:
 def _levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
   """Convert stored values to levels of gray over the whole range of their type."""
   signed = bool(dataset.PixelRepresentation)
-  stored, padding, bits, remarks = _stored(dataset)
+  stored, padding, bits, remarks = stored_values(dataset)
   low = -(2 ** (bits - 1)) if signed else 0
   values, top = stored - low, 2**bits - 1
   if dataset.get('ModalityLUTSequence'):
@@ -270,14 +281,16 @@ def _levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
   return levels.astype(kind), remarks
 
 
-class _Stored(NamedTuple):
+class Stored(NamedTuple):
+  """Stored values, which of them are padding, and the bits that they have."""
+
   values: Int[np.ndarray, 'h w']
   padding: Bool[np.ndarray, 'h w']
   bits: int
   remarks: tuple[str, ...]
 
 
-def _stored(dataset: Any) -> _Stored:
+def stored_values(dataset: Any) -> Stored:
   """Read stored values, and which of them are padding.
 
   Bits above `BitsStored` may hold an overlay, and are then ignored. Without one they belong to
@@ -299,12 +312,12 @@ def _stored(dataset: Any) -> _Stored:
   above, values = word >> bits, whole[~padding]
   extended = np.array_equal(whole[~padding], part[~padding])
   if not above[~padding].any() or extended or _has_overlay(dataset):
-    return _Stored(part, padding, bits, ())
+    return Stored(part, padding, bits, ())
   most = int(max(values.max(), -values.min() - 1)).bit_length() + signed
   if most > 16:
     raise Unsupported('has values of more than 16 bits')
   remark = f'values need {most} bits, BitsStored says {bits}; all {most} bits are read'
-  return _Stored(whole, padding, most, (remark,))
+  return Stored(whole, padding, most, (remark,))
 
 
 def _with_sign(values: Int[np.ndarray, 'h w'], bits: int) -> Int[np.ndarray, 'h w']:
@@ -315,19 +328,25 @@ def _with_sign(values: Int[np.ndarray, 'h w'], bits: int) -> Int[np.ndarray, 'h 
 def _padding(
   dataset: Any, values: Int[np.ndarray, 'h w'], bits: int, *, signed: bool
 ) -> Bool[np.ndarray, 'h w']:
-  """Returns a mask of the padding.
+  """Returns a mask of the padding."""
+  ends = padding_ends(dataset, bits, signed)
+  return np.zeros(values.shape, bool) if ends is None else (values >= ends[0]) & (values <= ends[1])
 
-  Its value may be written as unsigned beside signed pixels, or as signed beside unsigned ones.
+
+def padding_ends(dataset: Any, bits: int, signed: bool) -> tuple[int, int] | None:
+  """Returns the first and last stored value that mean padding, or None.
+
+  They may be written as unsigned beside signed pixels, or as signed beside unsigned ones.
   """
   padding = dataset.get('PixelPaddingValue')
   if padding is None:
-    return np.zeros(values.shape, bool)
+    return None
   limit = dataset.get('PixelPaddingRangeLimit')
   top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
   ends = [int(padding), int(padding if limit is None else limit)]
   ends = [end - 2**bits if end > top else end for end in ends]
   ends = [end if signed or end >= 0 else end + 2**bits for end in ends]
-  return (values >= min(ends)) & (values <= max(ends))
+  return min(ends), max(ends)
 
 
 def _has_overlay(dataset: Any) -> bool:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import decoded, dicom, raster, tiff
+from jaxsr.data import decoded, dicom, dicom_out, raster, tiff
 from jaxsr.data.decoded import MAX_PIXELS, Decoded, ImageInfo
 from jaxsr.data.dicom import File
 from jaxsr.errors import ImageError, UserError, brief, count, warn
@@ -148,7 +148,7 @@ def _is_image(path: Path) -> bool:
     return False
 
 
-def _has_suffix(path: Path) -> bool:
+def has_suffix(path: Path) -> bool:
   """Whether a name has a suffix; numbers at its end belong to an identifier of DICOM."""
   return bool(path.suffix) and not path.suffix[1:].isdigit()
 
@@ -364,11 +364,17 @@ def _check_size(path: Path, height: int, width: int) -> None:
     raise ImageError(path, f'has {width}x{height} pixels, more than {MAX_PIXELS}; crop it first')
 
 
-def written_as(path: Path) -> Path:
-  """Returns the name of the file that an image read from `path` is written to.
+def is_raster_name(path: Path) -> bool:
+  """Whether a name has the suffix of an image that is not DICOM."""
+  suffix = path.suffix.lower()
+  return suffix in (*SUFFIXES, *_ONLY_READ) and suffix not in dicom.SUFFIXES
 
-  Formats that are only read become PNG, and JPEG under another name gets its usual suffix. Raises
-  UserError for a suffix that no image has.
+
+def written_as(path: Path) -> Path:
+  """Returns the name of the file that an image read from `path` is written to, if not as DICOM.
+
+  Formats that are only read and DICOM become PNG, and JPEG under another name gets its usual
+  suffix. Raises UserError for a suffix that no image has.
   """
   suffix = path.suffix.lower()
   if suffix in SUFFIXES:
@@ -379,7 +385,7 @@ def written_as(path: Path) -> Path:
     return path.with_suffix('.tif')
   if suffix in _ONLY_READ:
     return path.with_suffix('.png')
-  if not _has_suffix(path) or _is_image(path):
+  if not has_suffix(path) or _is_image(path):
     return path.with_name(f'{path.name}.png')
   raise UserError(f'{path}: ends in none of {", ".join((*SUFFIXES, *_ONLY_READ))}')
 
@@ -438,11 +444,13 @@ def _kept(array: Raw, info: ImageInfo | None, scale: int) -> ImageInfo:
 
 
 def read_note(path: Path) -> str:
-  """Read the comment that `write` put into a file; '' if there is none."""
+  """Read the comment that `write` or `dicom_out.write` put into a file; '' if there is none."""
   try:
     with _open(path) as file:
       head = file.read(_HEAD)
       file.seek(0)
+      if dicom.recognise(file):
+        return dicom_out.read_note(path)
       return tiff.read_note(file) if tiff.recognise(head) else raster.read_note(file)
   except Exception:  # a file that is not an image has none
     return ''

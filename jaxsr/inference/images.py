@@ -1,13 +1,14 @@
 """Read and write single images as arrays without a batch axis."""
 
+import hashlib
 import os
 from pathlib import Path
 
 import numpy as np
 
 from jaxsr import __version__
-from jaxsr.data import image_files
-from jaxsr.data.decoded import to_full_range
+from jaxsr.data import dicom, dicom_out, image_files
+from jaxsr.data.decoded import Method, to_full_range
 from jaxsr.data.image_files import ImageInfo
 from jaxsr.errors import ImageError, UserError
 from jaxsr.inference import provenance
@@ -56,7 +57,7 @@ def write(
   *,
   like: str | os.PathLike[str] | None = None,
 ) -> None:
-  """Write an image file: PNG, TIFF or JPEG, by the suffix of its name.
+  """Write an image file: PNG, TIFF, JPEG or DICOM, by the suffix of its name.
 
   The file appears complete or not at all, and replaces one of the same name. Its comment says that
   it was made by jaxsr.
@@ -66,7 +67,9 @@ def write(
     image: uint8 or uint16, [h, w], [h, w, 1] or RGB [h, w, 3]. JPEG holds uint8 only.
     like: the file that the image was made from. The new file gets its number of bits (12 of 16, for
       example), which the image must keep to, its resolution times the scale, and its color profile;
-      the start of its SHA-256 becomes part of the comment.
+      the start of its SHA-256 becomes part of the comment. DICOM needs the DICOM file that the
+      image was made from: the result is a copy of it with other pixels, in the same study and a
+      series of its own.
 
   Raises:
     UserError: the image has another dtype or shape, more bits than `like`, or the format cannot
@@ -87,12 +90,21 @@ def write(
   image = image[..., None] if image.ndim == 2 else image
   if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
     raise UserError(f'image has the shape {list(image.shape)}: write takes [h, w] or [h, w, 3]')
-  if path.suffix.lower() not in image_files.SUFFIXES:
-    raise UserError(f'{path}: ends in none of {", ".join(image_files.SUFFIXES)}')
+  as_dicom = path.suffix.lower() in dicom.SUFFIXES
+  if path.suffix.lower() not in image_files.SUFFIXES and not as_dicom:
+    known = ', '.join((*image_files.SUFFIXES, *dicom.SUFFIXES))
+    raise UserError(f'{path}: ends in none of {known}')
+  if as_dicom and like is None:
+    raise UserError(
+      f'{path}: DICOM needs a patient and a study; pass like= the source, or name it .png'
+    )
   source, info, scale = '', None, 1
   if like is not None:
     like = Path(like).expanduser()
     original, info = _load(like)
+    if as_dicom:
+      _write_dicom(path, image, like, original.shape)
+      return
     scale = max(1, round(image.shape[0] / original.shape[0]))
     image = _check_bits(image, info.bits, like)
     source = f'source {provenance.digest(like)}; '
@@ -100,9 +112,21 @@ def write(
   image_files.write(path, image, note, info=info, scale=scale)
 
 
+def _write_dicom(path: Path, image: np.ndarray, like: Path, original: tuple[int, ...]) -> None:
+  """Write an image as DICOM derived from a file of the shape `original`."""
+  (tall, wide), (h, w) = image.shape[:2], original[:2]
+  if abs(tall * w - wide * h) > max(h, w):
+    raise UserError(f'image has {wide}x{tall} pixels and {like} {w}x{h}: not the same view')
+  # Two images made from one file need two identifiers, so their content is part of the note.
+  pixels = hashlib.sha256(image.tobytes()).hexdigest()[:16]
+  source = f'source {provenance.digest(like)}; pixels {pixels}'
+  note = f'jaxsr {__version__}; {source}; for research, not for diagnosis'
+  dicom_out.write(path, image, like, Method('by jaxsr', note, __version__))
+
+
 def _check_bits(image: np.ndarray, bits: int, like: Path) -> np.ndarray:
   """Returns an image with stored values of so many bits over the range of its dtype."""
-  if bits >= 8 * image.itemsize or like.suffix.lower() in ('.dcm', '.dicom'):
+  if bits >= 8 * image.itemsize or dicom.is_dicom(like):
     return image
   if image.max() >= 2**bits:
     raise UserError(

@@ -18,10 +18,15 @@ class Provenance(NamedTuple):
   weights: str  # the start of their SHA-256; '' if there are none
   source: str  # the start of the file's SHA-256
 
+  @property
+  def method(self) -> str:
+    """The network and the scale: 'edsr x4'."""
+    return f'{self.network} x{self.scale}'
+
   def __str__(self) -> str:
     weights = f'weights {self.weights}; ' if self.weights else ''
     return (
-      f'jaxsr {__version__}; {self.network} x{self.scale}; {weights}source {self.source}; '
+      f'jaxsr {__version__}; {self.method}; {weights}source {self.source}; '
       'for research, not for diagnosis'
     )
 

@@ -1,0 +1,271 @@
+"""How the data set of an enlarged radiograph follows from that of its source.
+
+The result is a copy of the source's own kind of object (CR, DX, ...), not a Secondary Capture, so
+that patient, study, projection, laterality, windows and calibration stay. Each function changes one
+group of elements of a pydicom data set in place; `docs/dicom.md` has the table of these rules.
+"""
+
+import datetime
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from jaxsr.data.decoded import Method
+from jaxsr.errors import ImageError
+
+REQUIRED = {
+  'SOPClassUID': '0008,0016',
+  'SOPInstanceUID': '0008,0018',
+  'StudyInstanceUID': '0020,000D',
+  'SeriesInstanceUID': '0020,000E',
+}
+# Elements that describe the source's pixels, its file, or the procedure step that made it.
+DROPPED = (
+  *('SmallestImagePixelValue', 'LargestImagePixelValue', 'SmallestPixelValueInSeries'),
+  *('LargestPixelValueInSeries', 'IconImageSequence', 'HistogramSequence', 'PixelData'),
+  *('PixelDataProviderURL', 'ExtendedOffsetTable', 'ExtendedOffsetTableLengths'),
+  *('MACParametersSequence', 'DigitalSignaturesSequence', 'EncryptedAttributesSequence'),
+  *('DataSetTrailingPadding', 'InstanceCreatorUID', 'StorageMediaFileSetID'),
+  *('StorageMediaFileSetUID', 'RetrieveAETitle', 'RetrieveURI', 'InstanceAvailability'),
+  *('ReferencedPerformedProcedureStepSequence', 'PerformedProcedureStepStartDate'),
+  *('PerformedProcedureStepStartTime', 'PerformedProcedureStepEndDate'),
+  *('PerformedProcedureStepEndTime', 'PerformedProcedureStepID'),
+  *('PerformedProcedureStepDescription', 'PerformedProtocolCodeSequence'),
+)
+_STATISTICS = (0x1301, 0x1302, 0x1303)  # of an overlay's region, in pixels
+_SPACINGS = (
+  *('PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing'),
+  'PresentationPixelSpacing',
+)
+_ENDS = {'LeftVertical': 1, 'RightVertical': 1, 'UpperHorizontal': 0, 'LowerHorizontal': 0}
+_RADII = ('RadiusOfCircularShutter', 'RadiusOfCircularCollimator')
+_POINTS = (
+  *('CenterOfCircularShutter', 'CenterOfCircularCollimator'),
+  *('VerticesOfThePolygonalShutter', 'VerticesOfThePolygonalCollimator'),
+)
+_LOSSY = {  # compressions that change pixels, with the terms of LossyImageCompressionMethod
+  '1.2.840.10008.1.2.4.50': 'ISO_10918_1',
+  '1.2.840.10008.1.2.4.51': 'ISO_10918_1',
+  '1.2.840.10008.1.2.4.81': 'ISO_14495_1',
+  '1.2.840.10008.1.2.4.91': 'ISO_15444_1',
+  '1.2.840.10008.1.2.4.203': 'ISO_15444_15',
+}
+_WORDS = {'OW': 2, 'OF': 4, 'OL': 4, 'OD': 8, 'OV': 8}  # bytes per value
+_LONGEST = 64  # characters of SeriesDescription
+_LARGEST = 2**31 - 1  # of an integer string
+_PROCESSING = ('109102', 'Processing Equipment')
+NAME = 'jaxsr'
+
+
+class Sizes(NamedTuple):
+  """Height and width in pixels of the source and of the result."""
+
+  source: tuple[int, int]
+  result: tuple[int, int]
+
+  @property
+  def ratios(self) -> tuple[Fraction, Fraction]:
+    """Result pixels per source pixel, down and across."""
+    (h, w), (tall, wide) = self
+    return Fraction(tall, h), Fraction(wide, w)
+
+
+def check(dataset: Any, path: Any) -> None:
+  """Raise ImageError if the source lacks an identifier that its result needs."""
+  if missing := [name for name in REQUIRED if not dataset.get(name)]:
+    named = ', '.join(f'{name} ({REQUIRED[name]})' for name in missing)
+    raise ImageError(path, f'lacks {named}, which a derived DICOM needs; use --format png')
+
+
+def to_little_endian(dataset: Any) -> Dataset:
+  """Returns a copy of a big-endian data set with swapped binary values, which pydicom leaves."""
+  new = Dataset()
+  for element in dataset:
+    if element.VR == 'SQ':
+      element.value = [to_little_endian(item) for item in element.value]
+    elif element.VR in _WORDS and isinstance(element.value, bytes):
+      element.value = np.frombuffer(element.value, f'u{_WORDS[element.VR]}').byteswap().tobytes()
+    new.add(element)
+  return new
+
+
+def drop(dataset: Any) -> None:
+  """Delete private elements, curves, group lengths and `DROPPED`, also inside sequences."""
+  for element in dataset:
+    tag = element.tag
+    is_curve = 0x5000 <= tag.group < 0x5100
+    if tag.is_private or is_curve or tag.element == 0 or element.keyword in DROPPED:
+      del dataset[tag]
+    elif element.VR == 'SQ':
+      for item in element.value or ():
+        drop(item)
+
+
+def scale_geometry(dataset: Any, sizes: Sizes) -> None:
+  """Divide spacings, and multiply positions in pixels."""
+  down, across = sizes.ratios
+  _shift_position(dataset, sizes)
+  for name in _SPACINGS:
+    if values := dataset.get(name):
+      pair = zip(values, (down, across), strict=False)
+      setattr(dataset, name, [format_number_as_ds(float(v) / float(r)) for v, r in pair])
+  for kind in ('Shutter', 'Collimator'):
+    for end, axis in _ENDS.items():
+      rule = _first if end in ('LeftVertical', 'UpperHorizontal') else _last
+      _replace(dataset, f'{kind}{end}Edge', lambda n, i, a=axis, f=rule: f(n, sizes.ratios[a]))
+  for name in _POINTS:  # row, column, row, column, ...
+    _replace(dataset, name, lambda n, i: _center(n, sizes.ratios[i % 2]))
+  for name in _RADII:
+    _replace(dataset, name, lambda n, i: round(n * down))
+
+
+def _replace(dataset: Any, name: str, rule: Callable[[int, int], int]) -> None:
+  """Replace each integer of an element, if it is there, by a function of it and its index."""
+  value = dataset.get(name)
+  if value is None or value == '':
+    return
+  values = [value] if isinstance(value, int) else list(value)
+  new = [rule(int(n), i) for i, n in enumerate(values)]
+  setattr(dataset, name, new if len(new) > 1 else new[0])
+
+
+def _first(n: int, ratio: Fraction) -> int:
+  """Returns the first of the pixels that source pixel n, counted from 1, becomes."""
+  return math.floor(ratio * (n - 1)) + 1
+
+
+def _last(n: int, ratio: Fraction) -> int:
+  return math.ceil(ratio * n)
+
+
+def _center(n: int, ratio: Fraction) -> int:
+  half = Fraction(1, 2)
+  return round(ratio * (n - half) + half)
+
+
+def _shift_position(dataset: Any, sizes: Sizes) -> None:
+  """Move the position of the first pixel's center, in mm, which smaller pixels change."""
+  names = ('ImagePositionPatient', 'ImageOrientationPatient', 'PixelSpacing')
+  position, directions, spacing = (dataset.get(name) for name in names)
+  if not (position and directions and spacing):
+    return
+  moved = np.array(position, float)
+  row, column = np.array(directions, float).reshape(2, 3)
+  for direction, step, ratio in zip((column, row), spacing, sizes.ratios, strict=True):
+    moved += direction * float(step) * float(1 / ratio - 1) / 2
+  dataset.ImagePositionPatient = [format_number_as_ds(float(value)) for value in moved]
+
+
+def scale_overlays(dataset: Any, sizes: Sizes) -> None:
+  """Repeat the bits of overlay planes; drop overlays that lie in unused bits of the pixels."""
+  for group in range(0x6000, 0x6100, 2):
+    data, rows, columns = (dataset.get((group, n)) for n in (0x3000, 0x0010, 0x0011))
+    if data is None or rows is None or columns is None:
+      for element in list(dataset.group_dataset(group)):
+        del dataset[element.tag]
+      continue
+    for n in _STATISTICS:
+      dataset.pop((group, n), None)
+    shape = (rows.value, columns.value)
+    bits = np.unpackbits(np.frombuffer(data.value, np.uint8), bitorder='little')
+    frames = int(getattr(dataset.get((group, 0x0015)), 'value', None) or 1)
+    planes = bits[: frames * math.prod(shape)].reshape(frames, *shape)
+    new = tuple(round(n * ratio) for n, ratio in zip(shape, sizes.ratios, strict=True))
+    planes = planes[:, nearest(shape[0], new[0])][:, :, nearest(shape[1], new[1])]
+    packed = np.packbits(planes.ravel(), bitorder='little').tobytes()
+    rows.value, columns.value = new
+    dataset.add_new((group, 0x3000), 'OW', packed + bytes(len(packed) % 2))
+    dataset.add_new((group, 0x0100), 'US', 1)
+    dataset.add_new((group, 0x0102), 'US', 0)
+    if origin := dataset.get((group, 0x0050)):
+      pair = zip(origin.value, sizes.ratios, strict=True)
+      origin.value = [_first(int(n), ratio) for n, ratio in pair]
+
+
+def nearest(source: int, result: int) -> np.ndarray:
+  """Returns the source pixel of each result pixel along one axis."""
+  return np.arange(result) * source // result
+
+
+def keep_lossy(dataset: Any, syntax: str, *, raw_bytes: int, stored_bytes: int) -> None:
+  """Say that pixels were once compressed with loss, also if the source only shows it."""
+  if syntax in _LOSSY:
+    dataset.LossyImageCompression = '01'
+    if not dataset.get('LossyImageCompressionMethod'):
+      dataset.LossyImageCompressionMethod = _LOSSY[syntax]
+    if not dataset.get('LossyImageCompressionRatio'):
+      ratio = format_number_as_ds(round(raw_bytes / max(1, stored_bytes), 2))
+      dataset.LossyImageCompressionRatio = ratio
+
+
+def mark_derived(dataset: Any, method: Method, sizes: Sizes) -> None:
+  """Give the object identifiers of its own, and say from what and how it was derived."""
+  source = Dataset()
+  source.ReferencedSOPClassUID = dataset.SOPClassUID
+  source.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
+  source.SpatialLocationsPreserved = 'YES'
+  source.PurposeOfReferenceCodeSequence = [
+    _code('121322', 'Source image for image processing operation')
+  ]
+  dataset.SourceImageSequence = [source]
+  kind = list(dataset.get('ImageType') or ['ORIGINAL', 'PRIMARY'])
+  dataset.ImageType = ['DERIVED', 'SECONDARY', *kind[2:]]
+  dataset.DerivationDescription = f'Super-resolution by {method.note}'[:1024]
+  dataset.DerivationCodeSequence = [_code('113085', 'Spatial resampling')]
+  dataset.SOPInstanceUID = _uid('instance', dataset.SOPInstanceUID, method.note)
+  # Without the hashes of files, so that the films of one series stay together.
+  parts = method.note.split('; ')
+  shared = '; '.join(part for part in parts if not part.startswith(('source ', 'pixels ')))
+  dataset.SeriesInstanceUID = _uid('series', dataset.SeriesInstanceUID, shared)
+  end = f'SR {method.name}, not for diagnosis'[:_LONGEST]
+  start = str(dataset.get('SeriesDescription') or '')[: max(0, _LONGEST - len(end) - 1)]
+  dataset.SeriesDescription = f'{start} {end}'.strip()
+  number = int(dataset.get('SeriesNumber') or 0)
+  new = 100 * number + round(sizes.ratios[0])
+  dataset.SeriesNumber = new if abs(new) <= _LARGEST else number
+  if dataset.get('InstanceNumber') in (None, ''):
+    dataset.InstanceNumber = 1
+
+
+def mark_time(dataset: Any, now: datetime.datetime) -> None:
+  """Set the dates of creation, in the time zone that the source's own dates and times have."""
+  if found := str(dataset.get('TimezoneOffsetFromUTC') or ''):
+    now = now.astimezone(datetime.datetime.strptime(found, '%z').tzinfo)
+  for name in ('InstanceCreation', 'Content', 'Series'):
+    setattr(dataset, f'{name}Date', f'{now:%Y%m%d}')
+    setattr(dataset, f'{name}Time', f'{now:%H%M%S.%f}')
+
+
+def add_equipment(dataset: Any, method: Method, now: datetime.datetime) -> None:
+  """Add this program to the equipment that contributed, whose list the source may have begun."""
+  item = Dataset()
+  item.PurposeOfReferenceCodeSequence = [_code(*_PROCESSING)]
+  item.Manufacturer, item.ManufacturerModelName = NAME, method.name[:64]
+  item.SoftwareVersions = f'{NAME} {method.version}'
+  item.ContributionDateTime = f'{now:%Y%m%d%H%M%S.%f%z}'
+  item.ContributionDescription = method.note[:1024]
+  found = list(dataset.get('ContributingEquipmentSequence') or ())
+  dataset.ContributingEquipmentSequence = [*found, item]
+
+
+def read_note(dataset: Any) -> str:
+  """Returns the provenance of a file whose pixels this program wrote last; else ''."""
+  found = dataset.get('ContributingEquipmentSequence')
+  last = found[-1] if found else Dataset()
+  return str(last.get('ContributionDescription', '')) if last.get('Manufacturer') == NAME else ''
+
+
+def _uid(*parts: object) -> UID:
+  return generate_uid(entropy_srcs=[str(part) for part in parts])
+
+
+def _code(value: str, meaning: str) -> Dataset:
+  item = Dataset()
+  item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, 'DCM', meaning
+  return item

@@ -1,0 +1,131 @@
+"""`jaxsr upscale` on folders with DICOM: formats, names, and what is kept from run to run."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr-xray[dicom]'")
+
+import pydicom
+
+import jaxsr
+from data.dicom_films import build, ramp, save
+from jaxsr import cli
+from jaxsr.data import image_files
+
+CANARY = 'QXCANARYZ7'
+
+
+def upscale(*arguments):
+  """Run the console command; return its exit code."""
+  with pytest.raises(SystemExit) as caught:
+    cli.main(['upscale', '--checkpoint=bicubic', '--scale=2', *map(str, arguments)])
+  return caught.value.code
+
+
+@pytest.fixture
+def study(tmp_path):
+  """A folder with DICOM, one file of it without a suffix, and a PNG of the same name."""
+  root = tmp_path / 'study'
+  (root / 'deeper').mkdir(parents=True)
+  save(root / 'film.dcm', build(ramp(), PatientName=CANARY))
+  save(root / 'deeper' / 'IM001', build(ramp(), SOPInstanceUID='1.2.3.5'))
+  image_files.write(root / 'film.png', np.full((16, 24, 1), 99, np.uint8))
+  return root
+
+
+def names(root):
+  return sorted(str(path.relative_to(root)) for path in root.rglob('*') if path.is_file())
+
+
+def test_formats_tree_and_names_are_kept_and_a_second_run_keeps_all(study, tmp_path, capsys):
+  out = tmp_path / 'out'
+  assert upscale(study, '--output', out) == 0
+  assert names(out) == names(study) == ['deeper/IM001', 'film.dcm', 'film.png']
+  first = {name: (out / name).read_bytes() for name in names(out)}
+  found = pydicom.dcmread(out / 'film.dcm')
+  assert found.StudyInstanceUID == '1.2' and list(found.PixelSpacing) == [0.35, 0.25]
+  assert image_files.read(out / 'deeper' / 'IM001').shape == (32, 48, 1)
+  assert upscale(study, '--output', out) == 0
+  assert 'wrote 0 of 3 images' in capsys.readouterr().out
+  assert {name: (out / name).read_bytes() for name in names(out)} == first
+  cut = first['film.dcm'][:-100]
+  (out / 'film.dcm').write_bytes(cut)
+  assert upscale(study, '--output', out) == 0
+  again = pydicom.dcmread(out / 'film.dcm')
+  assert again.SOPInstanceUID == found.SOPInstanceUID and again.PixelData == found.PixelData
+
+
+def test_png_on_request_keeps_names_distinct_and_free_of_the_patient(study, tmp_path, capsys):
+  out = tmp_path / 'out'
+  assert upscale(study, '--output', out, '--format', 'png') == 0
+  assert names(out) == ['deeper/IM001.png', 'film.dcm.png', 'film.png']
+  streams = capsys.readouterr()
+  content = b''.join((out / name).read_bytes() for name in names(out))
+  assert CANARY not in streams.out + streams.err and CANARY.encode() not in content
+  assert image_files.read_note(out / 'film.dcm.png').startswith('jaxsr ')
+
+
+def test_results_beside_their_films_have_names_of_their_own(study, capsys):
+  assert upscale(study / 'film.dcm', study / 'film.png', study / 'deeper' / 'IM001') == 0
+  assert {'film_x2.dcm', 'film_x2.png', 'deeper/IM001_x2.dcm'} <= set(names(study))
+  assert upscale(study / '*.dcm') == 0
+  assert 'wrote 0 of 1 image' in capsys.readouterr().out
+
+
+def test_two_results_of_one_name_fail_and_the_others_are_made(study, tmp_path, capsys):
+  other = tmp_path / 'other' / 'film.png'
+  other.parent.mkdir()
+  image_files.write(other, np.full((16, 24, 1), 9, np.uint8))
+  out = tmp_path / 'out'
+  assert upscale(study / 'film.png', other, study / 'film.dcm', '--output', out) == 1
+  streams = capsys.readouterr()
+  assert 'wrote 1 of 3 images' in streams.out and names(out) == ['film.dcm']
+  assert streams.err.count('film.png as well: rename one of them') == 2
+
+
+@pytest.mark.parametrize(
+  'options', [('--format', 'dicom', '--output', 'out'), ('--output', 'out.dcm')]
+)
+def test_only_dicom_can_become_dicom(study, tmp_path, monkeypatch, capsys, options):
+  monkeypatch.chdir(tmp_path)
+  assert upscale(study / 'film.png', *options) == 2
+  assert 'film.png: has no patient or study, which DICOM needs' in capsys.readouterr().err
+  assert names(tmp_path) == ['study/' + name for name in names(study)]
+
+
+def test_a_png_with_the_name_of_dicom_fails_alone(study, tmp_path, capsys):
+  (study / 'film.png').rename(study / 'png.dcm')
+  assert upscale(study, '--output', tmp_path / 'out') == 1
+  assert 'png.dcm: is not DICOM and has no patient' in capsys.readouterr().err
+  assert names(tmp_path / 'out') == ['deeper/IM001', 'film.dcm']
+
+
+def test_the_suffix_of_the_output_must_agree_with_the_format(study, tmp_path, capsys):
+  assert upscale(study / 'film.dcm', '--output', tmp_path / 'a.png', '--format', 'dicom') == 2
+  assert 'is not DICOM, which --format asks for' in capsys.readouterr().err
+
+
+def test_the_api_writes_dicom_like_a_film(study):
+  image = jaxsr.read(study / 'film.dcm')
+  sr = np.kron(image, np.ones((4, 4), np.uint16))
+  jaxsr.write(study / 'out.dcm', sr, like=study / 'film.dcm')
+  found = pydicom.dcmread(study / 'out.dcm')
+  assert list(found.PixelSpacing) == [0.175, 0.125] and found.StudyInstanceUID == '1.2'
+  np.testing.assert_array_equal(jaxsr.read(study / 'out.dcm'), sr)
+  jaxsr.write(study / 'other.dcm', sr[::-1], like=study / 'film.dcm')
+  assert pydicom.dcmread(study / 'other.dcm').SOPInstanceUID != found.SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+  ('shape', 'dtype', 'like', 'message'),
+  [
+    ((64, 96), np.uint16, None, 'needs a patient and a study'),
+    ((64, 96), np.uint16, 'film.png', 'is not DICOM and has no patient'),
+    ((64, 64), np.uint16, 'film.dcm', 'not the same view'),
+    ((64, 96), np.uint8, 'film.dcm', '16-bit levels'),
+  ],
+)
+def test_the_api_refuses_what_is_no_enlargement(study, shape, dtype, like, message):
+  with pytest.raises(jaxsr.UserError, match=message):
+    jaxsr.write(study / 'out.dcm', np.zeros(shape, dtype), like=like and study / like)
+  assert not (study / 'out.dcm').exists()
