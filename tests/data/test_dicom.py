@@ -1,5 +1,6 @@
 """DICOM files made here, of every kind of gray, and real ones, against plain NumPy."""
 
+import itertools
 import logging
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,65 @@ def test_each_stored_value_has_its_level_over_the_whole_range(tmp_path, kind, si
   assert (found.min(), found.max()) == (0, np.iinfo(found.dtype).max)
   assert image_files.check(path) == (*stored.shape, 8 * found.itemsize)
   np.testing.assert_array_equal(image_files.read(path, channels=3), np.repeat(found, 3, axis=2))
+
+
+WAYS = {  # to store gray
+  'kind': KINDS,
+  'signed': (False, True),
+  'bits': (8, 10, 12, 15, 16),
+  'slope': (1, -10, 0.5, None),
+  'syntax': (IMPLICIT, EXPLICIT, uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian)
+  + (uid.RLELossless, uid.JPEG2000Lossless, uid.JPEGLSLossless),
+  'frames': (None, 1),
+  'window': (False, True),
+  'overlay': (False, True),
+}
+
+
+def check_dicom(path, rng, *, kind, signed, bits, slope, syntax, frames, window, overlay):
+  """Write and read one combination; returns False if pydicom does not write it."""
+  stored = rng.permuted(ramp(bits, signed, count=4096).reshape(-1)).reshape(64, 64)
+  ds = build(stored, bits=bits, signed=signed, kind=kind)
+  if frames is not None:
+    ds.NumberOfFrames = frames
+  if slope is not None:
+    ds.RescaleSlope, ds.RescaleIntercept = slope, 7
+  if window:
+    ds.WindowCenter, ds.WindowWidth = 100, 50
+  if overlay and bits < 16 and ds.BitsAllocated == 16:
+    ds.add_new((0x6000, 0x0102), 'US', bits)
+    marked = stored & 2**bits - 1 | rng.integers(0, 2, stored.shape) << bits
+    ds.PixelData = marked.astype('<u2').tobytes()
+  if syntax.is_compressed and syntax != uid.DeflatedExplicitVRLittleEndian:
+    if (signed and bits not in (8, 16)) or overlay:
+      return False  # encoders want their samples extended by the sign
+    ds.compress(syntax)
+  elif not syntax.is_little_endian:
+    swapped = np.frombuffer(ds.PixelData, f'<u{ds.BitsAllocated // 8}').byteswap()
+    ds.PixelData = swapped.tobytes()
+    ds['PixelData'].VR = 'OW' if ds.BitsAllocated > 8 else 'OB'
+  wanted = expected(
+    stored, bits=bits, signed=signed, inverted=(kind == KINDS[0]) != ((slope or 1) < 0)
+  )
+  found = image_files.read(save(path, ds, syntax))[..., 0]
+  np.testing.assert_array_equal(found, wanted)
+  return True
+
+
+@pytest.mark.parametrize('seed', range(2))
+def test_gray_of_random_kinds_is_read_back(tmp_path, seed):
+  rng = np.random.default_rng(seed)
+  every = list(itertools.product(*WAYS.values()))
+  read = 0
+  for i in rng.choice(len(every), 250, replace=False):
+    read += check_dicom(tmp_path / 'film.dcm', rng, **dict(zip(WAYS, every[i], strict=True)))
+  assert read > 150
+
+
+@pytest.mark.slow
+def test_gray_of_every_kind_is_read_back(tmp_path, rng):
+  every = [dict(zip(WAYS, way, strict=True)) for way in itertools.product(*WAYS.values())]
+  assert sum(check_dicom(tmp_path / 'film.dcm', rng, **way) for way in every) > 2_000
 
 
 def with_overlay(ds):
