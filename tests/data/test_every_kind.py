@@ -1,4 +1,4 @@
-"""A random gray image through all that PNG, Pillow and pydicom can store, beside test_formats' TIFF.
+"""A random gray image through every kind of PNG, and all that Pillow writes.
 
 Each combination is read back equal, or refused with a reason.
 """
