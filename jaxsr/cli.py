@@ -38,6 +38,8 @@ COMMANDS: dict[str, tuple[type, str]] = {
   'train': (options.Train, 'train'),
   'models': (options.Models, 'models'),
   'package': (options.PackageCommand, 'package'),
+  'export': (options.Export, 'export'),
+  'demo': (options.Demo, 'demo'),
   'compress': (options.Compress, 'compress'),
   'import': (options.Import, 'import_weights'),
   'data': (options.Data, 'data'),

@@ -33,6 +33,7 @@ ALLOWED = {
   'checkpoint': 'config data errors files runtime',
   'report': 'errors files',
   'inference': 'analysis checkpoint compression config data errors files metrics models sharding',
+  'export': 'analysis compression data errors files inference ops perceptual',
   'evaluation': 'data errors files inference losses metrics models perceptual report runtime',
   'training': (
     'checkpoint compression config data errors evaluation files inference losses models '
@@ -42,8 +43,8 @@ ALLOWED = {
     'analysis checkpoint config data errors evaluation files inference report runtime training'
   ),
   'commands': (
-    'analysis checkpoint compression config data errors evaluation files inference interop models '
-    'report runtime study training'
+    'analysis checkpoint compression config data errors evaluation export files inference interop '
+    'models report runtime study training'
   ),
   'cli': 'commands errors runtime',
 }

@@ -45,6 +45,11 @@ Shard = Annotated[
     'and N from the variables of a job array or of srun.',
   ),
 ]
+_RUNTIME = (
+  'A folder with the archives of `npm pack` for the libraries of the page '
+  '(default: npm downloads them once).'
+)
+Runtime = Annotated[Path | None, tyro.conf.arg(metavar='DIR', help=_RUNTIME, help_behavior_hint='')]
 Debug = Annotated[bool, tyro.conf.arg(help='Show the traceback of an error.')]
 
 
@@ -270,6 +275,45 @@ class PackageCommand:
   """A depth of a slimmable network."""
   int8: bool = False
   """Quantize the weights to 8 bits and measure the loss on `data`."""
+  debug: Debug = False
+
+
+@dataclass(frozen=True)
+class Export:
+  """Write a model as a file for other programs: ONNX, StableHLO, or a page for browsers.
+
+  The file is compared with JAX on two sizes of images before it gets its name.
+  """
+
+  checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar='NAME|RUN')]
+  """The name of a pretrained model, or the folder of a run or package."""
+  output: Path
+  """The new file."""
+  to: Literal['onnx', 'stablehlo', 'web']
+  """'onnx' for onnxruntime and others; 'stablehlo' for JAX and other users of XLA; 'web' for one
+  HTML file that enlarges films in a browser and opens no connection."""
+  precision: Literal['float32', 'float16', 'int8'] = 'float32'
+  """The type that kernels are stored in. The computation is in float32."""
+  size: OptionalText = None
+  """Height and width of the images as HxW, for example 256x256 (default: free). SwinIR needs it."""
+  runtime: Runtime = None
+  step: Step = 'latest'
+  width: Width = 1.0
+  depth: Depth = 1.0
+  debug: Debug = False
+
+
+@dataclass(frozen=True)
+class Demo:
+  """Build the page of a model and serve it to browsers on this machine, until Ctrl-C.
+
+  It is the page of `jaxsr export --to web`; served, it uses several threads.
+  """
+
+  checkpoint: Checkpoint = None
+  port: int = 8000
+  """The port on the loopback interface; 0: any free one."""
+  runtime: Runtime = None
   debug: Debug = False
 
 

@@ -1,0 +1,65 @@
+"""`jaxsr demo`: serve the page of a model on this machine."""
+
+import sys
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from jaxsr.commands.export import serialize
+from jaxsr.commands.options import Demo
+from jaxsr.errors import FAILED, UserError
+from jaxsr.export import exportable
+from jaxsr.inference.model import load
+
+_HOST = '127.0.0.1'
+_HEADERS = {
+  'Content-Type': 'text/html; charset=utf-8',
+  'Cache-Control': 'no-store',
+  'Cross-Origin-Opener-Policy': 'same-origin',  # with the next, a page may share memory between
+  'Cross-Origin-Embedder-Policy': 'require-corp',  # threads
+}
+
+
+def run(options: Demo) -> int:
+  """Build the page and serve it until it is interrupted; return the exit code."""
+  try:
+    server = make_server(options)
+  except exportable.MismatchError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return FAILED
+  with server:
+    print(f'http://{_HOST}:{server.server_port} (Ctrl-C ends it)', flush=True)
+    server.serve_forever()
+  return 0
+
+
+def make_server(options: Demo) -> ThreadingHTTPServer:
+  """Build the page, and returns a server of it; raises UserError if the port is taken."""
+  prepared = exportable.prepare(load(options.checkpoint))
+  page, _ = serialize(prepared, 'web', libraries=options.runtime)
+  try:
+    return ThreadingHTTPServer((_HOST, options.port), partial(_Handler, page))
+  except (OSError, OverflowError) as error:
+    raise UserError(f'--port {options.port}: cannot be used ({error}); try another') from error
+
+
+class _Handler(BaseHTTPRequestHandler):
+  """Answers every request for `/` with the page."""
+
+  def __init__(self, page: bytes, *args: Any):
+    self._page = page
+    super().__init__(*args)
+
+  def do_GET(self) -> None:
+    """Send the page."""
+    if self.path != '/':
+      self.send_error(404)
+      return
+    self.send_response(200)
+    for name, value in {**_HEADERS, 'Content-Length': str(len(self._page))}.items():
+      self.send_header(name, value)
+    self.end_headers()
+    self.wfile.write(self._page)
+
+  def log_message(self, format: str, *args: Any) -> None:
+    """Print nothing."""

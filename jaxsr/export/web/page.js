@@ -1,0 +1,119 @@
+// The page: takes a film, shows progress and the result, and saves it.
+
+let film, result, job = 0;
+const view = new View($('view'));
+
+function say(text, bad = false) {
+  $('status').textContent = text;
+  $('status').classList.toggle('bad', bad);
+}
+
+function left(seconds) {
+  return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`;
+}
+
+async function open(file) {
+  const own = ++job, canceled = () => own !== job;
+  stopIfBusy();
+  $('bar').hidden = $('cancel').hidden = false;
+  $('bar').removeAttribute('value');
+  say(`${file.name}: reading`);
+  document.body.dataset.state = 'busy';
+  try {
+    const read = await readFilm(file);
+    if (canceled()) return;
+    say(`${file.name}: ${read.width}×${read.height}, ${read.bits} bit. Starting the network`);
+    const threads = await startNetwork(), began = performance.now();
+    if (canceled()) return;
+    const progress = share => {
+      const rest = (performance.now() - began) / 1000 * (1 - share) / share;
+      $('bar').value = share;
+      say(`${file.name}: enlarging, ${Math.round(100 * share)} %, about ${left(rest)} left`);
+    };
+    const large = await enlarge(read, progress, canceled);
+    if (canceled()) return;
+    [film, result] = [{...read, name: file.name}, large];
+    $('result').hidden = false;
+    view.open(bicubic(read, META.scale), large);
+    setWindow(0.5, 1);
+    const seconds = ((performance.now() - began) / 1000).toFixed(1);
+    say(`${file.name}: ${read.width}×${read.height} → ${large.width}×${large.height}, ` +
+      `${large.bits} bit, ${seconds} s on ${threads} thread${threads > 1 ? 's' : ''}`);
+    finish('done');
+  } catch (error) {
+    if (canceled()) return;
+    say(`${file.name} ${error.message}`, true);
+    finish('failed');
+  }
+}
+
+function finish(state) {
+  $('bar').hidden = $('cancel').hidden = true;
+  document.body.dataset.state = state;
+}
+
+function stopIfBusy() {
+  if (document.body.dataset.state === 'busy') stopNetwork();
+}
+
+function setWindow(level, width) {
+  $('level').value = level;
+  $('width').value = width;
+  view.setWindow(level - width / 2, level + width / 2);
+}
+
+// From the darkest to the brightest hundredth.
+function autoWindow() {
+  const counts = new Uint32Array(view.peak + 1), {pixels} = result;
+  for (let i = 0; i < pixels.length; i++) counts[pixels[i]]++;
+  const at = share => {
+    let sum = 0, value = 0;
+    while (value < view.peak && (sum += counts[value]) < share * pixels.length) value++;
+    return value / view.peak;
+  };
+  const low = at(0.01), high = Math.max(low + 0.01, at(0.99));
+  setWindow((low + high) / 2, high - low);
+}
+
+async function save() {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(await writePng(result, META.comment));
+  link.download = `${film.name.replace(/\.[^.]*$/, '')}_x${META.scale}.png`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+$('drop').onclick = () => $('file').click();
+$('drop').onkeydown = event => {
+  if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); $('file').click(); }
+};
+$('file').onchange = () => {
+  const [file] = $('file').files;
+  $('file').value = '';
+  if (file) open(file);
+};
+addEventListener('dragover', event => { event.preventDefault(); $('drop').classList.add('over'); });
+addEventListener('dragleave', () => $('drop').classList.remove('over'));
+addEventListener('drop', event => {
+  event.preventDefault();
+  $('drop').classList.remove('over');
+  const [file] = event.dataTransfer.files;
+  if (file) open(file);
+});
+$('try').onclick = () => {
+  const png = Uint8Array.from(atob($('phantom').textContent), letter => letter.charCodeAt(0));
+  open(new File([png], 'phantom.png'));
+};
+$('cancel').onclick = () => {
+  job++;
+  stopIfBusy();
+  say('Canceled');
+  finish('canceled');
+};
+$('save').onclick = save;
+$('fit').onclick = () => view.show();
+$('one').onclick = () => view.show(1);
+$('four').onclick = () => view.show(4);
+$('level').oninput = $('width').oninput = () => setWindow(+$('level').value, +$('width').value);
+$('auto').onclick = autoWindow;
+$('full').onclick = () => setWindow(0.5, 1);

@@ -1,0 +1,1 @@
+const $ = id => document.getElementById(id), META = JSON.parse($('meta').textContent);

@@ -1,0 +1,128 @@
+"""Exported files compute what the model computes, and say what they are."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxsr
+from jaxsr import cli, models
+from jaxsr.data.phantom import phantom
+from jaxsr.export import exportable, stablehlo
+from jaxsr.inference.model import Model, load
+from models.small import TRAINABLE, build, draw
+
+onnx = pytest.importorskip('onnx', reason="needs the extra 'export'")
+onnx_file = pytest.importorskip('jaxsr.export.onnx_file', reason="needs the extra 'export'")
+ort = pytest.importorskip('onnxruntime', reason="needs the extra 'export'")
+pytest.importorskip('flatbuffers', reason="needs the extra 'export'")
+
+ROOT = Path(__file__).parents[2]
+CLOSE = 2e-5  # of the largest value
+QUICK = ('edsr', 'fsrcnn', 'rlfn')
+ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TRAINABLE]
+
+
+def small_model(name, rng):
+  """Build a small network with random variables, as it is exported after training."""
+  network = build(name, scale=4)
+  variables = draw(rng, network, (1, 16, 16, 1), train=False)
+  if name == 'span':  # its attention multiplies activations, which would grow to hundreds
+    variables = jax.tree.map(lambda x: 0.7 * x, variables)
+  network, variables = models.fold(network, variables)
+  return Model(name, network, variables, 4, 1)
+
+
+def prepared(model, **options):
+  size = (24, 16) if model.name == 'swinir' else None
+  return exportable.prepare(model, size=size, **options)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_onnx_equals_jax_at_two_sizes(rng, name):
+  found = prepared(small_model(name, rng))
+  content, difference = onnx_file.serialize(found)
+  assert difference <= CLOSE
+  shape = onnx.load_from_string(content).graph.input[0].type.tensor_type.shape.dim
+  free = ['b', '', '', ''] if name == 'swinir' else ['b', 'h', 'w', '']
+  assert [axis.dim_param for axis in shape] == free
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', TRAINABLE)
+def test_stablehlo_equals_jax_at_two_sizes(rng, name):
+  assert stablehlo.serialize(prepared(small_model(name, rng)))[1] <= CLOSE
+
+
+def test_stablehlo_is_for_three_platforms():
+  content, difference = stablehlo.serialize(exportable.prepare(load('bicubic')))
+  assert difference <= CLOSE
+  assert jax.export.deserialize(bytearray(content)).platforms == stablehlo.PLATFORMS
+
+
+@pytest.mark.parametrize(
+  ('precision', 'share', 'levels'), [('float16', 0.55, 1), ('int8', 0.35, 2)]
+)
+def test_rounded_kernels_are_smaller_and_close(film, precision, share, levels):
+  model = load('edsr_x4_tiny')
+  full, _ = onnx_file.serialize(exportable.prepare(model))
+  content, _ = onnx_file.serialize(exportable.prepare(model, precision=precision))
+  assert len(content) < share * len(full)
+  lr = film[None, 32:96, 32:96].astype(np.float32) / 255
+  run = lambda x: ort.InferenceSession(x).run(None, {'lr': lr})[0]
+  one, other = (np.rint(255 * run(x).clip(0, 1)) for x in (full, content))
+  assert np.abs(one - other).max() <= levels
+
+
+def test_the_file_says_what_it_is(tmp_path, capsys):
+  path = tmp_path / 'new' / 'tiny.onnx'
+  assert cli.run(['export', 'edsr_x4_tiny', '--to', 'onnx', '--output', str(path)]) == 0
+  session = ort.InferenceSession(path)
+  facts = session.get_modelmeta().custom_metadata_map
+  assert facts['network'] == 'edsr' and facts['scale'] == '4' and len(facts['weights']) == 16
+  assert facts['margin'].isdigit() and 'diagnosis' in facts['intended use']
+  names = {x.name for x in onnx.load(path).graph.initializer}
+  assert 'head/kernel' in names
+  assert cli.run(['export', 'edsr_x4_tiny', '--to', 'onnx', '--output', str(path)]) == 2
+  assert 'exists already' in capsys.readouterr().err
+
+
+def test_the_snippets_of_the_documentation_run(tmp_path, monkeypatch):
+  model = load('edsr_x4_tiny')
+  prepared = exportable.prepare(model)
+  monkeypatch.chdir(tmp_path)
+  for module, name in ((onnx_file, 'edsr_x4.onnx'), (stablehlo, 'edsr_x4.stablehlo')):
+    (tmp_path / name).write_bytes(module.serialize(prepared)[0])
+  jaxsr.write('chest.png', phantom(0, 0, size=64))
+  text = (ROOT / 'docs/export.md').read_text(encoding='utf-8')
+  snippets = re.findall(r'^```python\n(.*?)^```', text, re.DOTALL | re.MULTILINE)
+  assert len(snippets) == 2
+  for snippet in snippets:
+    exec(snippet, {})
+  difference = model.upscale(jaxsr.read('chest.png')).astype(int) - jaxsr.read('chest_x4.png')
+  assert np.abs(difference).max() <= 1
+
+
+def test_a_wrong_file_gets_no_name(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(onnx_file._Session, '__call__', lambda self, lr: np.zeros((1, 96, 160, 1)))
+  path = tmp_path / 'wrong.onnx'
+  assert cli.run(['export', 'bicubic', '--to', 'onnx', '--output', str(path)]) == 1
+  assert 'differs from JAX' in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_primitive_is_named(tmp_path, capsys, monkeypatch):
+  from jaxsr.export import primitives
+
+  monkeypatch.delitem(primitives.RULES, 'conv_general_dilated')
+  path = tmp_path / 'tiny.onnx'
+  assert cli.run(['export', 'edsr_x4_tiny', '--to', 'onnx', '--output', str(path)]) == 2
+  assert "the primitive 'conv_general_dilated' is not known" in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
+def test_swinir_needs_a_size(rng):
+  with pytest.raises(ValueError, match='needs --size HxW'):
+    exportable.prepare(small_model('swinir', rng))

@@ -1,0 +1,217 @@
+"""The page enlarges films in a browser as `jaxsr upscale` does, and opens no connection."""
+
+import http.client
+import json
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxsr import cli
+from jaxsr.data import image_files
+from jaxsr.data.phantom import phantom
+from jaxsr.errors import UserError
+from jaxsr.export import runtime
+from jaxsr.inference.model import load
+
+pytest.importorskip('onnxruntime', reason="needs the extra 'export'")
+NAME = 'edsr_x4_tiny'
+
+
+@pytest.fixture(scope='module')
+def page(tmp_path_factory):
+  """The page of a small network."""
+  try:
+    for library in runtime.LIBRARIES:
+      runtime.read(library, [], folder=None)
+  except UserError as error:
+    pytest.skip(str(error))
+  path = tmp_path_factory.mktemp('page') / 'page.html'
+  assert cli.run(['export', NAME, '--to', 'web', '--output', str(path)]) == 0
+  return path
+
+
+@pytest.fixture(scope='module')
+def chromium():
+  """A browser without a window."""
+  api = pytest.importorskip('playwright.sync_api', reason='needs playwright (pip)')
+  path = shutil.which('chromium') or shutil.which('google-chrome')
+  if path is None:
+    pytest.skip('needs Chromium')
+  with api.sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=path, args=['--no-sandbox'])
+    yield browser
+    browser.close()
+
+
+class Listener(BaseHTTPRequestHandler):
+  """Counts requests."""
+
+  count = 0
+
+  def do_GET(self):
+    Listener.count += 1
+
+  do_POST = do_GET
+
+
+@pytest.fixture
+def listener():
+  """The address of a server on this machine, which a page could send films to."""
+  with ThreadingHTTPServer(('127.0.0.1', 0), Listener) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/'
+    server.shutdown()
+
+
+def dicom(path, stored, bits, *, syntax='1.2.840.10008.1.2.1', kind='MONOCHROME1'):
+  """Write a radiograph whose values are compressed as `syntax`."""
+  pydicom = pytest.importorskip('pydicom', reason="needs the extra 'dicom'")
+  imagecodecs = pytest.importorskip('imagecodecs')
+  from pydicom.encaps import encapsulate
+
+  dataset = pydicom.Dataset()
+  dataset.file_meta = pydicom.dataset.FileMetaDataset()
+  dataset.file_meta.TransferSyntaxUID = syntax
+  dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = '1.2.840.10008.5.1.4.1.1.7'
+  dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+  dataset.Rows, dataset.Columns = stored.shape
+  dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, kind
+  dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8 * stored.itemsize, bits, bits - 1
+  dataset.PixelRepresentation = 0
+  if syntax.endswith('.50'):
+    dataset.PixelData = encapsulate([imagecodecs.jpeg8_encode(stored, level=90)])
+  elif syntax.endswith('.70'):
+    code = imagecodecs.ljpeg_encode(stored, bitspersample=bits)
+    dataset.PixelData = encapsulate([code])
+  else:
+    dataset.PixelData = stored.tobytes()
+  dataset.save_as(path, enforce_file_format=True)
+
+
+def films(folder):
+  """Write films of every kind; returns each with the tolerance in its levels."""
+  deep = phantom(3, 1, size=128, bits=16)[:72, :104]
+  gray = (deep >> 8).astype(np.uint8)
+  write = image_files.write
+  write(folder / 'gray.png', gray[..., None])
+  write(folder / 'deep.png', deep[..., None])
+  write(folder / 'twelve.png', deep[..., None], info=image_files.ImageInfo(12))
+  Image.fromarray(gray).save(folder / 'gray.jpg', quality=90)
+  Image.fromarray(gray).save(folder / 'palette.png', optimize=True)
+  dicom(folder / 'raw.dcm', (4095 - (deep >> 4)).astype(np.uint16), 12)
+  dicom(folder / 'jpeg.dcm', gray, 8, syntax='1.2.840.10008.1.2.4.50', kind='MONOCHROME2')
+  dicom(folder / 'lossless.dcm', (deep >> 4).astype(np.uint16), 12, syntax='1.2.840.10008.1.2.4.70')
+  half_a_step = 8  # of 12 bits in 16
+  tolerances = {'deep.png': 2, 'raw.dcm': 2, 'lossless.dcm': 2, 'twelve.png': half_a_step + 2}
+  return {path: tolerances.get(path.name, 1) for path in sorted(folder.iterdir())}
+
+
+def bad_films(folder):
+  """Write files that cannot be enlarged; returns each with a part of the line that says why."""
+  image_files.write(folder / 'whole.png', phantom(3, 1, size=128)[..., None])
+  whole = (folder / 'whole.png').read_bytes()
+  (folder / 'cut.png').write_bytes(whole[: len(whole) // 2])
+  (folder / 'text.png').write_text('no image')
+  Image.new('L', (5000, 4000)).save(folder / 'large.png')
+  Image.new('RGB', (64, 64), 'red').save(folder / 'color.png')
+  (folder / 'cut.jpg').write_bytes(b'\xff\xd8\xff\xe0\0\4')
+  (folder / 'cut.dcm').write_bytes(b'\0' * 128 + b'DICM' + b'\2\0\0\0UL\4\0')
+  lines = {'cut.png': 'damaged', 'text.png': 'no PNG', 'large.png': '320 megapixels'}
+  lines |= {'color.png': 'in color', 'cut.jpg': 'damaged', 'cut.dcm': 'damaged'}
+  return {folder / name: line for name, line in lines.items()}
+
+
+@pytest.mark.slow
+def test_the_page_enlarges_as_the_command_does(page, chromium, tmp_path, listener):
+  good, bad = (tmp_path / name for name in ('good', 'bad'))
+  good.mkdir()
+  bad.mkdir()
+  tab = chromium.new_page()
+  requests, messages = [], []
+  tab.on('request', lambda request: requests.append(request.url))
+  tab.on('console', lambda message: messages.append(message.text))
+  tab.on('pageerror', lambda error: messages.append(str(error)))
+  tab.goto(page.as_uri())
+
+  def open_film(path):
+    tab.evaluate('() => { document.body.dataset.state = "" }')
+    tab.set_input_files('#file', path)
+    tab.wait_for_selector('body[data-state=done], body[data-state=failed]', timeout=120_000)
+    return tab.evaluate('document.body.dataset.state'), tab.text_content('#status')
+
+  model = load(NAME)
+  for path, tolerance in films(good).items():
+    state, line = open_film(path)
+    assert state == 'done', line
+    with tab.expect_download() as download:
+      tab.click('#save')
+    saved = tmp_path / download.value.suggested_filename
+    assert saved.name == f'{path.stem}_x4.png'
+    download.value.save_as(saved)
+    image, info = image_files.load(path, 1)
+    result, saved_info = image_files.load(saved, 1)
+    assert result.dtype == image.dtype
+    assert saved_info.bits == info.bits or path.suffix == '.dcm'
+    expected = model.upscale(image, bits=8 * image.itemsize)
+    worst = np.abs(result.astype(int) - expected).max()
+    assert worst <= tolerance, f'{path.name}: {worst} levels'
+    saved.unlink()
+  for path, reason in bad_films(bad).items():
+    state, line = open_film(path)
+    assert state == 'failed' and path.name in line and reason in line, line
+  assert messages == []
+  assert all(url.startswith(('file:', 'blob:')) for url in requests), requests
+
+  ways = [f'fetch({json.dumps(listener)})', f'navigator.sendBeacon({json.dumps(listener)}, "x")']
+  ways += [
+    f'(new Image()).src = {json.dumps(listener)}',
+    f'new EventSource({json.dumps(listener)})',
+  ]
+  for way in ways:
+    tab.evaluate(f'async () => {{ try {{ await ({way}) }} catch {{}} }}')
+  tab.wait_for_timeout(500)
+  assert Listener.count == 0 and len(messages) >= 3  # what the policy refused
+
+
+def test_a_library_of_another_content_is_refused(tmp_path):
+  library = runtime.DICOM_PARSER
+  with pytest.raises(UserError, match='npm pack dicom-parser@'):
+    runtime.read(library, [], folder=tmp_path)
+  (tmp_path / library.archive).write_bytes(b'other')
+  with pytest.raises(UserError, match='is not the published archive'):
+    runtime.read(library, [], folder=tmp_path)
+
+
+def test_networks_that_cannot_run_in_tiles_have_no_page():
+  from jaxsr import models
+  from jaxsr.export import exportable, page
+  from jaxsr.inference.model import Model
+
+  network = models.build('rlfn', {'width': 0.2, 'depth': 0.2}, scale=4)
+  model = Model('rlfn', network, {}, 4, 1)
+  with pytest.raises(UserError, match='must see the whole image'):
+    page.serialize(exportable.Exportable(model, 'float32', None))
+
+
+def test_demo_serves_the_page_with_the_headers_for_threads(monkeypatch):
+  from jaxsr.commands import demo
+  from jaxsr.commands.options import Demo
+
+  monkeypatch.setattr(demo, 'serialize', lambda *_, **__: (b'<html>', 0.0))
+  with demo.make_server(Demo(NAME, port=0)) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    connection = http.client.HTTPConnection('127.0.0.1', server.server_port)
+    connection.request('GET', '/')
+    answer = connection.getresponse()
+    assert answer.read() == b'<html>'
+    assert answer.headers['Cross-Origin-Opener-Policy'] == 'same-origin'
+    assert answer.headers['Cross-Origin-Embedder-Policy'] == 'require-corp'
+    connection.request('GET', '/etc/passwd')
+    assert connection.getresponse().status == 404
+    with pytest.raises(UserError, match='--port'):
+      demo.make_server(Demo(NAME, port=server.server_port))
+    server.shutdown()
