@@ -17,6 +17,7 @@ if TYPE_CHECKING:
   from jaxsr.errors import UserError
   from jaxsr.evaluation.report import evaluate
   from jaxsr.inference.images import read, write
+  from jaxsr.inference.input_range import check_input
   from jaxsr.inference.model import Model, list_models, load
 
 __version__ = '0.1.0'
@@ -25,6 +26,7 @@ __version__ = '0.1.0'
 _MODULES = {
   'Model': 'jaxsr.inference.model',
   'UserError': 'jaxsr.errors',
+  'check_input': 'jaxsr.inference.input_range',
   'evaluate': 'jaxsr.evaluation.report',
   'list_models': 'jaxsr.inference.model',
   'load': 'jaxsr.inference.model',
@@ -35,6 +37,7 @@ __all__ = [
   'Model',
   'UserError',
   '__version__',
+  'check_input',
   'evaluate',
   'list_models',
   'load',

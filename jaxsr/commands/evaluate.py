@@ -45,6 +45,7 @@ def _evaluate(
   return report.evaluate(
     model,
     options.data,
+    lr=options.lr,
     output=options.output,
     protocol=options.protocol,
     split=options.split,

@@ -100,6 +100,8 @@ class Evaluate:
   """A folder of high-resolution images (searched recursively), an image, or a folder of records."""
   output: Path
   """The folder for per_image.csv, summary.json and contact_sheet.png."""
+  lr: OptionalPath = None
+  """A folder with the low resolution of each image, under equal names (default: computed)."""
   checkpoint: Checkpoint = None
   protocol: Literal['xray', 'luma'] = 'xray'
   """How images become pairs: 'xray' for radiographs, 'luma' for natural images."""

@@ -1,20 +1,23 @@
 """`jaxsr package`: export a run as a folder of weights, config, metrics and a model card."""
 
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import unflatten_dict
+from ml_collections import ConfigDict
 
 from jaxsr import __version__, models
+from jaxsr import config as configs
 from jaxsr.checkpoint import run_dir
 from jaxsr.commands.options import PackageCommand
 from jaxsr.compression import quantize
 from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator, figures
-from jaxsr.inference import model_card, package
+from jaxsr.inference import input_range, model_card, package
 from jaxsr.inference.model import Model, is_slimmable, load, read_config
 from jaxsr.inference.package import Package
 
@@ -38,6 +41,7 @@ def run(options: PackageCommand) -> int:
     model = replace(model, network=whole.network, variables=whole.variables)
     config |= {'model': models.describe(model.network)}
     config |= {'slimmable': dict(saved['slimmable'])}
+  config |= _inputs(saved)
   origin = _origin(options, saved, model)
   metrics = _metrics(options, model, origin)
   measured = _describe(metrics, model.scale)
@@ -48,6 +52,21 @@ def run(options: PackageCommand) -> int:
   )
   _report(options, model, metrics)
   return 0
+
+
+def _inputs(config: dict[str, Any]) -> dict[str, Any]:
+  """Returns the section with the range of inputs: a package's own, or that of a run's images."""
+  if input_range.SECTION in config:
+    return {input_range.SECTION: config[input_range.SECTION]}
+  if not any(config.get('loss', {}).values()):
+    return {}  # imported weights, or an older package
+  data = {**configs.base().data.to_dict(), **config['data']}
+  try:
+    found = input_range.of_training(ConfigDict({**config, 'data': data}))
+  except UserError as error:
+    print(f'jaxsr upscale will not warn of noisy or compressed images: {error}', file=sys.stderr)
+    return {}
+  return {input_range.SECTION: found._asdict()}
 
 
 def _origin(options: PackageCommand, config: dict[str, Any], model: Model) -> dict[str, Any]:

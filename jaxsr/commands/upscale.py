@@ -16,6 +16,7 @@ from jaxsr.data.decoded import ImageInfo, Method
 from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
+from jaxsr.inference.input_range import check_input
 from jaxsr.inference.model import Model, load
 from jaxsr.inference.provenance import Provenance
 
@@ -91,7 +92,8 @@ class _Worker:
     make_folder(job.target.parent)
     sr = self.enlarge(image, bits=8 * image.itemsize)
     self._write(job, sr, note, info)
-    return Result(job)
+    remark = check_input(self.model, image)
+    return Result(job, notes=(remark,) if remark else ())
 
   def _write(self, job: Job, sr: np.ndarray, note: Provenance, info: ImageInfo) -> None:
     if not job.as_dicom:

@@ -25,7 +25,7 @@ from jaxsr.perceptual import weights
 
 PATHS = (
   'init_from',
-  *('data.train', 'data.val', 'data.records'),
+  *('data.train', 'data.val', 'data.train_lr', 'data.val_lr', 'data.records'),
   *('teacher.checkpoint', 'teacher.cache'),
   *(f'content.{name}.weights' for name in CONTENT),
 )
@@ -96,6 +96,8 @@ def base() -> Config:
   config.data = dict(
     train='phantom',  # or a folder of images, or nih[/SPLIT[/LABEL]]: records of NIH ChestX-ray14
     val='phantom',  # the same for validation
+    train_lr='',  # folder with the low resolution of each image, under equal names; '': computed
+    val_lr='',  # the same for validation
     bits=0,  # bits of 16-bit files that do not say it, for example 12; 0: trust the files
     records='',  # folder that `jaxsr data prepare` wrote
     val_count=16,  # images per validation, evenly spaced; 0: all

@@ -23,8 +23,8 @@ def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
 # Values that may change when a run is resumed; the change is printed.
 FREE = (
   *('steps', 'log', 'eval', 'save', 'max_skipped', 'on_spike', 'devices'),
-  *('data.val', 'data.val_count', 'data.threads', 'data.workers', 'data.cache', 'data.cache_gib'),
-  *('data.records', 'data.timeout'),
+  *('data.val', 'data.val_lr', 'data.val_count', 'data.records', 'data.timeout'),
+  *('data.threads', 'data.workers', 'data.cache', 'data.cache_gib'),
   *(f'adversarial.alarm.{name}' for name in ('low', 'high', 'evaluations', 'action')),
   *(f'content.{name}.weights' for name in CONTENT),
   'teacher.cache',
@@ -32,6 +32,7 @@ FREE = (
 CONSEQUENCES = {
   'steps': 'the learning rate follows a new cosine from here on',
   'data.val': 'figures from here on cannot be compared with those before',
+  'data.val_lr': 'figures from here on cannot be compared with those before',
   'data.val_count': 'figures from here on cannot be compared with those before',
 } | {
   f'content.{name}.weights': 'features are computed with this file from here on' for name in CONTENT
@@ -41,6 +42,8 @@ ADDED = {
   'on_spike': 'warn',
   'data.bits': 0,
   'data.timeout': 300.0,
+  'data.train_lr': '',
+  'data.val_lr': '',
   'data.degradation.kind': 'bicubic',
 } | {
   f'data.degradation.{name}': json.loads(json.dumps(value))

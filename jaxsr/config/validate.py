@@ -95,12 +95,24 @@ def _check_data(config: Config) -> None:
   if data.edges:
     _rule(data.margin >= 2, 'data.margin', data.margin, 'must be at least 2 for config.data.edges')
   _check_degradation(config)
+  _check_pairs(data)
   for name in ('train', 'val'):
     if of_records(data[name]) and not data.records:
       raise UserError(
         f'config.data.{name}={data[name]} needs config.data.records, the folder that jaxsr data '
         'prepare wrote; for a folder of images called nih write ./nih'
       )
+
+
+def _check_pairs(data: Config) -> None:
+  for name in ('train', 'val'):
+    key, value = f'data.{name}_lr', data[f'{name}_lr']
+    folder = data[name] != 'phantom' and not of_records(data[name])
+    _rule(folder or not value, key, value, f'needs a folder of images as config.data.{name}')
+  key, value = 'data.train_lr', data.train_lr
+  computed = data.edges or data.degradation.kind != 'bicubic'
+  why = 'cannot be combined with config.data.edges or config.data.degradation.kind=acquisition'
+  _rule(not (value and computed), key, value, why)
 
 
 def _check_degradation(config: Config) -> None:

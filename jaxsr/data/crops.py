@@ -33,10 +33,18 @@ class Film(NamedTuple):
   teacher: UInt[np.ndarray, 'sh sw c'] | None = None
 
 
-def make_film(image: UInt[np.ndarray, 'h w c'], scale: int) -> Film:
-  """Crop an image to a multiple of the scale, downscale it, and map bicubic's error."""
+def make_film(
+  image: UInt[np.ndarray, '_ _ c'], scale: int, lr: UInt[np.ndarray, 'h w c'] | None = None
+) -> Film:
+  """Crop an image to a multiple of the scale, downscale it, and map bicubic's error.
+
+  Args:
+    image: The image.
+    scale: The factor of the reduction.
+    lr: The low resolution; None computes it.
+  """
   hr = degradation.cut(image, scale)
-  lr = degradation.downscale(hr, scale)
+  lr = degradation.downscale(hr, scale) if lr is None else lr
   return Film(hr, lr, accumulate(map_error(hr, lr)))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxsr import files
-from jaxsr.data.sources import Folder, Phantoms, Source, Subset
+from jaxsr.data.sources import Folder, Paired, Phantoms, Source, Subset
 
 SAMPLE = 16  # images that are hashed
 
@@ -21,6 +21,8 @@ def of(source: Source) -> dict[str, Any]:
   source = source.source if isinstance(source, Subset) else source
   if isinstance(source, Phantoms):
     return {}
+  if isinstance(source, Paired):
+    return of(source.hr) | {'low_resolution': of(source.lr)}
   found = {
     'images': len(source),
     'names': _digest(source.names),
@@ -46,7 +48,10 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
   if other := [name for name in before if before[name] != after.get(name)]:
     return f'the content of {other[0]} has changed'
   changed = any(old.get(name) != new.get(name) for name in ('pixels', 'bytes'))
-  return 'images have other sizes' if changed else ''
+  if changed:
+    return 'images have other sizes'
+  lower = compare(old.get('low_resolution', {}), new.get('low_resolution', {}))
+  return f'low resolution: {lower}' if lower else ''
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
-from jaxsr.data import crops
+from jaxsr.data import crops, sources
 from jaxsr.data.crops import Film
 from jaxsr.data.reading import ReadBoard
 from jaxsr.data.records import Records
@@ -110,7 +110,8 @@ class Films:
     if isinstance(source, Records):
       made = source.film(index, self.scale)
     else:
-      made = crops.make_film(deepen(source[index], source.bits), self.scale)
+      lr = sources.low_resolution(source, index)
+      made = crops.make_film(deepen(source[index], source.bits), self.scale, lr)
     if self.labels is None:
       return made
     return made._replace(teacher=self.labels.read(index, made.lr))

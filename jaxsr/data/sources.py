@@ -6,8 +6,9 @@ ImageError), `names[i]` says what it is called, `sizes[i]` its height and width 
 errors of files that were left out at once.
 """
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -129,6 +130,80 @@ class Folder:
     return not any(path.exists() for path in some)
 
 
+class Paired:
+  """The images of a folder, with the low resolution that was acquired with each.
+
+  A low-resolution image has the name of its image, relative to the folder; the suffix may differ.
+  Images without one, low-resolution images without an image, and pairs whose sides do not differ by
+  the scale are in `rejected`. All have 16 bits if one of them has.
+  """
+
+  def __init__(self, hr: Folder, lr: Folder, scale: int):
+    self.hr, self.lr = hr, lr
+    self.rejected = [*hr.rejected, *lr.rejected]
+    self._places: list[tuple[int, int]] = []
+    match = _matches(lr.names)
+    taken: dict[int, str] = {}
+    for i, name in enumerate(hr.names):
+      found = match(name)
+      reason = f'has no low-resolution image of its name in {lr.root}'
+      if len(found) > 1:
+        reason = f'has several low-resolution images in {lr.root}'
+      elif found and found[0] in taken:
+        reason = f'has the low-resolution image of {taken[found[0]]}'
+      elif found:
+        taken[found[0]] = name
+        (height, width), (rows, columns) = hr.sizes[i], lr.sizes[found[0]]
+        reason = (
+          f'is {width}x{height}, and its low-resolution image {columns}x{rows}: not {scale} times '
+          'as large'
+        )
+        if (height, width) == (scale * rows, scale * columns):
+          self._places.append((i, found[0]))
+          continue
+      self.rejected.append(ImageError(hr.paths[i], reason))
+    for j in sorted({*range(len(lr))} - taken.keys()):
+      self.rejected.append(ImageError(lr.paths[j], f'has no image of its name in {hr.root}'))
+    if not self._places:
+      raise UserError(f'{hr.root} and {lr.root} have no pair; {self.rejected[0]}')
+    chosen = [i for i, _ in self._places]
+    self.names = [hr.names[i] for i in chosen]
+    self.sizes = [hr.sizes[i] for i in chosen]
+    self.identities = [hr.identities[i] for i in chosen]
+    self.bits = max(hr.bits, lr.bits)
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+  def __getitem__(self, index: int) -> Raw:
+    return deepen(self.hr[self._places[index][0]], self.bits)
+
+  def low_resolution(self, index: int) -> Raw:
+    """Returns the low-resolution image of an image."""
+    return deepen(self.lr[self._places[index][1]], self.bits)
+
+
+def _matches(names: Sequence[str]) -> Callable[[str], list[int]]:
+  """Returns a function that finds equal names, or else those that only differ in the suffix."""
+  exact = {name: [i] for i, name in enumerate(names)}
+  stems: dict[str, list[int]] = {}
+  for i, name in enumerate(names):
+    stems.setdefault(str(Path(name).with_suffix('')), []).append(i)
+  return lambda name: exact.get(name) or stems.get(str(Path(name).with_suffix('')), [])
+
+
+def low_resolution(source: Source, index: int) -> Raw | None:
+  """Returns the acquired low resolution of an image; None if it is to be computed."""
+  if isinstance(source, Subset):
+    return low_resolution(source.source, source.indices[index])
+  return source.low_resolution(index) if isinstance(source, Paired) else None
+
+
+def is_paired(source: Source) -> bool:
+  """Whether the low resolution of a source was acquired, not computed."""
+  return isinstance(source.source if isinstance(source, Subset) else source, Paired)
+
+
 def deepen(image: Raw, bits: int) -> Raw:
   """Returns an 8-bit image with 16 bits: 255 becomes 65535."""
   if bits == 16 and image.dtype == np.uint8:
@@ -169,14 +244,14 @@ def training(config: Any) -> Source:
   data = config.data
   minimum = (data.patch + 2 * data.margin) * config.scale
   why = 'a crop with its margins: lower config.data.patch or margin'
-  return _source(config, data.train, 'train', minimum, why)
+  return _source(config, data.train, 'train', minimum, why, lr=data.train_lr)
 
 
 def validation(config: Any, *, minimum: int) -> Source:
   """Make the source that a config validates on; no side of an image is below `minimum`."""
   data = config.data
   why = 'what SSIM needs; use larger images'
-  source = _source(config, data.val, 'validation', minimum, why)
+  source = _source(config, data.val, 'validation', minimum, why, lr=data.val_lr)
   wanted = data.val_count
   return Subset(source, wanted) if 0 < wanted < len(source) else source
 
@@ -186,18 +261,14 @@ def of_records(name: str) -> bool:
   return name.split('/')[0] == NIH
 
 
-def _source(config: Any, name: str, split: str, minimum: int, why: str) -> Source:
+def _source(config: Any, name: str, split: str, minimum: int, why: str, *, lr: str = '') -> Source:
   if of_records(name):
     wanted = name.partition('/')[2] or split
     return Records(config.data.records, wanted, channels=config.channels)
   if name != 'phantom':
-    return Folder(
-      name,
-      channels=config.channels,
-      minimum=minimum,
-      why=why,
-      stored_bits=config.data.bits,
-    )
+    open_folder = functools.partial(Folder, channels=config.channels, stored_bits=config.data.bits)
+    found = open_folder(name, minimum=minimum, why=why)
+    return Paired(found, open_folder(lr), config.scale) if lr else found
   options = config.data.phantom
   start, count = (0, options.count) if split == 'train' else (VALIDATION, options.val_count)
   if options.size < minimum:

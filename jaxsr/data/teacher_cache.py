@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import degradation
+from jaxsr.data import degradation, sources
 from jaxsr.data.sources import Source, deepen
 from jaxsr.errors import ImageError
 from jaxsr.files import atomic
@@ -67,10 +67,13 @@ def make(
     if path.exists():
       continue
     try:
-      image = deepen(source[index], source.bits)
+      given = sources.low_resolution(source, index)
+      image = deepen(source[index] if given is None else given, source.bits)
     except ImageError:
       continue  # reported when the run reads it
-    lr = degradation.downscale(degradation.cut(image, scale), scale)
+    lr = image
+    if given is None:
+      lr = degradation.downscale(degradation.cut(image, scale), scale)
     sr = enlarge(lr.astype(np.float32) / np.iinfo(lr.dtype).max)
     label = np.rint(np.clip(sr, 0, 1) * LEVELS).astype(np.uint16)
     path.parent.mkdir(parents=True, exist_ok=True)

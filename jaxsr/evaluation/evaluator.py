@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsr import metrics, runtime
+from jaxsr.data import sources
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError, warn
 from jaxsr.evaluation import plots
-from jaxsr.evaluation.protocol import Pair, preparation, shrink
+from jaxsr.evaluation.protocol import Pair, of_given, preparation, shrink
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.losses.perceptual import relative
 from jaxsr.models import Network
@@ -68,7 +69,8 @@ class Evaluator:
     if min(image.shape[:2]) < min_size(self.scale):
       rule = f'smaller than the {min_size(self.scale)} pixels that SSIM needs'
       raise ImageError(path, f'is {image.shape[1]}x{image.shape[0]}, {rule}')
-    return self._prepare(image, self.scale)
+    lr = sources.low_resolution(self.source, index)
+    return self._prepare(image, self.scale) if lr is None else of_given(image, lr)
 
   def measure(
     self, variables: Any, index: int, pair: Pair | None = None

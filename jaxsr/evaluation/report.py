@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from jaxsr import __version__
 from jaxsr import report as pages
-from jaxsr.data import acquisition, fingerprint, image_files, records, sources
+from jaxsr.data import acquisition, fingerprint, image_files, records, registration, sources
 from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.data.shard import Shard
 from jaxsr.errors import ImageError, UserError, brief, count
@@ -35,6 +35,7 @@ def evaluate(
   model: Model,
   folder: str | os.PathLike[str],
   *,
+  lr: str | os.PathLike[str] | None = None,
   output: str | os.PathLike[str] | None = None,
   protocol: str = 'xray',
   split: str = 'test',
@@ -48,12 +49,13 @@ def evaluate(
 ) -> dict[str, Any]:
   """Measure a model on high-resolution images, beside bicubic interpolation.
 
-  The low resolution is computed from the images. Images that cannot be read or are too small are
-  left out and listed.
+  The low resolution is computed from the images, or given. Images that cannot be read or are too
+  small are left out and listed.
 
   Args:
     model: the model.
     folder: a folder of images, read recursively, one image, or a folder of NIH records.
+    lr: a folder with the low resolution of each image, under equal names; None computes it.
     output: a folder for `summary.json`, `per_image.csv`, `contact_sheet.png` and `report.html`;
       None writes nothing.
     protocol: 'xray', or 'luma' for natural images: see `jaxsr.evaluation.protocol`.
@@ -92,7 +94,16 @@ def evaluate(
     raise UserError(f'protocol {protocol!r}: choose one of {", ".join(PROTOCOLS)}')
   names, measured = _conditions(model, conditions, beside, protocol, ensemble=ensemble)
   folder = Path(folder).expanduser()
-  source = open_images(folder, split, bits, channels=3 if protocol == 'luma' else model.channels)
+  channels = 3 if protocol == 'luma' else model.channels
+  source = open_images(folder, split, bits, channels=channels)
+  if lr is not None:
+    if protocol != 'xray' or conditions or not isinstance(source, sources.Folder):
+      raise UserError(
+        f'{lr}: given low resolutions need a folder of images, the protocol xray and no conditions'
+      )
+    lr_folder = sources.Folder(Path(lr).expanduser(), channels=channels, stored_bits=bits)
+    source = sources.Paired(source, lr_folder, model.scale)
+    _note(registration.describe(source))
   known, boxes = read_metadata(source, None if tables is None else Path(tables).expanduser())
   if output is not None:
     output = Path(output).expanduser()
@@ -104,6 +115,7 @@ def evaluate(
   about = {
     'checkpoint': model.name,
     'data': folder.resolve().name,
+    'lr': None if lr is None else Path(lr).resolve().name,
     'network': model.architecture,
     'parameters': model.parameters,
     'scale': model.scale,

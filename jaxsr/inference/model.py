@@ -20,7 +20,7 @@ from jaxsr import models, sharding
 from jaxsr.compression import slicing, slimmable
 from jaxsr.data import image_files
 from jaxsr.errors import UserError
-from jaxsr.inference import package, tiling
+from jaxsr.inference import input_range, package, tiling
 from jaxsr.inference.predict import make_predict
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.models import Network
@@ -43,6 +43,7 @@ class Model:
     channels: 1 for gray images, 3 for RGB.
     step: the training step of the variables; None if nothing was trained.
     width, depth: the size of a slimmable network, relative to the full one.
+    inputs: the noise and compression of the images it was trained on; None if not known.
 
   Example:
     >>> import jaxsr
@@ -58,6 +59,7 @@ class Model:
   step: int | None = None
   width: float = 1.0
   depth: float = 1.0
+  inputs: input_range.InputRange | None = None
 
   def __repr__(self) -> str:
     return (
@@ -271,6 +273,7 @@ def load(
     found,
     width=width,
     depth=depth,
+    inputs=input_range.of_config(config),
   )
 
 

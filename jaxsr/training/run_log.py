@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from jaxsr.checkpoint import run_dir
 from jaxsr.config import Config, compatibility, to_dict
-from jaxsr.data import sources
+from jaxsr.data import registration, sources
 from jaxsr.errors import brief
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.evaluator import Figures, summarise
@@ -36,6 +36,8 @@ def report_sources(train_source: sources.Source, val_source: sources.Source, sca
         print(f'  {error}', file=sys.stderr)
     if uneven := sources.uneven(source, scale):
       print(f'{len(uneven)} images of {name} are cut to a multiple of {scale}: {brief(uneven)}')
+    if sources.is_paired(source):
+      print(f'{name}: {registration.describe(source)}')
   if shared := sources.overlap(train_source, val_source):
     print(
       f'warning: {shared} of {len(val_source)} validation images, or other images of the same '

@@ -1,0 +1,121 @@
+"""The noise and compression of the images that a network was trained on, and a check against them.
+
+A package keeps this range in its config. `jaxsr upscale` remarks on images outside of it, on which
+a network can be worse than bicubic.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jaxsr.data import degradation, quality, sources
+from jaxsr.data.acquisition import Acquisition, crops, film
+from jaxsr.data.quality import Quality
+from jaxsr.errors import ImageError, UserError
+from jaxsr.inference import package
+
+if TYPE_CHECKING:
+  from jaxsr.inference.model import Model
+
+SECTION = 'inputs'  # of a package's config
+_MOST = 300  # training images that are looked at
+_SHARE = 99.5  # percent of the training images that lie inside
+_SLACK = 1.2  # since other images differ a little more
+
+
+class InputRange(NamedTuple):
+  """The largest noise and blockiness of inputs, in the units of `data.quality.Quality`."""
+
+  noise: float
+  blockiness: float
+
+
+def of_config(config: Mapping[str, Any]) -> InputRange | None:
+  """Returns the range in a package's config; None for packages without one, and for runs."""
+  found = config.get(SECTION)
+  return None if found is None else InputRange(found['noise'], found['blockiness'])
+
+
+def of_training(config: Any) -> InputRange:
+  """Measure the range of a run's low-resolution training images.
+
+  At most 300 images, evenly spaced, are read and reduced as in training. The limits are their
+  99.5 % quantiles, and a fifth more.
+
+  Args:
+    config: the config of the run.
+
+  Raises:
+    UserError: the training images cannot be read any more.
+  """
+  source = sources.training(config)
+  options = dict(config.data.degradation)
+  mixture = crops.Mixture(**options) if options.pop('kind') == 'acquisition' else None
+  rng = np.random.default_rng(config.seed)
+  found = []
+  for index in range(0, len(source), -(-len(source) // _MOST)):
+    how = crops.draw(rng, mixture) if mixture else Acquisition()
+    try:
+      lr = sources.low_resolution(source, index)
+      if lr is None:
+        lr = film.acquire(
+          degradation.cut(source[index], config.scale), how, rng, scale=config.scale
+        )
+    except ImageError:
+      continue  # the run reported it
+    found.append(quality.measure(lr, int(np.iinfo(lr.dtype).max)))
+  if not found:
+    raise UserError(f'config.data.train={config.data.train}: no image can be read')
+  noise, blockiness = _SLACK * np.percentile(found, _SHARE, axis=0)
+  return InputRange(round(float(noise), 3), round(float(blockiness), 3))
+
+
+def check_input(model: 'Model', image: np.ndarray, *, bits: int = 0) -> str:
+  """Check an image against the noise and compression of the model's training images.
+
+  Args:
+    model: the model; without a known range, every image passes.
+    image: a low-resolution image, uint8 or uint16 [h, w] or [h, w, c].
+    bits: the number of bits that the values have; 0 is all of the dtype.
+
+  Returns:
+    '' if the image lies inside, else a line that says how it differs, and which package to take.
+
+  Example:
+    >>> import jaxsr
+    >>> import numpy as np
+    >>> noise = np.random.default_rng(0).normal(128, 8, (64, 64)).astype(np.uint8)
+    >>> jaxsr.check_input(jaxsr.load('edsr_x4'), noise)[:52]
+    'noisier than the images that edsr_x4 was trained on:'
+  """
+  known = model.inputs
+  if known is None:
+    return ''
+  planes = image if image.ndim == 3 else image[..., None]
+  found = quality.measure(planes, 2 ** (bits or 8 * image.itemsize) - 1)
+  kinds = [
+    kind
+    for kind, value, limit in zip(('noisier', 'more compressed'), found, known, strict=True)
+    if value > limit
+  ]
+  if not kinds:
+    return ''
+  better = _better(model, found)
+  advice = f'take {better}' if better else 'no installed model was trained for such images'
+  return (
+    f'{" and ".join(kinds)} than the images that {model.name} was trained on: the result can be '
+    f'worse than bicubic; {advice}'
+  )
+
+
+def _better(model: 'Model', found: Quality) -> str:
+  """Returns the first installed package whose range holds an image; '' if none does."""
+  for name in package.names():
+    folder = package.find(name)
+    config = {} if folder is None else package.read_config(folder).config
+    known = of_config(config)
+    fits = (config.get('scale'), config.get('channels')) == (model.scale, model.channels)
+    if fits and known and all(value <= limit for value, limit in zip(found, known, strict=True)):
+      return name
+  return ''
