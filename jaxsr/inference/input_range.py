@@ -102,7 +102,8 @@ def check_input(model: 'Model', image: np.ndarray, *, bits: int = 0) -> str:
   if not kinds:
     return ''
   better = _better(model, found)
-  advice = f'take {better}' if better else 'no installed model was trained for such images'
+  none = 'no installed model was trained for such images: train one with --config=edsr_robust'
+  advice = f'take {better}' if better else none
   return (
     f'{" and ".join(kinds)} than the images that {model.name} was trained on: the result can be '
     f'worse than bicubic; {advice}'
