@@ -111,15 +111,16 @@ def find(root: str | Path) -> list[Path]:
 
 
 def _list(root: Path) -> Listing:
-  found = Listing([], [])
-  for path in _walk(root):
+  found, unreadable = Listing([], []), []
+  for path in _walk(root, unreadable):
     found[0 if _is_image(path) else 1].append(path)
+  found.images.extend(unreadable)  # so that reading names them
   return Listing(sorted(found.images), sorted(found.others))
 
 
-def _walk(root: Path) -> Iterator[Path]:
-  """Yield the files below a folder, and folders that cannot be listed, without hidden ones."""
-  seen, unreadable = set(), []
+def _walk(root: Path, unreadable: list[Path]) -> Iterator[Path]:
+  """Yield the files below a folder without hidden ones; add folders that cannot be listed."""
+  seen = set()
   for folder, folders, files in os.walk(
     root, followlinks=True, onerror=lambda error: unreadable.append(Path(error.filename))
   ):
@@ -130,7 +131,6 @@ def _walk(root: Path) -> Iterator[Path]:
     seen.add(real)
     own = [name for name in files if not name.startswith('.') and name != MANIFEST]
     yield from (Path(folder, name) for name in own)
-  yield from unreadable
 
 
 def _is_image(path: Path) -> bool:

@@ -28,7 +28,7 @@ from jaxsr.training.setup import Experiment
 from jaxsr.training.spikes import Spiked
 from jaxsr.training.state import Scalars, State
 from jaxsr.training.step import make_train_step
-from jaxsr.training.waiting import BatchQueue
+from jaxsr.training.waiting import WaitQueue
 
 AHEAD = 2  # steps that are queued on the device; more would only delay a stop
 
@@ -104,7 +104,7 @@ class Run(NamedTuple):
   names: Callable[[int], list[str]]  # the images of a step
 
 
-def train(run: Run, state: State, batches: BatchQueue) -> int:
+def train(run: Run, state: State, batches: WaitQueue) -> int:
   """Train until the last step or until told to stop; returns the step that was reached.
 
   If anything but the state itself ends the run, the state is saved first.
@@ -217,8 +217,16 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
   rows: list[Figures] = []
   strips: list[plots.Example] = []
   failed: list[ImageError] = []
-  for result in evaluator.measure_all(variables):
-    if stop.due(together=False):
+  names = evaluator.source.names
+  results = WaitQueue(
+    (result for result in evaluator.measure_all(variables)),
+    timeout=0,  # compiling may take minutes
+    reading=str,
+  )
+  for _ in names:
+    result = results.next(lambda: stop.due(together=False))
+    if result is None or stop.due(together=False):
+      results.close()
       return ''
     if isinstance(result, ImageError):
       print(f'left out of validation: {result}', file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ from jaxsr.training.run_log import Log
 from jaxsr.training.setup import Experiment, assemble
 from jaxsr.training.spikes import Spiked, SpikeMonitor
 from jaxsr.training.state import State
-from jaxsr.training.waiting import BatchQueue
+from jaxsr.training.waiting import WaitQueue
 
 MOST_ROLLBACKS = 3  # of a run; the next loss spike ends it
 
@@ -141,7 +141,7 @@ def _train(
     stop=stop,
     names=loader.names,
   )
-  batches = BatchQueue(loader.batches(start), timeout=config.data.timeout, reading=loader.reading)
+  batches = WaitQueue(loader.batches(start), timeout=config.data.timeout, reading=loader.reading)
   try:
     step = loop.train(run, state, batches)
     done = step == config.steps and log.table.has(step)

@@ -151,3 +151,17 @@ def test_a_table_that_inflates_to_gigabytes_is_refused(tmp_path, monkeypatch):
   table.write_bytes(gzip.compress(bytes(2**21)))
   with pytest.raises(UserError, match='inflates to more than 1 MiB'):
     metadata.read_text(table)
+
+
+def test_a_folder_that_may_not_be_listed_is_named(folder, monkeypatch):
+  scan = os.scandir
+
+  def refuse(path):
+    if str(path).endswith('deeper'):
+      raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+    return scan(path)
+
+  monkeypatch.setattr(os, 'scandir', refuse)
+  source = sources.Folder(folder)
+  assert len(source) == 3
+  assert 'deeper: is a folder that cannot be read' in str(source.rejected[0])

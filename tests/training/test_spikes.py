@@ -18,7 +18,7 @@ def test_a_fall_of_psnr_is_told_once_and_noise_is_not():
   rng, monitor = np.random.default_rng(0), SpikeMonitor()
   assert not any(monitor.crops(value) for value in rng.normal(30, 1.5, 500))
   assert monitor.crops(float('nan')) == ''
-  assert 'loss spike: the PSNR of crops fell from 30' in monitor.crops(10.0)
+  assert 'to 10.0 dB' in monitor.crops(10.0)
   assert monitor.crops(9.0) == '' and len(monitor.recent) == RECENT
   assert monitor.crops(30.0) == ''
   assert monitor.crops(9.0)
