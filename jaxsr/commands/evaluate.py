@@ -28,6 +28,7 @@ def run(options: Evaluate) -> int:
   part = parse(options.shard) if options.shard else None
   if part and options.conditions:
     raise UserError('--conditions cannot be divided; give it to the last command, without --shard')
+  report.check_output(options.data, options.output)
   with nullcontext() if part else files.alone_in(options.output):
     summary = _evaluate(options, model, features, part)
   if not summary:

@@ -107,8 +107,7 @@ def evaluate(
   known, boxes = read_metadata(source, None if tables is None else Path(tables).expanduser())
   if output is not None:
     output = Path(output).expanduser()
-    if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
-      raise UserError(f'{output}: lies in the data {folder}; choose another --output')
+    check_output(folder, output)
     make_folder(output)
   if uneven := sources.uneven(source, model.scale):
     _note(f'cut to a multiple of {model.scale}: {count(len(uneven), "image")}, {brief(uneven)}')
@@ -205,6 +204,12 @@ def _conditions(
   if by_condition.DENOISER not in [method.name for method in measured]:
     _note("no row of a denoiser: it needs scikit-image (pip install 'jaxsr-xray[conditions]')")
   return names, measured
+
+
+def check_output(folder: Path, output: Path) -> None:
+  """Raise UserError if results would lie among the images, and be measured the next time."""
+  if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
+    raise UserError(f'{output}: lies in the data {folder}; choose another --output')
 
 
 def open_images(folder: Path, split: str, bits: int, *, channels: int) -> sources.Source:

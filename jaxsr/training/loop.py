@@ -220,7 +220,7 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
   names = evaluator.source.names
   results = WaitQueue(
     (result for result in evaluator.measure_all(variables)),
-    timeout=0,  # compiling may take minutes
+    timeout=0.0,  # compiling may take minutes
     reading=str,
   )
   for _ in names:

@@ -222,13 +222,13 @@ def killed():
 def test_the_wait_for_a_batch_ends():
   """By a signal, by a time limit that names what is read, and by a worker that was killed."""
   signalled = threading.Event()
-  forever = WaitQueue(never(), timeout=0, reading=str)
+  forever = WaitQueue(never(), timeout=0.0, reading=str)
   threading.Timer(0.2, signalled.set).start()
   assert forever.next(signalled.is_set) is None
   limited = WaitQueue(never(), timeout=0.2, reading=lambda: 'a.png is being read for 9 s')
   with pytest.raises(Stalled, match=r'for 0.2 s \(config.data.timeout\): a.png is being read'):
     limited.next(lambda: False)
-  dead = WaitQueue(killed(), timeout=0, reading=str)
+  dead = WaitQueue(killed(), timeout=0.0, reading=str)
   assert set(dead.next(lambda: False)) == {'a'}
   with pytest.raises(Interruption, match='was killed'):
     dead.next(lambda: False)
