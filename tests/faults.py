@@ -46,6 +46,7 @@ INTERVAL = 'one interval'
 ROWS = (
   Row('SIGKILL at random, four times per run', f'{KILL}test_random', INTERVAL, each=4),
   Row('SIGKILL while records are prepared', f'{RECORDS}test_a_run_that_is_killed', INTERVAL),
+  Row('Dask worker killed while records are prepared', f'{RECORDS}test_a_dask'),
   Row('SIGTERM while training', 'test_main.py::test_sigterm'),
   Row('SIGTERM at a step, with and without workers', f'{TRAIN}test_resume_is_exact'),
   Row('SIGTERM in the last validation', f'{TRAIN}test_a_run_that_is_stopped_in_its_last'),
@@ -143,6 +144,7 @@ ROWS = (
   Row('same seed, other seed', 'data/test_pipeline.py::test_batch_i'),
   Row('patients in two splits', f'{COPY}test_no_patient {COPY}test_lists {RECORDS}test_patients'),
   Row('TensorFlow creeping in', 'test_main.py::test_tensorflow'),
+  Row('parts of an evaluation: one killed, one missing', 'commands/test_shards.py'),
   Row('output closed', f'{FAULTS}test_lost_output', quick=True),
   Row('film of another size or depth while training', f'{CHANGED}test_a_film', quick=True),
   Row('data folder away for seconds, or for good', f'{CHANGED}test_a_folder', quick=True),

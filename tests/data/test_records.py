@@ -6,8 +6,10 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -404,6 +406,12 @@ def test_training_streams_records(prepared, tmp_path):
   assert '8 images to train on, 2 to validate' in found.stdout
 
 
+def free_port():
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    return probe.getsockname()[1]
+
+
 def command(copy, output, workers):
   arguments = ['data', 'prepare', 'nih', copy, '--output', output, '--validation', 0.3]
   return [sys.executable, '-m', 'jaxsr.cli', *map(str, [*arguments, '--workers', workers])]
@@ -431,3 +439,34 @@ def test_a_run_that_is_killed_goes_on(copy, prepared, tmp_path, monkeypatch):
   assert files_of(tmp_path) == files_of(prepared) != {}
   left = [path.name for path in tmp_path.iterdir()]
   assert sorted(left) == ['lock', 'nih_chest_xray14']
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_writes_the_same_and_survives_a_killed_worker(copy, prepared, tmp_path):
+  pytest.importorskip('distributed', reason="needs pip install 'jaxsr-xray[dask]'")
+  address = f'tcp://127.0.0.1:{free_port()}'
+
+  def start(module, *arguments):
+    return subprocess.Popen(
+      [sys.executable, '-m', f'distributed.cli.{module}', *arguments, '--no-dashboard'],
+      cwd=ROOT,
+      env={**os.environ, 'PYTHONPATH': str(ROOT)},
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+    )
+
+  cluster = [start('dask_scheduler', '--host', '127.0.0.1', '--port', address.rpartition(':')[2])]
+  worker = ('dask_worker', address, '--nthreads', '1', '--no-nanny')
+  cluster += [start(*worker) for _ in range(2)]
+  options = ['--runner', 'DaskRunner', '--beam', f'dask_client_address={address}']
+  try:
+    process = subprocess.Popen([*command(copy, tmp_path, 1), *options])
+    while not list(tmp_path.rglob('*.json')) and process.poll() is None:  # until a shard is done
+      time.sleep(0.2)
+    cluster[1].kill()
+    assert process.wait(timeout=300) == 1  # some images are damaged
+  finally:
+    for each in cluster:
+      each.kill()
+      each.wait()
+  assert files_of(tmp_path) == files_of(prepared) != {}

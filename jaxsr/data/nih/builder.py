@@ -145,6 +145,10 @@ def _facts(plan: Plan, reports: Sequence[dict[str, Any]]) -> Facts:
   )
 
 
+# Runners that Beam does not find by their short names.
+_QUALIFIED = {'DaskRunner': 'apache_beam.runners.dask.dask_runner.DaskRunner'}
+
+
 def prepare(
   plan: Plan, shards: Sequence[Shard], output: Path, *, runner: str, flags: Sequence[str]
 ) -> Path:
@@ -175,7 +179,8 @@ def prepare(
     return folder
   check_room(plan, shards, output)
   config = tfds.download.DownloadConfig(
-    beam_runner=runner, beam_options=PipelineOptions(list(flags), save_main_session=False)
+    beam_runner=_QUALIFIED.get(runner, runner),
+    beam_options=PipelineOptions(list(flags), save_main_session=False),
   )
   try:
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints unknown sizes
