@@ -79,6 +79,9 @@ def _origin(options: PackageCommand, config: dict[str, Any], model: Model) -> di
   origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
   origin |= {key: config[key] for key in ('precision', 'seed', 'steps', 'batch_size')}
   origin['optimizer'] = dict(config['optimizer'])
+  degradation = dict(config['data'].get('degradation', {}))  # older runs have none
+  if degradation.get('kind') == 'acquisition':
+    origin['degradation'] = degradation
   return origin | ({'environment': saved['environment']} if saved else {})
 
 

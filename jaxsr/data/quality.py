@@ -17,7 +17,7 @@ class Quality(NamedTuple):
   Attributes:
     noise: standard deviation of the noise, by the median of the diagonal second difference.
     blockiness: how much larger steps are on one grid of 8x8 pixels than beside it; around 0 for
-      images that were never compressed by JPEG.
+      images that were never compressed by JPEG, 0.7 at quality 75.
   """
 
   noise: float
@@ -56,14 +56,21 @@ def noise(v: Float[np.ndarray, 'h w']) -> float:
 
 
 def _blockiness(v: Float[np.ndarray, 'h w']) -> float:
-  """Compare the steps between columns on the grid of 8 where they are largest with the others."""
+  """Compare the steps between columns on the grid of 8 where they are largest with the others.
+
+  Two standard errors of a grid's mean are subtracted, so that small images, whose grids differ by
+  chance, give no larger values than large ones.
+  """
   step = np.abs(np.diff(v, axis=1))
   beyond = step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2
   seen = (v[:, 1:-2] >= DARKEST) & (v[:, 1:-2] <= BRIGHTEST)
   limited = np.where(seen, np.clip(beyond, -_MOST / 255, _MOST / 255), 0)
   columns = limited.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-  phases = np.array([columns[start::_BLOCK].mean() for start in range(_BLOCK)])
-  return float(phases.max() - np.delete(phases, phases.argmax()).mean())
+  grids = [columns[start::_BLOCK] for start in range(_BLOCK)]
+  largest = max(range(_BLOCK), key=lambda start: grids[start].mean())
+  others = np.concatenate([grid for start, grid in enumerate(grids) if start != largest])
+  error = others.std() / np.sqrt(grids[largest].size)
+  return float(grids[largest].mean() - others.mean() - 2 * error)
 
 
 def _middle(image: UInt[np.ndarray, '_ _ c']) -> UInt[np.ndarray, '_ _ c']:

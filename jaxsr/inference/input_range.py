@@ -22,6 +22,7 @@ SECTION = 'inputs'  # of a package's config
 _MOST = 300  # training images that are looked at
 _SHARE = 99.5  # percent of the training images that lie inside
 _SLACK = 1.2  # since other images differ a little more
+_LEAST = (0.5, 0.25)  # limits, since the estimates scatter on small images
 
 
 class InputRange(NamedTuple):
@@ -41,7 +42,7 @@ def of_training(config: Any) -> InputRange:
   """Measure the range of a run's low-resolution training images.
 
   At most 300 images, evenly spaced, are read and reduced as in training. The limits are their
-  99.5 % quantiles, and a fifth more.
+  99.5 % quantiles, and a fifth more; at least a noise of 0.5 and a blockiness of 0.25.
 
   Args:
     config: the config of the run.
@@ -67,7 +68,7 @@ def of_training(config: Any) -> InputRange:
     found.append(quality.measure(lr, int(np.iinfo(lr.dtype).max)))
   if not found:
     raise UserError(f'config.data.train={config.data.train}: no image can be read')
-  noise, blockiness = _SLACK * np.percentile(found, _SHARE, axis=0)
+  noise, blockiness = np.maximum(_SLACK * np.percentile(found, _SHARE, axis=0), _LEAST)
   return InputRange(round(float(noise), 3), round(float(blockiness), 3))
 
 

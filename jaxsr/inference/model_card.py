@@ -4,12 +4,13 @@ from typing import Any
 
 from jaxsr.inference.model import Model
 
+_CLEAN = """It was trained on bicubic reductions of clean images. On other inputs (noise, JPEG,
+  another reduction) the metrics are worse."""
 _LIMITS = """## Limits
 
 - For research. **Not for diagnosis**, and not a medical device: detail beyond the low resolution is
   plausible, but not evidence of anything in the patient.
-- It was trained on bicubic reductions of clean images. On other inputs (noise, JPEG, another
-  reduction) the metrics are worse.
+- {inputs}
 - Images of other devices, projections and bit depths may differ from the training images.
 """
 
@@ -59,11 +60,23 @@ Network: {options}.
 
 {measured}
 
-{_LIMITS}
+{_LIMITS.format(inputs=_inputs(origin))}
 ## Files
 
 {{hashes}}
 """
+
+
+def _inputs(origin: dict[str, Any]) -> str:
+  """Describe the low-resolution images of the training."""
+  found = origin.get('degradation')
+  if found is None:
+    return _CLEAN
+  (least, most), (worst, best) = found['dose'], found['jpeg']
+  blur, noise = found['blur'][1], found['noise'][1]
+  return f"""It was trained on clean reductions, and on others with blur of up to {blur:g} pixels,
+  {least:g} to {most:g} of the usual dose, noise of up to {noise:g} gray levels, and JPEG at quality
+  {worst} to {best}. Beyond these the metrics are worse."""
 
 
 def _training(origin: dict[str, Any]) -> str:
