@@ -39,12 +39,13 @@ ALLOWED = {
     'checkpoint compression config data errors evaluation files inference losses models '
     'perceptual runtime sharding'
   ),
+  'trust': 'data errors evaluation files inference models report',
   'study': (
     'analysis checkpoint config data errors evaluation files inference report runtime training'
   ),
   'commands': (
     'analysis checkpoint compression config data errors evaluation export files inference interop '
-    'models report runtime study training'
+    'models report runtime study training trust'
   ),
   'cli': 'commands errors runtime',
 }

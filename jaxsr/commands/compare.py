@@ -4,6 +4,7 @@ import collections
 
 from jaxsr import report as pages
 from jaxsr.commands import report as failed_images
+from jaxsr.commands import trust
 from jaxsr.commands.options import Compare
 from jaxsr.errors import UserError, count
 from jaxsr.evaluation import comparison, figures, page
@@ -23,6 +24,7 @@ def run(options: Compare) -> int:
     bits=options.bits,
     tables=options.tables,
     ensemble=options.ensemble,
+    parts=trust.parts(options),
   )
   print(_table(results))
   failed = dict.fromkeys(error for result in results for error in result.summary['failed'])

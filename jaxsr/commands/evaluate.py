@@ -7,6 +7,7 @@ from typing import Any
 from jaxsr import config as configs
 from jaxsr import files
 from jaxsr.commands import report as failed_images
+from jaxsr.commands import trust
 from jaxsr.commands.options import Evaluate
 from jaxsr.data.shard import Shard, parse
 from jaxsr.errors import UserError
@@ -57,6 +58,7 @@ def _evaluate(
     conditions=options.conditions,
     beside=[load(name) for name in options.beside],
     shard=part,
+    parts=trust.parts(options),
   )
 
 

@@ -99,7 +99,7 @@ class Evaluate:
   data: Path
   """A folder of high-resolution images (searched recursively), an image, or a folder of records."""
   output: Path
-  """The folder for per_image.csv, summary.json and contact_sheet.png."""
+  """The folder for per_image.csv, summary.json, contact_sheet.png and report.html."""
   lr: OptionalPath = None
   """A folder with the low resolution of each image, under equal names (default: computed)."""
   checkpoint: Checkpoint = None
@@ -121,6 +121,11 @@ class Evaluate:
   Writes conditions.csv and conditions.png. Run the same command again to resume."""
   beside: tuple[str, ...] = ()
   """Further checkpoints in the table by condition."""
+  trust: bool = False
+  """Audit the output for detail that is not in the films: trust.csv, trust.json and the page. Run
+  the same command again to resume."""
+  lesions: bool = False
+  """Put lesions into the films and measure how well they are seen afterwards: lesions.csv."""
   features: Annotated[
     Literal['mobilenet_v2', 'vgg16', 'vgg19'] | None,
     tyro.conf.arg(metavar='{mobilenet_v2,vgg16,vgg19}', help_behavior_hint=''),
@@ -157,6 +162,11 @@ class Compare:
   """The split of records to measure: SPLIT or SPLIT/FINDING."""
   tables: OptionalPath = None
   """A folder with NIH's Data_Entry_2017*.csv and BBox_List_2017.csv, for results by subgroup."""
+  trust: bool = False
+  """Audit the output for detail that is not in the films: trust.csv, trust.json and the page. Run
+  the same command again to resume."""
+  lesions: bool = False
+  """Put lesions into the films and measure how well they are seen afterwards: lesions.csv."""
   debug: Debug = False
 
 

@@ -10,6 +10,7 @@ import jax
 from tqdm import tqdm
 
 from jaxsr import __version__
+from jaxsr import report as pages
 from jaxsr.data.nih.metadata import Box
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import boxes as box_figures
@@ -32,6 +33,7 @@ def compare(
   bits: int = 0,
   tables: str | os.PathLike[str] | None = None,
   ensemble: bool = False,
+  parts: page.Parts | None = None,
 ) -> list[page.Result]:
   """Measure models on the same high-resolution images, beside bicubic interpolation.
 
@@ -46,6 +48,7 @@ def compare(
     bits: the number of bits that 16-bit files hold, if they do not say so; 0 trusts the files.
     tables: a folder with NIH's tables of findings and boxes, by which the page breaks gains down.
     ensemble: average over the eight flips and quarter turns of each image.
+    parts: computes further sections of the page, as `jaxsr.trust.parts.measure`.
 
   Returns:
     The result of each model, with the films that are the best, the median and the worst of the
@@ -102,7 +105,10 @@ def compare(
     summary |= {'strata': strata} if strata else {}
     summary |= {'regions': box_figures.summarise(inside)} if inside else {}
     results.append(page.Result(name, summary, chosen, shown))
-  _write(output, results)
+  more = ()
+  if parts is not None:
+    more = parts(models, report.open_images(folder, split, bits, channels=1), output)
+  _write(output, results, more)
   return results
 
 
@@ -132,7 +138,7 @@ def _measure(
   return rows, failed
 
 
-def _write(output: Path, results: Sequence[page.Result]) -> None:
+def _write(output: Path, results: Sequence[page.Result], more: Sequence[pages.Section]) -> None:
   names = [f.name for f in figures.compared(results[0].summary)]
   table = [{'network': page.BICUBIC, 'parameters': 0, 'n': results[0].summary['n']}]
   table[0] |= {name: results[0].summary[f'bicubic_{name}'] for name in names}
@@ -143,4 +149,4 @@ def _write(output: Path, results: Sequence[page.Result]) -> None:
   write_text(output / TABLE, to_csv(table))
   rows = [{'network': result.name} | row for result in results for row in result.rows]
   write_text(output / PER_IMAGE, to_csv(rows))
-  page.write(output, results)
+  page.write(output, results, more)

@@ -59,6 +59,78 @@ _ALL = (
 )
 FIGURES = {figure.name: figure for figure in _ALL}
 
+_PATCHES = 'patches of 64x64 pixels'
+_OCTAVE = "in the octave beyond the low resolution's Nyquist frequency"
+_TRUST = (  # of the audit and the lesion study; their keys in `trust.json`
+  Figure(
+    'flagged',
+    'flagged',
+    '.1%',
+    f"share of {_PATCHES} whose energy {_OCTAVE} is at least half of the film's and correlates "
+    'with it by less than 0.5: detail that is not in the film',
+  ),
+  Figure(
+    'invented',
+    'invented energy',
+    '.3f',
+    f"energy {_OCTAVE} that does not correlate with the film, relative to the film's: "
+    f'g (1 - r²); median over {_PATCHES}',
+  ),
+  Figure('energy', 'energy g', '.3f', f"energy {_OCTAVE}, relative to the film's; median"),
+  Figure('correlation', 'correlation r', '.3f', f'with the film {_OCTAVE}; median'),
+  Figure(
+    'crossing',
+    'sFRC crossing',
+    '.3f',
+    'lowest frequency, relative to Nyquist, at which the Fourier ring correlation with the film '
+    'falls below 0.5; median. It is blind to energy: no detail looks like wrong detail',
+  ),
+  Figure(
+    'contradicted',
+    'crossing < 0.25',
+    '.1%',
+    f'share of {_PATCHES} whose ring correlation falls below 0.5 below a quarter of the Nyquist '
+    "frequency, which at x4 is the low resolution's own",
+  ),
+  Figure(
+    'null',
+    'null space',
+    '.2f',
+    'root mean square, in gray levels of 255, of the part of the output that the reduction to the '
+    'low resolution does not see',
+  ),
+  Figure('null_error', 'its error', '.2f', 'the same of the difference to the film'),
+  Figure(
+    'unsupported',
+    'unsupported',
+    '.3f',
+    'energy of the difference to the default network, which is trained on pixels, beyond the low '
+    "resolution's Nyquist frequency, relative to the output's energy; needs no original",
+  ),
+  Figure(
+    'auc',
+    'AUC',
+    '.3f',
+    'area under the ROC curve of a channelized Hotelling observer, trained on one half of the '
+    'patients and tested on the other: 0.5 is chance, 1 is always right',
+  ),
+  Figure(
+    'contrast_kept',
+    'contrast kept',
+    '.2f',
+    'projection of the change that a lesion makes in the output onto the change that it makes in '
+    'the film, relative to the latter; median over places, and the 10th percentile',
+  ),
+  Figure(
+    'hits',
+    'hits / false alarms',
+    '.2f',
+    'shares of an observer that is trained on the films themselves, at its threshold for 5 % false '
+    'alarms there: a reader who is used to the full resolution',
+  ),
+)
+TRUST = {figure.name: figure for figure in _TRUST}
+
 
 def compared(summary: Mapping[str, Any]) -> list[Figure]:
   """List the metrics that a summary has both for the model and for bicubic."""

@@ -1,6 +1,6 @@
 """The page of an evaluation: one or several networks beside bicubic interpolation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,12 +8,18 @@ import numpy as np
 from scipy import ndimage
 
 from jaxsr import report
+from jaxsr.data.sources import Source
 from jaxsr.errors import count
 from jaxsr.evaluation import figures
 from jaxsr.evaluation.plots import Example
+from jaxsr.inference.model import Model
 from jaxsr.report import figures as drawing
 
 BICUBIC = 'bicubic'
+TRUST_JSON, AUDIT_CSV, LESIONS_CSV = 'trust.json', 'trust.csv', 'lesions.csv'
+
+# Computes sections from models by their names, the films and the output folder.
+Parts = Callable[[Mapping[str, Model], Source, Path], Sequence[report.Section]]
 _BY_FILM = ('psnr', 'psnr_centre', 'ssim', 'high_frequency')  # whose distributions are drawn
 _ZOOM = 8  # a place is an eighth of the film's shorter side
 
@@ -34,7 +40,11 @@ class Result(NamedTuple):
   shown: Mapping[str, tuple[dict[str, Any], Example]]
 
 
-def write(folder: Path, results: Sequence[Result], more: Iterable[report.Section] = ()) -> None:
+def write(
+  folder: Path,
+  results: Sequence[Result],
+  more: Sequence[report.Section] = (),
+) -> None:
   """Write `report.html` of networks that were measured on the same films.
 
   Args:
@@ -62,8 +72,14 @@ def write(folder: Path, results: Sequence[Result], more: Iterable[report.Section
     f'{names} on {count(first["n"], "image")} of {first["data"]}, x{first["scale"]}, '
     f'protocol {first["protocol"]}, jaxsr {first["version"]}. For research, not for diagnosis.'
   )
-  known = report.terms(list(figures.FIGURES.values()))
+  known = report.terms([*figures.FIGURES.values(), *(figures.TRUST.values() if more else ())])
   report.write(folder / report.PAGE, report.Page(f'Evaluation of {names}', lead, sections, known))
+
+
+def remove_parts(folder: Path) -> None:
+  """Remove the files of an earlier audit and lesion study."""
+  for name in (TRUST_JSON, AUDIT_CSV, LESIONS_CSV):
+    (folder / name).unlink(missing_ok=True)
 
 
 def _metrics(others: Sequence[Result], first: Mapping[str, Any]) -> report.Table:

@@ -46,6 +46,7 @@ def evaluate(
   conditions: str | Sequence[str] = (),
   beside: Sequence[Model] = (),
   shard: Shard | None = None,
+  parts: page.Parts | None = None,
 ) -> dict[str, Any]:
   """Measure a model on high-resolution images, beside bicubic interpolation.
 
@@ -71,6 +72,7 @@ def evaluate(
     beside: further models for the table by condition.
     shard: measure only a part of the images, and write only its figures; a later evaluation of all
       images with the same options and output takes them from there.
+    parts: computes further sections of the page, as `jaxsr.trust.parts.measure`.
 
   Returns:
     The content of `summary.json`: means over images by the names in
@@ -180,7 +182,8 @@ def evaluate(
     shown = {
       rank: evaluator.measure(model.variables, indices[i]) for rank, i in ranks(rows).items()
     }
-    _write(output, inside, page.Result(model.name, summary, rows, shown))
+    more = () if parts is None else parts({model.name: model}, source, output)
+    _write(output, inside, page.Result(model.name, summary, rows, shown), more)
   return summary
 
 
@@ -261,7 +264,12 @@ def _caption(rank: str, row: Figures) -> str:
   )
 
 
-def _write(output: Path, inside: Sequence[Figures], result: page.Result) -> None:
+def _write(
+  output: Path,
+  inside: Sequence[Figures],
+  result: page.Result,
+  more: Sequence[pages.Section],
+) -> None:
   """Write an evaluation's files; those of an earlier evaluation are replaced or removed."""
   summary = result.summary
   if replaced := _describe(output / SUMMARY):
@@ -281,7 +289,9 @@ def _write(output: Path, inside: Sequence[Figures], result: page.Result) -> None
   if absent := pages.missing():
     _note(f'{pages.PAGE} is left out: it needs {" and ".join(absent)}; {pages.INSTALL}')
   else:
-    page.write(output, [result])
+    page.write(output, [result], more)
+  if replaced and not more:
+    page.remove_parts(output)
   if 'conditions' in summary:
     conditions_report.write(output, summary['conditions'])
   elif replaced:

@@ -1,0 +1,90 @@
+"""The audit and the lesion study of models, as the further parts of an evaluation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxsr import report
+from jaxsr.data import degradation
+from jaxsr.data.sources import Source
+from jaxsr.errors import UserError
+from jaxsr.evaluation.page import TRUST_JSON
+from jaxsr.files import write_json
+from jaxsr.inference.model import Model, load
+from jaxsr.trust import audit, run, sections, study
+from jaxsr.trust.networks import enlarger, fingerprint, networks
+
+
+def measure(
+  models: Mapping[str, Model],
+  source: Source,
+  folder: Path,
+  *,
+  with_audit: bool = True,
+  with_lesions: bool = False,
+  ensemble: bool = False,
+) -> list[report.Section]:
+  """Audit models and study lesions in their images; write `trust.json` and the tables.
+
+  Args:
+    models: by their names, of one scale.
+    source: high-resolution films.
+    folder: an existing folder, in which an interrupted run continues.
+    with_audit: audit the films (`trust.csv`).
+    with_lesions: run the lesion study (`lesions.csv`).
+    ensemble: average the networks over flips and quarter turns.
+
+  Returns:
+    Sections for the report page.
+  """
+  scale = next(iter(models.values())).scale
+  channels = source[0].shape[-1]
+  found = {
+    name: run.Network(enlarge, fingerprint(enlarge, channels))
+    for name, enlarge in networks(models, scale, ensemble=ensemble).items()
+  }
+  written: dict[str, Any] = {
+    'version': run.VERSION,
+    'scale': scale,
+    'networks': {name: network.digest for name, network in found.items()},
+  }
+  parts: list[report.Section] = []
+  if with_audit:
+    audited = run.audit_films(found, source, folder, scale, _pixel(scale, channels))
+    written['audit'] = audited.summary
+    film = _film(audited, found, source, scale)
+    parts.append(sections.of_audit(audited.summary, audited.rows, audited.curves, film))
+  if with_lesions:
+    rows = run.study_lesions(found, source, folder, scale)
+    written['lesions'] = rows
+    parts += sections.of_lesions(rows)
+  write_json(folder / TRUST_JSON, written)
+  return parts
+
+
+def _pixel(scale: int, channels: int) -> run.Network | None:
+  """Returns the pretrained network for a scale, which is trained on pixels; None without one."""
+  try:
+    enlarge = enlarger(load(scale=scale))
+  except UserError:
+    return None
+  return run.Network(enlarge, fingerprint(enlarge, channels))
+
+
+def _film(
+  audited: run.Audit, found: Mapping[str, run.Network], source: Source, scale: int
+) -> report.Film:
+  """Returns the film with the most flagged patches, with the marks of each network."""
+  film, name = degradation.cut(source[audited.worst], scale), source.names[audited.worst]
+  lr = degradation.downscale(film, scale)[None]
+  versions = {key: study.gray(one.enlarge(lr))[0] for key, one in found.items()}
+  versions['HR'] = study.gray(film)
+  shares = {r['network']: r['flagged'] for r in audited.rows if r['file'] == name and r['patches']}
+  captions = {key: f'{key}, {shares.get(key, 0):.1%} flagged' for key in found}
+  return report.Film(
+    f'most flagged patches: {name}',
+    {key: image[..., None] for key, image in versions.items()},
+    captions | {'HR': 'HR, the original'},
+    {},
+    {f'flagged in {key}': audit.mask(flags, film.shape) for key, flags in audited.flags.items()},
+  )

@@ -1,0 +1,126 @@
+"""The trust parts of a report page: audit and lesion study."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxsr import report
+from jaxsr.evaluation.figures import TRUST
+from jaxsr.report import figures as drawing
+from jaxsr.trust import audit, study
+
+DEFINITIONS = report.terms(list(TRUST.values()))
+_AUDIT = ('flagged', 'invented', 'energy', 'correlation', 'crossing', 'contradicted', 'null')
+_AUDIT += ('null_error', 'unsupported')
+_LESIONS = ('auc', 'contrast_kept', 'hits')
+
+
+def of_audit(
+  summary: Mapping[str, Mapping[str, Any]],
+  rows: Sequence[Mapping[str, Any]],
+  curves: Mapping[str, np.ndarray],
+  film: report.Film,
+) -> report.Section:
+  """Returns the section of the audit: means, distributions, ring correlations, the worst film."""
+  table = [
+    report.Row([name, *(_audit_cell(found, key) for key in _AUDIT)])
+    for name, found in summary.items()
+    if found['films']
+  ]
+  flagged = {
+    name: [100 * row['flagged'] for row in rows if row['network'] == name and row['patches']]
+    for name in summary
+  }
+  drawn = [(drawing.distribution('flagged patches, %', flagged), 'per film')]
+  figure, axes = drawing.new()
+  frequency = np.arange(audit.RINGS) / audit.RINGS
+  for color, (name, curve) in zip(drawing.COLORS * 9, curves.items(), strict=False):
+    axes.plot(frequency, curve, color=color, label=name)
+  axes.axhline(audit.CORRELATED, color='#808080', linestyle=':')
+  axes.set(xlabel='frequency, relative to Nyquist', ylabel='ring correlation with the film')
+  drawing.legend(axes)
+  drawn.append((drawing.svg(figure), 'mean over patches'))
+  return report.Section(
+    'Invented detail',
+    'Patches of 64x64 pixels against the film. Flagged patches have detail that the film does not '
+    'have. Below, the film with the most of them; switch the marks on.',
+    [report.Table(['', *(_term(key) for key in _AUDIT)], table), report.Figures(drawn), film],
+  )
+
+
+def _audit_cell(found: Mapping[str, Any], key: str) -> str:
+  if found[key] is None:
+    return ''
+  text = format(found[key], TRUST[key].format)
+  if key == 'flagged' and found['flagged_interval']:
+    text += ' [{:.1%}, {:.1%}]'.format(*found['flagged_interval'])
+  return text
+
+
+def _term(key: str) -> report.Term:
+  return report.Term(key, TRUST[key].title)
+
+
+def of_lesions(rows: Sequence[Mapping[str, Any]]) -> list[report.Section]:
+  """Returns a section per group of films and condition of the lesion study."""
+  if not rows:
+    note = f'Not run: fewer than {study.SMALLEST} patients have places for lesions.'
+    return [report.Section('Lesions', note, [])]
+  groups = dict.fromkeys((row['films'], row['condition'], row['n']) for row in rows)
+  sections = []
+  for films, condition, count in groups:
+    mine = [row for row in rows if (row['films'], row['condition']) == (films, condition)]
+    names = [n for n in dict.fromkeys(row['network'] for row in mine) if n != study.ABSENT]
+    note = (
+      f'Lesions put into {count} {films} at {condition}. Each cell: AUC with its 95 % interval; '
+      'contrast kept (10th percentile); hits / false alarms of the observer of HR. ' + _check(mine)
+    )
+    terms = report.Table([_term(key) for key in _LESIONS], [])
+    parts = [report.Figures(_curves(mine, names)), terms, _table(mine, names)]
+    sections.append(report.Section(f'Lesions: {films}, {condition}', note, parts))
+  return sections
+
+
+def _check(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Describe the two rows that check the study."""
+  hr, absent = (
+    [row for row in rows if row['network'] == name] for name in (study.HR, study.ABSENT)
+  )
+  low, high = (f(row['contrast_kept'] for row in hr) for f in (min, max))
+  away = max(abs(row['auc'] - 0.5) for row in absent)
+  return (
+    f'Checks: HR as its own network keeps {low:.2f} to {high:.2f} of the contrast; a network that '
+    f'returns the film without the lesion has an AUC within {away:.3f} of 0.5.'
+  )
+
+
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> report.Table:
+  cells: dict[str, dict[str, str]] = {}
+  for row in rows:
+    low, high = row['auc_interval']
+    kept = f'{row["contrast_kept"]:.2f} ({row["contrast_kept_10"]:.2f})'
+    found = f'{row["hits"]:.2f} / {row["false_alarms"]:.2f}'
+    text = f'{row["auc"]:.3f} [{low:.2f}, {high:.2f}]; {kept}; {found}'
+    cells.setdefault(_title(row), {})[row['network']] = text
+  body = [report.Row([title, *(found[n] for n in names)]) for title, found in cells.items()]
+  return report.Table(['lesion', *names], body)
+
+
+def _title(row: Mapping[str, Any]) -> str:
+  return study.Lesion(row['kind'], row['size'], row['contrast']).title
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[str, str]]:
+  """Draw AUC, contrast kept and hits of nodules against their diameter."""
+  drawn = []
+  nodules = [row for row in rows if row['kind'] == 'nodule']
+  for key in _LESIONS:
+    figure, axes = drawing.new()
+    for color, name in zip(drawing.COLORS * 9, names, strict=False):
+      mine = sorted((r for r in nodules if r['network'] == name), key=lambda r: r['size'])
+      axes.plot([r['size'] for r in mine], [r[key] for r in mine], 'o-', color=color, label=name)
+    axes.set(xlabel='diameter of the nodule, pixels', ylabel=TRUST[key].title)
+    drawing.legend(axes)
+    drawn.append((drawing.svg(figure), DEFINITIONS[key][1]))
+  return drawn

@@ -1,0 +1,88 @@
+"""The audit against the published definition, and that it flags what is not in the film."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxsr.data import degradation
+from jaxsr.data.phantom import phantom
+from jaxsr.trust import audit
+from jaxsr.trust.networks import interpolation
+
+SIDE = audit.SIDE
+
+
+@pytest.fixture(scope='module')
+def films():
+  """Two noisy phantoms in [0, 1]: real films have noise at all frequencies."""
+  rng = np.random.default_rng(1)
+  clean = [phantom(4, i, size=512, nodules=0) / 255 for i in range(2)]
+  return [np.clip(x + rng.normal(0, 4 / 255, x.shape), 0, 1) for x in clean]
+
+
+@pytest.fixture(scope='module')
+def enlarged(films):
+  """The first film, reduced and interpolated."""
+  lr = degradation.downscale(np.rint(films[0] * 255).astype(np.uint8)[..., None], 4)
+  return interpolation(4)(lr[None])[0, ..., 0] / 255
+
+
+def published_ring_correlation(first, second):
+  """Fourier ring correlation as DIDSR/sfrc defines it, by loops over the full spectrum."""
+  spectra = [np.fft.fftshift(np.fft.fft2(x)) for x in (first, second)]
+  y, x = np.mgrid[: len(first), : len(first)] - len(first) // 2
+  radius = np.sqrt(y**2 + x**2)
+
+  def rings(values):
+    return np.array([
+      (values[np.floor(radius) == r].sum() + values[np.ceil(radius) == r].sum()) / 2
+      for r in range(len(first) // 2)
+    ])  # fmt: skip
+
+  cross = rings(spectra[0] * np.conj(spectra[1])).real
+  return np.abs(cross) / np.sqrt(rings(np.abs(spectra[0]) ** 2) * rings(np.abs(spectra[1]) ** 2))
+
+
+def test_ring_correlation_is_the_published_one(films, enlarged):
+  found = audit.ring_correlation(audit.spectra(enlarged), audit.spectra(films[0]))
+  window = np.outer(np.hanning(SIDE), np.hanning(SIDE))
+  for number in (9, 27, 36, 54):
+    row, column = divmod(number, 512 // SIDE)
+    cut = np.s_[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE]
+    pair = [(x[cut] - x[cut].mean()) * window for x in (enlarged, films[0])]
+    np.testing.assert_allclose(found[number], published_ring_correlation(*pair), atol=1e-4)
+
+
+def test_pasted_high_frequencies_are_flagged_there_and_nowhere_else(films, enlarged):
+  """Detail of another film, above the low resolution's Nyquist, in two patches."""
+  pasted = enlarged.copy()
+  detail = audit.null_space(films[1], 4)
+  cut = np.s_[192:256, 128:256]
+  pasted[cut] += detail[cut]
+  before, after = (audit.audit(image, films[0], 4) for image in (enlarged, pasted))
+  wanted = audit.mask(before.flagged, films[0].shape)
+  wanted[cut] = True
+  np.testing.assert_array_equal(audit.mask(after.flagged, films[0].shape), wanted)
+  assert not before.flagged.any()
+
+
+def test_a_film_is_not_flagged_against_itself_and_blur_is_not_invented(films, enlarged):
+  own = audit.film_row(audit.audit(films[0], films[0], 4))
+  assert (own['flagged'], own['crossing'], own['null_error']) == (0.0, 1.0, 0.0)
+  assert own['correlation'] == pytest.approx(1) and own['energy'] == pytest.approx(1)
+  assert own['invented'] == pytest.approx(0, abs=1e-9)
+  blurred = audit.film_row(audit.audit(enlarged, films[0], 4))
+  assert blurred['energy'] < 0.2 and blurred['flagged'] == 0
+
+
+def test_the_null_space_is_what_the_reduction_does_not_see(films):
+  unseen = audit.null_space(films[0], 4)
+  again = Image.fromarray(unseen.astype(np.float32)).resize((128, 128), Image.Resampling.BICUBIC)
+  assert np.abs(np.asarray(again)).max() < 1e-5 < np.abs(unseen).max()
+  np.testing.assert_allclose(audit.null_space(unseen, 4), unseen, atol=1e-9)
+
+
+def test_unsupported_detail_needs_no_film(films, enlarged):
+  assert audit.unsupported(enlarged, enlarged, 4) == 0
+  invented = enlarged + audit.null_space(films[1], 4)
+  assert audit.unsupported(invented, enlarged, 4) > 0.5
