@@ -8,7 +8,8 @@ import pytest
 from jaxsr import cli
 from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
-from jaxsr.trust import audit, study
+from jaxsr.inference.model import load
+from jaxsr.trust import audit, parts, study
 
 
 def jaxsr(*arguments):
@@ -22,6 +23,8 @@ def table(path):
 
 def test_an_evaluation_is_audited_once(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(study, 'PHANTOMS', 0)
+  tiny = load('edsr_x4_tiny')  # a small network for `unsupported`
+  monkeypatch.setattr(parts, 'load', lambda scale: tiny)
   films, output = tmp_path / 'films', tmp_path / 'eval'
   films.mkdir()
   for i in range(5):
