@@ -39,6 +39,10 @@ def warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+class TooLargeError(ImageError):
+  """An image with more pixels than are read."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
   """Returns the closest known name as a suggestion, followed by all known names."""
   known = sorted(known)

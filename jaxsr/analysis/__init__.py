@@ -106,6 +106,12 @@ def _layer(name: str, path: tuple[str, ...], params: Any, macs: dict, output: di
   return Layer(name, count, total, output[path], inner)
 
 
+def activation_bytes(network: Any) -> float:
+  """Returns the peak bytes of activations in inference, per low-resolution pixel of the image."""
+  shape = (1, 64, 64, network.channels)
+  return memory.peak(_trace(network, shape)) / (shape[1] * shape[2])
+
+
 def receptive_radius(network: Any) -> int | None:
   """Returns the receptive radius along a row, in low-resolution pixels, or None if unbounded."""
   for length in _STRIPS:

@@ -77,14 +77,24 @@ class Upscale:
     tyro.conf.arg(metavar='{none,jpegls,j2k}', help_behavior_hint=''),
   ] = None
   """Compress DICOM without loss by JPEG-LS or JPEG 2000 (default: JPEG-LS for more than 32 MB)."""
-  scale: Scale = None
+  scale: Annotated[
+    float | None,
+    tyro.conf.arg(metavar='FLOAT', help_behavior_hint=''),
+  ] = None
+  """Above 1, up to 8 (default: the model's own, or 4). If there is no network of this scale, the
+  next larger one enlarges and Pillow's bicubic filter reduces."""
+  size: OptionalInt = None
+  """The longer side of the results in pixels, instead of a scale."""
   step: Step = 'latest'
   width: Width = 1.0
   depth: Depth = 1.0
   ensemble: Ensemble = False
-  tile: int = 512
+  tile: Annotated[
+    int | Literal['auto'], tyro.conf.arg(metavar='{auto}|INT', help_behavior_hint='')
+  ] = 'auto'
   """The side of a tile in low-resolution pixels. Larger images are processed in overlapping tiles,
-  which needs less memory and gives the same result up to rounding."""
+  which needs less memory and gives the same result up to rounding (default: auto, at most 512, and
+  half of it whenever memory runs out)."""
   bits: Bits = 0
   shard: Shard = ''
   overwrite: bool = False

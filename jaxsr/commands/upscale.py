@@ -1,26 +1,21 @@
 """`jaxsr upscale`: enlarge image files."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from jaxsr import __version__, runtime
+from jaxsr import runtime
 from jaxsr.commands import report, upscale_files
+from jaxsr.commands.enlarger import Enlarger, check_options
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
-from jaxsr.data import dicom_out, image_files, shard
-from jaxsr.data.decoded import ImageInfo, Method
-from jaxsr.errors import ImageError, UserError, brief, count
+from jaxsr.data import dicom, shard
+from jaxsr.errors import ImageError, brief, count
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
-from jaxsr.inference.input_range import check_input
-from jaxsr.inference.model import Model, load
-from jaxsr.inference.provenance import Provenance
 
 _MOST_THREADS = 16
+_NOT_CHEST = 'not a chest radiograph by modality, body part or view; check the results'
 
 
 class Result(NamedTuple):
@@ -38,20 +33,12 @@ class Result(NamedTuple):
 
 def run(options: Upscale) -> int:
   """Enlarge the images and write the results; return the exit code."""
-  if options.tile < 1:
-    raise UserError(f'--tile {options.tile} is less than 1')
-  model = load(
-    options.checkpoint,
-    scale=options.scale,
-    step=options.step,
-    width=options.width,
-    depth=options.depth,
-  )
-  jobs = upscale_files.jobs(options, f'x{model.scale}')
+  check_options(options)
+  worker = _Worker(options)
+  jobs = upscale_files.jobs(options, worker.enlarger.label)
   if options.shard:
     part = shard.parse(options.shard)
     jobs = [job for job in jobs if part.holds(_name(job))]
-  worker = _Worker(options, model)
   threads = min(max(2, runtime.cpu_count()), _MOST_THREADS)  # most of the time a PNG is compressed
   done = runtime.prefetch_map(worker, jobs, threads)
   return _report(list(report.progress(done, len(jobs), 'upscale')), options.output)
@@ -66,12 +53,8 @@ def _name(job: Job) -> str:
 class _Worker:
   """Makes the result of one image; threads call it at the same time."""
 
-  def __init__(self, options: Upscale, model: Model):
-    self.options, self.model = options, model
-    self.enlarge = partial(model.upscale, ensemble=options.ensemble, tile=options.tile)
-    self.made_by = provenance.of(model, ensemble=options.ensemble)
-    if options.bits:  # results that were made with another number are made again
-      self.made_by = self.made_by._replace(network=f'{self.made_by.network}, {options.bits} bits')
+  def __init__(self, options: Upscale):
+    self.options, self.enlarger = options, Enlarger(options)
 
   def __call__(self, job: Job) -> Result:
     try:
@@ -83,24 +66,16 @@ class _Worker:
     """Enlarge one image and write the result; raises ImageError."""
     if job.problem:
       raise ImageError(job.source, job.problem)
-    note = self.made_by._replace(source=_digest(job.source))
+    digest = _digest(job.source)
+    plan = self.enlarger.plan(job.source)
+    note = plan.made_by._replace(source=digest)
     if not self.options.overwrite and provenance.is_done(job.target, note):
       return Result(job, existed=True)
-    image, info = image_files.load(job.source, self.model.channels, self.options.bits)
-    check = dicom_out.check_target if job.as_dicom else image_files.check_target
-    check(job.target, image)
     make_folder(job.target.parent)
-    sr = self.enlarge(image, bits=8 * image.itemsize)
-    self._write(job, sr, note, info)
-    remark = check_input(self.model, image)
-    return Result(job, notes=(remark,) if remark else ())
-
-  def _write(self, job: Job, sr: np.ndarray, note: Provenance, info: ImageInfo) -> None:
-    if not job.as_dicom:
-      image_files.write(job.target, sr, str(note), info=info, scale=self.model.scale)
-      return
-    made_by = Method(note.method, str(note), __version__)
-    dicom_out.write(job.target, sr, job.source, made_by, compress=self.options.compress)
+    remarks = [self.enlarger.write(job, plan, note)]
+    if not dicom.may_be_chest(job.source):
+      remarks.append(_NOT_CHEST)
+    return Result(job, notes=tuple(filter(None, remarks)))
 
 
 def _report(results: Sequence[Result], output: Path | None) -> int:

@@ -43,6 +43,23 @@ _REQUIRED = {
   'BitsStored': '0028,0101',
   'PixelRepresentation': '0028,0103',
 }
+_CHEST = {  # values that a radiograph of the chest may have; without an element it may be one
+  'Modality': ('CR', 'DX', 'DR', 'RG', 'RF', 'OT'),
+  'BodyPartExamined': (
+    'CHEST',
+    'THORAX',
+    'LUNG',
+    'LUNGS',
+    'RIB',
+    'RIBS',
+    'CHESTABDOMEN',
+    'PORTCHEST',
+  ),
+  'ViewPosition': (
+    *('PA', 'AP', 'LL', 'RL', 'LLD', 'RLD', 'LLO', 'RLO', 'LAT', 'LATERAL', 'LEFTLATERAL'),
+    *('RIGHTLATERAL', 'RAO', 'LAO', 'RPO', 'LPO', 'APSUPINE', 'SUPINE', 'ERECT'),
+  ),
+}
 _META = 1024  # bytes that hold the transfer syntax
 _DEFLATED = b'1.2.840.10008.1.2.1.99'
 _MOST_INFLATED = 2 * MAX_PIXELS + 2**24  # bytes: the pixels, and the elements beside them
@@ -120,6 +137,19 @@ def patient(path: Path) -> str:
     dataset = header(file, path, stop=True)
     found = str(dataset.get('PatientID', '')) or str(path.resolve())
   return hashlib.sha256(found.encode()).hexdigest()[:16]
+
+
+def may_be_chest(path: Path) -> bool:
+  """Whether a file may be a radiograph of the chest; only DICOM can say that it is not."""
+  if not is_dicom(path):
+    return True
+  with path.open('rb') as file, silent(path):
+    dataset = header(file, path, stop=True)
+  return all(
+    not (found := ''.join(filter(str.isalnum, str(dataset.get(name) or '').upper())))
+    or found in known
+    for name, known in _CHEST.items()
+  )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ inverse of what `dicom.read` does. The pixels may come at once (`write`) or row 
 """
 
 import datetime
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from jaxsr.errors import ImageError
 from jaxsr.files import atomic
 
 _SYNTAXES = {'jpegls': 'JPEGLSLossless', 'j2k': 'JPEG2000Lossless'}
+_HEADER = 12  # bytes of the element before the pixels
+_END = b'\xfe\xff\xdd\xe0\0\0\0\0'  # of compressed pixels
 _MOST_UNCOMPRESSED = 32 * 2**20  # bytes of pixels
 
 
@@ -233,6 +236,18 @@ def read_note(path: Path) -> str:
     from jaxsr.data import dicom_rules as rules
 
     return rules.read_note(dicom.header(file, path, stop=True))
+
+
+def is_complete(path: Path) -> bool:
+  """Whether all pixels of a file that was written here are there, without decoding them."""
+  with path.open('rb') as file, dicom.silent(path):
+    dataset = dicom.header(file, path, stop=True)
+    start, size = file.tell(), path.stat().st_size
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+      file.seek(-len(_END), os.SEEK_END)
+      return file.read() == _END
+    pixels = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
+    return size == start + _HEADER + pixels + pixels % 2
 
 
 def _default_compression(derived: Derived) -> str:

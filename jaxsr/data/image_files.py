@@ -15,16 +15,17 @@ Example:
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import decoded, dicom, dicom_out, raster, tiff
+from jaxsr.data import decoded, dicom, dicom_out, raster, rows, tiff
 from jaxsr.data.decoded import MAX_PIXELS, Decoded, ImageInfo
 from jaxsr.data.dicom import File
-from jaxsr.errors import ImageError, UserError, brief, count, warn
+from jaxsr.errors import ImageError, TooLargeError, UserError, brief, count, warn
 from jaxsr.files import MANIFEST, atomic
 
 __all__ = ['MAX_PIXELS', 'ImageInfo', 'check', 'decode', 'find', 'load', 'read', 'write']
@@ -361,7 +362,7 @@ def _recognise(file: File, path: Path) -> str:
 
 def _check_size(path: Path, height: int, width: int) -> None:
   if width * height > MAX_PIXELS:
-    raise ImageError(path, f'has {width}x{height} pixels, more than {MAX_PIXELS}; crop it first')
+    raise TooLargeError(path, f'has {width}x{height} pixels, more than {MAX_PIXELS}; crop it first')
 
 
 def is_raster_name(path: Path) -> bool:
@@ -405,7 +406,7 @@ def write(
   note: str = '',
   *,
   info: ImageInfo | None = None,
-  scale: int = 1,
+  scale: int | float = 1,
 ) -> None:
   """Write an image completely or not at all; the suffix chooses the format.
 
@@ -422,7 +423,7 @@ def write(
   """
   path = Path(path)
   check_target(path, array)
-  kept = _kept(array, info, scale)
+  kept = _kept(array.shape[2], array.dtype, info, scale)
   stored = decoded.to_stored_range(array, kept.bits)
   kind = _KINDS[path.suffix.lower()]
   with atomic(path) as temporary:
@@ -432,15 +433,40 @@ def write(
       raster.write(temporary, stored, kind, note, kept)
 
 
-def _kept(array: Raw, info: ImageInfo | None, scale: int) -> ImageInfo:
+def writing(
+  path: Path,
+  shape: tuple[int, int, int],
+  kind: np.dtype,
+  note: str,
+  *,
+  info: ImageInfo,
+  scale: int | float,
+) -> AbstractContextManager[rows.Rows]:
+  """Returns a context with a writer of PNG or TIFF that takes rows; the rest is as for `write`."""
+  return rows.writing(path, shape, kind, note, _kept(shape[2], kind, info, scale))
+
+
+def _kept(channels: int, kind: np.dtype, info: ImageInfo | None, scale: int | float) -> ImageInfo:
   """Returns what of a file's range and metadata holds for an array made from it."""
-  container = 8 * array.itemsize
+  container = 8 * kind.itemsize
   if info is None:
     return ImageInfo(container)
   dpi = info.dpi and (scale * info.dpi[0], scale * info.dpi[1])
-  space = b'GRAY' if array.shape[2] == 1 else b'RGB '
+  space = b'GRAY' if channels == 1 else b'RGB '
   icc = info.icc if info.icc and info.icc[16:20] == space else None
   return ImageInfo(min(info.bits, container), dpi, icc)
+
+
+def is_intact(path: Path) -> bool:
+  """Whether a file that was written here is undamaged; too large ones are not decoded for that."""
+  try:
+    read(path, channels=3)
+  except TooLargeError:
+    check_parts = dicom_out.is_complete if dicom.is_dicom(path) else rows.is_complete
+    return check_parts(path)
+  except ImageError:
+    return False
+  return True
 
 
 def read_note(path: Path) -> str:

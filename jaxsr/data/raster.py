@@ -18,12 +18,12 @@ from PIL.PngImagePlugin import PngInfo
 from jaxsr.data import decoded
 from jaxsr.data.decoded import Decoded, ImageInfo
 from jaxsr.data.dicom import File
-from jaxsr.errors import ImageError, one_line
+from jaxsr.errors import ImageError, TooLargeError, one_line
 
 FORMATS = ('PNG', 'JPEG', 'BMP', 'WEBP')
 Image.MAX_IMAGE_PIXELS = None  # `decoded.MAX_PIXELS` is checked instead, before anything is decoded
-_PNG, _JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'
-_LEVEL = 4  # of 9: 26 ms for a film of 1024x1024 instead of 71 at the default 6, 4 % more bytes
+PNG, _JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'
+LEVEL = 4  # of 9: 26 ms for a film of 1024x1024 instead of 71 at the default 6, 4 % more bytes
 _TRUNCATED = 'is truncated (its last chunk is not the end of a PNG); fetch it again'
 _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOR = ('RGB', 'RGBA', 'RGBX', 'P', 'PA')
@@ -44,7 +44,7 @@ class Header(NamedTuple):
 
 def recognise(head: bytes) -> bool:
   """Whether a file's first bytes are those of a format that is read here."""
-  return head.startswith((_PNG, _JPEG, b'BM')) or head[:4] + head[8:12] == b'RIFFWEBP'
+  return head.startswith((PNG, _JPEG, b'BM')) or head[:4] + head[8:12] == b'RIFFWEBP'
 
 
 def check(file: File, path: Path) -> Header:
@@ -54,7 +54,7 @@ def check(file: File, path: Path) -> Header:
   if head.startswith(_JPEG) and (frame := _jpeg_frame(file)) and frame.is_special:
     _check_frame(frame, path)
     return Header(frame.height, frame.width, 16 if frame.bits > 8 else 8, False)
-  late = _late_chunks(path) if head.startswith(_PNG) else set()
+  late = _late_chunks(path) if head.startswith(PNG) else set()
   with _open(file, path) as image:
     if late & {b'eXIf', b'iTXt', b'tEXt', b'zTXt'}:
       _load(image, path)  # the orientation may follow the pixels
@@ -68,9 +68,9 @@ def check(file: File, path: Path) -> Header:
 def read(file: File, path: Path) -> Decoded:
   """Decode a file; raises ImageError if it is damaged or holds what cannot be read without loss."""
   start = file.tell()
-  head = file.read(len(_PNG))
+  head = file.read(len(PNG))
   file.seek(start)
-  if head == _PNG:
+  if head == PNG:
     return _read_png(file, path)
   if head.startswith(_JPEG) and (frame := _jpeg_frame(file)) and frame.is_special:
     return _read_special_jpeg(file, path, frame)
@@ -183,7 +183,7 @@ def _jpeg_frame(file: File) -> _JpegFrame | None:
 def _late_chunks(path: Path) -> set[bytes]:
   """Returns the names of the chunks of a PNG that follow its pixels, reading headers only."""
   late: set[bytes] = set()
-  place, in_pixels = len(_PNG), False
+  place, in_pixels = len(PNG), False
   with path.open('rb', buffering=0) as file:
     size = file.seek(0, os.SEEK_END)
     while file.seek(place) == place and len(head := file.read(8)) == 8:
@@ -198,7 +198,7 @@ def _late_chunks(path: Path) -> set[bytes]:
 
 def _chunks(content: bytes, path: Path) -> Iterator[tuple[bytes, int, int]]:
   """Yield the name, start and end of each chunk of a PNG; bytes after the last one are ignored."""
-  place = len(_PNG)
+  place = len(PNG)
   while place + 12 <= len(content):
     name = content[place + 4 : place + 8]
     start, end = place + 8, place + 8 + int.from_bytes(content[place : place + 4], 'big')
@@ -220,7 +220,7 @@ def _check_last_pixels(content: bytes, chunks: list[tuple[bytes, int, int]], pat
 
 
 def _png_bits(head: bytes) -> int:
-  return head[24] if head.startswith(_PNG) and len(head) == 26 else 0
+  return head[24] if head.startswith(PNG) and len(head) == 26 else 0
 
 
 def _open(file: File, path: Path) -> Image.Image:
@@ -249,7 +249,7 @@ def _check_header(path: Path, image: Image.Image) -> None:
 def _check_size(path: Path, height: int, width: int) -> None:
   if width * height > decoded.MAX_PIXELS:
     limit = decoded.MAX_PIXELS
-    raise ImageError(path, f'has {width}x{height} pixels, more than {limit}; crop it first')
+    raise TooLargeError(path, f'has {width}x{height} pixels, more than {limit}; crop it first')
 
 
 def _load(image: Image.Image, path: Path) -> None:
@@ -304,7 +304,7 @@ def write(path: Path, array: UInt[np.ndarray, 'h w c'], kind: str, note: str, in
       text.add(b'sBIT', bytes([info.bits] * array.shape[2]))
     if note:
       text.add_text('Comment', note)
-    options |= {'compress_level': _LEVEL, 'pnginfo': text}
+    options |= {'compress_level': LEVEL, 'pnginfo': text}
   image.save(path, format=kind, **options)
 
 

@@ -21,7 +21,7 @@ from jaxsr.data import decoded
 from jaxsr.data.decoded import Decoded, ImageInfo
 from jaxsr.data.dicom import File
 from jaxsr.data.raster import Header
-from jaxsr.errors import ImageError, one_line
+from jaxsr.errors import ImageError, TooLargeError, one_line
 
 _MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
@@ -150,7 +150,7 @@ def _check_page(page: Any, path: Path) -> None:
     raise ImageError(path, 'is TIFF without an image (its sides are 0)')
   if height * width > decoded.MAX_PIXELS:
     limit = decoded.MAX_PIXELS
-    raise ImageError(path, f'has {width}x{height} pixels, more than {limit}; crop it first')
+    raise TooLargeError(path, f'has {width}x{height} pixels, more than {limit}; crop it first')
   if page.imagedepth > 1:
     raise ImageError(path, f'is a volume of {page.imagedepth} planes; split it first')
   if page.sampleformat == _FLOAT:
@@ -266,21 +266,45 @@ def _dpi(page: Any) -> tuple[float, float] | None:
 def write(path: Path, array: UInt[np.ndarray, 'h w c'], note: str, info: ImageInfo) -> None:
   """Write stored values, with a comment and the metadata."""
   gray = array.shape[2] == 1
-  tops = (2**info.bits - 1,) * array.shape[2]
-  limit = (_MAX_SAMPLE_VALUE, 'H', len(tops), tops, True)
   tifffile.imwrite(
-    path,
-    array[..., 0] if gray else array,
-    photometric='minisblack' if gray else 'rgb',
-    planarconfig=None if gray else 'contig',
-    description=note.encode(errors='replace') or None,
-    resolution=info.dpi,
-    resolutionunit='INCH' if info.dpi else None,
-    iccprofile=info.icc,
-    extratags=[limit] if info.bits < 8 * array.itemsize else [],
-    software=False,
-    metadata=None,
+    path, array[..., 0] if gray else array, **_options(array.shape, note, info, 8 * array.itemsize)
   )
+
+
+def write_empty(
+  path: Path, shape: tuple[int, int, int], kind: Any, note: str, info: ImageInfo
+) -> int:
+  """Write a file whose pixels follow, little-endian and row by row; returns where they begin."""
+  kind = np.dtype(kind).newbyteorder('<')
+  form = shape[:2] if shape[2] == 1 else shape
+  found = tifffile.imwrite(
+    path,
+    shape=form,
+    dtype=kind,
+    byteorder='<',
+    returnoffset=True,
+    **_options(shape, note, info, 8 * kind.itemsize),
+  )
+  assert found is not None
+  return found[0]
+
+
+def _options(shape: tuple[int, ...], note: str, info: ImageInfo, container: int) -> dict[str, Any]:
+  """Returns the options of tifffile for the comment and the metadata."""
+  gray = shape[2] == 1
+  tops = (2**info.bits - 1,) * shape[2]
+  limit = (_MAX_SAMPLE_VALUE, 'H', len(tops), tops, True)
+  return {
+    'photometric': 'minisblack' if gray else 'rgb',
+    'planarconfig': None if gray else 'contig',
+    'description': note.encode(errors='replace') or None,
+    'resolution': info.dpi,
+    'resolutionunit': 'INCH' if info.dpi else None,
+    'iccprofile': info.icc,
+    'extratags': [limit] if info.bits < container else [],
+    'software': False,
+    'metadata': None,
+  }
 
 
 def read_note(file: File) -> str:

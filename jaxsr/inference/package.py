@@ -56,6 +56,11 @@ def default(scale: int | None) -> str:
   return name
 
 
+def has_default(scale: int) -> bool:
+  """Whether there is a pretrained model for a scale."""
+  return find(DEFAULT.format(scale=scale)) is not None
+
+
 def _folders() -> tuple[Path, ...]:
   """List the folders of packages: `checkpoints/` here, in the repository, and as installed."""
   inside = Path(__file__).resolve().parents[1]

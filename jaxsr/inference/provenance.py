@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from jaxsr import __version__, files
 from jaxsr.data import image_files
-from jaxsr.errors import ImageError
 from jaxsr.inference import package
 from jaxsr.inference.model import Model
 
@@ -14,14 +13,14 @@ class Provenance(NamedTuple):
   """The network, its weights and the source of an upscaled image."""
 
   network: str
-  scale: int
+  scale: int | float
   weights: str  # the start of their SHA-256; '' if there are none
   source: str  # the start of the file's SHA-256
 
   @property
   def method(self) -> str:
     """The network and the scale: 'edsr x4'."""
-    return f'{self.network} x{self.scale}'
+    return f'{self.network} x{self.scale:g}'
 
   def __str__(self) -> str:
     weights = f'weights {self.weights}; ' if self.weights else ''
@@ -44,11 +43,7 @@ def is_done(target: Path, wanted: Provenance) -> bool:
   """Whether a file already holds the image of this provenance, undamaged."""
   if not target.is_file() or image_files.read_note(target) != str(wanted):
     return False
-  try:
-    image_files.read(target, channels=3)
-  except ImageError:
-    return False
-  return True
+  return image_files.is_intact(target)
 
 
 def is_from_jaxsr(path: Path) -> bool:

@@ -111,8 +111,10 @@ def test_without_a_name_the_package_of_the_scale_is_taken(tmp_path, monkeypatch,
   assert 'edsr x4' in image_files.read_note(tmp_path / 'film_x4.png')
   assert command('evaluate', '--data', folder / 'a.png', '--output', tmp_path / 'eval') == 0
   capsys.readouterr()
-  assert command('upscale', tmp_path / 'film.png', '--scale', 3) == 2
-  assert 'Pretrained: edsr_x4' in capsys.readouterr().err
+  assert command('upscale', tmp_path / 'film.png', '--scale', 3) == 0
+  assert image_files.read(tmp_path / 'film_x3.png').shape == (384, 384, 1)
+  assert command('upscale', tmp_path / 'film.png', '--scale', 5) == 2
+  assert 'scale 5: the pretrained models enlarge up to 4 times' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('scale', [2, 4])
