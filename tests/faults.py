@@ -1,7 +1,7 @@
 """Inject faults and print one table: `python -m tests.faults`, or with `--all` every fault.
 
 A row is a kind of fault, and names the tests that inject it. `--write` puts the table into
-docs/reliability.md.
+docs/reliability.md. `--junit` takes the results from reports of pytest (`--junitxml`) instead.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import pytest
 
@@ -170,6 +171,16 @@ class Results:
     elif report.when == 'call' or report.skipped:
       self.outcomes.setdefault(name, 'skipped' if report.skipped else 'passed')
 
+  def read(self, report: str) -> None:
+    """Add the outcomes in a JUnit report of pytest."""
+    for case in ElementTree.parse(report).iter('testcase'):
+      module = case.attrib['classname'].removeprefix('tests.').replace('.', '/')
+      failure = case.find('failure') if case.find('failure') is not None else case.find('error')
+      outcome = 'passed' if case.find('skipped') is None else 'skipped'
+      if failure is not None:
+        outcome = 'silent' if SILENT.search(failure.text or '') else 'failed'
+      self.outcomes[f'{module}.py::{case.attrib["name"]}'] = outcome
+
   def of(self, row: Row) -> list[str]:
     """Returns the outcomes of a row's tests."""
     return [
@@ -200,6 +211,7 @@ def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--all', action='store_true', help='every fault, in at most 40 minutes')
   parser.add_argument('--write', action='store_true', help='put the table into docs/reliability.md')
+  parser.add_argument('--junit', nargs='+', metavar='FILE', help='do not run anything')
   parser.add_argument('-n', default='2', help='processes (2)')
   options = parser.parse_args()
   rows = [row for row in ROWS if options.all or row.quick]
@@ -218,7 +230,12 @@ def main() -> int:
     '-m',
     'not gpu' if options.all else 'not gpu and not slow',
   ]
-  code = pytest.main(arguments, plugins=[results])
+  if options.junit:
+    for report in options.junit:
+      results.read(report)
+    code = int(bool({'failed', 'silent'} & {*results.outcomes.values()}))
+  else:
+    code = pytest.main(arguments, plugins=[results])
   lines = table(rows, results)
   print('\n'.join(lines))
   print(f'{len(rows)} kinds of fault, {time.monotonic() - begun:.0f} s')
