@@ -89,21 +89,29 @@ class Films:
 
     Raises Interruption if the folder stays away.
     """
-    folder = self.source if isinstance(self.source, Folder) else None
     for pause in (*self.pauses, None):
       try:
         return self._make(index)
       except ImageError as error:
-        away = folder if folder and folder.is_away() else None
+        away = self._away()
         if not away and getattr(error.__cause__, 'errno', None) not in _PASSING:
           raise
         if pause is None and away:
-          text = f'{away.root}: no image is there, for {sum(self.pauses):g} s'
+          text = f'{away}: no image is there, for {sum(self.pauses):g} s'
           raise Interruption(text) from error
         if pause is None:
           raise
         time.sleep(pause)
     raise AssertionError  # the last pause is None
+
+  def _away(self) -> Path | None:
+    """Returns the folder of images, records or labels that is not there, as if not mounted."""
+    source, labels = self.source, self.labels
+    if isinstance(source, Folder) and source.is_away():
+      return source.root
+    if isinstance(source, Records) and not source.folder.exists():
+      return source.folder
+    return labels.folder if labels and not labels.folder.exists() else None
 
   def _make(self, index: int) -> Film:
     source = self.source
