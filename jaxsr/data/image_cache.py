@@ -94,7 +94,9 @@ class Films:
         return self._make(index)
       except ImageError as error:
         away = self._away()
-        if not away and getattr(error.__cause__, 'errno', None) not in _PASSING:
+        passing = getattr(error.__cause__, 'errno', None) in _PASSING
+        came_back = error.reason == 'is missing' and error.path.exists()
+        if not (away or passing or came_back):
           raise
         if pause is None and away:
           text = f'{away}: no image is there, for {sum(self.pauses):g} s'
