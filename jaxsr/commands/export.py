@@ -29,7 +29,7 @@ def run(options: Export) -> int:
   with files.atomic(options.output) as temporary:
     temporary.write_bytes(content)
   print(f'wrote {options.output}: {len(content):,} bytes, {options.to}, {options.precision}')
-  for name, value in prepared.facts().items():
+  for name, value in prepared.facts.items():
     print(f'  {name}: {value}')
   print(f'  differs from JAX by {difference:.0e} of the largest value')
   return 0

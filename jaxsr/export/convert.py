@@ -36,21 +36,19 @@ def convert(program: Program, known: Mapping[int, np.ndarray], *, name: str, lr:
   values: dict[int, Value] = {**constants, **known, lr: 'lr'}
   for instruction in program.instructions:
     inputs = [values[i] for i in instruction.inputs]
-    output, *others = instruction.outputs
-    result = program.shapes[output]
-    if not others and _is_static(instruction, inputs, result):
+    result = program.shapes[instruction.outputs[0]]
+    if len(instruction.outputs) == 1 and _is_static(instruction, inputs, result):
       found = instruction.bind(*map(jnp.asarray, inputs), **instruction.params)
-      values[output] = np.asarray(found[0] if isinstance(found, list | tuple) else found)
+      values[instruction.outputs[0]] = np.asarray(found)
       continue
     operands = [program.shapes[i] for i in instruction.inputs]
     call = primitives.Call(instruction.params, operands, result, _label(instruction.scope))
     try:
-      if others:
-        raise ValueError(f'the primitive {instruction.name!r} is not known')
-      values[output] = primitives.emit(graph, instruction, call, inputs)
+      outputs = primitives.emit(graph, instruction, call, inputs)
     except ValueError as error:
       place = f' in {call.label}' if call.label else ''
       raise UserError(f'{name} cannot be converted to ONNX: {error}{place}') from error
+    values |= dict(zip(instruction.outputs, outputs, strict=True))
   (end,) = program.outputs
   model = graph.build(name, values[end], shape=shape, result=program.shapes[end].shape)
   return model, graph.kernels

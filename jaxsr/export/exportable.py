@@ -1,5 +1,6 @@
 """A model ready to be exported: float32, weights of a precision, and sizes that may be free."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,15 +60,16 @@ class Exportable:
       lr = jax.ShapeDtypeStruct(self.shape, jnp.float32)
       return jaxpr.trace(self.apply, self.model.variables, lr)
 
+  @functools.cached_property  # the margin takes seconds
   def facts(self) -> dict[str, str]:
-    """Returns what a user of the file must know, as pairs of text."""
+    """What a user of the file must know, as pairs of text."""
     model, size = self.model, self.size
     margin = tiling.margin(model.network)
     free = f'any, at least {SMALLEST} pixels per side'
     return {
       'network': model.architecture,
       'model': model.name,
-      'weights': provenance.of(model).weights,
+      'weights': provenance.of(model).weights or 'none',
       'precision': self.precision,
       'scale': str(model.scale),
       'margin': 'whole image' if margin is None else str(margin),

@@ -63,7 +63,9 @@ class Graph:
       value = value.astype(np.int64)
     key = (value.dtype.str, value.shape, value.tobytes())
     if key not in self._known:
-      self._known[key] = label or f'c{len(self.constants)}'
+      taken = label in self.constants  # by another constant of the same layer
+      name = f'{label}_{len(self.constants)}' if taken else label
+      self._known[key] = name or f'c{len(self.constants)}'
       self.constants[self._known[key]] = value
     return self._known[key]
 

@@ -32,7 +32,7 @@ def serialize(exportable: Exportable) -> tuple[bytes, float]:
   if exportable.precision != 'float32':
     _store(model.graph, kernels, exportable.precision)
   model.producer_name, model.producer_version = 'jaxsr', __version__
-  helper.set_model_props(model, exportable.facts())
+  helper.set_model_props(model, exportable.facts)
   checker.check_model(model, full_check=True)
   content = model.SerializeToString()
   return content, exportable.check(_Session(content))

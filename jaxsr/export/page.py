@@ -48,7 +48,7 @@ def serialize(exportable: Exportable, *, libraries: Path | None = None) -> tuple
     UserError: The network cannot run in tiles or is for RGB, or a library is missing.
     MismatchError: The ONNX file differs from JAX.
   """
-  facts, model = exportable.facts(), exportable.model
+  facts, model = exportable.facts, exportable.model
   if not facts['margin'].isdigit():
     raise UserError(f'{model.name}: {model.architecture} must see the whole image, not its tiles')
   if exportable.size is not None:
@@ -62,11 +62,18 @@ def serialize(exportable: Exportable, *, libraries: Path | None = None) -> tuple
   )
   (dicom,) = runtime.read(runtime.DICOM_PARSER, ['dist/dicomParser.min.js'], folder=libraries)
   (jpeg,) = runtime.read(runtime.JPEG_LOSSLESS, ['release/lossless-min.js'], folder=libraries)
+  charls, charls_wasm = runtime.read(
+    runtime.JPEG_LS,
+    ['dist/charlswasm_decode.js', 'dist/charlswasm_decode.wasm'],
+    folder=libraries,
+  )
   content, difference = onnx_file.serialize(exportable)
-  scripts = [_script(dicom), _as_object('jpegLossless', _script(jpeg)), *map(_own, _SCRIPTS)]
+  decoders = [_script(dicom), _as_object('jpegLossless', _script(jpeg)), _script(charls)]
+  scripts = [*decoders, *map(_own, _SCRIPTS)]
   data = [
     _data('model', _packed(content)),
     _data('wasm', _packed(wasm)),
+    _data('charls', _packed(charls_wasm)),
     _data('phantom', base64.b64encode(_sample()).decode()),
     _data('runtime', _script(code)),
     _data('worker', _own('worker.js')),
@@ -107,7 +114,7 @@ def _footer(exportable: Exportable, facts: dict[str, str]) -> str:
   used = ', '.join(f'{each.name} {each.version}' for each in runtime.LIBRARIES)
   return (
     f'{facts["network"]} x{facts["scale"]}, {count}, weights {facts["weights"]}. '
-    f'jaxsr {__version__} (Apache-2.0). Contains {used} (MIT).'
+    f'jaxsr {__version__} (Apache-2.0). Contains {used}.'
   )
 
 

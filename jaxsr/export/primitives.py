@@ -25,18 +25,21 @@ class Call(NamedTuple):
   label: str  # for constants: the scope of the primitive
 
 
-def emit(graph: Graph, instruction: Instruction, call: Call, inputs: Sequence[Value]) -> Value:
-  """Append the nodes of a primitive; returns its value.
+def emit(
+  graph: Graph, instruction: Instruction, call: Call, inputs: Sequence[Value]
+) -> Sequence[Value]:
+  """Append the nodes of a primitive; returns its outputs.
 
   Raises:
     ValueError: If the primitive, or this use of it, is not known.
   """
   if instruction.name in _ELEMENTWISE:
     inputs = _alike(call, inputs)
-    return graph.add(_ELEMENTWISE[instruction.name], *inputs)
+    return [graph.add(_ELEMENTWISE[instruction.name], *inputs)]
   if instruction.name not in RULES:
     raise ValueError(f'the primitive {instruction.name!r} is not known')
-  return RULES[instruction.name](graph, call, *inputs)
+  found = RULES[instruction.name](graph, call, *inputs)
+  return found if isinstance(found, list) else [found]
 
 
 def _alike(call: Call, inputs: Sequence[Value]) -> Sequence[Value]:
@@ -239,6 +242,12 @@ def _clamp(graph: Graph, call: Call, low: Value, x: Value, high: Value) -> Value
   return graph.add('Min', graph.add('Max', x, low), high)
 
 
+def _unstack(graph: Graph, call: Call, x: Value) -> list[Value]:
+  axis = call.params['axis']
+  places = range(call.operands[0].shape[axis])
+  return [graph.add('Gather', x, np.array(i, np.int64), axis=axis) for i in places]
+
+
 def _same(graph: Graph, call: Call, x: Value) -> Value:
   return x
 
@@ -273,7 +282,7 @@ _ELEMENTWISE = {
   'floor': 'Floor',
   'sign': 'Sign',
 }
-RULES: dict[str, Callable[..., Value]] = {
+RULES: dict[str, Callable[..., Value | list[Value]]] = {
   'broadcast_in_dim': _broadcast,
   'clamp': _clamp,
   'concatenate': lambda g, call, *xs: g.add('Concat', *xs, axis=call.params['dimension']),
@@ -304,4 +313,5 @@ RULES: dict[str, Callable[..., Value]] = {
   'squeeze': partial(_axes, 'Squeeze'),
   'stop_gradient': _same,
   'transpose': lambda g, call, x: g.transpose(x, call.params['permutation']),
+  'unstack': _unstack,
 }

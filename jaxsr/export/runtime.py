@@ -26,7 +26,7 @@ class Library(NamedTuple):
   @property
   def archive(self) -> str:
     """The name that `npm pack` gives to the archive."""
-    return f'{self.name}-{self.version}.tgz'
+    return f'{self.name.removeprefix("@").replace("/", "-")}-{self.version}.tgz'
 
 
 ONNXRUNTIME = Library(
@@ -44,7 +44,12 @@ JPEG_LOSSLESS = Library(
   '2.1.2',
   '5ef03afb9d0b6fce21c534a345024a7285cc4661a84d2ac6a72d0ebb89a36303',
 )
-LIBRARIES = (ONNXRUNTIME, DICOM_PARSER, JPEG_LOSSLESS)
+JPEG_LS = Library(
+  '@cornerstonejs/codec-charls',
+  '1.2.7',
+  '0383755533c104b171b3c0e2bcc45c3c5e9c317e7e6f35ffef38a74371bfa93f',
+)
+LIBRARIES = (ONNXRUNTIME, DICOM_PARSER, JPEG_LOSSLESS, JPEG_LS)
 
 
 def read(library: Library, members: list[str], *, folder: Path | None) -> list[bytes]:

@@ -28,8 +28,8 @@ def serialize(exportable: Exportable) -> tuple[bytes, float]:
   def upscale(lr: jax.Array) -> Any:
     return exportable.apply(_restored(stored), lr)
 
-  facts = exportable.facts()
-  upscale.__name__ = f'jaxsr_{facts["network"]}_x{facts["scale"]}_{facts["weights"]}'.rstrip('_')
+  facts = exportable.facts
+  upscale.__name__ = f'jaxsr_{facts["network"]}_x{facts["scale"]}_{facts["weights"]}'
   with ops.plain():
     lr = jax.ShapeDtypeStruct(exportable.shape, jnp.float32)
     exported = jax.export.export(jax.jit(upscale), platforms=PLATFORMS)(lr)

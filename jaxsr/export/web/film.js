@@ -5,6 +5,7 @@ const PNG_START = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const IMPLICIT = '1.2.840.10008.1.2', EXPLICIT = '1.2.840.10008.1.2.1';
 const JPEG_BASELINE = '1.2.840.10008.1.2.4.50';
 const JPEG_LOSSLESS = ['1.2.840.10008.1.2.4.57', '1.2.840.10008.1.2.4.70'];
+const JPEG_LS = ['1.2.840.10008.1.2.4.80', '1.2.840.10008.1.2.4.81'];
 
 async function pipe(bytes, stream) {
   const response = new Response(new Blob([bytes]).stream().pipeThrough(stream));
@@ -235,7 +236,8 @@ async function readDicom(bytes) {
 
 // Returns the stored values without a sign.
 async function dicomValues(bytes, set, element, allocated, count) {
-  const syntax = (set.string('x00020010') || '').trim(), Kind = allocated === 8 ? Uint8Array : Uint16Array;
+  const syntax = (set.string('x00020010') || '').trim();
+  const Kind = allocated === 8 ? Uint8Array : Uint16Array;
   let values;
   if (syntax === IMPLICIT || syntax === EXPLICIT) {
     const start = bytes.byteOffset + element.dataOffset;
@@ -243,25 +245,49 @@ async function dicomValues(bytes, set, element, allocated, count) {
     if (values.byteLength < count * allocated / 8) throw new Error('is damaged: pixels are missing');
     return new Kind(values);
   }
-  if (syntax !== JPEG_BASELINE && !JPEG_LOSSLESS.includes(syntax)) {
+  if (syntax !== JPEG_BASELINE && ![...JPEG_LOSSLESS, ...JPEG_LS].includes(syntax)) {
     throw new Error(`is DICOM compressed as ${syntax}: use jaxsr upscale`);
   }
-  const frame = dicomParser.readEncapsulatedPixelDataFromFragments(
-    set, element, 0, element.fragments.length);
   if (syntax === JPEG_BASELINE) {
+    const frame = fragments(set, element);
     checkSize(...jpegSize(frame));
     values = (await readByBrowser(new Blob([frame], {type: 'image/jpeg'}))).pixels;
   } else {
     try {
-      const copy = frame.slice();
-      const raw = new jpegLossless.Decoder().decompress(copy.buffer, 0, copy.length);
-      values = new Kind(raw.buffer ?? raw);
+      const raw = await decodeLossless(fragments(set, element), JPEG_LS.includes(syntax));
+      values = new Kind(raw);
     } catch {
-      throw new Error('is damaged: its lossless JPEG cannot be decoded');
+      throw new Error('is damaged: its pixels cannot be decoded');
     }
   }
   if (values.length !== count) throw new Error('is damaged: its pixels do not fit its size');
   return values;
+}
+
+// Returns the compressed frame.
+function fragments(set, element) {
+  const {fragments} = element;
+  if (!fragments?.length) throw new Error('is damaged: pixels are missing');
+  return dicomParser.readEncapsulatedPixelDataFromFragments(set, element, 0, fragments.length).slice();
+}
+
+let charls;  // started by the first film that needs it
+
+// Returns the bytes of the pixels of a JPEG Lossless or JPEG-LS frame.
+async function decodeLossless(frame, isJpegLs) {
+  if (!isJpegLs) {
+    const raw = new jpegLossless.Decoder().decompress(frame.buffer, 0, frame.length);
+    return raw.buffer ?? raw;
+  }
+  charls ??= unpack('charls').then(wasmBinary => CharLSWASM({wasmBinary}));
+  const decoder = new (await charls).JpegLSDecoder();
+  try {
+    decoder.getEncodedBuffer(frame.length).set(frame);
+    decoder.decode();
+    return decoder.getDecodedBuffer().slice().buffer;
+  } finally {
+    decoder.delete();
+  }
 }
 
 // Returns the test whether a stored value is padding, which becomes black.
