@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
   'upscale': (options.Upscale, 'upscale'),
   'evaluate': (options.Evaluate, 'evaluate'),
   'compare': (options.Compare, 'compare'),
+  'calibrate': (options.Calibrate, 'calibrate'),
   'train': (options.Train, 'train'),
   'models': (options.Models, 'models'),
   'package': (options.PackageCommand, 'package'),

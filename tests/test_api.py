@@ -32,7 +32,10 @@ ALLOWED = {
   'config': 'data errors losses metrics models perceptual',
   'checkpoint': 'config data errors files runtime',
   'report': 'errors files',
-  'inference': 'analysis checkpoint compression config data errors files metrics models sharding',
+  'uncertainty': 'errors',
+  'inference': (
+    'analysis checkpoint compression config data errors files metrics models sharding uncertainty'
+  ),
   'export': 'analysis compression data errors files inference ops perceptual',
   'evaluation': 'data errors files inference losses metrics models perceptual report runtime',
   'training': (
@@ -45,7 +48,7 @@ ALLOWED = {
   ),
   'commands': (
     'analysis checkpoint compression config data errors evaluation export files inference interop '
-    'models report runtime study training trust'
+    'models report runtime study training trust uncertainty'
   ),
   'cli': 'commands errors runtime',
 }

@@ -8,12 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxsr import __version__
+from jaxsr.commands import confidence_files
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
 from jaxsr.data import dicom_out, image_files, rows
 from jaxsr.data.decoded import ImageInfo, Method
 from jaxsr.errors import ImageError, UserError
-from jaxsr.inference import package, provenance, streaming
+from jaxsr.inference import confidence, package, provenance, streaming
+from jaxsr.inference.confidence import Calibration
 from jaxsr.inference.input_range import check_input
 from jaxsr.inference.memory import OutOfMemory, Tiles
 from jaxsr.inference.model import Model, load
@@ -33,6 +35,8 @@ def check_options(options: Upscale) -> None:
     raise UserError(f'--scale {options.scale:g}: choose a number above 1, up to {_SCALES[-1]}')
   if options.scale is not None and options.size is not None:
     raise UserError('--size and --scale exclude each other; give one of them')
+  if options.confidence and (options.ensemble or options.size):
+    raise UserError('--confidence: calibrations are for images without --ensemble and --size')
 
 
 class Network(NamedTuple):
@@ -41,6 +45,7 @@ class Network(NamedTuple):
   model: Model
   tiles: Tiles
   made_by: Provenance
+  calibration: Calibration | None = None
 
 
 class Plan(NamedTuple):
@@ -94,6 +99,12 @@ class Enlarger:
     made_by = network.made_by._replace(scale=float(f'{ratio:.6g}'))
     return Plan(network, made_by, ratio, options.size)
 
+  def is_done(self, job: Job, plan: Plan, note: Provenance) -> bool:
+    """Whether all files of an image exist already, undamaged and made in the same way."""
+    by = plan.network.calibration
+    done = provenance.is_done(job.target, note)
+    return done and (by is None or confidence_files.are_done(job.target, note, by))
+
   def write(self, job: Job, plan: Plan, note: Provenance) -> str:
     """Enlarge an image and write the result; raises ImageError.
 
@@ -111,11 +122,15 @@ class Enlarger:
       raise ImageError(job.source, f'would have {shape[1]}x{shape[0]} pixels, more than {most}')
     try:
       in_rows = job.as_dicom or job.target.suffix.lower() in rows.SUFFIXES
+      in_rows = in_rows and plan.network.calibration is None  # which needs the whole image
       if large > streaming.FROM and in_rows and plan.network.tiles.margin is not None:
         with self._large:
           self._write_rows(job, plan, note, image, info, shape)
         return check_input(model, image)
       sr = self._upscale(plan.network, image)
+      if by := plan.network.calibration:
+        found = model.confidence_of(image, sr, by, bits=8 * image.itemsize)
+        confidence_files.write(job.target, found, note, by, info=info, scale=model.scale)
       if shape != sr.shape[:2]:
         (sr,) = streaming.resize_rows(iter([sr]), sr.shape[:2], shape)
       scale = shape[0] / height
@@ -224,8 +239,18 @@ class Enlarger:
         made_by = provenance.of(model, ensemble=options.ensemble)
         if options.bits:  # results that were made with another number are made again
           made_by = made_by._replace(network=f'{made_by.network}, {options.bits} bits')
-        self._networks[scale] = Network(model, Tiles(model.network, options.tile), made_by)
+        by = self._calibration(model) if options.confidence else None
+        self._networks[scale] = Network(model, Tiles(model.network, options.tile), made_by, by)
       return self._networks[scale]
+
+
+  def _calibration(self, model: Model) -> Calibration:
+    if self.options.scale not in (None, model.scale):
+      raise UserError(
+        f'--confidence: the calibration is for scale {model.scale}; leave out '
+        f'--scale {self.options.scale:g}'
+      )
+    return confidence.load(model, self.options.calibration, confidence.AGREE)
 
 
 def _method(note: Provenance) -> Method:

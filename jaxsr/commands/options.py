@@ -97,6 +97,11 @@ class Upscale:
   half of it whenever memory runs out)."""
   bits: Bits = 0
   shard: Shard = ''
+  confidence: bool = False
+  """Also write NAME_interval.png, half the width of the 90 % interval of each pixel in gray levels,
+  and NAME_doubt.png, white where the error may be large."""
+  calibration: OptionalPath = None
+  """A calibration from `jaxsr calibrate` (default: that of the package)."""
   overwrite: bool = False
   """Recompute existing results. Files that jaxsr did not write are never replaced."""
   debug: Debug = False
@@ -177,6 +182,46 @@ class Compare:
   the same command again to resume."""
   lesions: bool = False
   """Put lesions into the films and measure how well they are seen afterwards: lesions.csv."""
+  debug: Debug = False
+
+
+@dataclass(frozen=True)
+class Calibrate:
+  """Calibrate the intervals and the doubt of a network on films that it was not trained on.
+
+  Half of the patients fit the width of the intervals, the others choose its factor; all choose the
+  threshold of doubt. Writes calibration.json, for `jaxsr upscale --confidence` and `jaxsr package`.
+  """
+
+  data: Path
+  """A folder of high-resolution images (searched recursively), or a folder of records."""
+  output: Path
+  """The folder for calibration.json."""
+  checkpoint: Checkpoint = None
+  test: OptionalPath = None
+  """Images of further patients, on which intervals and doubt are measured."""
+  tables: OptionalPath = None
+  """A folder with NIH's Data_Entry_2017*.csv, for coverage by finding, view, sex and age."""
+  second: OptionalText = None
+  """A second network, such as edsr_x4_small: doubt is where the two disagree (default: where the
+  network differs from bicubic interpolation)."""
+  coverage: float = 0.9
+  """The share of the pixels that intervals contain."""
+  rule: Literal['mean', 'crc', 'rcps'] = 'mean'
+  """How the factor is chosen: by the mean coverage of the patients, by conformal risk control, or
+  with a confidence of 90 %."""
+  bad: float = 4.0
+  """The root mean square error, in 8-bit gray levels, above which a tile of 16x16 is bad."""
+  missed: float = 0.1
+  """The share of an image's bad tiles that may be missed."""
+  train: tuple[Path, ...] = ()
+  """Folders with the training images, if the checkpoint does not list them."""
+  allow_training: bool = False
+  """Use images that the network was trained on. The calibration says so."""
+  step: Step = 'latest'
+  split: str = 'test'
+  """The split of records."""
+  bits: Bits = 0
   debug: Debug = False
 
 
@@ -295,6 +340,8 @@ class PackageCommand:
   """A width of a slimmable network. Without width and depth, the package keeps all sizes."""
   depth: float = 1.0
   """A depth of a slimmable network."""
+  calibration: OptionalPath = None
+  """A calibration of the checkpoint, from `jaxsr calibrate` (default: that of a package)."""
   int8: bool = False
   """Quantize the weights to 8 bits and measure the loss on `data`."""
   debug: Debug = False

@@ -14,10 +14,10 @@ from jaxsr import config as configs
 from jaxsr.checkpoint import run_dir
 from jaxsr.commands.options import PackageCommand
 from jaxsr.compression import quantize
-from jaxsr.data import sources
+from jaxsr.data import film_digests, sources
 from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator, figures
-from jaxsr.inference import input_range, model_card, package
+from jaxsr.inference import confidence, input_range, model_card, package, training_films
 from jaxsr.inference.model import Model, is_slimmable, load, read_config
 from jaxsr.inference.package import Package
 
@@ -45,10 +45,19 @@ def run(options: PackageCommand) -> int:
   origin = _origin(options, saved, model)
   metrics = _metrics(options, model, origin)
   measured = _describe(metrics, model.scale)
-  text = model_card.write(options.output.name, model, config, origin, measured, int8=options.int8)
+  more = _more(options, model)
+  text = model_card.write(
+    options.output.name,
+    model,
+    config,
+    origin,
+    measured,
+    int8=options.int8,
+    calibration=more.get(package.CALIBRATION),
+  )
   made = Package(config, origin)
   package.write(
-    options.output, model.variables, made, metrics=metrics, card=text, int8=options.int8
+    options.output, model.variables, made, metrics=metrics, card=text, int8=options.int8, more=more
   )
   _report(options, model, metrics)
   return 0
@@ -99,9 +108,7 @@ def _metrics(options: PackageCommand, model: Model, origin: dict[str, Any]) -> d
   )
   metrics = {'of': _brief(options.data.resolve()), 'protocol': 'xray', **measure(model.variables)}
   if options.int8:
-    rounded = quantize.restore(quantize.quantize(package.to_tensors(model.variables)))
-    tree = unflatten_dict({tuple(name.split('/')): x for name, x in rounded.items()})
-    metrics = {**metrics, **measure(tree), 'float32': metrics}
+    metrics = {**metrics, **measure(_rounded(model.variables)), 'float32': metrics}
   return metrics
 
 
@@ -114,6 +121,30 @@ def _describe(metrics: dict[str, Any], scale: int) -> str:
     f'On {metrics["of"]}, protocol xray (8 bits, {scale} pixels cropped, mean over images):\n\n'
     + figures.comparison(metrics, **others)
   )
+
+
+def _more(options: PackageCommand, model: Model) -> dict[str, str]:
+  """Returns the texts of the calibration and of the list of training films, if there are any."""
+  found = {}
+  if films := training_films.of(model):
+    found[package.TRAINING_FILMS] = film_digests.to_text(films)
+  if options.int8:  # a calibration is for the weights that are stored
+    model = replace(model, variables=_rounded(model.variables))
+  if options.calibration is not None:
+    path = confidence.file_of(options.calibration)
+    confidence.check(confidence.read(path), model)
+  elif model.folder is None or not (path := model.folder / package.CALIBRATION).is_file():
+    return found
+  elif confidence.read(path).network['weights'] != confidence.fingerprint(model):
+    print('  the calibration is left out: the weights changed')
+    return found
+  return found | {package.CALIBRATION: path.read_text(encoding='utf-8')}
+
+
+def _rounded(variables: Any) -> Any:
+  """Returns variables as a package with 8-bit weights restores them."""
+  found = quantize.restore(quantize.quantize(package.to_tensors(variables)))
+  return unflatten_dict({tuple(name.split('/')): x for name, x in found.items()})
 
 
 def _report(options: PackageCommand, model: Model, metrics: dict[str, Any]) -> None:

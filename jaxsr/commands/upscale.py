@@ -69,7 +69,7 @@ class _Worker:
     digest = _digest(job.source)
     plan = self.enlarger.plan(job.source)
     note = plan.made_by._replace(source=digest)
-    if not self.options.overwrite and provenance.is_done(job.target, note):
+    if not self.options.overwrite and self.enlarger.is_done(job, plan, note):
       return Result(job, existed=True)
     make_folder(job.target.parent)
     remarks = [self.enlarger.write(job, plan, note)]

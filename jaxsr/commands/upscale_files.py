@@ -55,7 +55,7 @@ def jobs(options: Upscale, label: str) -> list[Job]:
     raise UserError('no image given: jaxsr upscale IMAGE')
   if options.output is None:
     found = [job for given in inputs for job in _beside(given, label, options.format)]
-    results = {job.target.resolve() for job in found}
+    results = {path.resolve() for job in found for path in (job.target, *by_products(job.target))}
     found = [job for job in found if job.source.resolve() not in results]
   else:
     alone = len(inputs) == 1 and not inputs[0].is_dir()
@@ -64,12 +64,21 @@ def jobs(options: Upscale, label: str) -> list[Job]:
     ]
   _check_sources(found, options)
   found = _with_distinct_names(found)
-  existing = [job.target for job in found if job.target.exists() and not job.problem]
+  written = [job.target for job in found if not job.problem]
+  if options.confidence:
+    written += [path for target in written for path in by_products(target)]
+  existing = [path for path in written if path.exists()]
   if foreign := [str(target) for target in existing if not provenance.is_from_jaxsr(target)]:
     raise UserError(
       f'{brief(foreign)}: not written by jaxsr, and would be replaced; choose another --output'
     )
   return found
+
+
+def by_products(target: Path) -> tuple[Path, Path]:
+  """Returns the files of the intervals and of the doubt, beside that of the upscaled image."""
+  interval, doubt = (target.with_name(f'{target.stem}_{x}.png') for x in ('interval', 'doubt'))
+  return interval, doubt
 
 
 def _beside(given: Path, label: str, form: str) -> Iterator[Job]:

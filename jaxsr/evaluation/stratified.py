@@ -30,7 +30,7 @@ def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, IndexRow]) -> 
     entry = known.get(Path(row['file']).name)
     if entry is None:
       continue
-    for kind, value in _strata(entry):
+    for kind, value in strata_of(entry):
       groups[kind][value].append(row | {'patient': entry.patient})
   return {
     kind: {value: figures(groups[kind][value]) for value in sorted(groups[kind])}
@@ -39,7 +39,8 @@ def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, IndexRow]) -> 
   }
 
 
-def _strata(entry: IndexRow) -> list[tuple[str, str]]:
+def strata_of(entry: IndexRow) -> list[tuple[str, str]]:
+  """Returns the kind and value of each stratum that an image belongs to."""
   low, high = next((band for band in BANDS if entry.age <= band[1]), BANDS[-1])
   age = f'{low}-{high}' if high < BANDS[-1][1] else f'{low}+'
   found = entry.findings.split('|') if entry.findings else [constants.NO_FINDING]

@@ -20,7 +20,7 @@ from jaxsr import models, sharding
 from jaxsr.compression import slicing, slimmable
 from jaxsr.data import image_files
 from jaxsr.errors import UserError
-from jaxsr.inference import input_range, package, tiling
+from jaxsr.inference import confidence, input_range, package, tiling
 from jaxsr.inference.predict import make_predict
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.models import Network
@@ -44,6 +44,7 @@ class Model:
     step: the training step of the variables; None if nothing was trained.
     width, depth: the size of a slimmable network, relative to the full one.
     inputs: the noise and compression of the images it was trained on; None if not known.
+    folder: the folder of the package or run; None if there is none.
 
   Example:
     >>> import jaxsr
@@ -60,6 +61,7 @@ class Model:
   width: float = 1.0
   depth: float = 1.0
   inputs: input_range.InputRange | None = None
+  folder: Path | None = None
 
   def __repr__(self) -> str:
     return (
@@ -153,6 +155,49 @@ class Model:
       return np.stack([upscaler(one) for one in image])
     return upscaler(image) if image.ndim == 3 else upscaler(image[..., None])[..., 0]
 
+  def confidence(
+    self,
+    image: np.ndarray,
+    *,
+    calibration: str | os.PathLike[str] | None = None,
+    bits: int = 0,
+    tile: int = tiling.SIDE,
+  ) -> confidence.Confidence:
+    """Upscale an image, with the interval of each pixel and the tiles that may be wrong.
+
+    Args:
+      image: the image [h, w] or [h, w, c], as for `upscale`.
+      calibration: a file or folder that `jaxsr calibrate` wrote; None takes that of the package.
+      bits: as for `upscale`.
+      tile: as for `upscale`.
+
+    Returns:
+      The upscaled image, half the width of each pixel's interval in its gray levels (float32), and
+      whether a pixel lies in a doubtful tile (bool). Of images in color, intervals and doubt are
+      those of the mean of the channels.
+
+    Raises:
+      UserError: there is no calibration, it is for another network or other weights, or the image
+        does not fit.
+
+    Example:
+      >>> import jaxsr
+      >>> import numpy as np
+      >>> found = jaxsr.load('edsr_x4_tiny').confidence(np.full((16, 24), 128, np.uint8))
+      >>> found.image.shape, found.half_width.shape, bool(found.doubt.any())
+      ((64, 96), (64, 96), False)
+    """
+    image = np.asarray(image)
+    if image.ndim == 4:
+      raise UserError('image is a batch: confidence takes one image, [h, w] or [h, w, c]')
+    path = None if calibration is None else Path(calibration).expanduser()
+    found = confidence.load(self, path, confidence.AGREE)
+    enlarge = lambda model: model.upscale(image, bits=bits, tile=tile)  # noqa: E731
+    sr, second = enlarge(self), confidence.load_second(found)
+    white = 2 ** (bits or 8 * image.itemsize) - 1
+    other = None if second is None else enlarge(second)
+    return confidence.compute(image, sr, found, scale=self.scale, white=white, second=other)
+
   @functools.cached_property
   def _apply(self) -> Callable[[Any, jax.Array], jax.Array]:
     return jax.jit(make_predict(self.network))
@@ -213,6 +258,7 @@ class _Saved(NamedTuple):
   config: dict[str, Any]
   network: Network
   read: Callable[..., tuple[Any, int]]
+  folder: Path
 
 
 def load(
@@ -274,6 +320,7 @@ def load(
     width=width,
     depth=depth,
     inputs=input_range.of_config(config),
+    folder=saved.folder,
   )
 
 
@@ -361,7 +408,7 @@ def _find(name_or_folder: str) -> _Saved:
         raise UserError(f'step {step}: {name_or_folder} is a package, which has only one step')
       return package.read(shipped, target), package.read_config(shipped).origin['step']
 
-    return _Saved(name, config, _network(config), read_package)
+    return _Saved(name, config, _network(config), read_package, shipped)
   from jaxsr.checkpoint import Checkpoints, run_dir  # here, since Orbax takes long to import
 
   saved = run_dir.read_config(folder) if folder.is_dir() else None
@@ -375,7 +422,7 @@ def _find(name_or_folder: str) -> _Saved:
   def read(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
     return checkpoints.restore_variables(target, step=_number(checkpoints, step))
 
-  return _Saved(name, saved['config'], _network(saved['config']), read)
+  return _Saved(name, saved['config'], _network(saved['config']), read, folder)
 
 
 def _network(config: dict[str, Any]) -> Any:

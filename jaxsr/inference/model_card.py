@@ -1,5 +1,6 @@
 """The model card of a package."""
 
+import json
 from typing import Any
 
 from jaxsr.inference.model import Model
@@ -23,6 +24,7 @@ def write(
   measured: str,
   *,
   int8: bool,
+  calibration: str | None = None,
 ) -> str:
   """Returns the text of the card, with `{hashes}` in place of the table of SHA-256 sums.
 
@@ -33,6 +35,7 @@ def write(
     origin: the `origin` of the package.
     measured: the metrics and on which images they were measured, in Markdown.
     int8: whether kernels are stored as 8-bit integers.
+    calibration: the text of `calibration.json`, from which the section *Trust* is made.
   """
   kind = {1: 'gray', 3: 'RGB'}[model.channels]
   bits = 'int8 kernels, float32 vectors' if int8 else 'float32'
@@ -60,6 +63,7 @@ Network: {options}.
 
 {measured}
 
+{trust(calibration)}
 {_LIMITS.format(inputs=_inputs(origin))}
 ## Files
 
@@ -77,6 +81,42 @@ def _inputs(origin: dict[str, Any]) -> str:
   return f"""It was trained on clean reductions, and on others with blur of up to {blur:g} pixels,
   {least:g} to {most:g} of the usual dose, noise of up to {noise:g} gray levels, and JPEG at quality
   {worst} to {best}. Beyond these the metrics are worse."""
+
+
+def trust(calibration: str | None) -> str:
+  """Returns the section *Trust* of a card, or '' without a calibration."""
+  if calibration is None:
+    return ''
+  found = json.loads(calibration)
+  interval, doubt = found['interval'], found['doubt']
+  tested = found.get('tested')
+  shown = tested or found['calibrated']
+  where = f'{tested["data"]}, which were used for nothing else' if tested else 'the same films'
+  regions = ', '.join(f'{name} {100 * x:.1f}' for name, x in shown['regions'].items())
+  coverage, tiles = shown['coverage'], shown['tiles']
+  training = {
+    'excluded': 'None of these films was trained on.',
+    'allowed': '**Training films are among them**, so that the figures are no measure of others.',
+    'unknown': 'Whether training films are among them was not checked.',
+  }[found['training_films']]
+  target = 100 * interval['coverage']
+  compared = 'bicubic interpolation' if not found['second'] else found['second']['name']
+  return f"""## Trust
+
+`jaxsr upscale film.png --confidence` also writes the interval of each pixel and the doubtful tiles.
+Both were calibrated on {found['calibrated']['patients']} patients of {found['data']}. {training}
+The figures are of {shown['patients']} patients of {where}.
+
+- **Intervals.** {target:g} % intervals contain {100 * coverage['mean']:.1f} % of the pixels
+  (mean over patients; worst patient {100 * coverage['worst_patient']:.1f} %, standard
+  deviation over films {100 * coverage['sd_over_films']:.1f} points). By region, in %: {regions}.
+  Half of their width is {shown['half_width']:.2f} gray levels on average, mostly the film's noise.
+- **Doubt.** Tiles of 16x16 pixels are marked where the image differs much from {compared}:
+  {100 * tiles['flagged']:.1f} % of all tiles. Of the tiles whose root mean square error is above
+  {doubt['bad']:g} gray levels ({100 * tiles['bad']:.1f} % of all),
+  {100 * tiles['missed']:.1f} % are not marked.
+- **Not covered.** Other devices, hospitals and reductions, for which it must be calibrated anew.
+"""
 
 
 def _training(origin: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from jaxsr.files import new_folder, sha256, write_json, write_text
 
 DEFAULT, DEFAULT_SCALE = 'edsr_x{scale}', 4
 WEIGHTS, CONFIG, METRICS, CARD = 'model.safetensors', 'config.json', 'metrics.json', 'README.md'
+CALIBRATION, TRAINING_FILMS = 'calibration.json', 'training_films.txt'
 
 
 class Package(NamedTuple):
@@ -75,6 +76,7 @@ def write(
   metrics: dict[str, Any],
   card: str,
   int8: bool,
+  more: dict[str, str] | None = None,
 ) -> None:
   """Write a package to a new folder, completely or not at all.
 
@@ -85,6 +87,7 @@ def write(
     metrics: the content of `metrics.json`.
     card: the text of the model card; `{hashes}` in it is replaced by the table of SHA-256 sums.
     int8: store kernels as 8-bit integers.
+    more: the texts of further files, by name.
 
   Raises:
     UserError: the folder exists and is not empty, or cannot be written.
@@ -98,7 +101,9 @@ def write(
     config = {'config': package.config, 'origin': package.origin, 'sha256': sums}
     write_json(new / CONFIG, config)
     write_json(new / METRICS, metrics)
-    hashes = {name: sha256(new / name) for name in (WEIGHTS, CONFIG, METRICS)}
+    for name, text in (more or {}).items():
+      write_text(new / name, text)
+    hashes = {name: sha256(new / name) for name in (WEIGHTS, CONFIG, METRICS, *(more or {}))}
     write_text(new / CARD, card.replace('{hashes}', _table(hashes)))
 
 

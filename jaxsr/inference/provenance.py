@@ -16,6 +16,7 @@ class Provenance(NamedTuple):
   scale: int | float
   weights: str  # the start of their SHA-256; '' if there are none
   source: str  # the start of the file's SHA-256
+  content: str = ''  # of a by-product: its content and calibration
 
   @property
   def method(self) -> str:
@@ -24,9 +25,10 @@ class Provenance(NamedTuple):
 
   def __str__(self) -> str:
     weights = f'weights {self.weights}; ' if self.weights else ''
+    content = f'{self.content}; ' if self.content else ''
     return (
       f'jaxsr {__version__}; {self.method}; {weights}source {self.source}; '
-      'for research, not for diagnosis'
+      f'{content}for research, not for diagnosis'
     )
 
 

@@ -1,0 +1,194 @@
+"""Calibrations of models, and the intervals and doubt of their images.
+
+A calibration is the file `calibration.json`, in the folder of a package or run or elsewhere. It is
+valid for the network that it was made with, with the same weights, and for the same agreement
+setting.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt
+
+from jaxsr import models
+from jaxsr.errors import UserError
+from jaxsr.files import sha256
+from jaxsr.inference import package
+from jaxsr.uncertainty import calibration as calibrating
+from jaxsr.uncertainty import doubt, maps
+from jaxsr.uncertainty.calibration import Doubt, Interval
+from jaxsr.uncertainty.scale import scale_map
+
+if TYPE_CHECKING:
+  from jaxsr.inference.model import Model
+
+VERSION = 1
+AGREE = 'none'
+
+
+class Calibration(NamedTuple):
+  """A calibration that was read from a file.
+
+  Attributes:
+    interval, doubt: how half widths and doubtful tiles are computed.
+    network: the name, scale and weights of the network that it is for.
+    agree: the agreement setting that it is for.
+    second: the name and weights of the network that the doubt compares with; None for bicubic.
+    digest: the start of the file's SHA-256.
+  """
+
+  interval: Interval
+  doubt: Doubt
+  network: dict[str, Any]
+  agree: str
+  second: dict[str, Any] | None
+  digest: str
+
+  @property
+  def patients(self) -> int:
+    """The number of patients whose films it was made with."""
+    return self.interval.fitted_on + self.interval.chosen_on
+
+
+class Confidence(NamedTuple):
+  """An upscaled image, and how sure it is.
+
+  Attributes:
+    image: the upscaled image, as `Model.upscale` returns it.
+    half_width: half the width of each pixel's interval, in gray levels of the image.
+    doubt: whether a pixel lies in a doubtful tile.
+  """
+
+  image: UInt[np.ndarray, 'sh sw *c']
+  half_width: Float[np.ndarray, 'sh sw']
+  doubt: Bool[np.ndarray, 'sh sw']
+
+
+def fingerprint(model: 'Model') -> str:
+  """Returns the SHA-256 of a model's weights and of the options of its network."""
+  described = json.dumps(models.describe(model.network), sort_keys=True, default=str)
+  found = hashlib.sha256(f'{described} x{model.scale}'.encode())
+  for name, tensor in sorted(package.to_tensors(model.variables).items()):
+    found.update(name.encode())
+    found.update(tensor.tobytes())
+  return found.hexdigest()
+
+
+def identify(model: 'Model') -> dict[str, Any]:
+  """Returns a model's name, scale and fingerprint, as calibrations hold them."""
+  return {'name': model.name, 'scale': model.scale, 'weights': fingerprint(model)}
+
+
+def file_of(path: Path) -> Path:
+  """Returns the file of a calibration, given the file or its folder."""
+  return path / package.CALIBRATION if path.is_dir() else path
+
+
+def read(path: Path) -> Calibration:
+  """Read a calibration; raises UserError if the file is missing or is not a calibration."""
+  path = file_of(path)
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'))
+    if found['version'] != VERSION:
+      raise ValueError(f'version {found["version"]}')
+    interval, doubts = calibrating.from_json(found)
+    network, second = dict(found['network']), found['second']
+    agree = str(found['agree'])
+    return Calibration(interval, doubts, network, agree, second, sha256(path)[:16])
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise UserError(
+      f'{path}: is not a calibration ({type(error).__name__}: {error}); make one with '
+      '`jaxsr calibrate`'
+    ) from error
+
+
+def check(calibration: Calibration, model: 'Model') -> None:
+  """Raise UserError unless a calibration is for this network with these weights."""
+  of = calibration.network
+  if of.get('weights') == fingerprint(model):
+    return
+  name = of.get('name')
+  what = f'other weights of {name}' if name == model.name else f'{name}, not for {model.name}'
+  raise UserError(f'the calibration is for {what}; {_how(model)}')
+
+
+def check_agreement(calibration: Calibration, agree: str) -> None:
+  """Raise UserError unless a calibration is for images of this agreement setting."""
+  if calibration.agree != agree:
+    raise UserError(
+      f'the calibration is for images with agreement {calibration.agree!r}, not {agree!r}; '
+      'calibrate again with this setting'
+    )
+
+
+def load(model: 'Model', path: Path | None, agree: str) -> Calibration:
+  """Read and check the calibration of a model.
+
+  Args:
+    model: the model.
+    path: a calibration or its folder; None takes that in the folder of the model.
+    agree: the agreement setting of the images.
+
+  Raises:
+    UserError: there is none, or it is for another network, other weights or another setting.
+  """
+  if path is None:
+    path = model.folder and model.folder / package.CALIBRATION
+    if path is None or not path.is_file():
+      raise UserError(f'{model.name} has no calibration; {_how(model)}')
+  found = read(path)
+  check(found, model)
+  check_agreement(found, agree)
+  return found
+
+
+def _how(model: 'Model') -> str:
+  return (
+    f'make one: jaxsr calibrate --checkpoint {model.name} --data FOLDER --output CALIBRATION, '
+    'and pass --calibration CALIBRATION'
+  )
+
+
+def load_second(calibration: Calibration) -> 'Model | None':
+  """Load the network that the doubt compares with; raises UserError if it is another one now."""
+  from jaxsr.inference.model import load as load_model  # which imports this module
+
+  if calibration.second is None:
+    return None
+  model = load_model(calibration.second['name'])
+  if fingerprint(model) != calibration.second['weights']:
+    raise UserError(
+      f'the calibration compares with other weights of {model.name}; calibrate again with '
+      f'--second {model.name}'
+    )
+  return model
+
+
+def compute(
+  image: np.ndarray,
+  sr: np.ndarray,
+  calibration: Calibration,
+  *,
+  scale: int,
+  white: int,
+  second: np.ndarray | None = None,
+) -> Confidence:
+  """Compute the intervals and the doubt of an upscaled image.
+
+  Args:
+    image: the low resolution, [h, w] or [h, w, c].
+    sr: the upscaled image of the same rank and dtype.
+    calibration: the calibration of its network.
+    scale: the upscaling factor.
+    white: the largest gray level of both, 255 for 8 bits.
+    second: the image of the network that the doubt compares with, if the calibration has one.
+  """
+  lr, large = maps.levels(image, white), maps.levels(sr, white)
+  half = scale_map(calibration.interval.numbers, lr, large, scale)
+  half *= calibration.interval.factor * white / 255
+  other = None if second is None else maps.levels(second, white)
+  tiles = doubt.scores(lr, large, scale, other) >= calibration.doubt.threshold
+  return Confidence(sr, half, doubt.spread(tiles, large.shape))
