@@ -152,19 +152,13 @@ def _how(model: 'Model') -> str:
   )
 
 
-def load_second(calibration: Calibration) -> 'Model | None':
-  """Load the network that the doubt compares with; raises UserError if it is another one now."""
-  from jaxsr.inference.model import load as load_model  # which imports this module
-
-  if calibration.second is None:
-    return None
-  model = load_model(calibration.second['name'])
-  if fingerprint(model) != calibration.second['weights']:
+def check_second(calibration: Calibration, second: 'Model') -> None:
+  """Raise UserError if the network that the doubt compares with has other weights now."""
+  if calibration.second and fingerprint(second) != calibration.second['weights']:
     raise UserError(
-      f'the calibration compares with other weights of {model.name}; calibrate again with '
-      f'--second {model.name}'
+      f'the calibration compares with other weights of {second.name}; calibrate again with '
+      f'--second {second.name}'
     )
-  return model
 
 
 def compute(

@@ -192,11 +192,23 @@ class Model:
       raise UserError('image is a batch: confidence takes one image, [h, w] or [h, w, c]')
     path = None if calibration is None else Path(calibration).expanduser()
     found = confidence.load(self, path, confidence.AGREE)
-    enlarge = lambda model: model.upscale(image, bits=bits, tile=tile)  # noqa: E731
-    sr, second = enlarge(self), confidence.load_second(found)
     white = 2 ** (bits or 8 * image.itemsize) - 1
-    other = None if second is None else enlarge(second)
+    sr, other = self.upscale(image, bits=bits, tile=tile), None
+    if found.second:
+      second = self._second(found.second['name'])
+      confidence.check_second(found, second)
+      other = second.upscale(image, bits=bits, tile=tile)
     return confidence.compute(image, sr, found, scale=self.scale, white=white, second=other)
+
+  def _second(self, name: str) -> 'Model':
+    """Load the network that the doubt compares with, once."""
+    if name not in self._seconds:
+      self._seconds[name] = load(name)
+    return self._seconds[name]
+
+  @functools.cached_property
+  def _seconds(self) -> dict[str, 'Model']:
+    return {}
 
   @functools.cached_property
   def _apply(self) -> Callable[[Any, jax.Array], jax.Array]:
