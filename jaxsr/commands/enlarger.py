@@ -243,7 +243,6 @@ class Enlarger:
         self._networks[scale] = Network(model, Tiles(model.network, options.tile), made_by, by)
       return self._networks[scale]
 
-
   def _calibration(self, model: Model) -> Calibration:
     if self.options.scale not in (None, model.scale):
       raise UserError(

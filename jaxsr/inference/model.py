@@ -183,8 +183,9 @@ class Model:
     Example:
       >>> import jaxsr
       >>> import numpy as np
-      >>> found = jaxsr.load('edsr_x4_tiny').confidence(np.full((16, 24), 128, np.uint8))
-      >>> found.image.shape, found.half_width.shape, bool(found.doubt.any())
+      >>> model = jaxsr.load('edsr_x4_tiny')
+      >>> found = model.confidence(np.full((16, 24), 128, np.uint8))  # doctest: +SKIP
+      >>> found.image.shape, found.half_width.shape, bool(found.doubt.any())  # doctest: +SKIP
       ((64, 96), (64, 96), False)
     """
     image = np.asarray(image)
@@ -192,13 +193,25 @@ class Model:
       raise UserError('image is a batch: confidence takes one image, [h, w] or [h, w, c]')
     path = None if calibration is None else Path(calibration).expanduser()
     found = confidence.load(self, path, confidence.AGREE)
-    white = 2 ** (bits or 8 * image.itemsize) - 1
-    sr, other = self.upscale(image, bits=bits, tile=tile), None
-    if found.second:
-      second = self._second(found.second['name'])
-      confidence.check_second(found, second)
+    sr = self.upscale(image, bits=bits, tile=tile)
+    return self.confidence_of(image, sr, found, bits=bits, tile=tile)
+
+  def confidence_of(
+    self,
+    image: np.ndarray,
+    sr: np.ndarray,
+    calibration: confidence.Calibration,
+    *,
+    bits: int = 0,
+    tile: int = tiling.SIDE,
+  ) -> confidence.Confidence:
+    """Returns what `confidence` does for an image that was upscaled to `sr` already."""
+    white, other = 2 ** (bits or 8 * image.itemsize) - 1, None
+    if calibration.second:
+      second = self._second(calibration.second['name'])
+      confidence.check_second(calibration, second)
       other = second.upscale(image, bits=bits, tile=tile)
-    return confidence.compute(image, sr, found, scale=self.scale, white=white, second=other)
+    return confidence.compute(image, sr, calibration, scale=self.scale, white=white, second=other)
 
   def _second(self, name: str) -> 'Model':
     """Load the network that the doubt compares with, once."""
