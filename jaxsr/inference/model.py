@@ -21,6 +21,7 @@ from jaxsr.compression import slicing, slimmable
 from jaxsr.data import image_files
 from jaxsr.errors import UserError
 from jaxsr.inference import confidence, input_range, package, tiling
+from jaxsr.inference.confidence import Calibration, Confidence
 from jaxsr.inference.predict import make_predict
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.models import Network
@@ -162,7 +163,7 @@ class Model:
     calibration: str | os.PathLike[str] | None = None,
     bits: int = 0,
     tile: int = tiling.SIDE,
-  ) -> confidence.Confidence:
+  ) -> Confidence:
     """Upscale an image, with the interval of each pixel and the tiles that may be wrong.
 
     Args:
@@ -200,11 +201,11 @@ class Model:
     self,
     image: np.ndarray,
     sr: np.ndarray,
-    calibration: confidence.Calibration,
+    calibration: Calibration,
     *,
     bits: int = 0,
     tile: int = tiling.SIDE,
-  ) -> confidence.Confidence:
+  ) -> Confidence:
     """Returns what `confidence` does for an image that was upscaled to `sr` already."""
     white, other = 2 ** (bits or 8 * image.itemsize) - 1, None
     if calibration.second:
