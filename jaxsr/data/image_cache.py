@@ -10,7 +10,7 @@ from jaxsr.data import crops, sources
 from jaxsr.data.crops import Film
 from jaxsr.data.reading import ReadBoard
 from jaxsr.data.records import Records
-from jaxsr.data.sources import Folder, Source, deepen
+from jaxsr.data.sources import Folder, Paired, Source, deepen
 from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import ImageError, Interruption, warn
 
@@ -109,8 +109,10 @@ class Films:
   def _away(self) -> Path | None:
     """Returns the folder of images, records or labels that is not there, as if not mounted."""
     source, labels = self.source, self.labels
-    if isinstance(source, Folder) and source.is_away():
-      return source.root
+    folders = [source] if isinstance(source, Folder) else []
+    folders = [source.hr, source.lr] if isinstance(source, Paired) else folders
+    if gone := [folder.root for folder in folders if folder.is_away()]:
+      return gone[0]
     if isinstance(source, Records) and not source.folder.exists():
       return source.folder
     return labels.folder if labels and not labels.folder.exists() else None

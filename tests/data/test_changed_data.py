@@ -165,3 +165,18 @@ def test_a_folder_that_may_not_be_listed_is_named(folder, monkeypatch):
   source = sources.Folder(folder)
   assert len(source) == 3
   assert 'deeper: is a folder that cannot be read' in str(source.rejected[0])
+
+
+def test_both_folders_of_pairs_are_watched(folder, tmp_path):
+  small = tmp_path / 'small'
+  (small / 'deeper').mkdir(parents=True)
+  for path in image_files.find(folder):
+    image_files.write(small / path.relative_to(folder), image_files.read(path)[::4, ::4])
+  pairs = sources.Paired(sources.Folder(folder), sources.Folder(small), 4)
+  before, made = fingerprint.of(pairs), Films(pairs, scale=4, capacity=0)
+  image_files.write(small / 'b.png', phantom(9, 9, size=32)[..., None])
+  assert fingerprint.compare(before, fingerprint.of(pairs)).startswith('low resolution: ')
+  made.pauses = (0.01,)
+  small.rename(tmp_path / 'away')
+  with pytest.raises(Interruption, match='small: no image is there'):
+    made[0]
