@@ -20,6 +20,7 @@ EXTRAS = {
   'dicom': ('pydicom', 'openjpeg', 'jpeg_ls'),
   'nih': ('apache_beam', 'tensorflow_datasets', 'array_record', 'isal', 'numba'),
   'report': ('jinja2', 'matplotlib'),
+  'reader': ('onnxruntime',),
   'study': ('jinja2', 'matplotlib'),
   'conditions': ('matplotlib', 'skimage'),
 }

@@ -141,6 +141,11 @@ class Evaluate:
   the same command again to resume."""
   lesions: bool = False
   """Put lesions into the films and measure how well they are seen afterwards: lesions.csv."""
+  reader: str = ''
+  """A classifier of findings, an ONNX file or MODULE:FUNCTION, that is asked about the films and
+  the output: readers.csv. Needs --tables or records."""
+  reader_config: OptionalPath = None
+  """A JSON file with the reader's findings and the size of its input."""
   features: Annotated[
     Literal['mobilenet_v2', 'vgg16', 'vgg19'] | None,
     tyro.conf.arg(metavar='{mobilenet_v2,vgg16,vgg19}', help_behavior_hint=''),
@@ -182,6 +187,11 @@ class Compare:
   the same command again to resume."""
   lesions: bool = False
   """Put lesions into the films and measure how well they are seen afterwards: lesions.csv."""
+  reader: str = ''
+  """A classifier of findings, an ONNX file or MODULE:FUNCTION, that is asked about the films and
+  the output: readers.csv. Needs --tables or records."""
+  reader_config: OptionalPath = None
+  """A JSON file with the reader's findings and the size of its input."""
   debug: Debug = False
 
 

@@ -16,7 +16,8 @@ from jaxsr.inference.model import Model
 from jaxsr.report import figures as drawing
 
 BICUBIC = 'bicubic'
-TRUST_JSON, AUDIT_CSV, LESIONS_CSV = 'trust.json', 'trust.csv', 'lesions.csv'
+TRUST_JSON, AUDIT_CSV = 'trust.json', 'trust.csv'
+LESIONS_CSV, READERS_CSV = 'lesions.csv', 'readers.csv'
 
 # Computes sections from models by their names, the films and the output folder.
 Parts = Callable[[Mapping[str, Model], Source, Path], Sequence[report.Section]]
@@ -77,8 +78,8 @@ def write(
 
 
 def remove_parts(folder: Path) -> None:
-  """Remove the files of an earlier audit and lesion study."""
-  for name in (TRUST_JSON, AUDIT_CSV, LESIONS_CSV):
+  """Remove the files of an earlier audit, lesion study and reader."""
+  for name in (TRUST_JSON, AUDIT_CSV, LESIONS_CSV, READERS_CSV):
     (folder / name).unlink(missing_ok=True)
 
 

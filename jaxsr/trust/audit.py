@@ -8,7 +8,7 @@ film. Null-space energy is what the reduction to the low resolution does not see
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float
@@ -142,7 +142,7 @@ def null_space(image: Gray, scale: int) -> Gray:
   return image - rows @ image @ columns.T
 
 
-def film_row(found: Patches) -> dict[str, float]:
+def film_row(found: Patches) -> dict[str, Any]:
   """Returns the figures of a film: medians and shares of its measured patches."""
   if not found.kept.any():
     return {'patches': 0}

@@ -8,10 +8,11 @@ from jaxsr import report
 from jaxsr.data import degradation
 from jaxsr.data.sources import Source
 from jaxsr.errors import UserError
+from jaxsr.evaluation import report as evaluation
 from jaxsr.evaluation.page import TRUST_JSON
 from jaxsr.files import write_json
 from jaxsr.inference.model import Model, load
-from jaxsr.trust import audit, run, sections, study
+from jaxsr.trust import audit, readers, run, sections, study
 from jaxsr.trust.networks import enlarger, fingerprint, networks
 
 
@@ -22,6 +23,8 @@ def measure(
   *,
   with_audit: bool = True,
   with_lesions: bool = False,
+  reader: readers.Reader | None = None,
+  tables: Path | None = None,
   ensemble: bool = False,
 ) -> list[report.Section]:
   """Audit models and study lesions in their images; write `trust.json` and the tables.
@@ -32,6 +35,8 @@ def measure(
     folder: an existing folder, in which an interrupted run continues.
     with_audit: audit the films (`trust.csv`).
     with_lesions: run the lesion study (`lesions.csv`).
+    reader: a classifier of findings that is asked about all versions (`readers.csv`).
+    tables: a folder with NIH's tables, for the reader; records know their findings.
     ensemble: average the networks over flips and quarter turns.
 
   Returns:
@@ -58,6 +63,12 @@ def measure(
     rows = run.study_lesions(found, source, folder, scale)
     written['lesions'] = rows
     parts += sections.of_lesions(rows)
+  if reader is not None:
+    known, _ = evaluation.read_metadata(source, tables)
+    labels = {name: set(row.findings.split('|')) for name, row in known.items()}
+    rows = run.read_films(found, source, folder, scale, reader, labels)
+    written['readers'] = rows
+    parts.append(sections.of_reader(rows, reader))
   write_json(folder / TRUST_JSON, written)
   return parts
 

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from jaxsr.data import degradation
 from jaxsr.data.sources import Source
-from jaxsr.errors import ImageError
+from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import stratified
-from jaxsr.evaluation.page import AUDIT_CSV, LESIONS_CSV
+from jaxsr.evaluation.page import AUDIT_CSV, LESIONS_CSV, READERS_CSV
 from jaxsr.files import atomic, make_folder, to_csv, write_text
-from jaxsr.trust import Enlarge, audit, study
+from jaxsr.trust import Enlarge, audit, readers, study
 
 FOLDER = 'trust'
 VERSION = 1  # of what is kept in `FOLDER`
@@ -187,6 +187,55 @@ def _observe(
       if not found['kept'].size:
         return
       yield (condition, network), study.Outputs(**found)
+
+
+def read_films(
+  networks: Mapping[str, Network],
+  source: Source,
+  folder: Path,
+  scale: int,
+  reader: readers.Reader,
+  labels: Mapping[str, set[str]],
+) -> list[dict[str, Any]]:
+  """Let a reader classify the films with known findings, and write `readers.csv`.
+
+  Args:
+    networks: by their names; bicubic is one of them.
+    source: the films.
+    folder: an existing folder.
+    scale: the factor.
+    reader: the reader.
+    labels: the findings by file name.
+
+  Returns:
+    The rows of `readers.compare`.
+  """
+  scores: dict[str, list[np.ndarray]] = {name: [] for name in (study.HR, *networks)}
+  known, patients, low_side = [], [], None
+  for index, film in _films(source, scale, 'reader'):
+    name = Path(source.names[index]).name
+    if name not in labels:
+      continue
+    upscaled = _Upscaled(film, scale)
+    for network in scores:
+
+      def compute(network: str = network, upscaled: _Upscaled = upscaled) -> dict[str, Any]:
+        image = upscaled.hr if network == study.HR else upscaled(networks[network])
+        return {'values': reader(image)}
+
+      digest = study.HR if network == study.HR else networks[network].digest
+      key = _digest(film, reader.digest, digest, scale)
+      scores[network].append(_keep(folder / FOLDER / f'reader_{key}.npz', compute)['values'])
+    known.append(labels[name])
+    patients.append(source.identities[index])
+    side = min(film.shape[:2]) // scale
+    low_side = side if low_side is None else min(side, low_side)
+  if low_side is None:
+    raise UserError('--reader: no film has known findings; give --tables, or records as --data')
+  stacked = {name: np.stack(found) for name, found in scores.items()}
+  rows = readers.compare(stacked, known, patients, reader, low_side=low_side)
+  write_text(folder / READERS_CSV, to_csv([_flat(row) for row in rows]))
+  return rows
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

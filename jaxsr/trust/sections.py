@@ -1,4 +1,4 @@
-"""The trust parts of a report page: audit and lesion study."""
+"""The trust parts of a report page: audit, lesion study and reader."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from jaxsr import report
 from jaxsr.evaluation.figures import TRUST
 from jaxsr.report import figures as drawing
-from jaxsr.trust import audit, study
+from jaxsr.trust import audit, readers, study
 
 DEFINITIONS = report.terms(list(TRUST.values()))
 _AUDIT = ('flagged', 'invented', 'energy', 'correlation', 'crossing', 'contradicted', 'null')
@@ -124,3 +124,30 @@ def _curves(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tup
     drawing.legend(axes)
     drawn.append((drawing.svg(figure), DEFINITIONS[key][1]))
   return drawn
+
+
+def of_reader(rows: Sequence[Mapping[str, Any]], reader: readers.Reader) -> report.Section:
+  """Returns the section of a reader: a row per finding and network."""
+  note = (
+    f'{reader.name} at {reader.size} pixels, on findings with at least {readers.LEAST} positive '
+    'and negative films. Differences are paired, with 95 % intervals of a bootstrap over patients. '
+    f'Not inferior: the interval to HR lies above -{readers.MARGIN}, fixed beforehand. Not '
+    'informative: the reader sees no more than the low resolution holds, or HR is not better than '
+    'bicubic beyond the interval.'
+  )
+  if not rows:
+    return report.Section('Reader', f'{note} No finding has enough films.', [])
+  head = ['finding', 'network', 'positive', 'AUROC HR', 'AUROC', 'to HR', 'to bicubic']
+  head += ['HR to bicubic', 'change', 'flips', 'verdict']
+  table = []
+  for row in rows:
+    cells = [row['finding'], row['network'], f'{row["positive"]}', f'{row["auroc_hr"]:.3f}']
+    cells.append(f'{row["auroc"]:.3f}')
+    for key in ('to_hr', 'to_bicubic', 'hr_to_bicubic'):
+      low, high = row[f'{key}_interval']
+      cells.append(f'{row[key]:+.3f} [{low:+.3f}, {high:+.3f}]')
+    inferior = 'not inferior' if row['non_inferior'] else 'not shown'
+    verdict = inferior if row['informative'] else 'not informative'
+    cells += [f'{row["change"]:.4f}', f'{row["flips"]:.1%}', verdict]
+    table.append(report.Row(cells))
+  return report.Section('Reader', note, [report.Table(head, table)])
