@@ -116,6 +116,7 @@ def test_batches_hold_the_given_low_resolution(pair, cache):
   assert np.any(equal, axis=0).all()
 
 
+@pytest.mark.slow
 def test_a_run_of_pairs_resumes_bit_identically(pair, tmp_path, tiny, capsys):
   set_pairs(tiny, pair)
   assert train(tiny, tmp_path / 'once') == 0

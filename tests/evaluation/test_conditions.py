@@ -123,7 +123,7 @@ def test_an_interrupted_evaluation_continues(films, tmp_path):
 
 
 def test_the_command_writes_and_prints(films, tmp_path, capsys):
-  options = ['--data', str(films), '--output', str(tmp_path), '--checkpoint', 'lanczos']
+  options = ['--data', str(films / 'b.png'), '--output', str(tmp_path), '--checkpoint', 'lanczos']
   wanted = ['--conditions', 'clean,very_low_dose', '--beside', 'bicubic']
   assert cli.run(['evaluate', *options, *wanted]) == 0
   out = capsys.readouterr().out
