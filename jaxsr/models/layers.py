@@ -1,6 +1,6 @@
 """Layers that several networks share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,35 @@ def fold_norm(
   factor = norm['scale'] / jnp.sqrt(stats['var'] + EPSILON)
   bias = (conv.get('bias', 0.0) - stats['mean']) * factor + norm['bias']
   return {'kernel': conv['kernel'] * factor, 'bias': bias}
+
+
+def fold_norms(
+  variables: Mapping[str, Any], fold: Callable[[Any, Any, Any], dict[str, Any]] = fold_norm
+) -> dict[str, Any]:
+  """Returns the variables of a trunk of residual blocks without its BatchNorms.
+
+  Args:
+    variables: `norm` after `body`, if there is one; in each block, `norm_0` after `conv_0` and
+      `norm_1` after `conv_1`.
+    fold: computes a convolution's parameters as `fold_norm` does.
+  """
+  params, stats = dict(variables['params']), variables['batch_stats']
+  if 'norm' in params:
+    params['body'] = fold(params['body'], params.pop('norm'), stats['norm'])
+  for name in stats.keys() - {'norm'}:
+    block = dict(params[name])
+    for i in (0, 1):
+      norm = block.pop(f'norm_{i}')
+      block[f'conv_{i}'] = fold(block[f'conv_{i}'], norm, stats[name][f'norm_{i}'])
+    params[name] = block
+  return {'params': params}
+
+
+def norm_or_identity(*, folded: bool, train: bool, dtype: DTypeLike, name: str) -> Any:
+  """Returns a BatchNorm, or the identity if it is folded into the convolution before it."""
+  if folded:
+    return lambda x: x
+  return batch_norm(use_running_average=not train, dtype=dtype, name=name)
 
 
 def shuffle_stages(scale: int) -> tuple[int, ...]:

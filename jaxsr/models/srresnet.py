@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 from jaxsr import ops
 from jaxsr.models.layers import (
   Conv,
-  batch_norm,
   finish,
-  fold_norm,
+  fold_norms,
+  norm_or_identity,
   shuffle_stages,
   tail_init,
 )
@@ -33,31 +33,15 @@ class ResidualBlock(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b h w c']:
     conv = partial(Conv, self.features, (3, 3), dtype=self.dtype)
-    norm = partial(_norm, folded=self.folded, train=train, dtype=self.dtype)
+    norm = partial(norm_or_identity, folded=self.folded, train=train, dtype=self.dtype)
     y = norm(name='norm_0')(conv(name='conv_0')(x))
     y = prelu(name='prelu')(y)
     return x + norm(name='norm_1')(conv(name='conv_1')(y))
 
 
-def _norm(*, folded: bool, train: bool, dtype: DTypeLike, name: str) -> Any:
-  if folded:
-    return lambda x: x
-  return batch_norm(use_running_average=not train, dtype=dtype, name=name)
-
-
 def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the variables of the equivalent network with `folded=True`, which has no BatchNorm."""
-  params, stats = dict(variables['params']), variables['batch_stats']
-  if 'norm' in params:
-    params['body'] = fold_norm(params['body'], params.pop('norm'), stats['norm'])
-  for name, found in stats.items():
-    if name != 'norm':
-      block = dict(params[name])
-      for i in (0, 1):
-        norm = block.pop(f'norm_{i}')
-        block[f'conv_{i}'] = fold_norm(block[f'conv_{i}'], norm, found[f'norm_{i}'])
-      params[name] = block
-  return {'params': params}
+  return fold_norms(variables)
 
 
 class SRResNet(Network):
@@ -95,7 +79,7 @@ class SRResNet(Network):
       self.sow('features', 'trunk', x)
     x = Conv(self.features, (3, 3), dtype=self.dtype, name='body')(x)
     if self.body_norm:
-      x = _norm(folded=self.folded, train=train, dtype=self.dtype, name='norm')(x)
+      x = norm_or_identity(folded=self.folded, train=train, dtype=self.dtype, name='norm')(x)
     else:
       x = prelu(name='body_prelu')(x)
     x = shallow + x

@@ -10,7 +10,15 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxsr import ops
-from jaxsr.models.layers import Conv, PReLU, batch_norm, fold_norm, shuffle_stages, tail_init
+from jaxsr.models.layers import (
+  Conv,
+  PReLU,
+  fold_norm,
+  fold_norms,
+  norm_or_identity,
+  shuffle_stages,
+  tail_init,
+)
 from jaxsr.models.network import Network
 
 _slope = nn.initializers.constant(0.25)
@@ -115,7 +123,7 @@ class ResidualBlock(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], *, train: bool) -> Float[Array, 'b h w c']:
     conv = partial(SeparableConv, self.features, 3, use_bias=self.folded, dtype=self.dtype)
-    norm = partial(_norm, folded=self.folded, train=train, dtype=self.dtype)
+    norm = partial(norm_or_identity, folded=self.folded, train=train, dtype=self.dtype)
     y = norm(name='norm_0')(conv(name='conv_0')(x))
     y = PReLU(name='prelu')(y)
     if not self.folded:
@@ -123,27 +131,15 @@ class ResidualBlock(nn.Module):
     return x + norm(name='norm_1')(conv(name='conv_1')(y))
 
 
-def _norm(*, folded: bool, train: bool, dtype: DTypeLike, name: str) -> Any:
-  if folded:
-    return lambda x: x
-  return batch_norm(use_running_average=not train, dtype=dtype, name=name)
-
-
 def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the variables of the equivalent network with `folded=True`.
 
   Every BatchNorm is folded into the 1x1 convolution before it, and unused slopes are removed.
   """
-  params, stats = dict(variables['params']), variables['batch_stats']
-  params['body'] = _fold_one(params['body'], params.pop('norm'), stats['norm'])
-  for name, found in stats.items():
-    if name != 'norm':
-      block = dict(params[name])
-      for i in (0, 1):
-        norm = block.pop(f'norm_{i}')
-        block[f'conv_{i}'] = _fold_one(block[f'conv_{i}'], norm, found[f'norm_{i}'])
-      params[name] = {k: v for k, v in block.items() if k != 'unused_slope'}
-  return {'params': {k: v for k, v in params.items() if k != 'unused_slope'}}
+  params = fold_norms(variables, _fold_one)['params']
+  for block in (params, *(x for name, x in params.items() if name.startswith('block_'))):
+    block.pop('unused_slope', None)
+  return {'params': params}
 
 
 def _fold_one(conv: Mapping[str, Any], norm: Any, stats: Any) -> dict[str, Any]:
@@ -182,7 +178,7 @@ class SwiftSRGAN(Network):
     body = SeparableConv(self.features, 3, use_bias=self.folded, dtype=self.dtype, name='body')
     if not self.folded:
       self.param('unused_slope', _slope, (self.features,))  # as in the blocks
-    norm = _norm(folded=self.folded, train=train, dtype=self.dtype, name='norm')
+    norm = norm_or_identity(folded=self.folded, train=train, dtype=self.dtype, name='norm')
     x = shallow + norm(body(x))
     init = tail_init(self.bicubic_skip, nn.initializers.lecun_normal())
     tail = SeparableConv(self.channels, 9, mix_init=init, name='tail')
