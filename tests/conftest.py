@@ -16,7 +16,9 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
+from jax.experimental.compilation_cache import compilation_cache
 
+import compiled as programs
 from jaxsr import config as configs
 from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
@@ -25,14 +27,35 @@ from runs import four_steps
 
 flags.FLAGS.mark_as_parsed()
 ROOT = Path(__file__).resolve().parents[1]
+MIN_SECONDS = 0.1  # of compilation, from which a program is kept
 
 
 @pytest.fixture(scope='session', autouse=True)
 def compiled(tmp_path_factory):
-  """Share compiled programs between tests, including those in other processes."""
-  folder = str(tmp_path_factory.mktemp('compiled'))
-  jax.config.update('jax_compilation_cache_dir', folder)
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
+  """Share compiled programs between tests, processes and, if so configured, runs."""
+  folder = tmp_path_factory.mktemp('compiled')
+  if (kept := programs.kept()) is not None:
+    programs.restore(kept, folder)
+  settings = {
+    'jax_compilation_cache_dir': str(folder),
+    'jax_persistent_cache_min_compile_time_secs': MIN_SECONDS,
+  }
+  for name, value in settings.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
+  yield
+  if kept is not None:
+    programs.keep(folder, kept)
+
+
+@pytest.fixture
+def uncached():
+  """Compile anew, for tests of what the compiler does."""
+  jax.config.update('jax_enable_compilation_cache', False)
+  compilation_cache.reset_cache()
+  yield
+  jax.config.update('jax_enable_compilation_cache', True)
+  compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -1,6 +1,7 @@
 """Helpers for tests that train: configs, steps and run folders."""
 
 import csv
+import os
 
 import jax
 import numpy as np
@@ -50,6 +51,12 @@ def rows(folder):
   """Returns the rows of metrics.csv."""
   with (folder / 'metrics.csv').open(newline='') as file:
     return list(csv.DictReader(file))
+
+
+def environment(**variables):
+  """Returns the environment of a process with one CPU device and the flags of the tests."""
+  flags = [f for f in os.environ.get('XLA_FLAGS', '').split() if 'device_count' not in f]
+  return {**os.environ, 'XLA_FLAGS': ' '.join(flags), **variables}
 
 
 def variables_of(network, seed=0):

@@ -8,16 +8,14 @@ computes both anew.
 import hashlib
 import json
 import os
-import platform
-import re
 import runpy
 from pathlib import Path
 
 import jax
-import jaxlib
 import numpy as np
 import pytest
 
+from compiled import machine
 from jaxsr.data.phantom import phantom
 from jaxsr.inference.model import load
 from jaxsr.training.train import train
@@ -28,19 +26,6 @@ GOLDEN = ROOT / 'tests' / 'golden.json'
 EXPERIMENTS = ('quickstart', 'srgan', 'distill')
 PACKAGES = sorted(path.parent.name for path in ROOT.glob('checkpoints/*/model.safetensors'))
 TOLERANCE = 1e-5
-
-
-def machine():
-  """Identify all that the last bits of a result depend on: the CPU, its cores and the versions."""
-  cpu = platform.processor() or platform.machine()
-  if Path('/proc/cpuinfo').is_file():
-    text = Path('/proc/cpuinfo').read_text()
-    cpu += ' '.join(sorted(set(re.findall(r'^(?:flags|Features|model name)\s*:(.*)$', text, re.M))))
-  features = hashlib.sha256(cpu.encode()).hexdigest()[:12]
-  return (
-    f'{platform.machine()} {features} cores {os.cpu_count()} jax {jax.__version__} '
-    f'jaxlib {jaxlib.__version__} numpy {np.__version__}'
-  )
 
 
 def train_four_steps(name, folder):

@@ -56,6 +56,7 @@ def test_ssim_is_that_of_dm_pix(rng, shape):
   np.testing.assert_allclose(*pulls, atol=1e-4 * jnp.abs(pulls[1]).max())
 
 
+@pytest.mark.usefixtures('uncached')
 def test_ssim_on_a_cpu_has_none_of_its_slow_convolutions():
   image = jax.ShapeDtypeStruct((1, 64, 64, 1), jnp.float32)
   for find in (metrics.ssim, metrics.ssim_map):

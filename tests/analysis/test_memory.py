@@ -88,6 +88,7 @@ def network_peak(network, side):
     ('vdsr', {'features': 32}, 1.1),
   ],
 )
+@pytest.mark.usefixtures('uncached')
 def test_peak_is_near_what_xla_takes(name, options, factor, monkeypatch):
   monkeypatch.setattr(convolution, '_way', lambda *_: None)  # as on an accelerator
   found, apply, variables, image = network_peak(build(name, options, scale=4), 32)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runs import final, rows, same
+from runs import environment, final, rows, same
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = {'eval': 3000, 'save': 250, 'log': 100, 'devices': 1}
@@ -39,11 +39,10 @@ def command(name, folder, workers):
 
 def start(name, folder, workers):
   # what is compiled is kept (see conftest), or a run would always be killed while it compiles
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   return subprocess.Popen(
     command(name, folder, workers),
     cwd=ROOT,
-    env=environment,
+    env=environment(),
     start_new_session=True,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,

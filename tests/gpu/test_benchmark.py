@@ -14,17 +14,17 @@ from PIL import Image
 
 from benchmarks.gpu import pack
 from jaxsr.data.phantom import phantom
+from runs import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(output, *arguments):
   command = [sys.executable, '-m', 'benchmarks.gpu', '--dry-run', '--output', str(output)]
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   return subprocess.Popen(
     [*command, *arguments],
     cwd=ROOT,
-    env=environment,
+    env=environment(),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

@@ -89,6 +89,7 @@ def test_convolutions_see_their_neighbours(size, pads, channels, outputs):
 
 
 @pytest.mark.parametrize('name', ['edsr', 'span', 'swinir', 'swift_srgan', 'vdsr'])
+@pytest.mark.usefixtures('uncached')
 def test_no_features_are_gathered(name):
   """Neighbours send some rows; nobody sends all, but for the image to those that interpolate."""
   network = build(name, WIDE if name in ('edsr', 'span') else {})

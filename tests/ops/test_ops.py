@@ -127,6 +127,7 @@ def test_each_way_to_convolve_is_a_convolution(rng, size, inputs, outputs, way, 
   [(1, 5, 7, 1), (3, 32, 32, 1), (3, 27, 3, 1), (3, 1, 6, 6), (9, 1, 6, 6)],
 )
 @pytest.mark.internal
+@pytest.mark.usefixtures('uncached')
 def test_a_cpu_goes_its_own_way(size, inputs, outputs, groups):
   specs = (1, 16, 16, inputs * groups), (size, size, inputs, outputs)
 

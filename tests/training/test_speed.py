@@ -78,6 +78,7 @@ def test_the_host_waits_for_scalars_only_when_it_logs(tmp_path, monkeypatch):
   assert [len(x) for x in rows] == [4, 4]
 
 
+@pytest.mark.usefixtures('uncached')
 @pytest.mark.parametrize('upsampler', ['shuffle', 'direct'])
 def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
   """Counted by XLA for its own convolutions on a CPU; one more forward pass would make it four."""
@@ -95,6 +96,7 @@ def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
 
 
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='XLA convolves by itself elsewhere')
+@pytest.mark.usefixtures('uncached')
 @pytest.mark.parametrize(('kernel', 'groups'), [((3, 3, 32, 32), 1), ((9, 9, 1, 32), 32)])
 def test_more_layers_need_no_more_memory(kernel, groups):
   """XLA allocates a loop's output that does not depend on the input for all layers at once."""
@@ -118,6 +120,7 @@ def test_more_layers_need_no_more_memory(kernel, groups):
 
 
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='XLA convolves by itself elsewhere')
+@pytest.mark.usefixtures('uncached')
 def test_an_activation_is_not_kept_beside_its_padding():
   def network(x, kernel):
     for _ in range(3):
@@ -137,6 +140,7 @@ def test_kernels_are_transformed_without_products():
 
 
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='for CPUs only')
+@pytest.mark.usefixtures('uncached')
 def test_features_are_joined_without_being_put_side_by_side():
   parts, kernel = [jnp.zeros((1, 64, 64, 48))] * 4, jnp.zeros((1, 1, 192, 48))
   assert 'concatenate' not in jax.jit(join).lower(parts, kernel).compile().as_text()
