@@ -52,7 +52,7 @@ def main(
   names = tuple(CASES) if network == ('all',) else network
   unknown = set(names) - set(CASES)
   if unknown:
-    sys.exit(f'--network {" ".join(sorted(unknown))}: choose from {", ".join(CASES)}, all')
+    sys.exit(f'--network {" ".join(sorted(unknown))}: choose one of: {", ".join(CASES)}, all')
   if side:
     return _alone(names[0], side, batch, precision, not eager)
   if mode in ('load', 'epoch') and data is None:

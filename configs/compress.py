@@ -7,7 +7,7 @@ Here: nine sizes, four objectives, one seed, and the teacher: 37 runs, each of 1
   (docs/notebooks/distillation.md).
 Hardware: a CPU is enough; half an hour for the largest run on one core.
 Result: Not run at full length. At 400 steps per student, students cut from their teacher gained
-  0.72 to 2.25 dB over bicubic on ten films of NIH ChestX-ray14, students without a teacher 0.45 to
+  0.72 to 2.25 dB over bicubic on ten images of NIH ChestX-ray14, students without a teacher 0.45 to
   0.97 dB (docs/notebooks/distillation.md, one seed).
 """
 

@@ -9,9 +9,9 @@
 Paper: docs/distill.md lists the papers of the distillation terms.
 Here: the student has half of the width and 7/8 of the depth (37,280 parameters). It starts from the
   channels of the teacher that carry the most energy and learns from the output of the teacher and
-  the films in equal parts.
+  the images in equal parts.
 Hardware: a CPU is enough; a quarter of an hour for 9,000 steps on two cores, after the teacher.
-Result: 41.777 dB on 40 films of NIH ChestX-ray14 after 9,000 of the 15,000 steps (mean of three
+Result: 41.777 dB on 40 images of NIH ChestX-ray14 after 9,000 of the 15,000 steps (mean of three
   seeds), 0.126 dB below its teacher of 6,000 steps and 0.218 dB above the same student without a
   teacher (docs/notebooks/distillation.md, 2026-11-26).
 """

@@ -9,9 +9,9 @@ Here: mean squared error, which is what PSNR measures, a learning rate of 2e-4 w
   cosine decay, and a bicubic skip connection.
 For the full EDSR with 43 million parameters, add
   --config.model.features=256 --config.model.blocks=32 --config.model.residual_scaling=0.1
-Hardware: one GPU (129 GMACs, 2.1 s per 1024x1024 film on two CPU cores).
+Hardware: one GPU (129 GMACs, 2.1 s per 1024x1024 image on two CPU cores).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 36.765 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

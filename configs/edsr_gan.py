@@ -7,9 +7,9 @@ Paper: see configs/srgan.py.
 Here: the second stage of SRGAN on a lighter network that has been trained for PSNR before. It
   trades PSNR for detail.
 Hardware: a CPU is enough; a quarter of an hour for 700 steps on one core.
-Result: 42.601 dB on 40 films of NIH ChestX-ray14 after 700 of the 1,200 steps, against 43.144 dB
+Result: 42.601 dB on 40 images of NIH ChestX-ray14 after 700 of the 1,200 steps, against 43.144 dB
   before them and 39.183 dB for bicubic; the high-frequency energy rises from 0.21 to 0.44 of the
-  true film (2026-11-26, one seed). These weights are the package edsr_x4_gan.
+  true image (2026-11-26, one seed). These weights are the package edsr_x4_gan.
 """
 
 from jaxsr.config import Config, base, finish, network

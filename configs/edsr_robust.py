@@ -1,4 +1,4 @@
-"""EDSR of 637,648 parameters for noisy, blurred and compressed films, not only bicubic reductions.
+"""EDSR of 637,648 parameters for noisy, blurred and compressed images, not only bicubic reductions.
 
   jaxsr train --config=edsr_robust --workdir=runs/robust \
       --config.data.train=DIR --config.data.val=DIR

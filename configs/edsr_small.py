@@ -1,4 +1,4 @@
-"""A small EDSR (Lim et al., CVPRW 2017), 162,160 parameters: a first result on your own films.
+"""A small EDSR (Lim et al., CVPRW 2017), 162,160 parameters: a first result on your own images.
 
   jaxsr train --config=edsr_small --workdir=runs/edsr_small \
       --config.data.train=DIR --config.data.val=DIR
@@ -8,9 +8,9 @@ Here: 8 blocks of 32 features instead of 16 of 64, one convolution as upsampler,
   connection, the Muon optimizer, and crops sampled by the error of bicubic.
   docs/notebooks/recipe.md compares each choice with its alternatives.
 Hardware: a CPU is enough; half an hour on one core.
-Result: 43.144 dB and SSIM 0.9706 on 40 films of NIH ChestX-ray14, against 39.183 dB and 0.9622 for
-  bicubic, after 12,000 steps on 300 films of other patients (AMD EPYC, 2026-11-26, one seed). These
-  weights are the package edsr_x4_small.
+Result: 43.144 dB and SSIM 0.9706 on 40 images of NIH ChestX-ray14, against 39.183 dB and 0.9622 for
+  bicubic, after 12,000 steps on 300 images of other patients (AMD EPYC, 2026-11-26, one seed).
+  These weights are the package edsr_x4_small.
 """
 
 from jaxsr.config import Config, base, finish, network

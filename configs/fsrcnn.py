@@ -7,9 +7,9 @@ Paper: mean squared error on small crops of gray images, SGD with momentum, lear
   the convolutions and 1e-4 for the deconvolution.
 Here: the same loss, AdamW with warm-up and cosine decay, crops of 48 pixels, and a bicubic skip
   connection.
-Hardware: a CPU is enough (0.06 s per 1024x1024 film for the forward pass on two cores).
+Hardware: a CPU is enough (0.06 s per 1024x1024 image for the forward pass on two cores).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 36.504 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

@@ -6,7 +6,7 @@ Here: EDSR (Lim et al., CVPRW 2017) at a third of the size of configs/edsr_small
   reasons for its settings; mean squared error and AdamW.
 Hardware: a CPU is enough; 2 to 5 minutes on two cores.
 Result: 40.36 dB on 8 phantoms that were not trained on, against 36.24 dB for bicubic (center of the
-  films: 42.28 against 41.46 dB).
+  images: 42.28 against 41.46 dB).
 """
 
 from jaxsr.config import Config, base, finish, network

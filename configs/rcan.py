@@ -10,7 +10,7 @@ Here: mean squared error, which is what PSNR measures, warm-up and cosine decay,
 Without channel attention, and with less memory (activations are recomputed):
   --config.model.attention=False
   --config.model.remat=True
-Hardware: one large GPU (1,042 GMACs per 1024x1024 film).
+Hardware: one large GPU (1,042 GMACs per 1024x1024 image).
 Result: Not run at full length. In 800 steps of a reduced network (one group of 8 blocks of 32
   features, Muon), channel attention cost 0.29 dB: 41.386 dB with it, 41.674 dB without, against
   39.628 dB for bicubic (docs/notebooks/recipe.md, one seed).

@@ -11,9 +11,9 @@ With less memory (activations are recomputed), and a small RDN of 395,841 parame
   --config.model.remat=True
   --config.model.blocks=5 --config.model.layers=3
   --config.model.features=32 --config.model.growth=32
-Hardware: one large GPU (1,488 GMACs per 1024x1024 film).
+Hardware: one large GPU (1,488 GMACs per 1024x1024 image).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 36.885 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

@@ -9,9 +9,9 @@ Here: one stage of mean squared error, which is what PSNR measures, with warm-up
   and a bicubic skip connection.
 For the entry that won the NTIRE 2022 challenge:
   --config.model.features=46 --config.model.middle=48 --config.model.blocks=4
-Hardware: one GPU (0.53 s per 1024x1024 film for the forward pass on two CPU cores).
+Hardware: one GPU (0.53 s per 1024x1024 image for the forward pass on two CPU cores).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 36.628 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

@@ -11,9 +11,9 @@ Here: mean squared error, which is what PSNR measures, warm-up and cosine decay,
   a bicubic skip connection.
 With less memory (activations are recomputed):
   --config.model.remat=True
-Hardware: one large GPU (1,174 GMACs per 1024x1024 film).
+Hardware: one large GPU (1,174 GMACs per 1024x1024 image).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 37.056 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

@@ -10,9 +10,9 @@ Here: mean squared error, which is what PSNR measures, batch size 16, warm-up an
   into the small network.
 For the entry in the NTIRE 2024 challenge:
   --config.model.features=28
-Hardware: one GPU (0.43 s per 1024x1024 film for the folded forward pass on two CPU cores).
+Hardware: one GPU (0.43 s per 1024x1024 image for the folded forward pass on two CPU cores).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 36.389 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

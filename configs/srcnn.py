@@ -7,10 +7,10 @@ Paper: mean squared error on patches of 33 pixels, SGD with learning rate 1e-4, 
   layer.
 Here: AdamW with warm-up and cosine decay on this project's crops. The network has no skip
   connection, so it starts far below bicubic and needs thousands of steps to pass it.
-Hardware: one GPU (it computes at high resolution: 60 GMACs, 2.9 s per 1024x1024 film on two CPU
+Hardware: one GPU (it computes at high resolution: 60 GMACs, 2.9 s per 1024x1024 image on two CPU
   cores).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 36.974 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

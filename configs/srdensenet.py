@@ -10,9 +10,9 @@ For the public variant with 2,003,467 parameters, close to the 2,015 K of the pa
 for a variant in which each layer sees the input of its block:
   --config.model.variant=prelu --config.model.bicubic_skip=False
   --config.model.variant=dense
-Hardware: one GPU (292 GMACs per 1024x1024 film).
+Hardware: one GPU (292 GMACs per 1024x1024 image).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 36.702 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

@@ -7,14 +7,14 @@ Paper: SRResNet with mean squared error for 10^6 steps; from it, 10^5 steps at 1
   with the VGG19 features of conv5_4 (divided by 12.75) and 1e-3 times the adversarial loss, batch
   size 16, patches of 24 pixels.
 Here: the same networks and fewer steps. The mean squared error stays in the second stage, because
-  the brightness of a film must not drift; the features come from a shallower layer; the weights are
-  chosen by the gradients of the terms (see below); total variation is added; each stage has a
+  the brightness of an image must not drift; the features come from a shallower layer; the weights
+  are chosen by the gradients of the terms (see below); total variation is added; each stage has a
   cosine decay; the generator has a bicubic skip connection. One run holds both stages and resumes
   in either.
 Hardware: one GPU.
 Result: Not run at full length. With half of the width and depth (237,516 parameters), 6,000 + 1,000
-  steps in 70 minutes on two CPU cores: 41.390 dB on 40 films of NIH ChestX-ray14, against 39.183 dB
-  for bicubic (docs/notebooks/gan.md, 2026-11-25, one seed).
+  steps in 70 minutes on two CPU cores: 41.390 dB on 40 images of NIH ChestX-ray14, against 39.183
+  dB for bicubic (docs/notebooks/gan.md, 2026-11-25, one seed).
 """
 
 from jaxsr.config import Config, base, finish, network

@@ -7,16 +7,16 @@ Separable convolutions, a content loss on MobileNetV2 features and a separable d
 
 Paper: from the first step, mean squared error + 0.001 adversarial (mean of 1 - D) + 0.006
   MobileNetV2 features (last layer) + 2e-8 total variation on patches of 24 pixels, AdamW with
-  learning rate 1e-3 for both networks, 100 epochs. Its chest X-ray descendants used full films, and
-  of their losses only the mean squared error reached the generator.
+  learning rate 1e-3 for both networks, 100 epochs. Its chest X-ray descendants used full images,
+  and of their losses only the mean squared error reached the generator.
 Here: all four terms reach the generator, after a stage of mean squared error alone. The weights are
   chosen by the gradients of the terms (see below), the adversarial form is least squares (1 - D has
   no gradient once D is certain), the learning rates are lower, and the generator has a bicubic skip
   connection.
-Hardware: one GPU (21 GMACs per 1024x1024 film), or a CPU at a small budget.
+Hardware: one GPU (21 GMACs per 1024x1024 image), or a CPU at a small budget.
 Result: Not run at full length. With half of the width and depth (35,923 parameters), 4,000 + 600
-  steps in 70 minutes on two CPU cores: 40.454 dB on 40 films of NIH ChestX-ray14, against 39.183 dB
-  for bicubic (docs/notebooks/gan.md, 2026-11-25, one seed).
+  steps in 70 minutes on two CPU cores: 40.454 dB on 40 images of NIH ChestX-ray14, against 39.183
+  dB for bicubic (docs/notebooks/gan.md, 2026-11-25, one seed).
 """
 
 from jaxsr.config import Config, base, finish, network

@@ -10,9 +10,9 @@ Here: mean squared error, which is what PSNR measures, batch size 16, no stochas
 For the light network with 0.9 million parameters, and with less memory:
   --config.model.features=60 --config.model.depths="(6,6,6,6)" --config.model.upsampler=direct
   --config.model.remat=True
-Hardware: one large GPU (855 GMACs per 1024x1024 film).
+Hardware: one large GPU (855 GMACs per 1024x1024 image).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 36.630 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

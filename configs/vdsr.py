@@ -6,9 +6,9 @@
 Paper: summed squared error on patches of 41 pixels of the enlarged image, SGD with learning rate
   0.1, gradients clipped to the learning rate.
 Here: mean squared error and AdamW with clipped gradients, warm-up and cosine decay.
-Hardware: one GPU (it computes at high resolution: 697 GMACs per 1024x1024 film).
+Hardware: one GPU (it computes at high resolution: 697 GMACs per 1024x1024 image).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 36.731 dB on 4
-  NIH films, against 36.709 dB for bicubic; this shows only how fast training starts
+  NIH images, against 36.709 dB for bicubic; this shows only how fast training starts
   (docs/notebooks/networks.md).
 """
 

@@ -1,6 +1,5 @@
 """The two ways a person starts a run, as a person does: in a process of its own."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 from jaxsr import cli
 from jaxsr.data import image_files
 from jaxsr.errors import UserError
-from runs import rows
+from runs import environment, rows
 
 ROOT = Path(__file__).resolve().parents[1]
 GANS = ['srgan', 'swift_srgan']
@@ -38,10 +37,9 @@ LONG = [
 
 
 def start(*arguments, **options):
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   return subprocess.Popen(
     [sys.executable, str(ROOT / 'main.py'), *map(str, arguments)],
-    env=environment,
+    env=environment(),
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -137,7 +135,7 @@ BAD = [
   (['--config=configs/quickstart.py', '--config.model.blocks=many'], 'blocks'),
   (['--config=configs/quickstart.py', '--config.scale=5'], 'scale 5 is not supported'),
   (['--config=configs/quickstart.py', '--config.steps=0'], 'config.steps=0 must be at least 1'),
-  (['--config=configs/quickstart.py:smok'], "only 'smoke'"),
+  (['--config=configs/quickstart.py:smok'], 'choose one of: smoke'),
   (['--config=configs/quickstart.py', '--config.loss.mse=0.0'], 'config.loss is empty'),
   (['--config=configs/quickstart.py', '--config.data.train={empty}'], 'holds no image'),
   (['--config=configs/quickstart.py', '--config.data.train={gone}'], 'no such file'),

@@ -220,10 +220,10 @@ def main(
     bundle_to: a folder for copies of the results, in few files of at most 16 MB.
   """
   if unknown := sorted({*stages} - {*STAGES}):
-    sys.exit(f'error: --stages {unknown[0]}: choose of {", ".join(STAGES)}')
+    sys.exit(f'error: --stages {unknown[0]}: choose one of: {", ".join(STAGES)}')
   known = recipes.TOY_RECIPES if dry_run else recipes.RECIPES
   if unknown := sorted({*recipe} - {*known}):
-    sys.exit(f'error: --recipe {unknown[0]}: choose of {", ".join(known)}')
+    sys.exit(f'error: --recipe {unknown[0]}: choose one of: {", ".join(known)}')
   output.mkdir(parents=True, exist_ok=True)
   session = Session(output, minutes, films, extras, dry_run)
   if not (output / 'machine.json').exists():

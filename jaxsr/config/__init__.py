@@ -258,7 +258,7 @@ def finish(config: Config, arg: str | None) -> Config:
   if arg in (None, ''):
     return config
   if arg != 'smoke':
-    raise UserError(f"config argument {arg!r} is unknown: there is only 'smoke'")
+    raise UserError(f'config argument {arg!r} is unknown: choose one of: smoke')
   return smoke(config)
 
 

@@ -31,9 +31,9 @@ FREE = (
 )
 CONSEQUENCES = {
   'steps': 'the learning rate follows a new cosine from here on',
-  'data.val': 'figures from here on cannot be compared with those before',
-  'data.val_lr': 'figures from here on cannot be compared with those before',
-  'data.val_count': 'figures from here on cannot be compared with those before',
+  'data.val': 'metrics from here on cannot be compared with those before',
+  'data.val_lr': 'metrics from here on cannot be compared with those before',
+  'data.val_count': 'metrics from here on cannot be compared with those before',
 } | {
   f'content.{name}.weights': 'features are computed with this file from here on' for name in CONTENT
 }
@@ -70,7 +70,7 @@ def check_change(old: dict, new: dict, *, allowed: bool) -> list[str]:
     if name.startswith(FIXED):
       raise UserError(f'{text}: this is another network; choose another --workdir')
     if name not in FREE and not allowed:
-      raise UserError(f'{text}: choose another --workdir, or pass --allow_config_change')
+      raise UserError(f'{text}: choose another --workdir, or pass --allow-config-change')
     lines.append(f'{text}: {CONSEQUENCES[name]}' if name in CONSEQUENCES else text)
   return lines
 

@@ -1,4 +1,4 @@
-"""Films in records: a folder that TFDS reads as well, with an index of what is in it.
+"""Images in records: a folder that TFDS reads as well, with an index of what is in it.
 
 A record holds an image, its low resolution at one scale, and where bicubic errs, so that a crop
 costs no decoding (`raw`; `zstd` is the same, packed), or the image's file as it is (`png`).
@@ -25,7 +25,7 @@ from jaxsr.files import write_json, write_text
 _PLAIN = 'group_size:1,uncompressed'  # ArrayRecord's options
 FORMS = {'raw': _PLAIN, 'zstd': 'group_size:1,zstd:1', 'png': _PLAIN}
 INDEX, FACTS = 'index.csv', 'facts.json'
-NORMAL = 'normal'  # the label of films without a finding
+NORMAL = 'normal'  # the label of images without a finding
 EXTRA = "pip install 'jaxsr-xray[nih]'"
 
 
@@ -118,10 +118,10 @@ def _folders(root: Path) -> list[Path]:
 
 
 class Records:
-  """The films of a split, or those of them with a finding, as a source.
+  """The images of a split, or those of them with a finding, as a source.
 
   `split` is `SPLIT` or `SPLIT/LABEL`, where the label is a finding or `normal`. A record that is
-  damaged raises ImageError. Raises UserError where the split or the label has no films.
+  damaged raises ImageError. Raises UserError if the split or the label has no images.
   """
 
   rejected: Sequence[ImageError] = ()
@@ -238,7 +238,7 @@ def _of_split(rows: Sequence[IndexRow], split: str) -> list[IndexRow]:
   found = [row for row in rows if row.split == split]
   if not found:
     known = sorted({row.split for row in rows})
-    raise UserError(f'split {split!r} has no films: {nearest(split, known)}')
+    raise UserError(f'split {split!r} has no images: {nearest(split, known)}')
   return found
 
 
@@ -249,5 +249,5 @@ def _places(rows: Sequence[IndexRow], label: str) -> list[int]:
   places = [i for i, found in enumerate(labels) if not wanted or wanted in found]
   if not places:
     known = {name for found in labels for name in found}
-    raise UserError(f'label {label!r} has no films in this split: {nearest(wanted, known)}')
+    raise UserError(f'label {label!r} has no images in this split: {nearest(wanted, known)}')
   return sorted(places, key=lambda i: rows[i].name)

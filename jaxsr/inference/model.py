@@ -468,7 +468,7 @@ def _number(checkpoints: 'Checkpoints', step: str) -> int | None:
     return best
   if not step.isdigit() or int(step) not in steps:
     known = ', '.join(map(str, steps))
-    raise UserError(f"step {step}: there are 'latest', 'best' and {known}")
+    raise UserError(f'step {step} is unknown: choose one of: latest, best, {known}')
   return int(step)
 
 

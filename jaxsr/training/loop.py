@@ -282,5 +282,5 @@ def _check_row(in_row: int, step: int, config: Config) -> None:
   if in_row >= config.max_skipped:
     raise Diverged(
       f'the loss was not finite in the last {in_row} steps before step {step}, which were skipped: '
-      'check the images, or lower config.optimizer.learning_rate and pass --allow_config_change'
+      'check the images, or lower config.optimizer.learning_rate and pass --allow-config-change'
     )

@@ -41,7 +41,7 @@ def report_sources(train_source: sources.Source, val_source: sources.Source, sca
   if shared := sources.overlap(train_source, val_source):
     print(
       f'warning: {shared} of {len(val_source)} validation images, or other images of the same '
-      'patients, are also trained on; validation figures will be too good',
+      'patients, are also trained on; validation metrics will be too good',
       file=sys.stderr,
     )
 

@@ -263,10 +263,10 @@ def test_labels_choose(copy, prepared, tmp_path):
     found = Records(prepared, f'train/{label}').rows
     of_train = sorted((r for r in rows if r.split == 'train'), key=lambda r: r.name)
     assert found == [r for r in of_train if int(r.patient) % 2 == wanted]
-  with pytest.raises(UserError, match="'gout' has no films.*mass, normal, pneumonia"):
+  with pytest.raises(UserError, match="'gout' has no images.*mass, normal, pneumonia"):
     Records(prepared, 'train/gout')
   with pytest.raises(
-    UserError, match="split 'val' has no films: choose one of: test, train, validation"
+    UserError, match="split 'val' has no images: choose one of: test, train, validation"
   ):
     Records(prepared, 'val')
   assert prepare(copy, tmp_path, '--workers', 1, '--labels', 'No Finding') == 0

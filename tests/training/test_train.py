@@ -21,7 +21,7 @@ from jaxsr.inference.model import load
 from jaxsr.training import loop, preemption
 from jaxsr.training.loop import Diverged
 from jaxsr.training.train import train
-from runs import final, four_steps, rows, same
+from runs import environment, final, four_steps, rows, same
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = (
@@ -159,7 +159,7 @@ def test_a_change_of_config_is_seen(finished, tmp_path):
     'config.steps was 4, is now 8: the learning rate follows a new cosine from here on'
   ]
   change.optimizer.learning_rate = 0.5
-  with pytest.raises(UserError, match='learning_rate was .* --allow_config_change'):
+  with pytest.raises(UserError, match='learning_rate was .* --allow-config-change'):
     train(change, folder)
   assert len(compatibility.check_change(saved, configs.to_dict(change), allowed=True)) == 2
   change.model.features = 16
@@ -195,7 +195,7 @@ def test_a_run_can_be_loaded_for_use(finished):
   assert load(str(folder), step='2').step == 2
   assert load(str(folder), step='best').step in (2, 4)
   for options, message in (
-    ({'step': '3'}, "there are 'latest', 'best' and 2, 4"),
+    ({'step': '3'}, 'choose one of: latest, best, 2, 4'),
     ({'scale': 2}, 'was trained for scale 4'),
   ):
     with pytest.raises(UserError, match=message):
@@ -234,12 +234,10 @@ def test_two_hosts_end_where_one_does(finished, tmp_path, cache):
     json.dumps(configs.to_dict(config)),
     str(free_port()),
   ]
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  environment['PYTHONPATH'] = str(ROOT)
   hosts = [
     subprocess.Popen(
       [*command, str(i)],
-      env=environment,
+      env=environment(PYTHONPATH=str(ROOT)),
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,

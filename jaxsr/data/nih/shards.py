@@ -26,7 +26,7 @@ from jaxsr.data.nih import constants, local_copy, metadata, splits
 from jaxsr.data.nih.local_copy import LocalCopy, Shard
 from jaxsr.data.nih.metadata import Entry
 from jaxsr.data.nih.splits import Rule
-from jaxsr.errors import ImageError, UserError
+from jaxsr.errors import ImageError, UserError, nearest
 from jaxsr.files import release, write_json
 
 MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # per record; `png` is the size of a PNG file
@@ -80,7 +80,7 @@ def make_plan(
   known = (constants.NO_FINDING, *constants.FINDINGS)
   for label in labels:
     if label not in known:
-      raise UserError(f'--labels {label!r} is unknown; choose from {", ".join(known)}')
+      raise UserError(f'--labels {label!r} is unknown: {nearest(label, known)}')
   plan = Plan(str(found.root), tables, '', rule, tuple(labels), form, scale)
   described = repr((plan, found.shards, [os.path.getsize(path) for _, path in tables]))
   name = hashlib.sha256(described.encode()).hexdigest()[:12]
