@@ -1,9 +1,9 @@
-"""Pack films and wheels into loads for a machine without a network, and unpack them there.
+"""Pack images and wheels into loads for a machine without a network, and unpack them there.
 
 python -m benchmarks.gpu.pack --train DIR [DIR ...] --val DIR --output LOADS
 python -m benchmarks.gpu.pack --unpack LOADS --output FOLDER
 
-Films are written as lossless WebP, a sixth smaller than PNG, which Pillow decodes by itself.
+Images are written as lossless WebP, a sixth smaller than PNG, which Pillow decodes by itself.
 Each is compared with its original after packing; its SHA-256 travels along and is compared after
 unpacking. Unpacking writes fast, large PNG files and leaves what is already there.
 """
@@ -43,7 +43,7 @@ _PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux2014_x86_64', 'manylinux_2_17_x
 
 
 class Film(NamedTuple):
-  """One film of a load: where it belongs, and the SHA-256 of its pixels."""
+  """One image of a load: where it belongs, and the SHA-256 of its pixels."""
 
   name: str  # SPLIT/FILE.png
   sha256: str
@@ -61,24 +61,24 @@ def main(
   val_films: int = 0,
   extras: tuple[Path, ...] = (),
 ) -> None:
-  """Pack folders of 8-bit gray films into loads below a limit, or unpack the loads of a folder.
+  """Pack folders of 8-bit gray images into loads below a limit, or unpack the loads of a folder.
 
   Args:
-    output: where the loads `1`, `2`, ... are written, or where films are unpacked to.
-    train: folders whose films become `train/`.
-    val: folders whose films become `val/`.
+    output: where the loads `1`, `2`, ... are written, or where images are unpacked to.
+    train: folders whose images become `train/`.
+    val: folders whose images become `val/`.
     unpack: a folder of loads; those that have arrived so far are unpacked.
     limit_mib: the largest size of a load.
     python: the version of Python that the wheels are for.
     wheels: also download and pack the packages that the other machine lacks.
-    train_films: the number of films per folder of `train`, evenly spaced; 0 takes all.
+    train_films: the number of images per folder of `train`, evenly spaced; 0 takes all.
     val_films: the same for `val`.
     extras: further files that travel with the first load, such as weights of feature networks.
   """
   began = time.perf_counter()
   if unpack is not None:
     count = unpack_all(unpack, output)
-    print(f'{count} films unpacked in {time.perf_counter() - began:.1f} s')
+    print(f'{count} images unpacked in {time.perf_counter() - began:.1f} s')
     return
   sources = [(folder, 'train', train_films) for folder in train]
   sources += [(folder, 'val', val_films) for folder in val]
@@ -88,7 +88,7 @@ def main(
     for path in spaced(sorted(folder.glob('*.png')), count)
   ]
   if not jobs:
-    sys.exit('error: there is no film to pack: give folders of PNG files with --train and --val')
+    sys.exit('error: there is no image to pack: give folders of PNG files with --train and --val')
   output.mkdir(parents=True)
   used = _download(output / '1' / 'wheels', python) if wheels else 0
   for path in extras:
@@ -99,7 +99,7 @@ def main(
   sizes = _distribute(packed, output, limit=int(limit_mib * 2**20), used=used)
   seconds = time.perf_counter() - began
   text = ', '.join(f'{size / 2**20:.1f}' for size in sizes)
-  print(f'{len(packed)} films in {len(sizes)} loads of {text} MiB, packed in {seconds:.0f} s')
+  print(f'{len(packed)} images in {len(sizes)} loads of {text} MiB, packed in {seconds:.0f} s')
 
 
 def spaced(paths: Sequence[Path], count: int) -> list[Path]:
@@ -120,13 +120,13 @@ def _download(folder: Path, python: str) -> int:
 
 
 def _encode(path: Path, name: str) -> tuple[Film, bytes]:
-  """Encodes a film without loss, and decodes it again to be sure."""
+  """Encodes an image without loss, and decodes it again to be sure."""
   with Image.open(path) as image:
     if image.mode not in ('L', 'RGB', 'RGBA'):
-      sys.exit(f'error: {path} is {image.mode}; only 8-bit films are packed')
+      sys.exit(f'error: {path} is {image.mode}; only 8-bit images are packed')
     pixels = np.asarray(image.convert('L'))
     if image.mode != 'L' and np.any(np.asarray(image.convert('RGB')) != pixels[..., None]):
-      sys.exit(f'error: {path} is in color; only gray films are packed')
+      sys.exit(f'error: {path} is in color; only gray images are packed')
   data = io.BytesIO()
   Image.fromarray(pixels).convert('RGB').save(data, 'WEBP', lossless=True, quality=100, method=4)
   film = Film(name, _digest(pixels))
@@ -147,7 +147,7 @@ def _digest(pixels: np.ndarray) -> str:
 def _distribute(
   packed: Sequence[tuple[Film, bytes]], output: Path, *, limit: int, used: int
 ) -> list[int]:
-  """Writes films to as few loads as hold them, spread evenly; returns the loads' sizes."""
+  """Writes images to as few loads as hold them, spread evenly; returns the loads' sizes."""
   total = used + sum(len(data) for _, data in packed)
   count = -(-total // limit)
   sizes, films = [used] + [0] * (count - 1), [[] for _ in range(count)]
@@ -165,10 +165,10 @@ def _distribute(
 
 
 def unpack_all(loads: Path, output: Path) -> int:
-  """Unpacks the films of all loads that are there, in parallel; returns how many were new.
+  """Unpacks the images of all loads that are there, in parallel; returns how many were new.
 
   Raises:
-    SystemExit: If the pixels of a film differ from the packed ones.
+    SystemExit: If the pixels of an image differ from the packed ones.
   """
   jobs: list[tuple[Path, Any]] = []
   for index in sorted(loads.glob(f'*/{INDEX}')):
