@@ -9,7 +9,7 @@ from onnx import TensorProto, checker, helper, numpy_helper
 from jaxsr import __version__
 from jaxsr.compression import quantize
 from jaxsr.export.convert import convert
-from jaxsr.export.exportable import Exportable
+from jaxsr.export.exportable import Exportable, kind_of
 
 _SMALL = 64  # elements: rounding less than this would save nothing
 
@@ -61,8 +61,9 @@ def _store(graph: Any, kernels: dict[str, int], precision: str) -> None:
     if tensor.name not in kernels or x.size < _SMALL:
       kept.append(tensor)
       continue
-    stored = f'{tensor.name}:{precision}'
-    if precision == 'float16':
+    kind = kind_of(tensor.name, precision)
+    stored = f'{tensor.name}:{kind}'
+    if kind == 'float16':
       parts = {stored: x.astype(np.float16)}
       nodes.append(helper.make_node('Cast', [stored], [tensor.name], to=TensorProto.FLOAT))
     else:

@@ -5,11 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from jaxsr import ops
 from jaxsr.compression import quantize
-from jaxsr.export.exportable import Exportable
+from jaxsr.export.exportable import Exportable, store
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -23,7 +23,7 @@ def serialize(exportable: Exportable) -> tuple[bytes, float]:
   Raises:
     MismatchError: The result differs from the model.
   """
-  stored = _stored(exportable)
+  stored = store(exportable.model.variables, exportable.precision)
 
   def upscale(lr: jax.Array) -> Any:
     return exportable.apply(_restored(stored), lr)
@@ -36,18 +36,6 @@ def serialize(exportable: Exportable) -> tuple[bytes, float]:
   content = bytes(exported.serialize())
   run = jax.export.deserialize(bytearray(content)).call
   return content, exportable.check(lambda lr: np.asarray(run(lr)))
-
-
-def _stored(exportable: Exportable) -> dict[str, np.ndarray]:
-  """Returns the variables by path, in the types that the file stores."""
-  tensors = {
-    name: np.asarray(x) for name, x in flatten_dict(exportable.model.variables, sep='/').items()
-  }
-  if exportable.precision == 'int8':
-    return quantize.quantize(tensors)
-  if exportable.precision == 'float16':
-    return {name: x.astype(np.float16) if x.ndim > 1 else x for name, x in tensors.items()}
-  return tensors
 
 
 def _restored(stored: dict[str, np.ndarray]) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def to_windows(x: Array, size: int) -> Array:
   return x.swapaxes(2, 3).reshape(-1, size * size, c)
 
 
-def from_windows(windows: Array, size: int, shape: Sequence[int]) -> Array:
+def from_windows(windows: Array, size: int, shape: Sequence[Any]) -> Array:
   """Inverse of `to_windows`: assemble windows to `shape` [b, h, w, c]."""
   b, h, w, c = shape
   x = windows.reshape(b, h // size, w // size, size, size, c)
