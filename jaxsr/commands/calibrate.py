@@ -29,6 +29,8 @@ def run(options: Calibrate) -> int:
   second = None if options.second is None else load(options.second)
   if second is not None and (second.scale, second.channels) != (model.scale, model.channels):
     raise UserError(f'--second {options.second}: is of another scale or for other channels')
+  if second is not None and package.find(second.name) is None:
+    raise UserError(f'--second {options.second}: is not the name of a package, as images need it')
   target = confidence.file_of(options.output)
   if target.is_file():
     confidence.read(target)  # only a calibration is replaced

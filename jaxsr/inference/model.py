@@ -184,9 +184,9 @@ class Model:
     Example:
       >>> import jaxsr
       >>> import numpy as np
-      >>> model = jaxsr.load('edsr_x4_tiny')
-      >>> found = model.confidence(np.full((16, 24), 128, np.uint8))  # doctest: +SKIP
-      >>> found.image.shape, found.half_width.shape, bool(found.doubt.any())  # doctest: +SKIP
+      >>> model = jaxsr.load('edsr_x4')
+      >>> found = model.confidence(np.full((16, 24), 128, np.uint8))
+      >>> found.image.shape, found.half_width.shape, bool(found.doubt.any())
       ((64, 96), (64, 96), False)
     """
     image = np.asarray(image)

@@ -91,9 +91,10 @@ def trust(calibration: str | None) -> str:
   interval, doubt = found['interval'], found['doubt']
   tested = found.get('tested')
   shown = tested or found['calibrated']
-  where = f'{tested["data"]}, which were used for nothing else' if tested else 'the same films'
+  where = f'{tested["data"]}, who had no part in it' if tested else 'the same films'
   regions = ', '.join(f'{name} {100 * x:.1f}' for name, x in shown['regions'].items())
-  coverage, tiles = shown['coverage'], shown['tiles']
+  keys, tiles = ('mean', 'worst_patient', 'sd_over_films'), shown['tiles']
+  mean, worst, spread = (100 * shown['coverage'][key] for key in keys)
   training = {
     'excluded': 'None of these films was trained on.',
     'allowed': '**Training films are among them**, so that the figures are no measure of others.',
@@ -107,13 +108,13 @@ def trust(calibration: str | None) -> str:
 Both were calibrated on {found['calibrated']['patients']} patients of {found['data']}. {training}
 The figures are of {shown['patients']} patients of {where}.
 
-- **Intervals.** {target:g} % intervals contain {100 * coverage['mean']:.1f} % of the pixels
-  (mean over patients; worst patient {100 * coverage['worst_patient']:.1f} %, standard
-  deviation over films {100 * coverage['sd_over_films']:.1f} points). By region, in %: {regions}.
-  Half of their width is {shown['half_width']:.2f} gray levels on average, mostly the film's noise.
-- **Doubt.** Tiles of 16x16 pixels are marked where the image differs much from {compared}:
-  {100 * tiles['flagged']:.1f} % of all tiles. Of the tiles whose root mean square error is above
-  {doubt['bad']:g} gray levels ({100 * tiles['bad']:.1f} % of all),
+- **Intervals.** {target:g} % intervals contain {mean:.1f} % of the pixels: the mean over
+  patients, of whom the worst has {worst:.1f} % (standard deviation over films {spread:.1f} points).
+  By region, in %: {regions}. Half of their width is
+  {shown['half_width']:.2f} gray levels on average, mostly the film's noise.
+- **Doubt.** Tiles of 16x16 pixels are marked where the image differs much from {compared},
+  {100 * tiles['flagged']:.1f} % of all. Of the tiles with a root mean square error above
+  {doubt['bad']:g} gray levels, {100 * tiles['bad']:.1f} % of all,
   {100 * tiles['missed']:.1f} % are not marked.
 - **Not covered.** Other devices, hospitals and reductions, for which it must be calibrated anew.
 """
