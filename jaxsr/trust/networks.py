@@ -6,8 +6,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from jaxsr.data import degradation
-from jaxsr.inference.model import Model
+from jaxsr.inference.model import Model, load
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.models.interpolation import Bicubic
 from jaxsr.trust import Enlarge
@@ -18,7 +17,11 @@ BICUBIC = 'bicubic'
 def networks(
   models: Mapping[str, Model], scale: int, *, ensemble: bool = False
 ) -> dict[str, Enlarge]:
-  """Returns bicubic interpolation as the protocol defines it, and the models."""
+  """Returns bicubic interpolation and the models.
+
+  Bicubic is computed in floats and rounded once, as the networks are. Pillow's rounds twice, and in
+  smooth patches that noise is as large as the film's detail.
+  """
   found = {BICUBIC: interpolation(scale)}
   for name, model in models.items():
     if not isinstance(model.network, Bicubic):
@@ -27,8 +30,13 @@ def networks(
 
 
 def interpolation(scale: int) -> Enlarge:
-  """Returns Pillow's bicubic interpolation."""
-  return lambda lr: np.stack([degradation.upscale(one, scale) for one in lr])
+  """Returns bicubic interpolation of gray or color images, channel by channel."""
+  one = enlarger(load(BICUBIC, scale=scale))
+
+  def enlarge(lr: np.ndarray) -> np.ndarray:
+    return np.concatenate([one(lr[..., c : c + 1]) for c in range(lr.shape[-1])], axis=-1)
+
+  return enlarge
 
 
 def enlarger(model: Model, *, ensemble: bool = False) -> Enlarge:
