@@ -15,7 +15,7 @@ from jaxsr.errors import FAILED
 from jaxsr.evaluation.evaluator import Evaluator, min_size
 from jaxsr.files import make_folder
 from jaxsr.inference import model
-from jaxsr.training import loop, output, preemption, run_log, teachers
+from jaxsr.training import loop, output, peers, preemption, run_log, teachers
 from jaxsr.training.loop import CompiledSteps
 from jaxsr.training.preemption import Preemption
 from jaxsr.training.run_log import Log
@@ -52,7 +52,7 @@ def train(
     make_folder(folder)
     runtime.sweep_shared_memory()
   locked = files.locked(folder) if primary else contextlib.nullcontext(lambda: None)
-  with output.lasting(), preemption.handled() as stop, locked as check_lock:
+  with output.lasting(), peers.watched(), preemption.handled() as stop, locked as check_lock:
     if restart and primary:
       run_dir.set_aside(folder)
     sharding.wait_for_all('restart')
