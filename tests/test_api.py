@@ -28,16 +28,20 @@ ALLOWED = {
   'compression': 'analysis errors models',
   'perceptual': 'errors files models',
   'data': 'errors files runtime sharding',
+  'agreement': 'data',
   'losses': 'data errors metrics',
   'config': 'data errors losses metrics models perceptual',
   'checkpoint': 'config data errors files runtime',
   'report': 'errors files',
   'uncertainty': 'errors',
   'inference': (
-    'analysis checkpoint compression config data errors files metrics models sharding uncertainty'
+    'agreement analysis checkpoint compression config data errors files metrics models sharding '
+    'uncertainty'
   ),
   'export': 'analysis compression data errors files inference ops perceptual',
-  'evaluation': 'data errors files inference losses metrics models perceptual report runtime',
+  'evaluation': (
+    'agreement data errors files inference losses metrics models perceptual report runtime'
+  ),
   'training': (
     'checkpoint compression config data errors evaluation files inference losses models '
     'perceptual runtime sharding'
@@ -47,8 +51,8 @@ ALLOWED = {
     'analysis checkpoint config data errors evaluation files inference report runtime training'
   ),
   'commands': (
-    'analysis checkpoint compression config data errors evaluation export files inference interop '
-    'models report runtime study training trust uncertainty'
+    'agreement analysis checkpoint compression config data errors evaluation export files '
+    'inference interop models report runtime study training trust uncertainty'
   ),
   'cli': 'commands errors runtime',
 }

@@ -44,12 +44,12 @@ def train_four_steps(name, folder):
   return [np.asarray(x) for x in jax.tree.leaves(final(config, folder / 'run'))]
 
 
-def upscale(name):
+def upscale(name, agree):
   """Return a phantom enlarged by a package, by the smallest one also in windows."""
   model = load(name)
   image = phantom(3, 0, size=64)[..., None]
   tiles = (512, 32) if name == 'edsr_x4_tiny' else (512,)
-  return [model.upscale(image, tile=tile) for tile in tiles]
+  return [model.upscale(image, tile=tile, agree=agree) for tile in tiles]
 
 
 def digest(leaves):
@@ -77,9 +77,13 @@ def read():
   return json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}
 
 
-@pytest.mark.parametrize('case', (*EXPERIMENTS, *PACKAGES))
+@pytest.mark.parametrize('case', (*EXPERIMENTS, *PACKAGES, 'edsr_x2 agreed', 'edsr_x4_tiny agreed'))
 def test_result_is_golden(case, tmp_path):
-  leaves = train_four_steps(case, tmp_path) if case in EXPERIMENTS else upscale(case)
+  if case in EXPERIMENTS:
+    leaves = train_four_steps(case, tmp_path)
+  else:
+    name, _, agreed = case.partition(' ')
+    leaves = upscale(name, agree=bool(agreed))
   if os.environ.get('JAXSR_GOLDEN') == 'write':
     found = read()
     entry = found.setdefault(case, {'sha256': {}})

@@ -127,7 +127,7 @@ class _Films:
     hr = degradation.cut(image, model.scale)
     lr = degradation.downscale(hr, model.scale)
     small = maps.levels(lr, white)
-    enlarge = lambda each: each.upscale(lr, bits=8 * image.itemsize)  # noqa: E731
+    enlarge = lambda each: each.upscale(lr, bits=8 * image.itemsize, agree=False)  # noqa: E731
     other = None if self.second is None else maps.levels(enlarge(self.second), white)
     true, made = (x.mean(axis=2) * (255 / white) for x in (hr, enlarge(model)))
     return draw(patient, true, small, made, scale=model.scale, second=other, strata=strata)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxsr import __version__
+from jaxsr.agreement import Agreement
 from jaxsr.commands import confidence_files
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
@@ -18,11 +19,12 @@ from jaxsr.inference import confidence, package, provenance, streaming
 from jaxsr.inference.confidence import Calibration
 from jaxsr.inference.input_range import check_input
 from jaxsr.inference.memory import OutOfMemory, Tiles
-from jaxsr.inference.model import Model, load
+from jaxsr.inference.model import Model, Upscaled, load
 from jaxsr.inference.provenance import Provenance
 from jaxsr.models import PARAMETER_FREE
 
 _SCALES = (2, 3, 4, 8)
+_NO_REDUCTION = 'does not look like a bicubic reduction, so the result was not made to agree'
 
 
 def check_options(options: Upscale) -> None:
@@ -80,7 +82,7 @@ class Enlarger:
       network = self._network(None if scale is None else self._network_scale(scale))
       if scale in (None, network.model.scale):
         return Plan(network, network.made_by, None, None)
-      return Plan(network, network.made_by._replace(scale=scale), scale, None)
+      return Plan(network, network.made_by._replace(scale=scale, agreement=''), scale, None)
     height, width, _ = image_files.check(path, 3)
     ratio = options.size / max(height, width)
     if not 1 < ratio <= _SCALES[-1]:
@@ -96,7 +98,7 @@ class Enlarger:
       )
     if ratio == network.model.scale:
       return Plan(network, network.made_by, None, None)
-    made_by = network.made_by._replace(scale=float(f'{ratio:.6g}'))
+    made_by = network.made_by._replace(agreement='', scale=float(f'{ratio:.6g}'))
     return Plan(network, made_by, ratio, options.size)
 
   def is_done(self, job: Job, plan: Plan, note: Provenance) -> bool:
@@ -105,10 +107,12 @@ class Enlarger:
     done = provenance.is_done(job.target, note)
     return done and (by is None or confidence_files.are_done(job.target, note, by))
 
-  def write(self, job: Job, plan: Plan, note: Provenance) -> str:
+  def write(
+    self, job: Job, plan: Plan, note: Provenance
+  ) -> tuple[tuple[str, ...], Agreement | None]:
     """Enlarge an image and write the result; raises ImageError.
 
-    Returns a remark on the image, '' if it is like the images that the network was trained on.
+    Returns remarks on the image, and how far the result agrees with it, if it was to.
     """
     model = plan.network.model
     image, info = image_files.load(job.source, model.channels, self.options.bits)
@@ -125,9 +129,14 @@ class Enlarger:
       in_rows = in_rows and plan.network.calibration is None  # which needs the whole image
       if large > streaming.FROM and in_rows and plan.network.tiles.margin is not None:
         with self._large:
-          self._write_rows(job, plan, note, image, info, shape)
-        return check_input(model, image)
-      sr = self._upscale(plan.network, image)
+          unmatched = provenance.DISAGREES if note.agreement else ''
+          self._write_rows(job, plan, note._replace(agreement=unmatched), image, info, shape)
+        return self._remarks(model, image), None
+      upscaled = self._upscale(plan.network, image, self._agree(plan.scale))
+      remarks, sr = self._remarks(model, image), upscaled.image
+      if upscaled.agreement is not None and not upscaled.settled:
+        note = note._replace(agreement=provenance.DISAGREES)
+        remarks = (*remarks, _NO_REDUCTION)
       if by := plan.network.calibration:
         found = model.confidence_of(image, sr, by, bits=8 * image.itemsize)
         confidence_files.write(job.target, found, note, by, info=info, scale=model.scale)
@@ -139,7 +148,7 @@ class Enlarger:
         dicom_out.write(job.target, sr, job.source, method, compress=self.options.compress)
       else:
         image_files.write(job.target, sr, str(note), info=info, scale=scale)
-      return check_input(model, image)
+      return remarks, upscaled.agreement
     except (OutOfMemory, MemoryError) as error:
       size = f'{width}x{height} pixels, {shape[1]}x{shape[0]} enlarged'
       needed = error.needed if isinstance(error, OutOfMemory) else 0
@@ -177,7 +186,7 @@ class Enlarger:
     model, margin = plan.network.model, plan.network.tiles.margin
     assert margin is not None
     found = streaming.strips(
-      lambda strip: self._upscale(plan.network, strip),
+      lambda strip: self._upscale(plan.network, strip, False).image,
       image,
       scale=model.scale,
       margin=margin,
@@ -186,12 +195,27 @@ class Enlarger:
     large = (model.scale * image.shape[0], model.scale * image.shape[1])
     return found if shape == large else streaming.resize_rows(found, large, shape)
 
-  def _upscale(self, network: Network, image: np.ndarray) -> np.ndarray:
+  def _agree(self, scale: int | float | None) -> bool | None:
+    """Returns the option `agree` of `Model.enlarge`.
+
+    Results of another size, and those with intervals, which are for the network's own images, are
+    not made to agree.
+    """
+    options = self.options
+    raw = options.confidence or options.size is not None or scale is not None
+    return None if options.agree and not raw else False
+
+  @staticmethod
+  def _remarks(model: Model, image: np.ndarray) -> tuple[str, ...]:
+    remark = check_input(model, image)
+    return (remark,) if remark else ()
+
+  def _upscale(self, network: Network, image: np.ndarray, agree: bool | None) -> Upscaled:
     """Enlarge an image, or a strip of one, in tiles that fit into memory."""
     return network.tiles.run(
       image.shape[0] * image.shape[1],
-      lambda side: network.model.upscale(
-        image, bits=8 * image.itemsize, ensemble=self.options.ensemble, tile=side
+      lambda side: network.model.enlarge(
+        image, bits=8 * image.itemsize, ensemble=self.options.ensemble, tile=side, agree=agree
       ),
     )
 
@@ -236,7 +260,8 @@ class Enlarger:
           width=options.width,
           depth=options.depth,
         )
-        made_by = provenance.of(model, ensemble=options.ensemble)
+        agree = self._agree(None if options.scale == model.scale else options.scale)
+        made_by = provenance.of(model, ensemble=options.ensemble, agree=agree)
         if options.bits:  # results that were made with another number are made again
           made_by = made_by._replace(network=f'{made_by.network}, {options.bits} bits')
         by = self._calibration(model) if options.confidence else None

@@ -55,6 +55,7 @@ def _evaluate(
     tables=options.tables,
     features=features,
     ensemble=options.ensemble,
+    agree=options.agree,
     conditions=options.conditions,
     beside=[load(name) for name in options.beside],
     shard=part,

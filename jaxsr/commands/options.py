@@ -102,6 +102,9 @@ class Upscale:
   and NAME_doubt.png, white where the error may be large."""
   calibration: OptionalPath = None
   """A calibration from `jaxsr calibrate` (default: that of the package)."""
+  agree: bool = True
+  """Change the result so that Pillow's bicubic reduction of it is the input again. Interpolations,
+  and networks for noisy images, never do."""
   overwrite: bool = False
   """Recompute existing results. Files that jaxsr did not write are never replaced."""
   debug: Debug = False
@@ -125,6 +128,9 @@ class Evaluate:
   width: Width = 1.0
   depth: Depth = 1.0
   ensemble: Ensemble = False
+  agree: bool = True
+  """Measure what `jaxsr upscale` writes; bicubic is made to agree as well. summary.json also holds
+  the figures without (raw_psnr, ...)."""
   bits: Bits = 0
   split: str = 'test'
   """The split of records to measure: SPLIT or SPLIT/FINDING."""

@@ -3,9 +3,11 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from tqdm import tqdm
 
+from jaxsr.agreement import Agreement
 from jaxsr.errors import FAILED, count
 
 
@@ -23,6 +25,21 @@ def notes(remarks: Iterable[Iterable[str]]) -> None:
   remarks = [tuple(dict.fromkeys(each)) for each in remarks]
   for text, times in Counter(text for each in remarks for text in each).items():
     print(f'note: {times:,} of {count(len(remarks), "image")}: {text}', file=sys.stderr)
+
+
+def agreement(found: Iterable[tuple[Path, Agreement | None]]) -> None:
+  """Print in how many pixels the results agree with the images they were made from."""
+  each = [(path, one) for path, one in found if one is not None]
+  if not each:
+    return
+  equal, pixels = (sum(getattr(one, name) for _, one in each) for name in ('equal', 'pixels'))
+  most = max(one.most for _, one in each)
+  names = each[0][0].name if len(each) == 1 else f'all {len(each):,} images'
+  if equal < pixels and len(each) > 1:
+    exact = sum(one.equal == one.pixels for _, one in each)
+    names = f'{len(each):,} images ({exact:,} of them in all)'
+  off = f', at most {count(most, "gray level")} off' if most else ''
+  print(f'agrees with {names} in {equal:,} of {pixels:,} pixels{off}')
 
 
 def failures(failed: Sequence[object], what: str) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxsr import runtime
+from jaxsr.agreement import Agreement
 from jaxsr.commands import report, upscale_files
 from jaxsr.commands.enlarger import Enlarger, check_options
 from jaxsr.commands.options import Upscale
@@ -29,6 +30,7 @@ class Result(NamedTuple):
   error: ImageError | None = None
   existed: bool = False
   notes: tuple[str, ...] = ()
+  agreement: Agreement | None = None
 
 
 def run(options: Upscale) -> int:
@@ -72,10 +74,10 @@ class _Worker:
     if not self.options.overwrite and self.enlarger.is_done(job, plan, note):
       return Result(job, existed=True)
     make_folder(job.target.parent)
-    remarks = [self.enlarger.write(job, plan, note)]
+    remarks, agreement = self.enlarger.write(job, plan, note)
     if not dicom.may_be_chest(job.source):
-      remarks.append(_NOT_CHEST)
-    return Result(job, notes=tuple(filter(None, remarks)))
+      remarks = (*remarks, _NOT_CHEST)
+    return Result(job, notes=remarks, agreement=agreement)
 
 
 def _report(results: Sequence[Result], output: Path | None) -> int:
@@ -87,6 +89,7 @@ def _report(results: Sequence[Result], output: Path | None) -> int:
   written = len(results) - len(failed) - existed
   total = count(len(results), 'image')
   print(f'wrote {written} of {total} to {output or brief(places, most=3)}{kept}')
+  report.agreement([(result.job.source, result.agreement) for result in results])
   report.notes([result.notes for result in results])
   return report.failures(failed, 'failed')
 

@@ -57,12 +57,12 @@ def imresize(
   image: Float[np.ndarray, 'h w c'], height: int, width: int
 ) -> Float[np.ndarray, 'oh ow c']:
   """Resize like MATLAB's `imresize`: bicubic (a = -0.5), antialiased, symmetric boundary."""
-  rows = _imresize_matrix(image.shape[0], height)
-  columns = _imresize_matrix(image.shape[1], width)
+  rows = imresize_matrix(image.shape[0], height)
+  columns = imresize_matrix(image.shape[1], width)
   return np.einsum('oh,hwc,pw->opc', rows, image.astype(np.float64), columns, optimize=True)
 
 
-def _imresize_matrix(size: int, target: int) -> Float[np.ndarray, 'target size']:
+def imresize_matrix(size: int, target: int) -> Float[np.ndarray, 'target size']:
   """Returns the matrix of `imresize` along one axis."""
   ratio = target / size
   stretch = min(ratio, 1.0)  # antialiasing widens the kernel when shrinking

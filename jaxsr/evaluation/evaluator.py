@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsr import metrics, runtime
+from jaxsr.agreement import Agreement, Reduction, agreement, project
 from jaxsr.data import sources
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError, warn
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.protocol import Pair, of_given, preparation, shrink
+from jaxsr.inference.model import make_agree, to_levels
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.losses.perceptual import relative
 from jaxsr.models import Network
@@ -37,7 +39,9 @@ class Evaluator:
   Bicubic's own figures are computed once for each image and kept. One program is compiled for
   each image size. `perceptual` is a feature network with its variables, and adds the feature
   distance.
-  `ensemble` and `devices` are those of `make_upscale`.
+  `ensemble` and `devices` are those of `make_upscale`. With `agree`, images are measured as
+  `Model.upscale` writes them, agreeing with their low resolution, and so is bicubic; the figures of
+  the unchanged images begin with `raw_`.
   """
 
   def __init__(
@@ -50,15 +54,18 @@ class Evaluator:
     perceptual: tuple[FeatureExtractor, Any] | None = None,
     ensemble: bool = False,
     devices: Sequence[Any] = (),
+    agree: bool = False,
   ):
     self.source, self.scale = source, scale
     self._protocol, self._perceptual = protocol, perceptual
     self._prepare = preparation(protocol, network.channels)
     self._interpolates = isinstance(network, Bicubic)
-    self._enlarge = make_upscale(network, ensemble=ensemble, devices=devices)
+    self._agree = _Agree(scale) if agree else None
+    self._enlarge = make_upscale(network, ensemble=ensemble, devices=devices, rounded=not agree)
     self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
     self._extract = jax.jit(perceptual[0].extract) if perceptual else None
     self._bicubic: dict[int, Figures] = {}
+    self._bicubic_agreed: dict[int, Figures] = {}
 
   def pair(self, index: int) -> Pair:
     """Read and prepare image `index`; raises ImageError if it cannot be measured."""
@@ -79,17 +86,34 @@ class Evaluator:
     pair = self.pair(index) if pair is None else pair
     if index not in self._bicubic:
       self._bicubic[index] = self._figures(pair.bicubic, pair)
-    if self._interpolates:  # the baseline of every figure is the protocol's own bicubic
-      sr, figures = pair.bicubic, self._bicubic[index]
-    else:
+    sr = pair.bicubic  # the baseline of every figure is the protocol's own bicubic
+    if not self._interpolates:
       sr = np.asarray(self._enlarge(variables, pair.lr[None], np.float32(pair.levels)))[0]
       if not np.isfinite(sr).all():
         reason = 'gives an output with NaN or infinite values'
         raise ImageError(Path(self.source.names[index]), reason)
+    name = self.source.names[index]
+    if self._agree is None:
       sr = metrics.luma(sr) if sr.shape[-1] > pair.hr.shape[-1] else sr
-      figures = self._figures(sr, pair)
-    row = _row(self.source.names[index], figures, self._bicubic[index])
+      figures = self._bicubic[index] if self._interpolates else self._figures(sr, pair)
+      row = _row(name, figures, self._bicubic[index])
+    else:
+      sr, row = self._measure_agreed(name, index, sr, pair)
     return row, plots.Example(row['file'], pair.lr, pair.bicubic, sr, pair.hr)
+
+  def _measure_agreed(
+    self, name: str, index: int, sr: np.ndarray, pair: Pair
+  ) -> tuple[np.ndarray, Figures]:
+    """Make an image agree and measure it, with the figures of the image as it was."""
+    assert self._agree is not None
+    if index not in self._bicubic_agreed:
+      self._bicubic_agreed[index] = self._figures(self._agree(pair.bicubic, pair)[0], pair)
+    agreed, found = self._agree(sr, pair)
+    row = _row(name, self._figures(agreed, pair), self._bicubic_agreed[index])
+    rounded = np.rint(sr * np.float32(pair.levels)) / np.float32(pair.levels)
+    raw = _row(name, self._figures(rounded, pair), self._bicubic[index])
+    row |= {f'raw_{key}': value for key, value in raw.items() if key != 'file'}
+    return agreed, row | {'agreeing': found.equal / found.pixels, 'most_off': found.most}
 
   def _figures(self, sr: np.ndarray, pair: Pair) -> Figures:
     """Measure an upscaled image, rounded to its gray levels."""
@@ -129,6 +153,24 @@ class Evaluator:
         yield error
 
 
+class _Agree:
+  """Makes images agree with the low resolution of a pair, as `Model.upscale` does."""
+
+  def __init__(self, scale: int):
+    self._reduction = Reduction(scale)
+    self._project = jax.jit(functools.partial(project, reduction=self._reduction))
+
+  def __call__(self, sr: np.ndarray, pair: Pair) -> tuple[np.ndarray, Agreement]:
+    levels = np.float32(pair.levels)
+    lr = np.rint(pair.lr * levels).astype(np.uint8 if pair.levels == 255 else np.uint16)
+    projected = np.asarray(self._project(sr[None], pair.lr[None], levels))[0]
+    result = make_agree(projected, lr, self._reduction, white=pair.levels)
+    if result.settled and result.agreement is not None:
+      return result.image / levels, result.agreement
+    image = to_levels(sr, pair.levels, lr.dtype)
+    return image / levels, agreement(image, lr, self._reduction, white=pair.levels)
+
+
 def _row(name: str, figures: Figures, bicubic: Figures) -> Figures:
   """Returns the figures of an image, each followed by bicubic's; None if it does not apply."""
   row: Figures = {'file': name}
@@ -165,9 +207,10 @@ def summarise(rows: Sequence[Figures]) -> Figures:
     found = [row[name] for row in rows if row[name] is not None]
     return float(np.mean(found)) if found else None
 
-  names = [name for name in rows[0] if name not in ('file', 'mse', 'bicubic_mse')]
+  names = [name for name in rows[0] if name != 'file' and not name.endswith('mse')]
   summary: Figures = {'n': len(rows)} | {name: mean(name) for name in names}
   spread = [row['psnr'] for row in rows]
+  summary |= {'most_off': max(row['most_off'] for row in rows)} if 'most_off' in rows[0] else {}
   return summary | {
     'psnr_sd': float(np.std(spread, ddof=1)) if len(rows) > 1 else 0.0,
     'psnr_pooled': metrics.psnr(float(np.mean([row['mse'] for row in rows]))),

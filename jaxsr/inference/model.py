@@ -15,8 +15,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, UInt
 
+from jaxsr import agreement, models, sharding
 from jaxsr import config as configs
-from jaxsr import models, sharding
+from jaxsr.agreement import Agreement, Reduction
 from jaxsr.compression import slicing, slimmable
 from jaxsr.data import image_files
 from jaxsr.errors import UserError
@@ -28,6 +29,26 @@ from jaxsr.models import Network
 
 if TYPE_CHECKING:
   from jaxsr.checkpoint import Checkpoints
+
+
+_MOST_OFF = 0.05  # share of the input's pixels that may be off before the exact step
+
+
+class Upscaled(NamedTuple):
+  """An upscaled image [sh, sw, c] and what it was rounded from.
+
+  Attributes:
+    image: the image, of the dtype of the input.
+    sr: the network's output, projected if `settled`, in [0, 1], float32, not rounded.
+    agreement: how far the reduction of `image` equals the input; None if it was not asked for, or
+      the network was not trained for a reduction.
+    settled: whether the image was made to agree.
+  """
+
+  image: UInt[np.ndarray, 'sh sw c']
+  sr: Float[np.ndarray, 'sh sw c']
+  agreement: Agreement | None
+  settled: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +67,8 @@ class Model:
     width, depth: the size of a slimmable network, relative to the full one.
     inputs: the noise and compression of the images it was trained on; None if not known.
     folder: the folder of the package or run; None if there is none.
+    degradation: the low resolution that it was trained for: 'bicubic' (Pillow's reduction), or
+      'acquisition' (a detector's, with noise); 'none' for interpolations.
 
   Example:
     >>> import jaxsr
@@ -63,6 +86,7 @@ class Model:
   depth: float = 1.0
   inputs: input_range.InputRange | None = None
   folder: Path | None = None
+  degradation: str = 'none'
 
   def __repr__(self) -> str:
     return (
@@ -113,7 +137,13 @@ class Model:
     return self._apply(self.variables, x.astype(jnp.float32))
 
   def upscale(
-    self, image: np.ndarray, *, bits: int = 0, ensemble: bool = False, tile: int = tiling.SIDE
+    self,
+    image: np.ndarray,
+    *,
+    bits: int = 0,
+    ensemble: bool = False,
+    tile: int = tiling.SIDE,
+    agree: bool | None = None,
   ) -> np.ndarray:
     """Upscale one or several uint8 or uint16 images.
 
@@ -130,13 +160,17 @@ class Model:
       tile: images with a longer side, in low-resolution pixels, are upscaled in overlapping tiles
         of about this size, one per device at a time. This takes less memory and gives the same
         result up to rounding. Networks that need the full image ignore it.
+      agree: make the result agree with the image: reduced again by Pillow's bicubic filter, it is
+        the image. An image that does not look like such a reduction, of which more than 5 % of the
+        pixels would be off, is upscaled as if by False. None: if the network was trained for that
+        reduction.
 
     Returns:
       The upscaled image, of the rank and dtype of `image`.
 
     Raises:
       UserError: the image has another dtype, rank, number of channels or more bits, or `tile` is
-        less than 1.
+        less than 1; or `agree` is True, but the network was trained for noisy images.
 
     Example:
       >>> import jaxsr
@@ -146,15 +180,56 @@ class Model:
       >>> sr.shape, sr.dtype
       ((64, 96), dtype('uint16'))
     """
-    if tile < 1:
-      raise UserError(f'tile {tile} is less than 1')
-    image = np.asarray(image)
-    _check_image(image, self)
-    image = image.astype(image.dtype.newbyteorder('='), copy=False)
-    upscaler = functools.partial(self._upscaler(ensemble, tile), white=_white(image, bits))
+    image, white = _prepare(image, self, bits, tile)
+    enlarge = functools.partial(self._enlarge, white=white, options=(ensemble, tile), agree=agree)
     if image.ndim == 4:
-      return np.stack([upscaler(one) for one in image])
-    return upscaler(image) if image.ndim == 3 else upscaler(image[..., None])[..., 0]
+      return np.stack([enlarge(one).image for one in image])
+    return enlarge(image).image if image.ndim == 3 else enlarge(image[..., None]).image[..., 0]
+
+  def enlarge(
+    self,
+    image: np.ndarray,
+    *,
+    bits: int = 0,
+    ensemble: bool = False,
+    tile: int = tiling.SIDE,
+    agree: bool | None = None,
+  ) -> Upscaled:
+    """Upscale one image [h, w] or [h, w, c], as `upscale` does, and say how far it agrees."""
+    image, white = _prepare(image, self, bits, tile)
+    image = image if image.ndim == 3 else image[..., None]
+    return self._enlarge(image, white=white, options=(ensemble, tile), agree=agree)
+
+  def _enlarge(
+    self,
+    image: UInt[np.ndarray, 'h w c'],
+    *,
+    white: int,
+    options: tuple[bool, int],
+    agree: bool | None,
+  ) -> Upscaled:
+    reduction = self.reduction(agree)
+    if reduction is not None:
+      sr = self._upscaler(*options, reduction=reduction)(image, white)
+      result = make_agree(sr, image, reduction, white=white)
+      if result.settled:
+        return result
+    sr = self._upscaler(*options, reduction=None)(image, white)
+    large = to_levels(sr, white, image.dtype)
+    if reduction is None:
+      return Upscaled(large, sr, None, settled=False)
+    found = agreement.agreement(large, image, reduction, white=white)
+    return Upscaled(large, sr, found, settled=False)
+
+  def reduction(self, agree: bool | None = None) -> Reduction | None:
+    """Returns the reduction that results agree with for this option of `upscale`, if any."""
+    if agree and self.degradation == 'acquisition':
+      raise UserError(
+        f'{self.name} was trained for noisy images, whose noise its results should not agree with: '
+        'leave out agree=True'
+      )
+    wanted = self.degradation == 'bicubic' if agree is None else agree
+    return Reduction(self.scale) if wanted else None
 
   def confidence(
     self,
@@ -194,7 +269,7 @@ class Model:
       raise UserError('image is a batch: confidence takes one image, [h, w] or [h, w, c]')
     path = None if calibration is None else Path(calibration).expanduser()
     found = confidence.load(self, path, confidence.AGREE)
-    sr = self.upscale(image, bits=bits, tile=tile)
+    sr = self.upscale(image, bits=bits, tile=tile, agree=False)  # which calibrations are for
     return self.confidence_of(image, sr, found, bits=bits, tile=tile)
 
   def confidence_of(
@@ -211,7 +286,7 @@ class Model:
     if calibration.second:
       second = self._second(calibration.second['name'])
       confidence.check_second(calibration, second)
-      other = second.upscale(image, bits=bits, tile=tile)
+      other = second.upscale(image, bits=bits, tile=tile, agree=False)
     return confidence.compute(image, sr, calibration, scale=self.scale, white=white, second=other)
 
   def _second(self, name: str) -> 'Model':
@@ -228,15 +303,49 @@ class Model:
   def _apply(self) -> Callable[[Any, jax.Array], jax.Array]:
     return jax.jit(make_predict(self.network))
 
-  def _upscaler(self, ensemble: bool, tile: int) -> Callable[..., np.ndarray]:
-    if (ensemble, tile) not in self._upscalers:
-      self._upscalers[ensemble, tile] = _make_upscaler(self, ensemble=ensemble, tile=tile)
-    return self._upscalers[ensemble, tile]
+  def _upscaler(
+    self, ensemble: bool, tile: int, reduction: Reduction | None
+  ) -> Callable[[np.ndarray, int], np.ndarray]:
+    options = ensemble, tile, reduction
+    if options not in self._upscalers:
+      self._upscalers[options] = _make_upscaler(self, *options)
+    return self._upscalers[options]
 
   @functools.cached_property
-  def _upscalers(self) -> dict[tuple[bool, int], Callable[..., np.ndarray]]:
+  def _upscalers(self) -> dict[Any, Callable[[np.ndarray, int], np.ndarray]]:
     """Functions by their options, so that each is compiled once per model and image size."""
     return {}
+
+
+def to_levels(sr: Float[np.ndarray, 'h w c'], white: int, kind: Any) -> UInt[np.ndarray, 'h w c']:
+  """Round an image in [0, 1] to the gray levels from 0 to `white`."""
+  return np.rint(sr * np.float32(white)).astype(kind)
+
+
+def make_agree(
+  sr: Float[np.ndarray, 'sh sw c'],
+  lr: UInt[np.ndarray, 'h w c'],
+  reduction: Reduction,
+  *,
+  white: int,
+) -> Upscaled:
+  """Round a projected image and settle it, unless more than 5 % of the input's pixels are off."""
+  image = to_levels(sr, white, lr.dtype)
+  found = agreement.agreement(image, lr, reduction, white=white)
+  if found.pixels - found.equal > _MOST_OFF * found.pixels:
+    return Upscaled(image, sr, found, settled=False)
+  image, found = agreement.settle(image, lr, reduction, white=white)
+  return Upscaled(image, sr, found, settled=True)
+
+
+def _prepare(image: ArrayLike, model: Model, bits: int, tile: int) -> tuple[np.ndarray, int]:
+  """Check the arguments of `Model.upscale`; returns the image as an array, and its white."""
+  if tile < 1:
+    raise UserError(f'tile {tile} is less than 1')
+  image = np.asarray(image)
+  _check_image(image, model)
+  image = image.astype(image.dtype.newbyteorder('='), copy=False)
+  return image, _white(image, bits)
 
 
 def _white(image: np.ndarray, bits: int) -> int:
@@ -245,7 +354,7 @@ def _white(image: np.ndarray, bits: int) -> int:
   if not bits:
     if image.dtype == np.uint16 and (likely := image_files.likely_bits(peak)):
       text = f'the values end at {peak} of 65535: pass bits={likely} if the image has {likely} bits'
-      warnings.warn(text, stacklevel=3)
+      warnings.warn(text, stacklevel=4)
     bits = container
   if not 1 <= bits <= container or peak >= 2**bits:
     raise UserError(f'bits {bits}: the image is {image.dtype} and has values up to {peak}')
@@ -285,6 +394,7 @@ class _Saved(NamedTuple):
   network: Network
   read: Callable[..., tuple[Any, int]]
   folder: Path
+  degradation: str  # what it was trained for; older runs and packages know bicubic only
 
 
 def load(
@@ -347,6 +457,7 @@ def load(
     depth=depth,
     inputs=input_range.of_config(config),
     folder=saved.folder,
+    degradation=saved.degradation,
   )
 
 
@@ -434,7 +545,8 @@ def _find(name_or_folder: str) -> _Saved:
         raise UserError(f'step {step}: {name_or_folder} is a package, which has only one step')
       return package.read(shipped, target), package.read_config(shipped).origin['step']
 
-    return _Saved(name, config, _network(config), read_package, shipped)
+    kind = package.read_config(shipped).origin.get('degradation', 'bicubic')
+    return _Saved(name, config, _network(config), read_package, shipped, kind)
   from jaxsr.checkpoint import Checkpoints, run_dir  # here, since Orbax takes long to import
 
   saved = run_dir.read_config(folder) if folder.is_dir() else None
@@ -448,7 +560,8 @@ def _find(name_or_folder: str) -> _Saved:
   def read(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
     return checkpoints.restore_variables(target, step=_number(checkpoints, step))
 
-  return _Saved(name, saved['config'], _network(saved['config']), read, folder)
+  kind = saved['config']['data'].get('degradation', {}).get('kind', 'bicubic')
+  return _Saved(name, saved['config'], _network(saved['config']), read, folder, kind)
 
 
 def _network(config: dict[str, Any]) -> Any:
@@ -472,16 +585,19 @@ def _number(checkpoints: 'Checkpoints', step: str) -> int | None:
   return int(step)
 
 
-def _make_upscaler(model: Model, *, ensemble: bool, tile: int) -> Callable[..., Any]:
-  """Build the function that upscales a uint8 or uint16 image and keeps its dtype.
+def _make_upscaler(
+  model: Model, ensemble: bool, tile: int, reduction: Reduction | None
+) -> Callable[[np.ndarray, int], np.ndarray]:
+  """Build the function that upscales a uint8 or uint16 image to floats in [0, 1].
 
   The rows of an image are divided among the devices of this process. Images with a side of more
   than `tile` low-resolution pixels are upscaled in tiles, one per device at a time, if the
   network's receptive field is bounded. Threads that call the function take turns.
   """
   network = model.network
-  full = make_upscale(network, ensemble=ensemble, devices=jax.local_devices())
-  tiled = make_upscale(network, ensemble=ensemble)
+  options: dict[str, Any] = {'ensemble': ensemble, 'reduction': reduction, 'rounded': False}
+  full = make_upscale(network, devices=jax.local_devices(), **options)
+  tiled = make_upscale(network, **options)
   mesh = sharding.make_mesh()
   replicated = sharding.replicated(mesh)
   variables = functools.cache(lambda: jax.device_put(model.variables, replicated))
@@ -497,16 +613,15 @@ def _make_upscaler(model: Model, *, ensemble: bool, tile: int) -> Callable[..., 
       lr,
       scale=model.scale,
       side=tile,
-      margin=margin,
+      margin=margin if reduction is None else max(margin, agreement.MARGIN),
       multiple=network.tile_multiple or 1,
       batch_size=mesh.size,
     )
 
-  def upscale(image: UInt[np.ndarray, 'h w c'], *, white: int) -> UInt[np.ndarray, 'sh sw c']:
+  def upscale(image: UInt[np.ndarray, 'h w c'], white: int) -> Float[np.ndarray, 'sh sw c']:
     levels = np.float32(white)
     lr: Float[np.ndarray, 'h w c'] = image.astype(np.float32) / levels
     with turn:
-      sr = compute(lr, levels)
-    return np.rint(sr * levels).astype(image.dtype)
+      return compute(lr, levels)
 
   return upscale

@@ -8,6 +8,8 @@ from jaxsr.data import image_files
 from jaxsr.inference import package
 from jaxsr.inference.model import Model
 
+AGREES, DISAGREES = ' (made to agree with it)', ' (not made to agree with it)'
+
 
 class Provenance(NamedTuple):
   """The network, its weights and the source of an upscaled image."""
@@ -16,6 +18,7 @@ class Provenance(NamedTuple):
   scale: int | float
   weights: str  # the start of their SHA-256; '' if there are none
   source: str  # the start of the file's SHA-256
+  agreement: str = ''  # AGREES or DISAGREES; '' if it was not asked for
   content: str = ''  # of a by-product: its content and calibration
 
   @property
@@ -27,23 +30,33 @@ class Provenance(NamedTuple):
     weights = f'weights {self.weights}; ' if self.weights else ''
     content = f'{self.content}; ' if self.content else ''
     return (
-      f'jaxsr {__version__}; {self.method}; {weights}source {self.source}; '
+      f'jaxsr {__version__}; {self.method}; {weights}source {self.source}{self.agreement}; '
       f'{content}for research, not for diagnosis'
     )
 
 
-def of(model: Model, *, ensemble: bool = False) -> Provenance:
-  """Returns the provenance of a model's images, with an empty `source`."""
+def of(model: Model, *, ensemble: bool = False, agree: bool | None = None) -> Provenance:
+  """Returns the provenance of a model's images, with an empty `source`.
+
+  `ensemble` and `agree` are those of `Model.upscale`.
+  """
   weights = ''
   if model.parameters:
     weights = files.digest_arrays([package.to_tensors(model.variables)], model.network)
   name = f'{model.architecture}, self-ensemble' if ensemble else model.architecture
-  return Provenance(name, model.scale, weights, '')
+  agreement = '' if model.reduction(agree) is None else AGREES
+  return Provenance(name, model.scale, weights, '', agreement)
 
 
 def is_done(target: Path, wanted: Provenance) -> bool:
-  """Whether a file already holds the image of this provenance, undamaged."""
-  if not target.is_file() or image_files.read_note(target) != str(wanted):
+  """Whether a file already holds the image of this provenance, undamaged.
+
+  It may also say that its source was found not to be a reduction that it could agree with.
+  """
+  notes = {str(wanted)}
+  if wanted.agreement:
+    notes.add(str(wanted._replace(agreement=DISAGREES)))
+  if not target.is_file() or image_files.read_note(target) not in notes:
     return False
   return image_files.is_intact(target)
 

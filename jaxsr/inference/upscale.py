@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxsr import sharding
+from jaxsr import agreement, sharding
+from jaxsr.agreement import Reduction
 from jaxsr.inference.predict import make_predict
 from jaxsr.metrics import quantise
 from jaxsr.models import Network, count_parameters
@@ -16,7 +18,12 @@ _MIN_PARAMETERS = 100_000  # smaller networks lose as much time to communication
 
 
 def make_upscale(
-  network: Network, *, ensemble: bool = False, devices: Sequence[Any] = ()
+  network: Network,
+  *,
+  ensemble: bool = False,
+  devices: Sequence[Any] = (),
+  reduction: Reduction | None = None,
+  rounded: bool = True,
 ) -> Callable[[Any, ArrayLike, ArrayLike], jax.Array]:
   """Build a compiled function that upscales images and rounds them to gray levels.
 
@@ -26,13 +33,23 @@ def make_upscale(
     devices: devices that rows are divided among, as many as can get the same number of rows, 32 or
       more. Variables are copied to them once. With fewer than two, or a small network, everything
       is computed on the device of the variables.
+    reduction: how the images were made. Results are projected, so that this reduction of them is
+      within 0.2 gray levels of the images; None does not.
+    rounded: round the results to gray levels.
 
   Returns:
     A function of variables, images [b, h, w, c] in [0, 1], and the largest level (255 or 65535). It
     returns images [b, scale * h, scale * w, c] in [0, 1].
   """
   predict = make_predict(network, ensemble=ensemble)
-  compute = jax.jit(lambda variables, lr, levels: quantise(predict(variables, lr), levels))
+
+  @jax.jit
+  def compute(variables: Any, lr: Any, levels: Any) -> jax.Array:
+    sr = predict(variables, lr)
+    if reduction is not None:
+      sr = agreement.project(sr, lr, levels, reduction)
+    return quantise(sr, levels) if rounded else jnp.clip(sr, 0.0, 1.0)
+
   devices = devices if network.row_shardable else ()
   copies: dict[int, Any] = {}  # of the last variables, by the number of devices
 

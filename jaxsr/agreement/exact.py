@@ -1,0 +1,250 @@
+"""The exact step: change single pixels until an image's reduction equals its low resolution.
+
+Sums of both passes of the reduction are kept, in Pillow's fixed-point arithmetic for 8 bits, so
+that the effect of a change of one pixel on the few low-resolution pixels that it reaches is known
+without another reduction.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import UInt
+from scipy import sparse
+
+from jaxsr.agreement.projection import project
+from jaxsr.agreement.reduction import Reduction, matrix
+
+_BITS = 22  # after the binary point of Pillow's weights for 8-bit images
+_SAFE = 0.48  # of a gray level: half a level, less what float32 passes may be off
+_WIDE_STEPS = (1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32)
+_CHOICES = 8  # changes that are considered for each low-resolution pixel in a round
+_WIDE_MOST = 64  # low-resolution pixels that wide steps are tried for in a round
+_ROUNDS = 200
+_PATIENCE = 60  # rounds without a better image
+_PERIODIC = 8  # low-resolution pixels from an end from which on all rows of a matrix are equal
+
+
+class Agreement(NamedTuple):
+  """How far the reduction of an image equals its low resolution.
+
+  Attributes:
+    equal: the number of equal low-resolution pixels, of all channels.
+    pixels: the number of all of them.
+    most: the largest difference, in gray levels.
+  """
+
+  equal: int
+  pixels: int
+  most: int
+
+
+def agreement(
+  image: UInt[np.ndarray, 'sh sw c'],
+  lr: UInt[np.ndarray, 'h w c'],
+  reduction: Reduction,
+  *,
+  white: int,
+) -> Agreement:
+  """Count the pixels of a low resolution that the reduction of an image equals.
+
+  `white` is the largest gray level, 255 for 8 bit.
+  """
+  off = np.minimum(reduction(image), white).astype(np.int64) - lr
+  equal = off.size - int(np.count_nonzero(off))
+  return Agreement(equal, off.size, int(np.abs(off).max(initial=0)))
+
+
+def settle(
+  image: UInt[np.ndarray, 'sh sw c'],
+  lr: UInt[np.ndarray, 'h w c'],
+  reduction: Reduction,
+  *,
+  white: int,
+) -> tuple[UInt[np.ndarray, 'sh sw c'], Agreement]:
+  """Change single pixels of an image until its reduction equals the low resolution.
+
+  Args:
+    image: the projected image, rounded to gray levels.
+    lr: its low resolution, of the same dtype.
+    reduction: how `lr` was made.
+    white: the largest gray level, 255 for 8 bit.
+
+  Returns:
+    The image, and how far it agrees: if not all pixels of `lr` can be met, as few as were found are
+    off.
+  """
+  if image.dtype == np.uint16 and agreement(image, lr, reduction, white=white).most:
+    low = lr[None] / np.float32(white)
+    sr = _project(image[None] / np.float32(white), low, np.float32(white), reduction)
+    image = np.rint(np.asarray(sr[0]) * np.float32(white)).astype(np.uint16)
+  channels = range(image.shape[2])
+  planes = [_Plane(image[..., c], lr[..., c], reduction, white).solve() for c in channels]
+  image = np.stack(planes, axis=-1)
+  return image, agreement(image, lr, reduction, white=white)
+
+
+# Rounding to 16 bits hardly moves a reduction: what is off is what the projection did not reach.
+_project = jax.jit(partial(project, steps=30), static_argnames='reduction')
+
+
+class _Axis(NamedTuple):
+  """A reduction along one axis: its matrix, and by high-resolution pixel what that reaches."""
+
+  matrix: Any  # scipy.sparse, [low, high]
+  first: np.ndarray  # [high] the first low-resolution pixel
+  weights: np.ndarray  # [high, reach] of that and the next ones
+
+
+def _axis(reduction: Reduction, size: int, *, fixed: bool) -> _Axis:
+  """Returns a reduction along an axis of `size` pixels, with integer weights if `fixed`."""
+  scale, low = reduction.scale, size // reduction.scale
+  short = min(low, 2 * _PERIODIC)
+  small = matrix(reduction, short * scale)
+  if fixed:
+    small = np.trunc(small * 2**_BITS + np.copysign(0.5, small)).astype(np.int64)
+  i = np.arange(low)
+  shift = np.clip(i - _PERIODIC, 0, low - short)
+  values = small[i - shift]
+  row, column = np.nonzero(values)
+  position = (row, column + scale * shift[row])
+  full = sparse.csr_array((values[row, column], position), shape=(low, size))
+  reach = np.asarray([np.ptp(np.flatnonzero(one)) + 1 for one in small.T]).max()
+  transposed = full.T.tocsr()
+  transposed.sort_indices()
+  first = np.minimum(transposed.indices[transposed.indptr[:-1]], low - reach)
+  high = np.repeat(np.arange(size), np.diff(transposed.indptr))
+  weights = np.zeros((size, reach), small.dtype)
+  weights[high, transposed.indices - first[high]] = transposed.data
+  return _Axis(full, first, weights)
+
+
+class _Plane:
+  """One channel, with the sums of both passes over it."""
+
+  def __init__(self, image: np.ndarray, lr: np.ndarray, reduction: Reduction, white: int):
+    fixed = image.dtype == np.uint8 and reduction.kind == 'bicubic'
+    self.dtype, self.white, self.scale = image.dtype, white, reduction.scale
+    self.rows, self.columns = (_axis(reduction, n, fixed=fixed) for n in image.shape)
+    self.x = image.astype(np.int64)
+    self.unit = 2**_BITS if fixed else 1
+    half = self.unit // 2 if fixed else 0.0
+    self.round: Callable[[np.ndarray], np.ndarray] = (
+      (lambda sums: np.clip(sums >> _BITS, 0, 255)) if fixed else np.copy
+    )
+    self.sums = (self.columns.matrix @ self.x.T).T + half  # of the pass along rows of pixels
+    self.between = self.round(self.sums)
+    self.low = self.rows.matrix @ self.between + half
+    target = lr.astype(np.int64) * self.unit
+    below, above = (0, self.unit - 1) if fixed else (-_SAFE, _SAFE)
+    never = 2**40 * self.unit
+    self.least = np.where(lr == 0, -never, target + below)
+    self.most = np.where(lr == white, never, target + above)
+    self.importance = np.ones(lr.shape, np.int64)
+
+  def solve(self) -> np.ndarray:
+    """Change pixels until no low-resolution pixel is off; returns the best image found.
+
+    The single steps toward the nearest pixels settle all but a few low-resolution pixels, at
+    letters and clipped edges. There, a pixel that no change improves counts more from then on
+    (Morris, The breakout method for escaping from local minima, AAAI 1993).
+    """
+    best, kept, since = (self.x.size, 0), self.x, 0
+    wide = False
+    for _ in range(_ROUNDS):
+      missing = np.abs(self._missing())
+      off = missing > 0
+      if (total := (np.count_nonzero(off), missing.max(initial=0))) < best:
+        best, kept, since = total, self.x.copy(), 0
+      since += 1
+      if not off.any() or since > _PATIENCE:
+        break
+      if not self._change(wide):
+        self.importance[off] += wide
+        wide = True
+    return kept.astype(self.dtype)
+
+  def _missing(self) -> np.ndarray:
+    """Returns what each low-resolution pixel lacks (above 0) or has too much of (below 0)."""
+    return np.maximum(self.least - self.low, 0) - np.maximum(self.low - self.most, 0)
+
+  def _change(self, wide: bool) -> bool:
+    """Change pixels near all low-resolution pixels that are off, if that helps; whether it did."""
+    reach, steps = (2 * self.scale, _WIDE_STEPS) if wide else (self.scale, (1,))
+    missing = self._missing()
+    i, j = np.nonzero(missing)
+    if wide and len(i) > _WIDE_MOST:
+      worst = np.argpartition(-np.abs(missing[i, j]), _WIDE_MOST)[:_WIDE_MOST]
+      i, j = i[worst], j[worst]
+    r, c, of = self._around(i, j, reach)
+    need = missing[i, j][of]
+    levels = np.sign(need)
+    if self.unit == 1:  # weights of single pixels are small beside what may be missing
+      weight = self._weight(i[of], r, self.rows) * self._weight(j[of], c, self.columns)
+      levels = np.rint(need / np.where(weight > 0.01 * weight.max(), weight, np.inf))
+      levels = np.where(levels == 0, np.sign(need), levels)
+    r, c, of = (np.repeat(n, len(steps)) for n in (r, c, of))
+    levels = np.outer(levels, steps).ravel()
+    levels = np.clip(self.x[r, c] + levels, 0, self.white).astype(np.int64) - self.x[r, c]
+    effect = self._effect(r, c, levels)
+    order = np.lexsort((effect, of))
+    rank = np.arange(len(order)) - np.searchsorted(of[order], of[order])
+    order = order[(rank < _CHOICES) & (effect[order] < 0)]
+    reached, helped = np.zeros(self.low.shape, bool), False
+    for k in order[np.argsort(effect[order], kind='stable')]:
+      place, one = (int(r[k]), int(c[k])), slice(k, k + 1)
+      block = self._reached(*place)
+      if not 0 <= self.x[place] + levels[k] <= self.white:
+        continue
+      if reached[block].any() and self._effect(r[one], c[one], levels[one])[0] >= 0:
+        continue  # an earlier change has made it useless
+      reached[block] = helped = True
+      self._set(*place, int(levels[k]))
+    return helped
+
+  def _around(
+    self, i: np.ndarray, j: np.ndarray, reach: int
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the pixels around low-resolution pixels, and the number of which each is."""
+    offsets = np.arange(-reach, reach) + self.scale // 2
+    r, c = (self.scale * n[:, None] + offsets for n in (i, j))
+    r, c = np.broadcast_arrays(r[:, :, None], c[:, None, :])
+    of = np.broadcast_to(np.arange(len(i))[:, None, None], r.shape)
+    inside = (r >= 0) & (r < self.x.shape[0]) & (c >= 0) & (c < self.x.shape[1])
+    return r[inside], c[inside], of[inside]
+
+  @staticmethod
+  def _weight(low: np.ndarray, high: np.ndarray, axis: _Axis) -> np.ndarray:
+    at = low - axis.first[high]
+    reach = axis.weights.shape[1]
+    return np.where((at >= 0) & (at < reach), axis.weights[high, np.clip(at, 0, reach - 1)], 0)
+
+  def _effect(self, r: np.ndarray, c: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Returns by how much all that is missing would grow with each of some changes."""
+    tall, wide = (np.arange(axis.weights.shape[1]) for axis in (self.rows, self.columns))
+    rows = (self.rows.first[r][:, None] + tall)[:, :, None]
+    columns = self.columns.first[c][:, None] + wide
+    sums = self.sums[r[:, None], columns] + levels[:, None] * self.columns.weights[c]
+    change = self.round(sums) - self.between[r[:, None], columns]
+    at = rows, columns[:, None, :]
+    old, least, most = self.low[at], self.least[at], self.most[at]
+    new = old + self.rows.weights[r][:, :, None] * change[:, None, :]
+    lack = lambda low: np.maximum(least - low, 0) + np.maximum(low - most, 0)  # noqa: E731
+    return ((lack(new) - lack(old)) * self.importance[at]).sum((1, 2))
+
+  def _reached(self, r: int, c: int) -> tuple[slice, slice]:
+    """Returns the low-resolution pixels that a pixel reaches."""
+    first = self.rows.first[r], self.columns.first[c]
+    reach = self.rows.weights.shape[1], self.columns.weights.shape[1]
+    return slice(first[0], first[0] + reach[0]), slice(first[1], first[1] + reach[1])
+
+  def _set(self, r: int, c: int, levels: int) -> None:
+    """Change one pixel, and all sums that it is part of."""
+    rows, columns = self._reached(r, c)
+    self.x[r, c] += levels
+    self.sums[r, columns] += levels * self.columns.weights[c]
+    between = self.round(self.sums[r, columns])
+    self.low[rows, columns] += np.outer(self.rows.weights[r], between - self.between[r, columns])
+    self.between[r, columns] = between

@@ -1,0 +1,163 @@
+"""Agreement with the input: matrices, projection, the exact step, and what users call."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxsr import models, sharding
+from jaxsr.agreement import Reduction, agreement, project, settle
+from jaxsr.agreement.exact import _axis
+from jaxsr.agreement.reduction import matrix
+from jaxsr.data import degradation
+from jaxsr.data.phantom import phantom
+from jaxsr.errors import UserError
+from jaxsr.inference.model import Model, load
+from models.small import build
+from runs import variables_of
+
+SCALES = (2, 3, 4, 8)
+
+
+@pytest.mark.parametrize('scale', SCALES)
+def test_the_matrix_is_pillows(scale, rng):
+  image = rng.random((7 * scale, 30 * scale)).astype(np.float32)
+  reduced = Image.fromarray(image).resize((30, 7), Image.Resampling.BICUBIC)
+  rows, columns = (matrix(Reduction(scale), n) for n in image.shape)
+  np.testing.assert_allclose(rows @ image @ columns.T, reduced, atol=1e-6)
+
+
+@pytest.mark.parametrize('scale', SCALES)
+@pytest.mark.parametrize('low', [1, 5, 16, 41])
+def test_the_integer_sums_are_pillows_to_the_bit(scale, low, rng):
+  image = rng.choice(np.array([0, 255, 100, 101], np.uint8), (low * scale, 23 * scale))
+  rows, columns = (_axis(Reduction(scale), n, fixed=True).matrix for n in image.shape)
+  after = lambda sums: np.clip((sums + 2**21) >> 22, 0, 255)
+  found = after(rows @ after((columns @ image.astype(np.int64).T).T))
+  assert (found == degradation.downscale(image[..., None], scale)[..., 0]).all()
+
+
+@pytest.mark.parametrize(
+  ('kind', 'scale'), [('bicubic', 2), ('bicubic', 3), ('imresize', 4), ('area', 8)]
+)
+def test_the_projection_is_that_of_dense_matrices(kind, scale, rng):
+  reduction, levels = Reduction(scale, kind), 255
+  slack = 0.1 / levels  # the images are far from their low resolution
+  sr = rng.random((2, 37 * scale, 20 * scale, 2)).astype(np.float32)
+  lr = np.clip(rng.normal(0.5, 0.4, (2, 37, 20, 2)), 0, 1).astype(np.float32)
+  rows, columns = (matrix(reduction, n) for n in sr.shape[1:3])
+  expected = last = sr.astype(np.float64)
+  for momentum in (0.0, 0.2817, 0.4340):  # (t - 1) / t', with t' = (1 + sqrt(1 + 4 t^2)) / 2
+    reduced = np.einsum('ys,bstc,xt->byxc', rows, expected, columns)
+    low = np.where(lr == 0, -np.inf, lr - slack)
+    high = np.where(lr == 1, np.inf, lr + slack)
+    missed = np.clip(reduced, low, high) - reduced
+    inverses = np.linalg.pinv(rows), np.linalg.pinv(columns)
+    new = expected + np.einsum('sy,byxc,tx->bstc', inverses[0], missed, inverses[1])
+    new = np.clip(new, 0, 1)
+    expected, last = new + momentum * (new - last), new
+  found = project(sr, lr, levels, reduction, steps=3)
+  np.testing.assert_allclose(found, last, atol=3e-4)  # of values that change by up to 1
+
+
+def test_images_near_their_low_resolution_may_be_off_by_more(rng):
+  """Most of what a good network's reduction is off by is the rounding noise of its input."""
+  reduction, levels = Reduction(2, 'area'), 255
+  lr = rng.integers(100, 150, (1, 8, 8, 1)).astype(np.float32)
+  for off, left in ((0.15, 0.15), (0.25, 0.18)):
+    shift = np.where(np.arange(8) % 4, 0.05, off).astype(np.float32)[:, None]
+    sr = np.repeat(np.repeat(lr + shift, 2, 1), 2, 2) / levels
+    made = np.asarray(project(sr, lr / levels, levels, reduction))[0, ::2, ::2, 0] * levels
+    np.testing.assert_allclose((made - lr[0, ..., 0])[:, ::4], left, atol=1e-3)
+  far = lr + 0.3
+  sr = np.repeat(np.repeat(far, 2, 1), 2, 2) / levels
+  made = np.asarray(project(sr, lr / levels, levels, reduction))
+  np.testing.assert_allclose(made[0, ::2, ::2] * levels - lr[0], 0.1, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'scale', 'dtype'),
+  [
+    *(('bicubic', scale, 'uint8') for scale in SCALES),
+    ('bicubic', 4, 'uint16'),
+    ('imresize', 3, 'uint8'),
+    ('area', 2, 'uint8'),
+  ],
+)
+def test_back_projected_images_agree_exactly(kind, scale, dtype):
+  """The low resolution of a phantom, which has hard edges, black corners and letters."""
+  bits = 8 * np.dtype(dtype).itemsize
+  film = degradation.cut(phantom(3, 1, size=96, bits=bits)[..., None], scale)
+  film = np.concatenate([film, film[::-1]], axis=2)
+  reduction, white = Reduction(scale, kind), 2**bits - 1
+  lr = reduction(film)
+  start = np.repeat(np.repeat(lr, scale, 0), scale, 1).astype(np.float32) / white
+  sr = project(start[None], lr[None] / np.float32(white), white, reduction)
+  image = np.rint(np.asarray(sr[0]) * white).astype(dtype)
+  before = agreement(image, lr, reduction, white=white)
+  image, found = settle(image, lr, reduction, white=white)
+  assert before.equal < before.pixels or kind == 'area'
+  assert (reduction(image) == lr).all() and found == (lr.size, lr.size, 0)
+
+
+def test_the_exact_step_changes_little(film):
+  reduction = Reduction(4)
+  lr = reduction(film)
+  sr = project(degradation.upscale(lr, 4)[None] / np.float32(255), lr[None] / 255, 255, reduction)
+  image = np.rint(np.asarray(sr[0]) * 255).astype(np.uint8)
+  settled, _ = settle(image, lr, reduction, white=255)
+  assert (settled != image).mean() < 0.02
+
+
+def test_an_impossible_input_is_counted():
+  """No image has a reduction of single white and black pixels side by side."""
+  reduction = Reduction(4)
+  lr = np.zeros((12, 12, 1), np.uint8)
+  lr[::2, ::2] = 255
+  image, found = settle(np.repeat(np.repeat(lr, 4, 0), 4, 1), lr, reduction, white=255)
+  assert found == agreement(image, lr, reduction, white=255)
+  assert 0 < found.equal < found.pixels and found.most > 1
+
+
+@pytest.mark.parametrize(('bits', 'dtype'), [(8, np.uint8), (12, np.uint16), (16, np.uint16)])
+def test_upscale_agrees_in_tiles_and_on_several_devices(bits, dtype, monkeypatch):
+  network = build('edsr')
+  model = Model('edsr', network, variables_of(network), 2, 1, degradation='bicubic')
+  image = phantom(0, 0, size=64, bits=16)[..., None] >> (16 - bits)
+  image = image.astype(dtype)
+  whole, tiled = (model.enlarge(image, bits=bits, tile=tile) for tile in (200, 24))
+  for result in (whole, tiled):
+    assert result.settled and result.agreement == (64 * 64, 64 * 64, 0)
+    assert (np.minimum(degradation.downscale(result.image, 2), 2**bits - 1) == image).all()
+  assert np.abs(whole.sr - tiled.sr).max() < 1e-3
+  raw = model.upscale(image, bits=bits, agree=False)
+  assert (raw != whole.image).any()
+  assert (model.upscale(image, bits=bits) == whole.image).all()
+
+
+def test_rows_on_several_devices_are_projected_alike(rng):
+  sr, lr = rng.random((1, 64, 24, 1)), rng.random((1, 32, 12, 1))
+  compute = jax.jit(lambda sr, lr: project(sr, lr, 255, Reduction(2)))
+  mesh = sharding.make_rows(jax.devices())
+  with jax.set_mesh(mesh):
+    apart = compute(*(jax.device_put(x, sharding.by_rows(mesh)) for x in (sr, lr)))
+  np.testing.assert_allclose(apart, compute(sr, lr), atol=1e-5)
+
+
+def test_an_input_that_cannot_be_met_is_left_alone(rng):
+  model = load('edsr_x4_tiny')
+  image = np.where(rng.random((32, 32, 1)) < 0.5, 0, 255).astype(np.uint8)
+  result = model.enlarge(image)
+  assert not result.settled and result.agreement.equal < 0.95 * image.size
+  assert (result.image == model.upscale(image, agree=False)).all()
+
+
+def test_interpolations_and_networks_for_noisy_images_do_not_agree(film):
+  bicubic = load('bicubic')
+  assert bicubic.enlarge(film).agreement is None
+  assert bicubic.enlarge(film, agree=True).settled
+  network = models.build('bicubic', scale=4)
+  noisy = Model('robust', network, {}, 4, 1, degradation='acquisition')
+  assert noisy.enlarge(film).agreement is None
+  with pytest.raises(UserError, match='trained for noisy images'):
+    noisy.upscale(film, agree=True)
