@@ -36,11 +36,13 @@ class Exportable:
     model: the model, with float32 computation and rounded weights.
     precision: how kernels are stored, one of `PRECISIONS`.
     size: height and width of the images, or None if they are free.
+    weights: the start of the SHA-256 of the weights before they were rounded.
   """
 
   model: Model
   precision: str
   size: tuple[int, int] | None
+  weights: str
 
   @property
   def shape(self) -> tuple[Any, ...]:
@@ -70,7 +72,7 @@ class Exportable:
     return {
       'network': model.architecture,
       'model': model.name,
-      'weights': provenance.of(model).weights or 'none',
+      'weights': self.weights or 'none',
       'precision': self.precision,
       'scale': str(model.scale),
       'margin': 'whole image' if margin is None else str(margin),
@@ -138,7 +140,8 @@ def prepare(
   network = model.network.clone(dtype=jnp.float32)
   variables = round_weights(model.variables, precision)
   fixed = None if size is None else (size[0], size[1])
-  return Exportable(replace(model, network=network, variables=variables), precision, fixed)
+  rounded = replace(model, network=network, variables=variables)
+  return Exportable(rounded, precision, fixed, provenance.of(model).weights)
 
 
 def round_weights(variables: Any, precision: str) -> Any:

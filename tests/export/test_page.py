@@ -204,7 +204,7 @@ def test_networks_that_cannot_run_in_tiles_have_no_page():
   network = models.build('rlfn', {'width': 0.2, 'depth': 0.2}, scale=4)
   model = Model('rlfn', network, {}, 4, 1)
   with pytest.raises(UserError, match='must see the whole image'):
-    page.serialize(exportable.Exportable(model, 'float32', None))
+    page.serialize(exportable.Exportable(model, 'float32', None, ''))
 
 
 def test_demo_serves_the_page_with_the_headers_for_threads(monkeypatch):
