@@ -181,10 +181,10 @@ def in_a_process(limit, *arguments):
 @pytest.mark.slow
 def test_a_real_failure_of_memory_ends_in_the_right_image(tmp_path):
   path, out = tmp_path / 'a.png', tmp_path / 'b.png'
-  image_files.write(path, phantom(3, 0, size=640)[..., None])
-  error = in_a_process(300 * 2**20, path, '--checkpoint', 'edsr_x4', '--output', out)
+  image_files.write(path, phantom(3, 0, size=896)[..., None])
+  error = in_a_process(500 * 2**20, path, '--checkpoint', 'edsr_x4', '--output', out)
   assert 'do not fit into memory' in error
-  want = load('edsr_x4').upscale(image_files.read(path), tile=128)
+  want = load('edsr_x4').upscale(image_files.read(path), tile=256)
   assert np.abs(image_files.read(out).astype(int) - want).max() <= 1
 
 
