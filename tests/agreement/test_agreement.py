@@ -123,8 +123,8 @@ def test_an_impossible_input_is_counted():
 def test_upscale_agrees_in_tiles_and_on_several_devices(bits, dtype, monkeypatch):
   network = build('edsr')
   model = Model('edsr', network, variables_of(network), 2, 1, degradation='bicubic')
-  image = phantom(0, 0, size=64, bits=16)[..., None] >> (16 - bits)
-  image = image.astype(dtype)
+  film = (phantom(0, 0, size=128, bits=16)[..., None] >> (16 - bits)).astype(dtype)
+  image = np.minimum(degradation.downscale(film, 2), 2**bits - 1)
   whole, tiled = (model.enlarge(image, bits=bits, tile=tile) for tile in (200, 24))
   for result in (whole, tiled):
     assert result.settled and result.agreement == (64 * 64, 64 * 64, 0)
