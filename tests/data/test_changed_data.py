@@ -174,7 +174,7 @@ def test_both_folders_of_pairs_are_watched(folder, tmp_path):
     image_files.write(small / path.relative_to(folder), image_files.read(path)[::4, ::4])
   pairs = sources.Paired(sources.Folder(folder), sources.Folder(small), 4)
   before, made = fingerprint.of(pairs), Films(pairs, scale=4, capacity=0)
-  image_files.write(small / 'b.png', phantom(9, 9, size=32)[..., None])
+  image_files.write(small / 'b.png', phantom(9, 9, size=128)[::4, ::4, None])
   assert fingerprint.compare(before, fingerprint.of(pairs)).startswith('low resolution: ')
   made.pauses = (0.01,)
   small.rename(tmp_path / 'away')
