@@ -257,7 +257,7 @@ def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(tiny, tmp_
   def stopped(step, state, evaluator, log, stop):
     if step == tiny.steps:
       stop.signal = signal.SIGTERM
-    original(step, state, evaluator, log, stop)
+    return original(step, state, evaluator, log, stop)
 
   monkeypatch.setattr(loop, '_validate', stopped)
   assert train(tiny, tmp_path) == preemption.EXIT
