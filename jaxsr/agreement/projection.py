@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxsr.agreement.reduction import Reduction, matrix
@@ -30,9 +31,9 @@ class _Band(NamedTuple):
 
 
 def project(
-  sr: Float[Array, 'b sh sw c'],
-  lr: Float[Array, 'b h w c'],
-  levels: float | Array,
+  sr: Float[Array, 'b sh sw c'] | Float[np.ndarray, 'b sh sw c'],
+  lr: Float[Array, 'b h w c'] | Float[np.ndarray, 'b h w c'],
+  levels: ArrayLike,
   reduction: Reduction,
   *,
   steps: int = STEPS,
@@ -56,7 +57,7 @@ def project(
     Images in [0, 1], not rounded.
   """
   rows, columns = (_operators(reduction, side) for side in sr.shape[1:3])
-  sr = jnp.clip(sr, 0.0, 1.0)
+  sr, lr = jnp.clip(sr, 0.0, 1.0), jnp.asarray(lr)
   reduced = _apply(columns['down'], _apply(rows['down'], sr, 1), 2)
   between = (lr > 0) & (lr < 1)
   off = jnp.sum(jnp.abs(reduced - lr) * between, axis=(1, 2, 3), keepdims=True) * levels

@@ -63,6 +63,6 @@ def shift(a: Float[np.ndarray, 'h w'], b: Float[np.ndarray, 'h w']) -> tuple[flo
     np.exp(2j * np.pi * np.outer(place, f))
     for place, f in zip(places, (rows, columns), strict=True)
   )
-  fine = (down @ phase @ across.T).real
+  fine = np.real(down @ phase @ across.T)
   i, j = np.unravel_index(np.argmax(fine), fine.shape)
   return float(places[0][i]), float(places[1][j])

@@ -116,13 +116,14 @@ def test_an_impossible_input_is_counted():
   lr[::2, ::2] = 255
   image, found = settle(np.repeat(np.repeat(lr, 4, 0), 4, 1), lr, reduction, white=255)
   assert found == agreement(image, lr, reduction, white=255)
-  assert 0 < found.equal < found.pixels and found.most > 1
+  assert found.equal < found.pixels and found.most > 1
 
 
 @pytest.mark.parametrize(('bits', 'dtype'), [(8, np.uint8), (12, np.uint16), (16, np.uint16)])
 def test_upscale_agrees_in_tiles_and_on_several_devices(bits, dtype, monkeypatch):
-  network = build('edsr')
-  model = Model('edsr', network, variables_of(network), 2, 1, degradation='bicubic')
+  network = build('edsr', {'bicubic_skip': True})
+  variables = jax.tree.map(lambda x: x / 4, variables_of(network))  # not far from bicubic
+  model = Model('edsr', network, variables, 2, 1, degradation='bicubic')
   film = (phantom(0, 0, size=128, bits=16)[..., None] >> (16 - bits)).astype(dtype)
   image = np.minimum(degradation.downscale(film, 2), 2**bits - 1)
   whole, tiled = (model.enlarge(image, bits=bits, tile=tile) for tile in (200, 24))
