@@ -37,7 +37,7 @@ def agreement(found: Iterable[tuple[Path, Agreement | None]]) -> None:
   names = each[0][0].name if len(each) == 1 else f'all {len(each):,} images'
   if equal < pixels and len(each) > 1:
     exact = sum(one.equal == one.pixels for _, one in each)
-    names = f'{len(each):,} images ({exact:,} of them in all)'
+    names = f'{exact:,} of {len(each):,} images in every pixel, in total'
   off = f', at most {count(most, "gray level")} off' if most else ''
   print(f'agrees with {names} in {equal:,} of {pixels:,} pixels{off}')
 

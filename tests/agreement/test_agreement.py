@@ -1,14 +1,17 @@
 """Agreement with the input: matrices, projection, the exact step, and what users call."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxsr import models, sharding
-from jaxsr.agreement import Reduction, agreement, project, settle
+from jaxsr.agreement import Agreement, Reduction, agreement, project, settle
 from jaxsr.agreement.exact import _axis
 from jaxsr.agreement.reduction import matrix
+from jaxsr.commands import report
 from jaxsr.data import degradation
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
@@ -162,3 +165,16 @@ def test_interpolations_and_networks_for_noisy_images_do_not_agree(film):
   assert noisy.enlarge(film).agreement is None
   with pytest.raises(UserError, match='trained for noisy images'):
     noisy.upscale(film, agree=True)
+
+
+def test_the_printed_line_counts_images_and_pixels(capsys):
+  exact, off = Agreement(4096, 4096, 0), Agreement(4090, 4096, 17)
+  for found in ([exact], [exact, exact], [exact, off, None], [off], [None]):
+    report.agreement((Path(f'{i}.png'), each) for i, each in enumerate(found))
+  assert capsys.readouterr().out.splitlines() == [
+    'agrees with 0.png in 4,096 of 4,096 pixels',
+    'agrees with all 2 images in 8,192 of 8,192 pixels',
+    'agrees with 1 of 2 images in every pixel, in total in 8,186 of 8,192 pixels, '
+    'at most 17 gray levels off',
+    'agrees with 0.png in 4,090 of 4,096 pixels, at most 17 gray levels off',
+  ]
