@@ -85,7 +85,6 @@ def _origin(options: PackageCommand, config: dict[str, Any], model: Model) -> di
   saved = run_dir.read_config(Path(options.checkpoint))
   origin: dict[str, Any] = {'step': model.step, 'jaxsr': __version__}
   origin |= {k: _brief(Path(str(config['data'][k]))) for k in ('train', 'val')}
-  origin['degradation'] = config['data'].get('degradation', {}).get('kind', 'bicubic')
   origin['loss'] = {name: weight for name, weight in config['loss'].items() if weight}
   origin |= {key: config[key] for key in ('precision', 'seed', 'steps', 'batch_size')}
   origin['optimizer'] = dict(config['optimizer'])

@@ -545,7 +545,7 @@ def _find(name_or_folder: str) -> _Saved:
         raise UserError(f'step {step}: {name_or_folder} is a package, which has only one step')
       return package.read(shipped, target), package.read_config(shipped).origin['step']
 
-    kind = package.read_config(shipped).origin.get('degradation', 'bicubic')
+    kind = package.read_config(shipped).origin.get('degradation', {}).get('kind', 'bicubic')
     return _Saved(name, config, _network(config), read_package, shipped, kind)
   from jaxsr.checkpoint import Checkpoints, run_dir  # here, since Orbax takes long to import
 

@@ -180,7 +180,9 @@ def test_a_disk_that_does_not_answer_does_not_block(tmp_path, monkeypatch, capsy
 
 
 STUCK = """
-import ctypes
+import ctypes, signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from jaxsr.training import preemption
 with preemption.handled() as stop:
   print('ready', flush=True)
