@@ -77,7 +77,9 @@ def is_running(number: int) -> bool:
 
 
 def mark_shared_memory() -> None:
-  """Name the shared memory of this worker process after its parent, so that it can be swept.
+  """Put the parent's process number into the names of shared memory that this worker makes.
+
+  `sweep_shared_memory` recognizes by it what a killed trainer has left.
 
   Python has no public option for the name; without these two, the default names are kept.
   """

@@ -231,8 +231,8 @@ class _Plane:
     at = rows, columns[:, None, :]
     old, least, most = self.low[at], self.least[at], self.most[at]
     new = old + self.rows.weights[r][:, :, None] * change[:, None, :]
-    lack = lambda low: np.maximum(least - low, 0) + np.maximum(low - most, 0)  # noqa: E731
-    return ((lack(new) - lack(old)) * self.importance[at]).sum((1, 2))
+    after, before = (np.maximum(least - low, 0) + np.maximum(low - most, 0) for low in (new, old))
+    return ((after - before) * self.importance[at]).sum((1, 2))
 
   def _reached(self, r: int, c: int) -> tuple[slice, slice]:
     """Returns the low-resolution pixels that a pixel reaches."""

@@ -194,7 +194,7 @@ def nearest(source: int, result: int) -> np.ndarray:
 
 
 def keep_lossy(dataset: Any, syntax: str, *, raw_bytes: int, stored_bytes: int) -> None:
-  """Say that pixels were once compressed with loss, also if the source only shows it."""
+  """Mark the pixels as lossy if the transfer syntax of the source is, even if its tags do not."""
   if syntax in _LOSSY:
     dataset.LossyImageCompression = '01'
     if not dataset.get('LossyImageCompressionMethod'):
@@ -205,7 +205,7 @@ def keep_lossy(dataset: Any, syntax: str, *, raw_bytes: int, stored_bytes: int) 
 
 
 def mark_derived(dataset: Any, method: Method, sizes: Sizes) -> None:
-  """Give the object identifiers of its own, and say from what and how it was derived."""
+  """Set new UIDs, and the elements that describe the source and how the image was derived."""
   source = Dataset()
   source.ReferencedSOPClassUID = dataset.SOPClassUID
   source.ReferencedSOPInstanceUID = dataset.SOPInstanceUID

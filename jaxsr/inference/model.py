@@ -195,7 +195,19 @@ class Model:
     tile: int = tiling.SIDE,
     agree: bool | None = None,
   ) -> Upscaled:
-    """Upscale one image [h, w] or [h, w, c], as `upscale` does, and say how far it agrees."""
+    """Upscale one image, and count the pixels in which the result agrees with it.
+
+    Args:
+      image: the image [h, w] or [h, w, c], uint8 or uint16.
+      bits, ensemble, tile, agree: as for `upscale`.
+
+    Returns:
+      The upscaled image [scale * h, scale * w, c], also in floats before rounding, and how far its
+      reduction equals `image`.
+
+    Raises:
+      UserError: as for `upscale`.
+    """
     image, white = _prepare(image, self, bits, tile)
     image = image if image.ndim == 3 else image[..., None]
     return self._enlarge(image, white=white, options=(ensemble, tile), agree=agree)
