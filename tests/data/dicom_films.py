@@ -7,35 +7,52 @@ from pydicom.dataset import Dataset, FileMetaDataset
 SIZE = (16, 24)
 
 
-def build(stored, *, bits=12, signed=False, kind='MONOCHROME2', **elements):
-  """Make a digital radiograph of stored values [h, w]; None drops an element."""
+def minimal(stored, *, bits=12, signed=False, kind='MONOCHROME2', **elements):
+  """Make a radiograph of stored values, [h, w] or [h, w, 3], with no more than reading needs.
+
+  `elements` are added by their keywords; None drops one.
+  """
   ds = Dataset()
   ds.file_meta = FileMetaDataset()
   ds.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-  ds.SOPClassUID = uid.DigitalXRayImageStorageForPresentation
-  ds.SOPInstanceUID, ds.SeriesInstanceUID, ds.StudyInstanceUID = '1.2.3.4', '1.2.3', '1.2'
-  ds.PatientID, ds.PatientName, ds.Modality, ds.ImageType = (
-    'p',
-    'A^B',
-    'DX',
-    ['ORIGINAL', 'PRIMARY'],
-  )
-  ds.BodyPartExamined, ds.ViewPosition = 'CHEST', 'PA'
-  ds.SeriesNumber, ds.SeriesDescription, ds.PixelSpacing = 3, 'Chest PA', ['0.7', '0.5']
-  ds.Rows, ds.Columns, ds.SamplesPerPixel = *stored.shape, 1
+  ds.SOPClassUID, ds.SOPInstanceUID = uid.DigitalXRayImageStorageForPresentation, '1.2.3'
+  ds.Rows, ds.Columns, ds.SamplesPerPixel = (*stored.shape, 1)[:3]
   ds.PhotometricInterpretation, ds.PixelRepresentation = kind, int(signed)
   ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8 if bits <= 8 else 16, bits, bits - 1
   ds.PixelData = stored.astype(f'<u{ds.BitsAllocated // 8}').tobytes()
   for name, value in elements.items():
-    delattr(ds, name) if value is None else setattr(ds, name, value)
+    if value is not None:
+      setattr(ds, name, value)
+    elif name in ds:
+      delattr(ds, name)
   return ds
 
 
-def ramp(bits=12, signed=False):
-  """Returns stored values over their full range."""
+STUDY = {
+  'SOPInstanceUID': '1.2.3.4',
+  'SeriesInstanceUID': '1.2.3',
+  'StudyInstanceUID': '1.2',
+  'PatientID': 'p',
+  'PatientName': 'A^B',
+  'Modality': 'DX',
+  'ImageType': ['ORIGINAL', 'PRIMARY'],
+  'BodyPartExamined': 'CHEST',
+  'ViewPosition': 'PA',
+  'SeriesNumber': 3,
+  'SeriesDescription': 'Chest PA',
+  'PixelSpacing': ['0.7', '0.5'],
+}
+
+
+def build(stored, **options):
+  """Make a radiograph of a study; `options` are those of `minimal`."""
+  return minimal(stored, **(STUDY | options))
+
+
+def ramp(bits=12, signed=False, count=SIZE[0] * SIZE[1]):
+  """Returns stored values over their full range, [16, count / 16]."""
   low = -(2 ** (bits - 1)) if signed else 0
-  values = np.linspace(low, low + 2**bits - 1, SIZE[0] * SIZE[1])
-  return values.round().astype(np.int64).reshape(SIZE)
+  return np.linspace(low, low + 2**bits - 1, count).round().astype(np.int64).reshape(16, -1)
 
 
 def save(path, ds, syntax=None):

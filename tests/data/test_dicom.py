@@ -12,11 +12,13 @@ pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr-xray[dicom
 
 import pydicom
 from pydicom import uid
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.encoders.base import get_encoder
 
+from data.dicom_films import minimal as build
+from data.dicom_films import ramp, save
 from jaxsr.data import image_files, sources
 from jaxsr.errors import ImageError
 
@@ -26,33 +28,6 @@ CANARY = 'QXCANARYZ7'
 NUMBER = '1234567890'  # as long as the canary, which takes its place where numbers are due
 TOLD = ('PatientName', 'PatientID', 'InstitutionName', 'AccessionNumber', 'ImageComments')
 PERSONAL = dict.fromkeys(TOLD, CANARY)
-
-
-def build(stored, *, bits=12, signed=False, kind='MONOCHROME2', **elements):
-  """Make a data set of stored values, integers [h, w] or [h, w, 3]; None drops an element."""
-  ds = Dataset()
-  ds.file_meta = FileMetaDataset()
-  ds.file_meta.TransferSyntaxUID = EXPLICIT
-  ds.SOPClassUID, ds.SOPInstanceUID = uid.DigitalXRayImageStorageForPresentation, '1.2.3'
-  ds.Rows, ds.Columns, ds.SamplesPerPixel = (*stored.shape, 1)[:3]
-  ds.PhotometricInterpretation, ds.PixelRepresentation = kind, int(signed)
-  ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8 if bits <= 8 else 16, bits, bits - 1
-  ds.PixelData = stored.astype(f'<u{ds.BitsAllocated // 8}').tobytes()
-  for name, value in elements.items():
-    delattr(ds, name) if value is None else setattr(ds, name, value)
-  return ds
-
-
-def save(path, ds, syntax=None):
-  ds.file_meta.TransferSyntaxUID = syntax or ds.file_meta.TransferSyntaxUID
-  ds.save_as(path, enforce_file_format=True)
-  return path
-
-
-def ramp(bits=12, signed=False, count=256):
-  """Returns stored values over their full range, [16, count / 16]."""
-  low = -(2 ** (bits - 1)) if signed else 0
-  return np.linspace(low, low + 2**bits - 1, count).round().astype(np.int64).reshape(16, -1)
 
 
 def expected(stored, *, bits, signed=False, inverted=False):
