@@ -155,9 +155,10 @@ def locked(workdir: Path) -> Iterator[Callable[[], None]]:
 def alone_in(folder: Path) -> Iterator[None]:
   """Lock a folder while its files are written together; the folder is created.
 
-  Nothing is locked if the file system does not support it. Raises UserError if another process
-  holds the lock.
+  If it is still empty at the end, a folder that did not exist is removed again. Nothing is locked
+  if the file system does not support it. Raises UserError if another process holds the lock.
   """
+  existed = folder.exists()
   make_folder(folder)
   with _opened(folder) as number:
     try:
@@ -166,7 +167,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     except BlockingIOError as error:
       text = f'{folder}: another process writes there; wait for it, or choose another folder'
       raise UserError(text) from error
-    yield
+    try:
+      yield
+    finally:
+      if not existed:
+        with contextlib.suppress(OSError):  # files lie in it
+          folder.rmdir()
 
 
 @contextlib.contextmanager

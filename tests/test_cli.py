@@ -492,13 +492,16 @@ def test_every_command_runs_from_a_module_that_exists():
     assert callable(import_module(f'jaxsr.commands.{module}').run)
 
 
+POSITIONAL = ('inputs', 'checkpoint', 'checkpoints', 'dataset', 'name', 'records')
+
+
 @pytest.mark.parametrize('name', sorted(leaves()))
 def test_help_describes_every_option(capsys, name):
   assert jaxsr(*name.split(), '--help') == 0
   shown = ' '.join(capsys.readouterr().out.split())
   assert '{None}' not in shown and '[[' not in shown
   fields = {field.name.replace('_', '-') for field in dataclasses.fields(leaves()[name])}
-  for field in fields - {'overrides', 'inputs', 'checkpoint', 'dataset', 'data', 'name', 'records'}:
+  for field in fields - {*POSITIONAL, 'overrides', 'data'}:
     assert f'--{field}' in shown
 
 

@@ -117,7 +117,7 @@ def evaluate(
     make_folder(output)
   if uneven := sources.uneven(source, model.scale):
     _note(f'cut to a multiple of {model.scale}: {count(len(uneven), "image")}, {brief(uneven)}')
-  agree = agree and protocol == 'xray' and lr is None and model.degradation != 'acquisition'
+  agree = agree and protocol == 'xray' and lr is None and model.reduction() is not None
   about = {
     'checkpoint': model.name,
     'data': folder.resolve().name,

@@ -129,14 +129,14 @@ def test_a_film_that_does_not_fit_is_named_and_the_others_are_made(tmp_path, mon
   for name, size in (('a', 64), ('b', 96), ('c', 64)):
     folder.mkdir(exist_ok=True)
     image_files.write(folder / f'{name}.png', phantom(3, 0, size=size)[..., None])
-  real = Model.upscale
+  real = Model.enlarge
 
   def limited(self, image, **options):
     if image.shape[0] > 64:
       raise jax.errors.JaxRuntimeError('INTERNAL: Out of memory allocating 12345 bytes.')
     return real(self, image, **options)
 
-  monkeypatch.setattr(Model, 'upscale', limited)
+  monkeypatch.setattr(Model, 'enlarge', limited)
   assert upscale(folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out') == 1
   streams = capsys.readouterr()
   assert 'wrote 2 of 3 images' in streams.out
