@@ -2,6 +2,8 @@
 
 import csv
 import os
+import signal
+import threading
 
 import jax
 import numpy as np
@@ -12,6 +14,7 @@ from jaxsr.checkpoint import Checkpoints
 from jaxsr.inference import package
 from jaxsr.training.loop import CompiledSteps
 from jaxsr.training.setup import assemble
+from jaxsr.training.train import train
 
 
 def four_steps(config):
@@ -81,3 +84,24 @@ def pack(folder, model, *, int8=False, **sections):
   made = package.Package(config, {'step': 1})
   package.write(folder, variables, made, metrics={}, card='{hashes}', int8=int8)
   return folder
+
+
+def stop_at(config, folder, *, step):
+  """Train, and send SIGTERM once a step is on disk."""
+  pid, over = os.getpid(), threading.Event()
+
+  def watch():
+    while not (folder / 'checkpoints' / str(step)).is_dir():
+      if over.wait(0.01):
+        return
+    os.kill(pid, signal.SIGTERM)
+
+  original = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  thread = threading.Thread(target=watch)
+  thread.start()
+  try:
+    return train(config, folder)
+  finally:
+    over.set()
+    thread.join()
+    signal.signal(signal.SIGTERM, original)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save, save_file
-from small import build, draw
 
 from jaxsr import cli, models
 from jaxsr.data import image_files
 from jaxsr.inference.model import load
+from models.small import build, draw
 
 
 def jaxsr(*arguments):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import quick
 
 from jaxsr import interop, models, ops
 from jaxsr.interop.naming import NAMINGS
+from models.small import quick
 from torch_reference import dense, light, residual
 from torch_reference import swinir as swin
 from torch_reference.parts import fill, torch

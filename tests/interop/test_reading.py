@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from PIL import Image
-from small import SMALL, TRAINABLE, build, draw, quick
 
 from jaxsr import interop, models
 from jaxsr.data import sources
@@ -15,6 +14,7 @@ from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
 from jaxsr.evaluation.evaluator import Evaluator, summarise
 from jaxsr.interop import WeightMismatchError, trial
+from models.small import SMALL, TRAINABLE, build, draw, quick
 
 ROWS_LAST = {'OIHW': (3, 2, 0, 1), 'HWIO': (0, 1, 2, 3)}
 

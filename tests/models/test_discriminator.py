@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 import pytest
-from small import shapes
 
 from jaxsr import models
 from jaxsr.models.discriminator import Discriminator
+from models.small import shapes
 
 
 @pytest.mark.parametrize(('separable', 'count'), [(False, 23_565_505), (True, 19_413_279)])

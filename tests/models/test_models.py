@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import FREE, KEY, TRAINABLE, build, draw, quick, shapes
 
 import specs
 from jaxsr import models, ops
 from jaxsr.errors import UserError
+from models.small import FREE, KEY, TRAINABLE, build, draw, quick, shapes
 
 FAR = ('rcan', 'rlfn', 'swinir')  # attention reaches further than convolutions, or works in windows
 LIGHT_SWINIR = {'features': 60, 'depths': (6, 6, 6, 6), 'upsampler': 'direct'}

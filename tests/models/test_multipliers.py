@@ -5,11 +5,11 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import pytest
-from small import FREE, TRAINABLE
 
 from jaxsr import config as configs
 from jaxsr import models
 from jaxsr.errors import UserError
+from models.small import FREE, TRAINABLE
 
 NARROW = {'rcan': {'groups': 2}}  # the number of groups is not scaled, and tracing ten takes long
 TUPLES = [('srcnn', 'features'), ('swinir', 'depths')]

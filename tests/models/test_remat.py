@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import KEY, TRAINABLE, build, draw, quick, shapes
 
 from jaxsr import models
+from models.small import KEY, TRAINABLE, build, draw, quick, shapes
 
 FEW = {
   'rcan': {'groups': 1, 'blocks': 1},

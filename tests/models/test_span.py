@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import build, draw, shapes
 
 from jaxsr.models import span
+from models.small import build, draw, shapes
 
 
 @pytest.mark.parametrize('channels', [1, 3])

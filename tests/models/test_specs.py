@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
-from small import shapes
 
 import specs
 from jaxsr import models, ops
 from jaxsr.models.layers import Conv, finish, tail_init
+from models.small import shapes
 
 HERE = Path(__file__).parent
 

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import F, agree, close, tn, torch
 
 from jaxsr import models
 from jaxsr.models import discriminator, layers, rdn, srdensenet, srresnet, swift_srgan
+from models.twins import F, agree, close, tn, torch
 from torch_reference.twins import (
   RDN,
   STAGES,

@@ -5,10 +5,10 @@ from collections import OrderedDict
 import flax.linen as nn
 import jax.numpy as jnp
 import pytest
-from twins import F, agree, tn
 
 from jaxsr import models
 from jaxsr.models import edsr, layers
+from models.twins import F, agree, tn
 from torch_reference.twins import (
   EDSR,
   MEAN,

@@ -6,10 +6,10 @@ from itertools import pairwise
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import F, agree, tn, torch
 
 from jaxsr import models
 from jaxsr.models import rcan, rlfn, rrdb, span, swinir
+from models.twins import F, agree, tn, torch
 from torch_reference.twins import (
   MEAN,
   SPAB,

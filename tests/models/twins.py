@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import draw, quick
+
+from models.small import draw, quick
 
 torch = pytest.importorskip('torch', reason='PyTorch twins (pip install torch)')
 

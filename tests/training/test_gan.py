@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_train import stop_at
 
 from jaxsr import config as configs
 from jaxsr import sharding
@@ -18,7 +17,7 @@ from jaxsr.training import preemption
 from jaxsr.training.loop import Collapsed, CompiledSteps
 from jaxsr.training.setup import assemble
 from jaxsr.training.train import train
-from runs import final, rows, run, same
+from runs import final, rows, run, same, stop_at
 
 
 @pytest.fixture

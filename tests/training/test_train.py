@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import jax
@@ -21,7 +20,7 @@ from jaxsr.inference.model import load
 from jaxsr.training import loop, preemption
 from jaxsr.training.loop import Diverged
 from jaxsr.training.train import train
-from runs import environment, final, four_steps, rows, same
+from runs import environment, final, four_steps, rows, same, stop_at
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = (
@@ -96,27 +95,6 @@ def test_resume_is_exact_to_the_bit(finished, tmp_path, workers, optimizer, caps
     {k: v for k, v in r.items() if k[:4] not in ('loss', 'imag')} for r in table
   ]
   assert drop(rows(tmp_path / 'halves')) == drop(rows(tmp_path / 'whole'))
-
-
-def stop_at(config, folder, *, step):
-  """Train, and send SIGTERM once a step is on disk."""
-  pid, over = os.getpid(), threading.Event()
-
-  def watch():
-    while not (folder / 'checkpoints' / str(step)).is_dir():
-      if over.wait(0.01):
-        return
-    os.kill(pid, signal.SIGTERM)
-
-  original = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-  thread = threading.Thread(target=watch)
-  thread.start()
-  try:
-    return train(config, folder)
-  finally:
-    over.set()
-    thread.join()
-    signal.signal(signal.SIGTERM, original)
 
 
 @pytest.mark.parametrize(('scale', 'channels'), [(2, 3), (3, 1), (8, 1)])
