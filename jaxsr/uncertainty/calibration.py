@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from jaxsr.errors import UserError
 from jaxsr.uncertainty import conformal, maps, scale
@@ -155,6 +154,8 @@ def measure(samples: Sequence[Sample], interval: Interval, doubt: Doubt) -> dict
 
 
 def _row(sample: Sample, interval: Interval, doubt: Doubt) -> dict[str, Any]:
+  from scipy import stats  # here, since only calibrating needs it and it takes long to import
+
   half = interval.factor * scale.apply(interval.numbers, sample.values)
   inside = sample.errors <= half
   varies = np.ptp(half) > 0 and np.ptp(sample.errors) > 0

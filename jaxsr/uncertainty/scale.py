@@ -6,7 +6,6 @@ errors of films by the pinball loss (Koenker and Bassett, Regression Quantiles, 
 
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize
 
 from jaxsr.uncertainty import maps
 
@@ -26,6 +25,8 @@ def fit(
   Returns:
     The coefficients of the maps.
   """
+  from scipy import optimize  # here, since only calibrating needs it and it takes long to import
+
   mean, deviation = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
   mean[0], deviation[deviation < 1e-6] = 0, 1
   standard = ((values - mean) / deviation).astype(np.float64)
