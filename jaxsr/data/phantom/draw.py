@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 Profile = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of distance and position 0..1
 
@@ -44,6 +43,8 @@ def smooth(points: np.ndarray | Sequence, count: int, *, closed: bool = False) -
   points = np.asarray(points, float)
   if closed:
     points = np.concatenate([points, points[:1]])
+  from scipy.interpolate import CubicSpline  # here, since it takes long to import
+
   chords = np.sqrt(np.linalg.norm(np.diff(points, axis=0), axis=1))  # centripetal: no loops
   knots = np.concatenate([[0], np.cumsum(chords)])
   spline = CubicSpline(knots, points, bc_type='periodic' if closed else 'natural')
