@@ -105,7 +105,7 @@ class Enlarger:
     """Whether all files of an image exist already, undamaged and made in the same way."""
     by = plan.network.calibration
     done = provenance.is_done(job.target, note)
-    return done and (by is None or confidence_files.are_done(job.target, note, by))
+    return done and (by is None or confidence_files.are_done(job, note, by))
 
   def write(
     self, job: Job, plan: Plan, note: Provenance
@@ -124,6 +124,7 @@ class Enlarger:
     if shape[0] * shape[1] > streaming.MOST:
       most = f'{streaming.MOST // 10**6} million'
       raise ImageError(job.source, f'would have {shape[1]}x{shape[0]} pixels, more than {most}')
+    remarks = self._remarks(model, image)
     try:
       in_rows = job.as_dicom or job.target.suffix.lower() in rows.SUFFIXES
       in_rows = in_rows and plan.network.calibration is None  # which needs the whole image
@@ -131,29 +132,50 @@ class Enlarger:
         with self._large:
           unmatched = provenance.DISAGREES if note.agreement else ''
           self._write_rows(job, plan, note._replace(agreement=unmatched), image, info, shape)
-        return self._remarks(model, image), None
+        return remarks, None
       upscaled = self._upscale(plan.network, image, self._agree(plan.scale))
-      remarks, sr = self._remarks(model, image), upscaled.image
       if upscaled.agreement is not None and not upscaled.settled:
         note = note._replace(agreement=provenance.DISAGREES)
         remarks = (*remarks, _NO_REDUCTION)
-      if by := plan.network.calibration:
-        found = model.confidence_of(image, sr, by, bits=8 * image.itemsize)
-        confidence_files.write(job.target, found, note, by, info=info, scale=model.scale)
-      if shape != sr.shape[:2]:
-        (sr,) = streaming.resize_rows(iter([sr]), sr.shape[:2], shape)
-      scale = shape[0] / height
-      if job.as_dicom:
-        method = _method(note)
-        dicom_out.write(job.target, sr, job.source, method, compress=self.options.compress)
-      else:
-        image_files.write(job.target, sr, str(note), info=info, scale=scale)
+      self._write_whole(job, plan, note, image, info, upscaled, shape)
       return remarks, upscaled.agreement
     except (OutOfMemory, MemoryError) as error:
       size = f'{width}x{height} pixels, {shape[1]}x{shape[0]} enlarged'
       needed = error.needed if isinstance(error, OutOfMemory) else 0
       more = f': {needed:,} bytes more than there are' if needed else ''
       raise ImageError(job.source, f'does not fit into memory ({size}){more}') from error
+
+  def _write_whole(
+    self,
+    job: Job,
+    plan: Plan,
+    note: Provenance,
+    image: np.ndarray,
+    info: ImageInfo,
+    upscaled: Upscaled,
+    shape: tuple[int, int],
+  ) -> None:
+    """Write an enlarged image, after its intervals and its doubt if there is a calibration."""
+    model, sr, compress = plan.network.model, upscaled.image, self.options.compress
+    method = Method(note.method, str(note), __version__, _text(upscaled.agreement))
+    if by := plan.network.calibration:
+      found = plan.network.tiles.run(
+        image.shape[0] * image.shape[1],
+        lambda side: model.confidence_of(image, sr, by, bits=8 * image.itemsize, tile=side),
+      )
+      if job.as_dicom:
+        confidence_files.write_dicom(job, found, note, by, method=method, compress=compress)
+      else:
+        confidence_files.write(job, found, note, by, info=info, scale=model.scale)
+      summary = confidence_files.summary(found, by)
+      method = method._replace(found=f'{method.found} {summary}'.strip())
+    if shape != sr.shape[:2]:
+      (sr,) = streaming.resize_rows(iter([sr]), sr.shape[:2], shape)
+    if job.as_dicom:
+      dicom_out.write(job.target, sr, job.source, method, compress=compress)
+    else:
+      scale = shape[0] / image.shape[0]
+      image_files.write(job.target, sr, str(note), info=info, scale=scale)
 
   def _write_rows(
     self,
@@ -168,7 +190,8 @@ class Enlarger:
     strips = self._strips(plan, image, shape)
     first = next(strips)  # so that no file is begun if memory is short at once
     if job.as_dicom:
-      derived = dicom_out.derive(job.source, shape, _method(note))
+      method = Method(note.method, str(note), __version__)
+      derived = dicom_out.derive(job.source, shape, method)
       with dicom_out.writing(job.target, derived, self.options.compress) as writer:
         writer.write(first[..., 0])
         for strip in strips:
@@ -277,5 +300,8 @@ class Enlarger:
     return confidence.load(model, self.options.calibration, confidence.AGREE)
 
 
-def _method(note: Provenance) -> Method:
-  return Method(note.method, str(note), __version__)
+def _text(found: Agreement | None) -> str:
+  """Returns a sentence on the agreement of a result with its source."""
+  if found is None:
+    return ''
+  return f'Reduced again, it equals the source in {found.equal} of {found.pixels} pixels.'

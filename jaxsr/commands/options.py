@@ -99,7 +99,8 @@ class Upscale:
   shard: Shard = ''
   confidence: bool = False
   """Also write NAME_interval.png, half the width of the 90 % interval of each pixel in gray levels,
-  and NAME_doubt.png, white where the error may be large."""
+  and NAME_doubt.png, white where the error may be large; beside DICOM, both are DICOM of the same
+  series."""
   calibration: OptionalPath = None
   """A calibration from `jaxsr calibrate` (default: that of the package)."""
   agree: bool = True

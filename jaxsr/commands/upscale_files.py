@@ -9,13 +9,13 @@ from typing import NamedTuple
 from PIL import Image
 
 from jaxsr.commands.options import Upscale
-from jaxsr.data import dicom, image_files
+from jaxsr.data import dicom, image_files, image_formats
 from jaxsr.errors import UserError, brief
 from jaxsr.inference import provenance
 
 # Suffixes of images that Pillow does not know.
 _OTHER_SUFFIXES = (*dicom.SUFFIXES, '.exr', '.mha', '.mhd', '.nii', '.npy', '.nrrd', '.raw')
-_WRITTEN = (*image_files.SUFFIXES, *dicom.SUFFIXES)
+_WRITTEN = (*image_formats.SUFFIXES, *dicom.SUFFIXES)
 
 
 class Job(NamedTuple):
@@ -55,7 +55,7 @@ def jobs(options: Upscale, label: str) -> list[Job]:
     raise UserError('no image given: jaxsr upscale IMAGE')
   if options.output is None:
     found = [job for given in inputs for job in _beside(given, label, options.format)]
-    results = {path.resolve() for job in found for path in (job.target, *by_products(job.target))}
+    results = {path.resolve() for job in found for path in (job.target, *by_products(job))}
     found = [job for job in found if job.source.resolve() not in results]
   else:
     alone = len(inputs) == 1 and not inputs[0].is_dir()
@@ -63,10 +63,8 @@ def jobs(options: Upscale, label: str) -> list[Job]:
       job for given in inputs for job in _inside(given, options.output, options.format, alone=alone)
     ]
   _check_sources(found, options)
-  found = _with_distinct_names(found)
-  written = [job.target for job in found if not job.problem]
-  if options.confidence:
-    written += [path for target in written for path in by_products(target)]
+  found = _with_distinct_names(found, confidence=options.confidence)
+  written = [path for job in found if not job.problem for path in _files(job, options.confidence)]
   existing = [path for path in written if path.exists()]
   if foreign := [str(target) for target in existing if not provenance.is_from_jaxsr(target)]:
     raise UserError(
@@ -75,10 +73,18 @@ def jobs(options: Upscale, label: str) -> list[Job]:
   return found
 
 
-def by_products(target: Path) -> tuple[Path, Path]:
+def by_products(job: Job) -> tuple[Path, Path]:
   """Returns the files of the intervals and of the doubt, beside that of the upscaled image."""
-  interval, doubt = (target.with_name(f'{target.stem}_{x}.png') for x in ('interval', 'doubt'))
+  target = job.target
+  name = target.stem if image_formats.has_suffix(target) else target.name
+  suffix = target.name.removeprefix(name) if job.as_dicom else '.png'
+  interval, doubt = (target.with_name(f'{name}_{x}{suffix}') for x in ('interval', 'doubt'))
   return interval, doubt
+
+
+def _files(job: Job, confidence: bool) -> tuple[Path, ...]:
+  """Returns the files that an image becomes."""
+  return (job.target, *(by_products(job) if confidence else ()))
 
 
 def _beside(given: Path, label: str, form: str) -> Iterator[Job]:
@@ -91,7 +97,9 @@ def _beside(given: Path, label: str, form: str) -> Iterator[Job]:
     return
   for path in image_files.find(given):
     name, as_dicom = _written_as(path, path, form)
-    stem, suffix = (name.stem, name.suffix) if image_files.has_suffix(name) else (name.name, '.dcm')
+    stem, suffix = (
+      (name.stem, name.suffix) if image_formats.has_suffix(name) else (name.name, '.dcm')
+    )
     target = name.with_name(f'{stem}_{label}{suffix}')
     yield Job(path, target, target, as_dicom)
 
@@ -128,11 +136,11 @@ def _written_as(path: Path, name: Path, form: str) -> tuple[Path, bool]:
   """Returns the name of an image's result, and whether that is DICOM."""
   suffix = name.suffix.lower()
   if form == 'dicom':
-    return (name.with_suffix('.dcm') if image_files.is_raster_name(name) else name), True
-  is_raster = image_files.is_raster_name(name)
+    return (name.with_suffix('.dcm') if image_formats.is_raster_name(name) else name), True
+  is_raster = image_formats.is_raster_name(name)
   if form == 'same' and not is_raster and (suffix in dicom.SUFFIXES or dicom.is_dicom(path)):
     return name, True
-  written = image_files.written_as(name)
+  written = image_formats.written_as(name)
   return (written.with_suffix('.png') if form == 'png' else written), False
 
 
@@ -148,7 +156,7 @@ def _check_sources(found: list[Job], options: Upscale) -> None:
     )
 
 
-def _with_distinct_names(found: list[Job]) -> list[Job]:
+def _with_distinct_names(found: list[Job], *, confidence: bool) -> list[Job]:
   """Returns the images with results of different names, or with the problem that they have none.
 
   If film.bmp and film.png would both become film.png, the first becomes film.bmp.png.
@@ -157,11 +165,12 @@ def _with_distinct_names(found: list[Job]) -> list[Job]:
   found = [
     job._replace(target=_full_name(job)) if targets[job.target] > 1 else job for job in found
   ]
-  targets = Counter(job.target for job in found)
+  files = Counter(path for job in found for path in _files(job, confidence))
+  shared = [next((p for p in _files(job, confidence) if files[p] > 1), None) for job in found]
   text = 'another image would be written to {} as well: rename one of them'
   return [
-    job._replace(problem=text.format(job.target)) if targets[job.target] > 1 else job
-    for job in found
+    job._replace(problem=text.format(path)) if path else job
+    for job, path in zip(found, shared, strict=True)
   ]
 
 

@@ -41,12 +41,14 @@ class Method(NamedTuple):
   """How an image was made.
 
   `name` is short: 'edsr x4'. `note` is its provenance; together with the source's identifiers it
-  defines those of the result. `version` is that of this program.
+  defines those of the result. `version` is that of this program. `found` are sentences on what was
+  measured on the image, '' for none.
   """
 
   name: str
   note: str
   version: str
+  found: str = ''
 
 
 def orient(pixels: UInt[np.ndarray, 'h w c'], orientation: int) -> UInt[np.ndarray, '_ _ c']:

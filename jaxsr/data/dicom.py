@@ -19,11 +19,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from jaxtyping import Bool, Int, UInt
-
+from jaxsr.data import dicom_values
 from jaxsr.data.decoded import MAX_PIXELS, Decoded
 from jaxsr.errors import ImageError
 
@@ -66,10 +64,6 @@ _MOST_INFLATED = 2 * MAX_PIXELS + 2**24  # bytes: the pixels, and the elements b
 _ONE_AT_A_TIME = threading.Lock()
 
 
-class Unsupported(ValueError):
-  """Says why pixels cannot be used, without quoting an element."""
-
-
 def recognise(file: File) -> bool:
   """Whether a file is DICOM, by its preamble or its first element; keeps the position."""
   place = file.tell()
@@ -108,7 +102,7 @@ def check(file: File, path: Path) -> tuple[int, int, int]:
     dataset = header(file, path, stop=True)
     _check_compression(dataset, path)
     height, width = int(dataset.Rows), int(dataset.Columns)
-    deep = _depth(dataset) > 8
+    deep = dicom_values.depth(dataset) > 8
     may_be_deep = int(dataset.BitsStored) <= 8 < int(dataset.BitsAllocated)
   if may_be_deep and not deep and height * width <= MAX_PIXELS:
     file.seek(0)
@@ -123,9 +117,9 @@ def read(file: File, path: Path) -> Decoded:
     _check_compression(dataset, path)
     _check_pixels(dataset, path)
     try:
-      levels, remarks = _levels(dataset)
+      levels, remarks = dicom_values.levels(dataset)
       return Decoded(levels[..., None], exact=True, dpi=_resolution(dataset), remarks=remarks)
-    except Unsupported as error:
+    except dicom_values.Unsupported as error:
       raise ImageError(path, str(error)) from None
     except Exception as error:  # pydicom and its plug-ins raise many kinds
       raise ImageError(path, f'cannot be decoded ({type(error).__name__})') from None
@@ -201,7 +195,7 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     stored = int(dataset.get('BitsStored', 0))
     high = int(dataset.get('HighBit', stored - 1))
     missing = [name for name in _REQUIRED if dataset.get(name) in (None, '')]
-    _depth(dataset)
+    dicom_values.depth(dataset)
   except Exception as error:
     reason = f'is not a DICOM file that can be read ({type(error).__name__})'
     raise ImageError(path, reason) from None
@@ -272,13 +266,6 @@ def _check_compression(dataset: Any, path: Path) -> None:
     raise ImageError(path, f'is compressed as {syntax.name}, which {needs}')
 
 
-def _depth(dataset: Any) -> int:
-  """Returns the bits per pixel: those that are stored, or those of the look-up table."""
-  if dataset.get('ModalityLUTSequence'):
-    return int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
-  return int(dataset.get('BitsStored', 0))
-
-
 def _resolution(dataset: Any) -> tuple[float, float] | None:
   """Returns pixels per inch, across and down."""
   for name in ('PixelSpacing', 'ImagerPixelSpacing'):
@@ -289,120 +276,3 @@ def _resolution(dataset: Any) -> tuple[float, float] | None:
     if min(down, across) > 0:
       return 25.4 / across, 25.4 / down
   return None
-
-
-def _levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
-  """Convert stored values to levels of gray over the whole range of their type."""
-  signed = bool(dataset.PixelRepresentation)
-  stored, padding, bits, remarks = stored_values(dataset)
-  low = -(2 ** (bits - 1)) if signed else 0
-  values, top = stored - low, 2**bits - 1
-  if dataset.get('ModalityLUTSequence'):
-    values, bits = _look_up(stored, dataset.ModalityLUTSequence[0], signed=signed)
-    top = 2**bits - 1
-  elif float(dataset.get('RescaleSlope', 1) or 1) < 0:
-    values = top - values
-  if dataset.PhotometricInterpretation == 'MONOCHROME1':
-    values = top - values
-  kind = np.uint8 if bits <= 8 else np.uint16
-  peak = np.iinfo(kind).max
-  levels = (values.clip(0, top) * peak + top // 2) // top
-  levels[padding] = 0
-  return levels.astype(kind), remarks
-
-
-class Stored(NamedTuple):
-  """Stored values, which of them are padding, and the bits that they have."""
-
-  values: Int[np.ndarray, 'h w']
-  padding: Bool[np.ndarray, 'h w']
-  bits: int
-  remarks: tuple[str, ...]
-
-
-def stored_values(dataset: Any) -> Stored:
-  """Read stored values, and which of them are padding.
-
-  Bits above `BitsStored` may hold an overlay, and are then ignored. Without one they belong to
-  values that a wrong `BitsStored` would wrap, and the values are read whole.
-  """
-  from pydicom.pixels.utils import pixel_array
-
-  bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
-  array = pixel_array(dataset, raw=True, correct_unused_bits=False)
-  if array.ndim != 2:
-    raise Unsupported('holds several frames; split it first')
-  allocated = 8 * array.dtype.itemsize
-  word = array.astype(np.int64) & (2**allocated - 1)
-  whole = _with_sign(word, allocated) if signed else word
-  part = word & (2**bits - 1)
-  part = _with_sign(part, bits) if signed else part
-  padding = _padding(dataset, whole, allocated, signed=signed)
-  padding |= _padding(dataset, part, bits, signed=signed)
-  above, values = word >> bits, whole[~padding]
-  extended = np.array_equal(whole[~padding], part[~padding])
-  if not above[~padding].any() or extended or _has_overlay(dataset):
-    return Stored(part, padding, bits, ())
-  most = int(max(values.max(), -values.min() - 1)).bit_length() + signed
-  if most > 16:
-    raise Unsupported('has values of more than 16 bits')
-  remark = f'values need {most} bits, BitsStored says {bits}; all {most} bits are read'
-  return Stored(whole, padding, most, (remark,))
-
-
-def _with_sign(values: Int[np.ndarray, 'h w'], bits: int) -> Int[np.ndarray, 'h w']:
-  """Interpret unsigned values of `bits` bits as two's complement."""
-  return np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
-
-
-def _padding(
-  dataset: Any, values: Int[np.ndarray, 'h w'], bits: int, *, signed: bool
-) -> Bool[np.ndarray, 'h w']:
-  """Returns a mask of the padding."""
-  ends = padding_ends(dataset, bits, signed)
-  return np.zeros(values.shape, bool) if ends is None else (values >= ends[0]) & (values <= ends[1])
-
-
-def padding_ends(dataset: Any, bits: int, signed: bool) -> tuple[int, int] | None:
-  """Returns the first and last stored value that mean padding, or None.
-
-  They may be written as unsigned beside signed pixels, or as signed beside unsigned ones.
-  """
-  padding = dataset.get('PixelPaddingValue')
-  if padding is None:
-    return None
-  limit = dataset.get('PixelPaddingRangeLimit')
-  top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-  ends = [int(padding), int(padding if limit is None else limit)]
-  ends = [end - 2**bits if end > top else end for end in ends]
-  ends = [end if signed or end >= 0 else end + 2**bits for end in ends]
-  return min(ends), max(ends)
-
-
-def _has_overlay(dataset: Any) -> bool:
-  """Whether an overlay lies in unused bits of the pixels (groups 6000 to 60FE)."""
-  for group in range(0x6000, 0x6100, 2):
-    position = dataset.get((group, 0x0102))
-    if position is not None and int(position.value or 0) > 0:
-      return True
-  return False
-
-
-def _look_up(
-  stored: Int[np.ndarray, 'h w'], item: Any, *, signed: bool
-) -> tuple[Int[np.ndarray, 'h w'], int]:
-  """Apply a modality look-up table; returns its values and their bits."""
-  count, first, bits = (int(value) for value in item.LUTDescriptor)
-  if not 0 < bits <= 16:
-    raise Unsupported(f'has a modality look-up table of {bits} bits; at most 16 are read')
-  count = count or 2**16
-  first = first - 2**16 if signed and first >= 2**15 else first
-  data = item.LUTData
-  if isinstance(data, bytes):
-    width = 1 if len(data) < 2 * count else 2
-    table = np.frombuffer(data, f'<u{width}').astype(np.int64)
-  else:
-    table = np.atleast_1d(np.array(data, np.int64)) & 0xFFFF
-  if len(table) < count:
-    raise Unsupported('has a modality look-up table that is cut off')
-  return table[np.clip(stored - first, 0, count - 1)], bits

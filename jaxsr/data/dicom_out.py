@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt
 
-from jaxsr.data import dicom
+from jaxsr.data import dicom, dicom_values
 from jaxsr.data.decoded import MAX_PIXELS, Method
 from jaxsr.errors import ImageError
 from jaxsr.files import atomic
@@ -71,11 +71,11 @@ def derive(path: Path, shape: tuple[int, int], method: Method) -> Derived:
   with path.open('rb') as file:
     if not dicom.recognise(file):
       raise ImageError(path, 'is not DICOM and has no patient or study; give DICOM, or write PNG')
-    with _converting(path):
+    with converting(path):
       from jaxsr.data import dicom_rules as rules
 
       dataset = dicom.header(file, path, stop=False)
-      found = dicom.stored_values(dataset)
+      found = dicom_values.stored_values(dataset)
       rules.check(dataset, path)
       now = datetime.datetime.now().astimezone()
       sizes = rules.Sizes((int(dataset.Rows), int(dataset.Columns)), shape)
@@ -97,7 +97,7 @@ def derive(path: Path, shape: tuple[int, int], method: Method) -> Derived:
       return _with_pixels(dataset, found, shape)
 
 
-def _with_pixels(dataset: Any, found: dicom.Stored, shape: tuple[int, int]) -> Derived:
+def _with_pixels(dataset: Any, found: dicom_values.Stored, shape: tuple[int, int]) -> Derived:
   """Set the elements that describe the new pixels; returns how levels become stored values."""
   bits, signed = found.bits, bool(dataset.PixelRepresentation)
   inverted = dataset.PhotometricInterpretation == 'MONOCHROME1'
@@ -115,7 +115,10 @@ def _with_pixels(dataset: Any, found: dicom.Stored, shape: tuple[int, int]) -> D
   top, peak = 2**bits - 1, 255 if bits <= 8 else 65535
   table = (np.arange(peak + 1, dtype=np.int64) * top + peak // 2) // peak
   table = (top - table if inverted else table) + low
-  fill, ends = int(table[0]), None if looked_up else dicom.padding_ends(dataset, bits, signed)
+  fill, ends = (
+    int(table[0]),
+    None if looked_up else dicom_values.padding_ends(dataset, bits, signed),
+  )
   if ends is not None and low <= ends[0] and ends[1] <= low + top:
     fill = ends[0] if int(dataset.PixelPaddingValue) in (ends[0], ends[0] + 2**bits) else ends[1]
     table = _avoid(table, ends, low, low + top)
@@ -160,7 +163,7 @@ class Writer:
     self.held = np.empty(derived.shape, kind) if compression != 'none' else None
     self.pad = size % 2
     if self.held is None:
-      with _converting(path):
+      with converting(path):
         _save(file, derived.dataset, 'ExplicitVRLittleEndian')
       name = b'OB' if kind.itemsize == 1 else b'OW'
       file.write(struct.pack('<HH2sHL', 0x7FE0, 0x0010, name, 0, size + self.pad))
@@ -179,7 +182,7 @@ class Writer:
     if self.held is None:
       self.file.write(bytes(self.pad))
       return
-    with _converting(self.path):
+    with converting(self.path):
       dataset, syntax = self.derived.dataset, _SYNTAXES[self.compression]
       _compress(dataset, self.held, syntax, self.path)
       _save(self.file, dataset, syntax)
@@ -279,14 +282,14 @@ def _save(file: BinaryIO, dataset: Any, name: str) -> None:
 
 
 @contextmanager
-def _converting(path: Path) -> Iterator[None]:
+def converting(path: Path) -> Iterator[None]:
   """Report errors of pydicom by the name of the file, since their texts quote elements."""
   with dicom.silent(path):
     try:
       yield
     except (ImageError, OSError):
       raise
-    except dicom.Unsupported as error:
+    except dicom_values.Unsupported as error:
       raise ImageError(path, str(error)) from None
     except Exception as error:
       reason = f'cannot be converted to a derived DICOM ({type(error).__name__})'

@@ -6,6 +6,7 @@ group of elements of a pydicom data set in place; `docs/dicom.md` has the table 
 """
 
 import datetime
+import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -206,23 +207,18 @@ def keep_lossy(dataset: Any, syntax: str, *, raw_bytes: int, stored_bytes: int) 
 
 def mark_derived(dataset: Any, method: Method, sizes: Sizes) -> None:
   """Set new UIDs, and the elements that describe the source and how the image was derived."""
-  source = Dataset()
-  source.ReferencedSOPClassUID = dataset.SOPClassUID
-  source.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
-  source.SpatialLocationsPreserved = 'YES'
-  source.PurposeOfReferenceCodeSequence = [
-    _code('121322', 'Source image for image processing operation')
-  ]
-  dataset.SourceImageSequence = [source]
+  dataset.SourceImageSequence = [source_item(dataset)]
   kind = list(dataset.get('ImageType') or ['ORIGINAL', 'PRIMARY'])
   dataset.ImageType = ['DERIVED', 'SECONDARY', *kind[2:]]
-  dataset.DerivationDescription = f'Super-resolution by {method.note}'[:1024]
+  dataset.DerivationDescription = f'Super-resolution by {method.note}. {method.found}'[
+    :1024
+  ].strip()
   dataset.DerivationCodeSequence = [_code('113085', 'Spatial resampling')]
-  dataset.SOPInstanceUID = _uid('instance', dataset.SOPInstanceUID, method.note)
+  dataset.SOPInstanceUID = new_uid('instance', dataset.SOPInstanceUID, method.note)
   # Without the hashes of files, so that the films of one series stay together.
   parts = method.note.split('; ')
   shared = '; '.join(part for part in parts if not part.startswith(('source ', 'pixels ')))
-  dataset.SeriesInstanceUID = _uid('series', dataset.SeriesInstanceUID, shared)
+  dataset.SeriesInstanceUID = new_uid('series', dataset.SeriesInstanceUID, shared)
   end = f'SR {method.name}, not for diagnosis'[:_LONGEST]
   start = str(dataset.get('SeriesDescription') or '')[: max(0, _LONGEST - len(end) - 1)]
   dataset.SeriesDescription = f'{start} {end}'.strip()
@@ -237,9 +233,16 @@ def mark_time(dataset: Any, now: datetime.datetime) -> None:
   """Set the dates of creation, in the time zone that the source's own dates and times have."""
   if found := str(dataset.get('TimezoneOffsetFromUTC') or ''):
     now = now.astimezone(datetime.datetime.strptime(found, '%z').tzinfo)
-  for name in ('InstanceCreation', 'Content', 'Series'):
-    setattr(dataset, f'{name}Date', f'{now:%Y%m%d}')
-    setattr(dataset, f'{name}Time', f'{now:%H%M%S.%f}')
+  times = {'InstanceCreation': now, 'Content': now, 'Series': _start().astimezone(now.tzinfo)}
+  for name, time in times.items():
+    setattr(dataset, f'{name}Date', f'{time:%Y%m%d}')
+    setattr(dataset, f'{name}Time', f'{time:%H%M%S.%f}')
+
+
+@functools.cache
+def _start() -> datetime.datetime:
+  """Returns when the first image of this process was derived, for all images of a series."""
+  return datetime.datetime.now().astimezone()
 
 
 def add_equipment(dataset: Any, method: Method, now: datetime.datetime) -> None:
@@ -261,7 +264,20 @@ def read_note(dataset: Any) -> str:
   return str(last.get('ContributionDescription', '')) if last.get('Manufacturer') == NAME else ''
 
 
-def _uid(*parts: object) -> UID:
+def source_item(dataset: Any) -> Dataset:
+  """Returns the reference to an image that another one of the same geometry is derived from."""
+  item = Dataset()
+  item.ReferencedSOPClassUID = dataset.SOPClassUID
+  item.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
+  item.SpatialLocationsPreserved = 'YES'
+  item.PurposeOfReferenceCodeSequence = [
+    _code('121322', 'Source image for image processing operation')
+  ]
+  return item
+
+
+def new_uid(*parts: object) -> UID:
+  """Returns an identifier that is a function of the parts."""
   return generate_uid(entropy_srcs=[str(part) for part in parts])
 
 

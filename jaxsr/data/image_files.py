@@ -12,146 +12,25 @@ Example:
   >>> image_files.write('copy.tif', image, info=info)  # white is 4095 again
 """
 
-import os
-import threading
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import decoded, dicom, dicom_out, raster, rows, tiff
+from jaxsr.data import decoded, dicom, dicom_out, image_formats, raster, remarks, rows, tiff
 from jaxsr.data.decoded import MAX_PIXELS, Decoded, ImageInfo
 from jaxsr.data.dicom import File
-from jaxsr.errors import ImageError, TooLargeError, UserError, brief, count, warn
-from jaxsr.files import MANIFEST, atomic
+from jaxsr.data.image_folders import find
+from jaxsr.errors import ImageError, TooLargeError
+from jaxsr.files import atomic
 
 __all__ = ['MAX_PIXELS', 'ImageInfo', 'check', 'decode', 'find', 'load', 'read', 'write']
 
 Raw = UInt[np.ndarray, 'h w c']
 
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')  # of files that are written
-_KINDS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.tif': 'TIFF', '.tiff': 'TIFF'}
-_ONLY_READ = ('.jfif', '.jpe', '.mpo', '.bmp', '.dib', '.webp', '.btf', '.tf8', *dicom.SUFFIXES)
-_READABLE = 'PNG, TIFF, JPEG, BMP, WebP and DICOM'
-_OTHERS = {  # first bytes of formats that are not read here
-  b'GIF8': 'GIF',
-  b'\0\0\0\x0cjP  ': 'JPEG 2000',
-  b'\xff\x4f\xff\x51': 'JPEG 2000',
-  b'\xff\x0a': 'JPEG XL',
-  b'\0\0\0\x0cJXL ': 'JPEG XL',
-  b'%PDF': 'PDF',
-  b'\x1f\x8b': 'gzip',
-  b'PK\x03\x04': 'ZIP',
-  b'\x89HDF': 'HDF5',
-  b'\x93NUMPY': 'a NumPy array',
-  b'8BPS': 'Photoshop',
-  b'v/1\x01': 'OpenEXR',
-  b'P2': 'PGM',
-  b'P5': 'PGM',
-  b'P6': 'PPM',
-  b'<': 'a web page or XML',
-  b'version https://git-lfs': 'a pointer of Git LFS',
-}
-_HEAD = 32  # bytes that tell a format
 _SUSPICIOUS = 2**14  # a 16-bit image that has no value from here on may hold fewer bits
 _FEWEST = 8  # bits that may be in a 16-bit file
-_MOST_REMARKS = 5  # of one kind, per process
-
-
-class _Remarks:
-  """Prints what a user should know of files: once per file, and not for each of thousands."""
-
-  def __init__(self):
-    self._lock = threading.Lock()
-    self._paths: dict[str, set[Path]] = {}
-
-  def add(self, path: Path, kind: str, text: str) -> None:
-    """Print a line on a file unless it was printed, or too many of its kind were."""
-    with self._lock:
-      known = self._paths.setdefault(kind, set())
-      if path in known or len(known) > _MOST_REMARKS:
-        return
-      known.add(path)
-      more = 'more files like this are not named' if len(known) > _MOST_REMARKS else ''
-      warn(more or f'{path}: {text}')
-
-
-_remarks = _Remarks()
-
-
-class Listing(NamedTuple):
-  """The images below a folder, and the other files there, which are passed over."""
-
-  images: list[Path]
-  others: list[Path]
-
-
-def find(root: str | Path) -> list[Path]:
-  """List the image files below a folder, sorted; a file stands for itself.
-
-  Links are followed, each folder once. Files with a suffix of an image are listed even if they
-  cannot be read, so that reading them names them. Other files are listed if their content is an
-  image; the rest is counted and named on stderr. Raises UserError if there is no image.
-  """
-  root = Path(root)
-  if not os.path.lexists(root):
-    raise UserError(f'{root}: no such file or folder')
-  if not root.is_dir():
-    return [root]
-  images, others = _list(root)
-  if others:
-    names = brief([str(path.relative_to(root)) for path in others], most=3)
-    text = f'passed over {count(len(others), "file")}, not images: {names}'
-    _remarks.add(root, 'passed over', text)
-  if not images:
-    raise UserError(f'{root}: holds no image ({_READABLE})')
-  return images
-
-
-def _list(root: Path) -> Listing:
-  found, unreadable = Listing([], []), []
-  for path in _walk(root, unreadable):
-    found[0 if _is_image(path) else 1].append(path)
-  found.images.extend(unreadable)  # so that reading names them
-  return Listing(sorted(found.images), sorted(found.others))
-
-
-def _walk(root: Path, unreadable: list[Path]) -> Iterator[Path]:
-  """Yield the files below a folder without hidden ones; add folders that cannot be listed."""
-  seen = set()
-  for folder, folders, files in os.walk(
-    root, followlinks=True, onerror=lambda error: unreadable.append(Path(error.filename))
-  ):
-    real = os.path.realpath(folder)
-    if real in seen:
-      folders.clear()
-      continue
-    seen.add(real)
-    own = [name for name in files if not name.startswith('.') and name != MANIFEST]
-    yield from (Path(folder, name) for name in own)
-
-
-def _is_image(path: Path) -> bool:
-  """Whether a file is an image by its suffix, or else by its first bytes."""
-  if path.suffix.lower() in (*SUFFIXES, *_ONLY_READ):
-    return True
-  try:
-    if not path.is_file():
-      return False
-    with path.open('rb') as file:
-      head = file.read(_HEAD)
-      file.seek(0)
-      return tiff.recognise(head) or raster.recognise(head) or dicom.recognise(file)
-  except OSError:
-    return False
-
-
-def has_suffix(path: Path) -> bool:
-  """Whether a name has a suffix; numbers at its end belong to an identifier of DICOM."""
-  return bool(path.suffix) and not path.suffix[1:].isdigit()
 
 
 def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
@@ -163,7 +42,7 @@ def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
     Height and width of the upright image, and the bits of the array's type, 8 or 16.
   """
   with _open(path) as file, _reading(path):
-    kind = _recognise(file, path)
+    kind = image_formats.recognise(file, path)
     if kind == 'DICOM':
       found = dicom.check(file, path)
       _check_size(path, *found[:2])
@@ -229,7 +108,7 @@ def read_bytes(path: Path, *, most: int) -> bytes:
 def patient(path: Path) -> str | None:
   """Returns a hash that tells whose film a DICOM file is; None for other files."""
   with _open(path) as file, _reading(path):
-    return dicom.patient(path) if _recognise(file, path) == 'DICOM' else None
+    return dicom.patient(path) if image_formats.recognise(file, path) == 'DICOM' else None
 
 
 def decode(file: File, path: Path, channels: int = 1) -> Raw:
@@ -252,7 +131,7 @@ def _load(file: File, path: Path, channels: int, bits: int) -> tuple[Raw, ImageI
 
 
 def _decode(file: File, path: Path) -> Decoded:
-  kind = _recognise(file, path)
+  kind = image_formats.recognise(file, path)
   if kind == 'DICOM':
     _check_size(path, *dicom.check(file, path)[:2])
     file.seek(0)
@@ -260,7 +139,7 @@ def _decode(file: File, path: Path) -> Decoded:
   else:
     found = (tiff if kind == 'TIFF' else raster).read(file, path)
   for remark in found.remarks:
-    _remarks.add(path, remark, remark)
+    remarks.add(path, remark, remark)
   return found
 
 
@@ -291,7 +170,7 @@ def _bits(found: Decoded, path: Path, wanted: int) -> int:
       f'its values end at {peak}, of 65535 in 16 bits, and are read as 16-bit; if it holds '
       f'{likely} bits, use --bits {likely} (config.data.bits={likely})'
     )
-    _remarks.add(path, 'few bits', text)
+    remarks.add(path, 'few bits', text)
   return container
 
 
@@ -340,60 +219,14 @@ class _reading:  # a context manager
       raise ImageError(self.path, f'cannot be read ({error.strerror or error})') from error
 
 
-def _recognise(file: File, path: Path) -> str:
-  """Returns DICOM, TIFF or PNG (for all that `raster` reads); raises ImageError for others."""
-  head = file.read(_HEAD)
-  file.seek(0)
-  if tiff.recognise(head):
-    return 'TIFF'
-  if raster.recognise(head):
-    return 'PNG'
-  if dicom.recognise(file):
-    return 'DICOM'
-  if not head:
-    raise ImageError(path, 'is empty (0 bytes)')
-  for magic, name in _OTHERS.items():
-    if head.startswith(magic):
-      raise ImageError(path, f'is {name}, which is not supported ({_READABLE} are); convert it')
-  if head[4:8] == b'ftyp':
-    raise ImageError(path, f'is HEIF or a video, not supported ({_READABLE} are); convert it')
-  raise ImageError(path, f'is not an image of a kind that is read here ({_READABLE})')
-
-
 def _check_size(path: Path, height: int, width: int) -> None:
   if width * height > MAX_PIXELS:
     raise TooLargeError(path, f'has {width}x{height} pixels, more than {MAX_PIXELS}; crop it first')
 
 
-def is_raster_name(path: Path) -> bool:
-  """Whether a name has the suffix of an image that is not DICOM."""
-  suffix = path.suffix.lower()
-  return suffix in (*SUFFIXES, *_ONLY_READ) and suffix not in dicom.SUFFIXES
-
-
-def written_as(path: Path) -> Path:
-  """Returns the name of the file that an image read from `path` is written to, if not as DICOM.
-
-  Formats that are only read and DICOM become PNG, and JPEG under another name gets its usual
-  suffix. Raises UserError for a suffix that no image has.
-  """
-  suffix = path.suffix.lower()
-  if suffix in SUFFIXES:
-    return path
-  if suffix in ('.jfif', '.jpe', '.mpo'):
-    return path.with_suffix('.jpg')
-  if suffix in ('.btf', '.tf8'):
-    return path.with_suffix('.tif')
-  if suffix in _ONLY_READ:
-    return path.with_suffix('.png')
-  if not has_suffix(path) or _is_image(path):
-    return path.with_name(f'{path.name}.png')
-  raise UserError(f'{path}: ends in none of {", ".join((*SUFFIXES, *_ONLY_READ))}')
-
-
 def check_target(path: Path, array: Raw) -> None:
   """Raise ImageError if a file of this name cannot hold the array at its depth."""
-  kind = _KINDS[path.suffix.lower()]
+  kind = image_formats.KINDS[path.suffix.lower()]
   if array.dtype != np.uint8 and kind == 'JPEG':
     raise ImageError(path, 'JPEG holds 8 bit, the image has 16; name it .png or .tif')
   if array.dtype != np.uint8 and array.shape[2] != 1 and kind == 'PNG':
@@ -411,7 +244,7 @@ def write(
   """Write an image completely or not at all; the suffix chooses the format.
 
   Args:
-    path: The file, whose name ends in one of `SUFFIXES`.
+    path: The file, whose name ends in one of `image_formats.SUFFIXES`.
     array: uint8 or uint16 [h, w, c] over the whole range of its type.
     note: Written into the file as its comment.
     info: The range and metadata of the file that the image was made from: values are written in
@@ -425,7 +258,7 @@ def write(
   check_target(path, array)
   kept = _kept(array.shape[2], array.dtype, info, scale)
   stored = decoded.to_stored_range(array, kept.bits)
-  kind = _KINDS[path.suffix.lower()]
+  kind = image_formats.KINDS[path.suffix.lower()]
   with atomic(path) as temporary:
     if kind == 'TIFF':
       tiff.write(temporary, stored, note, kept)
@@ -473,7 +306,7 @@ def read_note(path: Path) -> str:
   """Read the comment that `write` or `dicom_out.write` put into a file; '' if there is none."""
   try:
     with _open(path) as file:
-      head = file.read(_HEAD)
+      head = file.read(image_formats.HEAD)
       file.seek(0)
       if dicom.recognise(file):
         return dicom_out.read_note(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxsr import __version__
-from jaxsr.data import dicom, dicom_out, image_files
+from jaxsr.data import dicom, dicom_out, image_files, image_formats
 from jaxsr.data.decoded import Method, to_full_range
 from jaxsr.data.image_files import ImageInfo
 from jaxsr.errors import ImageError, UserError
@@ -91,8 +91,8 @@ def write(
   if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
     raise UserError(f'image has the shape {list(image.shape)}: write takes [h, w] or [h, w, 3]')
   as_dicom = path.suffix.lower() in dicom.SUFFIXES
-  if path.suffix.lower() not in image_files.SUFFIXES and not as_dicom:
-    known = ', '.join((*image_files.SUFFIXES, *dicom.SUFFIXES))
+  if path.suffix.lower() not in image_formats.SUFFIXES and not as_dicom:
+    known = ', '.join((*image_formats.SUFFIXES, *dicom.SUFFIXES))
     raise UserError(f'{path}: ends in none of {known}')
   if as_dicom and like is None:
     raise UserError(

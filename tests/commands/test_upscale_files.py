@@ -129,3 +129,50 @@ def test_the_api_refuses_what_is_no_enlargement(study, shape, dtype, like, messa
   with pytest.raises(jaxsr.UserError, match=message):
     jaxsr.write(study / 'out.dcm', np.zeros(shape, dtype), like=like and study / like)
   assert not (study / 'out.dcm').exists()
+
+
+def test_confidence_becomes_instances_of_the_series(study, tmp_path, capsys):
+  """Also of names that end in numbers; the PNG of the study keeps images beside it."""
+  (study / 'film.dcm').rename(study / '1.2.3')
+  (study / 'deeper' / 'IM001').rename(study / '1.2.4')
+  out = tmp_path / 'out'
+  command = ['upscale', study, '--checkpoint', 'edsr_x4_tiny', '--confidence', '--output', out]
+  assert cli.run([str(x) for x in command]) == 0
+  png = ['film.png', 'film_doubt.png', 'film_interval.png']
+  stems = ('1.2.3', '1.2.4')
+  dicom = [f'{stem}{end}' for stem in stems for end in ('', '_doubt', '_interval')]
+  assert names(out) == [*dicom, *png]
+  found = {name: pydicom.dcmread(out / name) for name in dicom}
+  assert len({ds.SeriesInstanceUID for ds in found.values()}) == 1
+  assert len({ds.SOPInstanceUID for ds in found.values()}) == 6
+  lr = image_files.read(study / '1.2.3')
+  want = jaxsr.load('edsr_x4_tiny').confidence(lr, bits=16)
+  half = np.floor(want.half_width * (4095 / 65535))
+  np.testing.assert_array_equal(found['1.2.3_interval'].pixel_array, half)
+  np.testing.assert_array_equal(found['1.2.3_doubt'].pixel_array, 255 * want.doubt)
+  text = found['1.2.3'].DerivationDescription
+  assert '90% intervals by calibration' in text and 'doubt in' in text
+  capsys.readouterr()
+  assert cli.run([str(x) for x in command]) == 0
+  assert 'wrote 0 of 3 images' in capsys.readouterr().out
+  (out / '1.2.4_doubt').unlink()
+  assert cli.run([str(x) for x in command]) == 0
+  assert 'wrote 1 of 3 images' in capsys.readouterr().out and (out / '1.2.4_doubt').exists()
+
+
+def test_by_products_of_one_name_fail(study, tmp_path, capsys):
+  """Intervals of film.png and film.tif would both be film_interval.png."""
+  image_files.write(study / 'film.tif', np.full((16, 24, 1), 99, np.uint8))
+  given = (study / 'film.png', study / 'film.tif')
+  command = [
+    'upscale',
+    *given,
+    '--checkpoint',
+    'edsr_x4_tiny',
+    '--confidence',
+    '--output',
+    tmp_path,
+  ]
+  assert cli.run([str(x) for x in command]) == 1
+  assert capsys.readouterr().err.count('film_interval.png as well: rename one of them') == 2
+  assert not list(tmp_path.glob('film*'))

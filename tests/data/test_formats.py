@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from jaxsr.data import decoded, image_files
+from jaxsr.data import decoded, image_files, image_formats
 from jaxsr.errors import ImageError
 
 HEIGHT, WIDTH = 37, 23
@@ -313,7 +313,7 @@ def test_the_content_decides_and_not_the_name(tmp_path, film, kind, name):
   Image.fromarray(film[..., 0]).save(tmp_path / name, format=kind, **options)
   assert image_files.find(tmp_path) == [tmp_path / name]
   assert image_files.read(tmp_path / name).shape == film.shape
-  assert image_files.written_as(tmp_path / name).suffix in image_files.SUFFIXES
+  assert image_formats.written_as(tmp_path / name).suffix in image_formats.SUFFIXES
 
 
 @pytest.mark.parametrize('bits', [8, 12, 16])

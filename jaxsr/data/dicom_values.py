@@ -1,0 +1,134 @@
+"""Stored values of DICOM radiographs: sign, padding, look-up tables, and their levels of gray."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt
+
+
+class Unsupported(ValueError):
+  """Says why pixels cannot be used, without quoting an element."""
+
+
+def depth(dataset: Any) -> int:
+  """Returns the bits per pixel: those that are stored, or those of the look-up table."""
+  if dataset.get('ModalityLUTSequence'):
+    return int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
+  return int(dataset.get('BitsStored', 0))
+
+
+def levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
+  """Convert stored values to levels of gray over the whole range of their type."""
+  signed = bool(dataset.PixelRepresentation)
+  stored, padding, bits, remarks = stored_values(dataset)
+  low = -(2 ** (bits - 1)) if signed else 0
+  values, top = stored - low, 2**bits - 1
+  if dataset.get('ModalityLUTSequence'):
+    values, bits = _look_up(stored, dataset.ModalityLUTSequence[0], signed=signed)
+    top = 2**bits - 1
+  elif float(dataset.get('RescaleSlope', 1) or 1) < 0:
+    values = top - values
+  if dataset.PhotometricInterpretation == 'MONOCHROME1':
+    values = top - values
+  kind = np.uint8 if bits <= 8 else np.uint16
+  peak = np.iinfo(kind).max
+  found = (values.clip(0, top) * peak + top // 2) // top
+  found[padding] = 0
+  return found.astype(kind), remarks
+
+
+class Stored(NamedTuple):
+  """Stored values, which of them are padding, and the bits that they have."""
+
+  values: Int[np.ndarray, 'h w']
+  padding: Bool[np.ndarray, 'h w']
+  bits: int
+  remarks: tuple[str, ...]
+
+
+def stored_values(dataset: Any) -> Stored:
+  """Read stored values, and which of them are padding.
+
+  Bits above `BitsStored` may hold an overlay, and are then ignored. Without one they belong to
+  values that a wrong `BitsStored` would wrap, and the values are read whole.
+  """
+  from pydicom.pixels.utils import pixel_array
+
+  bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
+  array = pixel_array(dataset, raw=True, correct_unused_bits=False)
+  if array.ndim != 2:
+    raise Unsupported('holds several frames; split it first')
+  allocated = 8 * array.dtype.itemsize
+  word = array.astype(np.int64) & (2**allocated - 1)
+  whole = _with_sign(word, allocated) if signed else word
+  part = word & (2**bits - 1)
+  part = _with_sign(part, bits) if signed else part
+  padding = _padding(dataset, whole, allocated, signed=signed)
+  padding |= _padding(dataset, part, bits, signed=signed)
+  above, values = word >> bits, whole[~padding]
+  extended = np.array_equal(whole[~padding], part[~padding])
+  if not above[~padding].any() or extended or _has_overlay(dataset):
+    return Stored(part, padding, bits, ())
+  most = int(max(values.max(), -values.min() - 1)).bit_length() + signed
+  if most > 16:
+    raise Unsupported('has values of more than 16 bits')
+  remark = f'values need {most} bits, BitsStored says {bits}; all {most} bits are read'
+  return Stored(whole, padding, most, (remark,))
+
+
+def _with_sign(values: Int[np.ndarray, 'h w'], bits: int) -> Int[np.ndarray, 'h w']:
+  """Interpret unsigned values of `bits` bits as two's complement."""
+  return np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+
+
+def _padding(
+  dataset: Any, values: Int[np.ndarray, 'h w'], bits: int, *, signed: bool
+) -> Bool[np.ndarray, 'h w']:
+  """Returns a mask of the padding."""
+  ends = padding_ends(dataset, bits, signed)
+  return np.zeros(values.shape, bool) if ends is None else (values >= ends[0]) & (values <= ends[1])
+
+
+def padding_ends(dataset: Any, bits: int, signed: bool) -> tuple[int, int] | None:
+  """Returns the first and last stored value that mean padding, or None.
+
+  They may be written as unsigned beside signed pixels, or as signed beside unsigned ones.
+  """
+  padding = dataset.get('PixelPaddingValue')
+  if padding is None:
+    return None
+  limit = dataset.get('PixelPaddingRangeLimit')
+  top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+  ends = [int(padding), int(padding if limit is None else limit)]
+  ends = [end - 2**bits if end > top else end for end in ends]
+  ends = [end if signed or end >= 0 else end + 2**bits for end in ends]
+  return min(ends), max(ends)
+
+
+def _has_overlay(dataset: Any) -> bool:
+  """Whether an overlay lies in unused bits of the pixels (groups 6000 to 60FE)."""
+  for group in range(0x6000, 0x6100, 2):
+    position = dataset.get((group, 0x0102))
+    if position is not None and int(position.value or 0) > 0:
+      return True
+  return False
+
+
+def _look_up(
+  stored: Int[np.ndarray, 'h w'], item: Any, *, signed: bool
+) -> tuple[Int[np.ndarray, 'h w'], int]:
+  """Apply a modality look-up table; returns its values and their bits."""
+  count, first, bits = (int(value) for value in item.LUTDescriptor)
+  if not 0 < bits <= 16:
+    raise Unsupported(f'has a modality look-up table of {bits} bits; at most 16 are read')
+  count = count or 2**16
+  first = first - 2**16 if signed and first >= 2**15 else first
+  data = item.LUTData
+  if isinstance(data, bytes):
+    width = 1 if len(data) < 2 * count else 2
+    table = np.frombuffer(data, f'<u{width}').astype(np.int64)
+  else:
+    table = np.atleast_1d(np.array(data, np.int64)) & 0xFFFF
+  if len(table) < count:
+    raise Unsupported('has a modality look-up table that is cut off')
+  return table[np.clip(stored - first, 0, count - 1)], bits

@@ -1,0 +1,98 @@
+"""Formats of image files: their names, and the bytes that they begin with."""
+
+from pathlib import Path
+
+from jaxsr.data import dicom, raster, tiff
+from jaxsr.data.dicom import File
+from jaxsr.errors import ImageError, UserError
+
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')  # of files that are written
+KINDS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.tif': 'TIFF', '.tiff': 'TIFF'}
+_ONLY_READ = ('.jfif', '.jpe', '.mpo', '.bmp', '.dib', '.webp', '.btf', '.tf8', *dicom.SUFFIXES)
+READABLE = 'PNG, TIFF, JPEG, BMP, WebP and DICOM'
+_OTHERS = {  # first bytes of formats that are not read here
+  b'GIF8': 'GIF',
+  b'\0\0\0\x0cjP  ': 'JPEG 2000',
+  b'\xff\x4f\xff\x51': 'JPEG 2000',
+  b'\xff\x0a': 'JPEG XL',
+  b'\0\0\0\x0cJXL ': 'JPEG XL',
+  b'%PDF': 'PDF',
+  b'\x1f\x8b': 'gzip',
+  b'PK\x03\x04': 'ZIP',
+  b'\x89HDF': 'HDF5',
+  b'\x93NUMPY': 'a NumPy array',
+  b'8BPS': 'Photoshop',
+  b'v/1\x01': 'OpenEXR',
+  b'P2': 'PGM',
+  b'P5': 'PGM',
+  b'P6': 'PPM',
+  b'<': 'a web page or XML',
+  b'version https://git-lfs': 'a pointer of Git LFS',
+}
+HEAD = 32  # bytes that tell a format
+
+
+def is_image(path: Path) -> bool:
+  """Whether a file is an image by its suffix, or else by its first bytes."""
+  if path.suffix.lower() in (*SUFFIXES, *_ONLY_READ):
+    return True
+  try:
+    if not path.is_file():
+      return False
+    with path.open('rb') as file:
+      head = file.read(HEAD)
+      file.seek(0)
+      return tiff.recognise(head) or raster.recognise(head) or dicom.recognise(file)
+  except OSError:
+    return False
+
+
+def recognise(file: File, path: Path) -> str:
+  """Returns DICOM, TIFF or PNG (for all that `raster` reads); raises ImageError for others."""
+  head = file.read(HEAD)
+  file.seek(0)
+  if tiff.recognise(head):
+    return 'TIFF'
+  if raster.recognise(head):
+    return 'PNG'
+  if dicom.recognise(file):
+    return 'DICOM'
+  if not head:
+    raise ImageError(path, 'is empty (0 bytes)')
+  for magic, name in _OTHERS.items():
+    if head.startswith(magic):
+      raise ImageError(path, f'is {name}, which is not supported ({READABLE} are); convert it')
+  if head[4:8] == b'ftyp':
+    raise ImageError(path, f'is HEIF or a video, not supported ({READABLE} are); convert it')
+  raise ImageError(path, f'is not an image of a kind that is read here ({READABLE})')
+
+
+def has_suffix(path: Path) -> bool:
+  """Whether a name has a suffix; numbers at its end belong to an identifier of DICOM."""
+  return bool(path.suffix) and not path.suffix[1:].isdigit()
+
+
+def is_raster_name(path: Path) -> bool:
+  """Whether a name has the suffix of an image that is not DICOM."""
+  suffix = path.suffix.lower()
+  return suffix in (*SUFFIXES, *_ONLY_READ) and suffix not in dicom.SUFFIXES
+
+
+def written_as(path: Path) -> Path:
+  """Returns the name of the file that an image read from `path` is written to, if not as DICOM.
+
+  Formats that are only read and DICOM become PNG, and JPEG under another name gets its usual
+  suffix. Raises UserError for a suffix that no image has.
+  """
+  suffix = path.suffix.lower()
+  if suffix in SUFFIXES:
+    return path
+  if suffix in ('.jfif', '.jpe', '.mpo'):
+    return path.with_suffix('.jpg')
+  if suffix in ('.btf', '.tf8'):
+    return path.with_suffix('.tif')
+  if suffix in _ONLY_READ:
+    return path.with_suffix('.png')
+  if not has_suffix(path) or is_image(path):
+    return path.with_name(f'{path.name}.png')
+  raise UserError(f'{path}: ends in none of {", ".join((*SUFFIXES, *_ONLY_READ))}')
