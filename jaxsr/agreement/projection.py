@@ -105,9 +105,12 @@ def _apply(band: _Band, x: Array, axis: int) -> Array:
   """Multiply a banded matrix with images along an axis."""
   x = jnp.moveaxis(x, axis, 1)
   count, _, wide = band.blocks.shape
-  after = (count - 1) * band.hop + wide - band.pad - x.shape[1]
+  hops = -(-wide // band.hop)
+  after = (count - 1 + hops) * band.hop - band.pad - x.shape[1]
   padded = jnp.pad(x, ((0, 0), (band.pad, after), (0, 0), (0, 0)))
-  windows = [padded[:, i : i + wide] for i in range(0, count * band.hop, band.hop)]
-  y = jnp.einsum('nok,bnkxc->bnoxc', band.blocks, jnp.stack(windows, axis=1), precision='highest')
+  # A window is some neighboring hops; a slice for each of them would take seconds to compile.
+  parts = padded.reshape(x.shape[0], -1, band.hop, *x.shape[2:])
+  windows = jnp.concatenate([parts[:, i : i + count] for i in range(hops)], axis=2)[:, :, :wide]
+  y = jnp.einsum('nok,bnkxc->bnoxc', band.blocks, windows, precision='highest')
   y = y.reshape(x.shape[0], -1, *x.shape[2:])[:, : band.size]
   return jnp.moveaxis(y, 1, axis)
