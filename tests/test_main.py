@@ -27,6 +27,7 @@ LONG = [
   'rdn',
   'rlfn',
   'rrdb',
+  'slimmable',
   'span',
   'srcnn',
   'srdensenet',
