@@ -11,21 +11,19 @@ which images show the same patient. Error messages name the file and never an el
 """
 
 import hashlib
-import io
 import logging
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxsr.data import dicom_values
+from jaxsr.data import dicom_limits, dicom_values
 from jaxsr.data.decoded import MAX_PIXELS, Decoded
+from jaxsr.data.dicom_limits import File, Unsupported
 from jaxsr.errors import ImageError
 
-File = io.BufferedReader | io.BytesIO
 SUFFIXES = ('.dcm', '.dicom', '.ima')
 _MAGIC_AT, _MAGIC = 128, b'DICM'
 _GROUPS = (b'\x02\x00', b'\x08\x00')  # the first group of a file without the preamble
@@ -58,9 +56,6 @@ _CHEST = {  # values that a radiograph of the chest may have; without an element
     *('RIGHTLATERAL', 'RAO', 'LAO', 'RPO', 'LPO', 'APSUPINE', 'SUPINE', 'ERECT'),
   ),
 }
-_META = 1024  # bytes that hold the transfer syntax
-_DEFLATED = b'1.2.840.10008.1.2.1.99'
-_MOST_INFLATED = 2 * MAX_PIXELS + 2**24  # bytes: the pixels, and the elements beside them
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -119,7 +114,7 @@ def read(file: File, path: Path) -> Decoded:
     try:
       levels, remarks = dicom_values.levels(dataset)
       return Decoded(levels[..., None], exact=True, dpi=_resolution(dataset), remarks=remarks)
-    except dicom_values.Unsupported as error:
+    except Unsupported as error:
       raise ImageError(path, str(error)) from None
     except Exception as error:  # pydicom and its plug-ins raise many kinds
       raise ImageError(path, f'cannot be decoded ({type(error).__name__})') from None
@@ -169,10 +164,10 @@ def _import_pydicom(path: Path) -> Any:
   try:
     import pydicom
 
-    from jaxsr.data import dicom_jpeg
+    from jaxsr.data import dicom_codecs
   except ImportError as error:
     raise ImageError(path, "is DICOM, which needs: pip install 'jaxsr-xray[dicom]'") from error
-  dicom_jpeg.register()
+  dicom_codecs.register()
   return pydicom
 
 
@@ -182,9 +177,9 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
   start = file.tell()
   has_preamble = file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
   file.seek(start)
-  _check_deflated(file, path)
+  content = dicom_limits.bounded(file, path)
   try:
-    dataset = pydicom.dcmread(file, stop_before_pixels=stop, force=not has_preamble)
+    dataset = pydicom.dcmread(content, stop_before_pixels=stop, force=not has_preamble)
     if not has_preamble and 'TransferSyntaxUID' not in dataset.file_meta:
       syntaxes = pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian
       dataset.file_meta.TransferSyntaxUID = syntaxes[bool(dataset.original_encoding[0])]
@@ -195,7 +190,10 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     stored = int(dataset.get('BitsStored', 0))
     high = int(dataset.get('HighBit', stored - 1))
     missing = [name for name in _REQUIRED if dataset.get(name) in (None, '')]
+    dicom_limits.check_sequences(dataset, ('ModalityLUTSequence',))
     dicom_values.depth(dataset)
+  except Unsupported as error:
+    raise ImageError(path, str(error)) from None
   except Exception as error:
     reason = f'is not a DICOM file that can be read ({type(error).__name__})'
     raise ImageError(path, reason) from None
@@ -214,26 +212,6 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
   if not 0 < stored <= 16 or high != stored - 1:
     raise ImageError(path, f'stores {stored} bits up to bit {high}; at most 16 from bit 0 are read')
   return dataset
-
-
-def _check_deflated(file: File, path: Path) -> None:
-  """Refuse a small file that inflates to more than any image needs, before pydicom inflates it."""
-  start = file.tell()
-  head = file.read(_META)
-  if _DEFLATED in head:
-    file.seek(start + 144 + int.from_bytes(head[140:144], 'little'))  # behind the file meta
-    inflater, content, size = zlib.decompressobj(-zlib.MAX_WBITS), file.read(), 0
-    try:
-      while content and size <= _MOST_INFLATED:
-        size += len(inflater.decompress(content, 2**20))
-        content = inflater.unconsumed_tail
-    except zlib.error:
-      raise ImageError(path, 'is damaged (it cannot be inflated); fetch it again') from None
-    if size > _MOST_INFLATED:
-      raise ImageError(
-        path, f'inflates to more than {_MOST_INFLATED >> 20} MiB; no image needs that'
-      )
-  file.seek(start)
 
 
 def _check_pixels(dataset: Any, path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt
 
-from jaxsr.data import dicom, dicom_values
+from jaxsr.data import dicom, dicom_limits, dicom_values
 from jaxsr.data.decoded import MAX_PIXELS, Method
 from jaxsr.errors import ImageError
 from jaxsr.files import atomic
@@ -75,6 +75,7 @@ def derive(path: Path, shape: tuple[int, int], method: Method) -> Derived:
       from jaxsr.data import dicom_rules as rules
 
       dataset = dicom.header(file, path, stop=False)
+      dicom_limits.check_sequences(dataset, list(dataset.keys()))
       found = dicom_values.stored_values(dataset)
       rules.check(dataset, path)
       now = datetime.datetime.now().astimezone()

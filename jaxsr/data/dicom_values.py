@@ -3,11 +3,10 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt
+from jaxtyping import Bool, Int, Integer, UInt
 
-
-class Unsupported(ValueError):
-  """Says why pixels cannot be used, without quoting an element."""
+from jaxsr.data import dicom_limits
+from jaxsr.data.dicom_limits import Unsupported
 
 
 def depth(dataset: Any) -> int:
@@ -32,15 +31,18 @@ def levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
     values = top - values
   kind = np.uint8 if bits <= 8 else np.uint16
   peak = np.iinfo(kind).max
-  found = (values.clip(0, top) * peak + top // 2) // top
+  table = ((np.arange(top + 1) * peak + top // 2) // top).astype(kind)
+  found = np.empty(values.shape, kind)
+  for row, line in enumerate(values):  # one row at a time, since indices take 8 bytes each
+    found[row] = table[line.clip(0, top)]
   found[padding] = 0
-  return found.astype(kind), remarks
+  return found, remarks
 
 
 class Stored(NamedTuple):
   """Stored values, which of them are padding, and the bits that they have."""
 
-  values: Int[np.ndarray, 'h w']
+  values: Integer[np.ndarray, 'h w']
   padding: Bool[np.ndarray, 'h w']
   bits: int
   remarks: tuple[str, ...]
@@ -52,37 +54,37 @@ def stored_values(dataset: Any) -> Stored:
   Bits above `BitsStored` may hold an overlay, and are then ignored. Without one they belong to
   values that a wrong `BitsStored` would wrap, and the values are read whole.
   """
-  from pydicom.pixels.utils import pixel_array
-
   bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
-  array = pixel_array(dataset, raw=True, correct_unused_bits=False)
+  array = dicom_limits.pixels(dataset)
   if array.ndim != 2:
     raise Unsupported('holds several frames; split it first')
   allocated = 8 * array.dtype.itemsize
-  word = array.astype(np.int64) & (2**allocated - 1)
+  word = array.view(f'{array.dtype.byteorder}u{array.dtype.itemsize}')
   whole = _with_sign(word, allocated) if signed else word
   part = word & (2**bits - 1)
   part = _with_sign(part, bits) if signed else part
   padding = _padding(dataset, whole, allocated, signed=signed)
   padding |= _padding(dataset, part, bits, signed=signed)
-  above, values = word >> bits, whole[~padding]
-  extended = np.array_equal(whole[~padding], part[~padding])
-  if not above[~padding].any() or extended or _has_overlay(dataset):
+  kept = ~padding if padding.any() else ...
+  values = whole[kept]
+  extended = np.array_equal(values, part[kept])
+  if extended or not (word[kept] >> bits).any() or _has_overlay(dataset):
     return Stored(part, padding, bits, ())
-  most = int(max(values.max(), -values.min() - 1)).bit_length() + signed
+  most = max(int(values.max()), -int(values.min()) - 1).bit_length() + signed
   if most > 16:
     raise Unsupported('has values of more than 16 bits')
   remark = f'values need {most} bits, BitsStored says {bits}; all {most} bits are read'
   return Stored(whole, padding, most, (remark,))
 
 
-def _with_sign(values: Int[np.ndarray, 'h w'], bits: int) -> Int[np.ndarray, 'h w']:
+def _with_sign(values: UInt[np.ndarray, 'h w'], bits: int) -> Int[np.ndarray, 'h w']:
   """Interpret unsigned values of `bits` bits as two's complement."""
+  values = values.astype(np.int32 if bits <= 16 else np.int64)
   return np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
 
 
 def _padding(
-  dataset: Any, values: Int[np.ndarray, 'h w'], bits: int, *, signed: bool
+  dataset: Any, values: Integer[np.ndarray, 'h w'], bits: int, *, signed: bool
 ) -> Bool[np.ndarray, 'h w']:
   """Returns a mask of the padding."""
   ends = padding_ends(dataset, bits, signed)
@@ -115,7 +117,7 @@ def _has_overlay(dataset: Any) -> bool:
 
 
 def _look_up(
-  stored: Int[np.ndarray, 'h w'], item: Any, *, signed: bool
+  stored: Integer[np.ndarray, 'h w'], item: Any, *, signed: bool
 ) -> tuple[Int[np.ndarray, 'h w'], int]:
   """Apply a modality look-up table; returns its values and their bits."""
   count, first, bits = (int(value) for value in item.LUTDescriptor)
@@ -131,4 +133,4 @@ def _look_up(
     table = np.atleast_1d(np.array(data, np.int64)) & 0xFFFF
   if len(table) < count:
     raise Unsupported('has a modality look-up table that is cut off')
-  return table[np.clip(stored - first, 0, count - 1)], bits
+  return table[np.clip(stored.astype(np.int64) - first, 0, count - 1)], bits

@@ -2,6 +2,13 @@
 
 import itertools
 import logging
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,7 +26,7 @@ from pydicom.pixels.encoders.base import get_encoder
 
 from data.dicom_films import minimal as build
 from data.dicom_films import ramp, save
-from jaxsr.data import image_files, sources
+from jaxsr.data import dicom_child, dicom_limits, image_files, sources
 from jaxsr.errors import ImageError
 
 KINDS = ('MONOCHROME1', 'MONOCHROME2')
@@ -455,3 +462,99 @@ def test_deflated_files_are_read_and_a_bomb_is_not_inflated(tmp_path):
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak < 2**24
+
+
+def test_a_million_elements_are_not_parsed(tmp_path):
+  """Be they plain, items of a sequence, or in a sequence that pydicom parses when it is used."""
+  item, end = struct.pack('<HHI', 0xFFFE, 0xE000, 0), struct.pack('<HHI', 0xFFFE, 0xE0DD, 0)
+  begin = struct.pack('<HH2sHI', 0x0008, 0x1140, b'SQ', 0, 0xFFFFFFFF)
+  plain = struct.pack('<HH2sH', 0x0009, 0x1001, b'LO', 0)
+  lazy = struct.pack('<HH2sHI', 0x0028, 0x3000, b'SQ', 0, len(item) * 10**6)
+  content = save(tmp_path / 'film.dcm', build(ramp())).read_bytes()
+  at = content.index(struct.pack('<HH', 0x0028, 0x0002))
+  bad = tmp_path / 'bad.dcm'
+  for inserted in (plain * 10**6, begin + item * 10**6 + end, lazy + item * 10**6):
+    at = content.index(b'\xe0\x7f\x10\0') if inserted.startswith(lazy) else at
+    bad.write_bytes(content[:at] + inserted + content[at:])
+    begun = time.process_time()
+    with pytest.raises(ImageError, match='no radiograph needs|than any radiograph needs'):
+      image_files.check(bad)
+    assert time.process_time() - begun < 3
+
+
+def fill(ds, syntax, frame):
+  """Give a radiograph these compressed pixels."""
+  ds.PixelData = encapsulate([frame])
+  ds['PixelData'].VR = 'OB'
+  ds.file_meta.TransferSyntaxUID = syntax
+  return ds
+
+
+def rle(*segments):
+  """Compose a frame of RLE from its segments."""
+  starts = np.cumsum([64, *map(len, segments[:-1])])
+  numbers = [len(segments), *starts, *[0] * (15 - len(segments))]
+  return struct.pack('<16L', *numbers) + b''.join(segments)
+
+
+def test_rle_is_decoded_in_little_time_and_memory_and_never_past_its_size(tmp_path):
+  ds = build(ramp(16), bits=16)
+  ds.Rows = ds.Columns = 4096
+  zeros = b'\x81\0' * (4096 * 4096 // 128)
+  path = save(tmp_path / 'large.dcm', fill(ds, uid.RLELossless, rle(zeros, zeros)))
+  begun = time.process_time()
+  assert image_files.read(path).shape == (4096, 4096, 1)
+  assert time.process_time() - begun < 3
+  ds.Rows = ds.Columns = 16
+  tracemalloc.start()
+  with pytest.raises(ImageError, match='cannot be decoded'):
+    image_files.read(save(path, fill(ds, uid.RLELossless, rle(zeros, zeros))))
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 2**23
+
+
+@pytest.mark.parametrize('name', ['JPEGLSLossless', 'JPEG2000Lossless'])
+def test_compressed_pixels_of_another_size_than_declared_are_not_decoded(
+  tmp_path, name, monkeypatch
+):
+  syntax = getattr(uid, name)
+  ds = build(ramp(count=64 * 64).reshape(64, 64))
+  ds.compress(syntax, generate_instance_uid=False)
+  path = save(tmp_path / 'film.dcm', ds)
+  assert image_files.read(path).shape == (64, 64, 1)
+  ds.Rows = 32
+  monkeypatch.setattr(dicom_limits, '_ask', lambda _: pytest.fail('it was decoded'))
+  with pytest.raises(ImageError, match='declares 64x32 pixels, but its compressed data has 64x64'):
+    image_files.read(save(path, ds))
+
+
+def test_a_decoder_that_crashes_costs_one_film(tmp_path):
+  ds = build(ramp())
+  ds.compress(uid.RLELossless, generate_instance_uid=False)
+  path = save(tmp_path / 'film.dcm', ds)
+  whole = image_files.read(path)
+  dicom_limits._child.process.kill()
+  dicom_limits._child.process.wait()
+  np.testing.assert_array_equal(image_files.read(path), whole)  # a new child
+  child = dicom_limits._child.started()
+  child.send_signal(signal.SIGSTOP)
+  threading.Timer(0.3, child.kill).start()
+  with pytest.raises(ImageError, match='too much time or memory, or crashed'):
+    image_files.read(path)
+  np.testing.assert_array_equal(image_files.read(path), whole)
+
+
+def test_the_child_has_limits_to_its_memory_and_time(monkeypatch):
+  found = {}
+  monkeypatch.setattr(dicom_child, '_lower', found.__setitem__)
+  dicom_child._limit(10**6, 1000)
+  assert found[resource.RLIMIT_CPU] < time.process_time() + 15
+  assert found[resource.RLIMIT_AS] > 2**28
+  code = (
+    'from jaxsr.data import dicom_child as c; import numpy as np; c._limit(10**6, 1000)\n'
+    'try: np.ones(2**27)\n'
+    'except MemoryError: print("refused")'
+  )
+  ran = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert ran.stdout == 'refused\n'

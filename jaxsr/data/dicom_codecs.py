@@ -1,0 +1,70 @@
+"""Decoders of JPEG Lossless, 12-bit JPEG and RLE for pydicom, by imagecodecs.
+
+The plug-ins that pydicom knows for the former two are under the GPL or large; imagecodecs (BSD),
+which reads compressed TIFF as well, decodes both. Its own decoder of RLE is a loop of Python that
+inflates whatever a file holds.
+"""
+
+import struct
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from pydicom import uid
+
+_JPEG = (uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+_SYNTAXES = (*_JPEG, uid.RLELossless)
+DECODER_DEPENDENCIES = dict.fromkeys(_SYNTAXES, ('imagecodecs>=2024.6.1',))  # pydicom's name
+_NAME = 'jaxsr'
+_PADDING = 1024  # bytes that some encoders add to a segment of RLE
+
+
+def is_available(syntax: str) -> bool:
+  """Whether a transfer syntax can be decoded (part of pydicom's plug-in protocol)."""
+  return syntax in _SYNTAXES and bool(imagecodecs.JPEG8.available)
+
+
+def decode_frame(content: bytes, runner: Any) -> bytes:
+  """Decode one frame; `runner` is pydicom's description of the image."""
+  if runner.transfer_syntax == uid.RLELossless:
+    return _decode_rle(content, runner.rows * runner.columns, runner.bits_allocated // 8)
+  array = imagecodecs.jpeg8_decode(content)
+  if array.dtype == np.uint8:
+    runner.set_option('bits_allocated', 8)
+  return array.astype(array.dtype.newbyteorder('<')).tobytes()
+
+
+def _decode_rle(content: bytes, pixels: int, width: int) -> bytes:
+  """Decode one gray frame, whose segments hold the highest byte of each pixel first."""
+  count, *starts = struct.unpack_from('<16L', content)
+  if count != width:
+    raise ValueError(f'{count} segments instead of {width}')
+  ends = [*starts[1:count], len(content)]
+  frame = np.empty((pixels, width), np.uint8)
+  for i, (start, end) in enumerate(zip(starts, ends, strict=False)):
+    frame[:, width - 1 - i] = np.frombuffer(_unpack(content[start:end], pixels), np.uint8)
+  return frame.tobytes()
+
+
+def _unpack(segment: bytes, size: int) -> bytes:
+  """Decode a segment of RLE to `size` bytes, never to many more."""
+  try:
+    found = imagecodecs.packbits_decode(segment, out=size + _PADDING)
+  except imagecodecs.PackbitsError:  # a segment of an odd length ends with a byte of padding
+    found = imagecodecs.packbits_decode(segment[:-1], out=size + _PADDING)
+  return bytes(found[:size])
+
+
+def plugin(syntax: str) -> str:
+  """Returns the name of the plug-in that is preferred for a transfer syntax; '' for any."""
+  return _NAME if syntax == uid.RLELossless else ''
+
+
+def register() -> None:
+  """Add the decoder to pydicom, once per process."""
+  from pydicom.pixels.decoders.base import get_decoder
+
+  for syntax in _SYNTAXES:
+    decoder = get_decoder(syntax)
+    if _NAME not in decoder.available_plugins:
+      decoder.add_plugin(_NAME, (__name__, 'decode_frame'))

@@ -1,0 +1,215 @@
+"""Bounds on the memory and the time that a DICOM file may take.
+
+Elements and inflated bytes are counted before pydicom parses them. Compressed pixels are decoded
+in a child process: the memory and the time that it may use follow from the declared size, and a
+decoder that crashes ends the child alone.
+"""
+
+import atexit
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsr.data.decoded import MAX_PIXELS
+from jaxsr.errors import ImageError
+
+File = io.BufferedReader | io.BytesIO
+
+_META = 1024  # bytes that hold the transfer syntax
+_DEFLATED, _EXPLICIT = b'1.2.840.10008.1.2.1.99', b'1.2.840.10008.1.2.1\0\0\0'
+_MOST_INFLATED = 2 * MAX_PIXELS + 2**24  # bytes: the pixels, and the elements beside them
+_MOST_READS = 100_000  # pydicom reads one to three times per element; radiographs have hundreds
+_LONGEST_SEQUENCE = 2**20  # bytes; pydicom parses a sequence when it is first used
+_JPEG_SIZES = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers
+_J2K = b'\xff\x4f\xff\x51'
+_CHILD = 'import sys; sys.path[:] = sys.argv[1:]; from jaxsr.data import dicom_child as child'
+_CHILD += '; child.serve(sys.stdin.buffer, sys.stdout.buffer)'
+
+
+class Unsupported(ValueError):
+  """Says why pixels cannot be used, without quoting an element."""
+
+
+class _Counted:
+  """A file whose reads are counted, as long as elements are parsed."""
+
+  def __init__(self, file: File):
+    self._file, self._left = file, _MOST_READS
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._file, name)
+
+  def read(self, size: int = -1) -> bytes:
+    """Read bytes; raises Unsupported after too many calls."""
+    self._left -= 1
+    if self._left < 0:
+      raise Unsupported('has more elements than any radiograph needs')
+    return self._file.read(size)
+
+
+def bounded(file: File, path: Path) -> Any:
+  """Returns a file for pydicom: inflated, and with a limit to the number of its elements.
+
+  Raises ImageError if it cannot be inflated, or inflates to more than any image needs.
+  """
+  start = file.tell()
+  head = file.read(_META)
+  if _DEFLATED not in head:
+    file.seek(start)
+    return _Counted(file)
+  meta = 144 + int.from_bytes(head[140:144], 'little')
+  file.seek(start)
+  head, content, size = file.read(meta).replace(_DEFLATED, _EXPLICIT), file.read(), 0
+  try:
+    for part in _inflate(content):
+      size += len(part)
+      if size > _MOST_INFLATED:
+        text = f'inflates to more than {_MOST_INFLATED >> 20} MiB; no image needs that'
+        raise ImageError(path, text)
+  except zlib.error:
+    raise ImageError(path, 'is damaged (it cannot be inflated); fetch it again') from None
+  return _Counted(io.BytesIO(head + b''.join(_inflate(content))))
+
+
+def _inflate(content: bytes) -> Iterator[bytes]:
+  """Yield inflated bytes in parts of at most 1 MiB."""
+  inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+  while content:
+    yield inflater.decompress(content, 2**20)
+    content = inflater.unconsumed_tail
+
+
+def check_sequences(dataset: Any, tags: Iterable[Any]) -> None:
+  """Raise Unsupported if a sequence that was not parsed yet is longer than any is."""
+  from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+  for tag in tags:
+    raw = dataset.get_item(tag)
+    if raw is None or not isinstance(raw.value, bytes) or len(raw.value) <= _LONGEST_SEQUENCE:
+      continue
+    known = dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else 'UN'
+    if 'SQ' in (raw.VR, known):
+      raise Unsupported(f'has a sequence of {len(raw.value)} bytes; no radiograph needs that')
+
+
+def pixels(dataset: Any) -> np.ndarray:
+  """Returns the stored values of a data set with one gray frame, [h, w].
+
+  Bits above `BitsStored` are kept. Call it from one thread at a time.
+
+  Raises:
+    Unsupported: The compressed pixels have another size than the data set declares, or decoding
+      them takes too long or too much memory.
+    Exception: Of pydicom, if uncompressed pixels are damaged.
+  """
+  from pydicom.pixels.utils import pixel_array
+
+  if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+    return pixel_array(dataset, raw=True, correct_unused_bits=False)
+  _check_frame(dataset)
+  found = _ask(_without_the_rest(dataset))
+  if found is None:
+    raise Unsupported('cannot be decoded (its decoder took too much time or memory, or crashed)')
+  if not found.startswith(b'\x93NUMPY'):
+    raise Unsupported(f'cannot be decoded ({found.decode()})')
+  return np.load(io.BytesIO(found), allow_pickle=False)
+
+
+def _check_frame(dataset: Any) -> None:
+  """Raise Unsupported if the compressed data declares another size than the data set."""
+  from pydicom.encaps import get_frame
+
+  declared = int(dataset.Columns), int(dataset.Rows)
+  found = _size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+  if found not in (declared, None):
+    (width, height), (columns, rows) = found, declared
+    text = f'declares {columns}x{rows} pixels, but its compressed data has {width}x{height}'
+    raise Unsupported(text)
+
+
+def _size(frame: bytes) -> tuple[int, int] | None:
+  """Returns the width and height in the header of JPEG, JPEG-LS or JPEG 2000; else None."""
+  if (at := frame[:256].find(_J2K)) >= 0 and len(frame) >= at + 24:
+    right, bottom, left, top = struct.unpack_from('>4I', frame, at + 8)
+    return right - left, bottom - top
+  at = 2
+  while frame[:2] == b'\xff\xd8' and at + 9 <= len(frame) and frame[at] == 0xFF:
+    length, height, width = struct.unpack_from('>HxHH', frame, at + 2)
+    if frame[at + 1] in _JPEG_SIZES:
+      return (width, height) if height else None  # 0: the height follows the first scan
+    at += 1 if frame[at + 1] == 0xFF else 2 + length
+  return None
+
+
+def _without_the_rest(dataset: Any) -> bytes:
+  """Returns a DICOM file with the pixels and the elements that decoding them needs."""
+  from pydicom.dataset import Dataset, FileMetaDataset
+
+  names = ('SamplesPerPixel', 'PhotometricInterpretation', 'Rows', 'Columns', 'BitsAllocated')
+  names += ('BitsStored', 'HighBit', 'PixelRepresentation', 'PixelData')
+  part, meta = Dataset(), FileMetaDataset()
+  for name in names:
+    if name in dataset:
+      part[name] = dataset[name]
+  meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+  part.file_meta, content = meta, io.BytesIO()
+  part.save_as(content, implicit_vr=False, little_endian=True)
+  return content.getvalue()
+
+
+class _Child:
+  """The child process of this one, started when it is first needed."""
+
+  def __init__(self):
+    self.process: subprocess.Popen[bytes] | None = None
+    self.parent = 0
+
+  def started(self) -> 'subprocess.Popen[bytes]':
+    """Returns the running child; a fork of the process that started one starts its own."""
+    if self.process is None or self.parent != os.getpid() or self.process.poll() is not None:
+      self.parent = os.getpid()
+      self.process = subprocess.Popen(
+        [sys.executable, '-c', _CHILD, *sys.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, 'OPENBLAS_NUM_THREADS': '1', 'OMP_NUM_THREADS': '1'},
+        start_new_session=True,  # Ctrl-C is for the parent
+      )
+    return self.process
+
+  def stop(self) -> None:
+    """End the child, if this process has started one."""
+    if self.process is not None and self.parent == os.getpid():
+      self.process.kill()
+      self.process.communicate()
+      self.process = None
+
+
+_child = _Child()
+atexit.register(_child.stop)
+
+
+def _ask(content: bytes) -> bytes | None:
+  """Send a file to the child; returns its answer, or None if the child ended."""
+  process = _child.started()
+  assert process.stdin is not None
+  assert process.stdout is not None
+  try:
+    process.stdin.write(struct.pack('<Q', len(content)) + content)
+    process.stdin.flush()
+    length = process.stdout.read(8)
+    answer = process.stdout.read(int.from_bytes(length, 'little'))
+  except BrokenPipeError:
+    answer = b''
+  if not answer:
+    _child.stop()
+  return answer or None
