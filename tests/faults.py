@@ -2,9 +2,11 @@
 
 A row is a kind of fault, and names the tests that inject it. `--write` puts the table into
 docs/reliability.md. `--junit` takes the results from reports of pytest (`--junitxml`) instead.
+`--resume FILE` keeps the results, so that the same command continues after it was interrupted.
 """
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -159,17 +161,31 @@ ROWS = (
 
 
 class Results:
-  """Collects the outcome of each test: 'passed', 'failed', 'skipped', or 'silent'."""
+  """Collects the outcome of each test ('passed', 'failed', 'skipped' or 'silent') and its seconds.
 
-  def __init__(self) -> None:
+  With `kept`, they are also written to that file after each test, and read from there at the start.
+  """
+
+  def __init__(self, kept: Path | None = None) -> None:
     self.outcomes: dict[str, str] = {}
+    self.seconds: dict[str, float] = {}
+    self._kept = kept
+    if kept is not None and kept.exists():
+      self.outcomes, self.seconds = json.loads(kept.read_text())
 
   def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
     name = report.nodeid.removeprefix('tests/')
+    self.seconds[name] = self.seconds.get(name, 0.0) * (report.when != 'setup') + report.duration
     if report.failed:
       self.outcomes[name] = 'silent' if SILENT.search(report.longreprtext) else 'failed'
     elif report.when == 'call' or report.skipped:
-      self.outcomes.setdefault(name, 'skipped' if report.skipped else 'passed')
+      self.outcomes[name] = 'skipped' if report.skipped else 'passed'
+    if self._kept is not None and report.when == 'teardown':
+      self._kept.write_text(json.dumps([self.outcomes, self.seconds]))
+
+  def passed(self) -> list[str]:
+    """Returns the tests that need not run again."""
+    return [name for name, outcome in self.outcomes.items() if outcome == 'passed']
 
   def read(self, report: str) -> None:
     """Add the outcomes in a JUnit report of pytest."""
@@ -216,10 +232,11 @@ def main() -> int:
   parser.add_argument('--all', action='store_true', help='every fault, in at most 40 minutes')
   parser.add_argument('--write', action='store_true', help='put the table into docs/reliability.md')
   parser.add_argument('--junit', nargs='+', metavar='FILE', help='do not run anything')
+  parser.add_argument('--resume', type=Path, metavar='FILE', help='keep and continue the results')
   parser.add_argument('-n', default='2', help='processes (2)')
   options = parser.parse_args()
   rows = [row for row in ROWS if options.all or row.quick]
-  results, begun = Results(), time.monotonic()
+  results, begun = Results(options.resume), time.monotonic()
   files = sorted({test.partition('::')[0] for row in rows for test in row.tests.split()})
   names = [
     test.partition('::')[2] or test.rpartition('/')[2][:-3]
@@ -234,15 +251,18 @@ def main() -> int:
     '-m',
     'not gpu' if options.all else 'not gpu and not slow',
   ]
+  arguments += [f'--deselect=tests/{name}' for name in results.passed()]
   if options.junit:
     for report in options.junit:
       results.read(report)
     code = int(bool({'failed', 'silent'} & {*results.outcomes.values()}))
   else:
-    code = pytest.main(arguments, plugins=[results])
+    done = pytest.main(arguments, plugins=[results])
+    code = 0 if done == pytest.ExitCode.NO_TESTS_COLLECTED and results.passed() else done
   lines = table(rows, results)
   print('\n'.join(lines))
-  print(f'{len(rows)} kinds of fault, {time.monotonic() - begun:.0f} s')
+  spent = f'{time.monotonic() - begun:.0f} s, tests {sum(results.seconds.values()):.0f} s'
+  print(f'{len(rows)} kinds of fault, {spent}')
   if options.write:
     write(lines)
   untested = [row.fault for row in rows if not (options.junit or results.of(row))]
