@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from jaxsr.errors import TRY_AGAIN
+from jaxsr.training import aborts
 
 SECONDS = 45.0  # without a sign of life
 _KEY = 'jaxsr/alive/{}'
@@ -26,18 +27,20 @@ def watched() -> Iterator[None]:
 
   Each host counts in the store that JAX's coordinator keeps, and reads the counts of the others.
   """
-  over = threading.Event()
   client = _client()
-  if client is not None:
-    threading.Thread(target=_watch, args=(client, over), daemon=True).start()
-  try:
+  if client is None:
     yield
-  except jax.errors.JaxRuntimeError:  # of a collective, if another host has ended
-    if client is not None:
+    return
+  over = threading.Event()
+  with aborts.handled(_leave_coordinator):
+    threading.Thread(target=_watch, args=(client, over), daemon=True).start()
+    try:
+      yield
+    except jax.errors.JaxRuntimeError:  # of a collective, if another host has ended
       time.sleep(1.5 * SECONDS)  # the thread ends the process if it has
-    raise
-  finally:
-    over.set()
+      raise
+    finally:
+      over.set()
 
 
 def _client() -> Any:
@@ -59,7 +62,7 @@ def _watch(client: Any, over: threading.Event) -> None:
       client.key_value_set(_KEY.format(jax.process_index()), str(number), allow_overwrite=True)
       counts = {_number(key): value for key, value in client.key_value_dir_get(_KEY.format(''))}
     except Exception:  # the coordinator has ended
-      _leave('host 0, which coordinates the others')
+      _leave_coordinator()
     now = time.monotonic()
     for i in others:
       count = counts.get(i, '')
@@ -71,6 +74,10 @@ def _watch(client: Any, over: threading.Event) -> None:
 
 def _number(key: str) -> int:
   return int(key.rpartition('/')[2])
+
+
+def _leave_coordinator() -> None:
+  _leave('host 0, which coordinates the others,')
 
 
 def _leave(host: str) -> None:
