@@ -19,11 +19,13 @@ from jaxsr.agreement.reduction import Reduction, matrix
 
 _BITS = 22  # after the binary point of Pillow's weights for 8-bit images
 _SAFE = 0.48  # of a gray level: half a level, less what float32 passes may be off
-_WIDE_STEPS = (1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32)
-_CHOICES = 8  # changes that are considered for each low-resolution pixel in a round
+_WIDE_STEPS = (1, 3, 9, 27)
+_FEW_STEPS = (1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32)
+_FEW = 8  # low-resolution pixels that more changes are tried for
+_CHOICES = 2  # changes that are considered for each low-resolution pixel in a round
 _WIDE_MOST = 64  # low-resolution pixels that wide steps are tried for in a round
-_ROUNDS = 200
-_PATIENCE = 60  # rounds without a better image
+_PATIENCE = 300  # rounds without a better image
+_TRIED, _TRIED_PER_PIXEL = 1_500_000, 23  # changes; up to 0.5 s for 256x256 to 1024x1024
 _PERIODIC = 8  # low-resolution pixels from an end from which on all rows of a matrix are equal
 
 
@@ -34,11 +36,13 @@ class Agreement(NamedTuple):
     equal: the number of equal low-resolution pixels, of all channels.
     pixels: the number of all of them.
     most: the largest difference, in gray levels.
+    within: the difference up to which pixels count as equal, in gray levels.
   """
 
   equal: int
   pixels: int
   most: int
+  within: int = 0
 
 
 def agreement(
@@ -47,14 +51,16 @@ def agreement(
   reduction: Reduction,
   *,
   white: int,
+  within: int = 0,
 ) -> Agreement:
   """Count the pixels of a low resolution that the reduction of an image equals.
 
-  `white` is the largest gray level, 255 for 8 bit.
+  `white` is the largest gray level, 255 for 8 bit; pixels that differ by at most `within` levels
+  count as equal.
   """
-  off = np.minimum(reduction(image), white).astype(np.int64) - lr
-  equal = off.size - int(np.count_nonzero(off))
-  return Agreement(equal, off.size, int(np.abs(off).max(initial=0)))
+  off = np.abs(np.minimum(reduction(image), white).astype(np.int64) - lr)
+  equal = int(np.count_nonzero(off <= within))
+  return Agreement(equal, off.size, int(off.max(initial=0)), within)
 
 
 def settle(
@@ -80,8 +86,11 @@ def settle(
     low = lr[None] / np.float32(white)
     sr = _project(image[None] / np.float32(white), low, np.float32(white), reduction)
     image = np.rint(np.asarray(sr[0]) * np.float32(white)).astype(np.uint16)
-  channels = range(image.shape[2])
-  planes = [_Plane(image[..., c], lr[..., c], reduction, white).solve() for c in channels]
+  channels = image.shape[2]
+  most = max(_TRIED, _TRIED_PER_PIXEL * lr[..., 0].size) // channels
+  planes = [
+    _Plane(image[..., c], lr[..., c], reduction, white).solve(most) for c in range(channels)
+  ]
   image = np.stack(planes, axis=-1)
   return image, agreement(image, lr, reduction, white=white)
 
@@ -134,7 +143,8 @@ class _Plane:
     self.round: Callable[[np.ndarray], np.ndarray] = (
       (lambda sums: np.clip(sums >> _BITS, 0, 255)) if fixed else np.copy
     )
-    self.sums = (self.columns.matrix @ self.x.T).T + half  # of the pass along rows of pixels
+    sums = (self.columns.matrix @ self.x.T).T + half  # of the pass along rows of pixels
+    self.sums = np.ascontiguousarray(sums)
     self.between = self.round(self.sums)
     self.low = self.rows.matrix @ self.between + half
     target = lr.astype(np.int64) * self.unit
@@ -142,10 +152,14 @@ class _Plane:
     never = 2**40 * self.unit
     self.least = np.where(lr == 0, -never, target + below)
     self.most = np.where(lr == white, never, target + above)
+    self.missing = self._lack(self.low, self.least, self.most)
     self.importance = np.ones(lr.shape, np.int64)
+    self.tried = 0  # changes
 
-  def solve(self) -> np.ndarray:
+  def solve(self, most: int) -> np.ndarray:
     """Change pixels until no low-resolution pixel is off; returns the best image found.
+
+    It ends after `most` changes were tried, not after a time, so that results are reproducible.
 
     The single steps toward the nearest pixels settle all but a few low-resolution pixels, at
     letters and clipped edges. There, a pixel that no change improves counts more from then on
@@ -153,10 +167,9 @@ class _Plane:
     """
     best, kept, since = (self.x.size, 0), self.x, 0
     wide = False
-    for _ in range(_ROUNDS):
-      missing = np.abs(self._missing())
-      off = missing > 0
-      if (total := (np.count_nonzero(off), missing.max(initial=0))) < best:
+    while self.tried < most:
+      off = self.missing != 0
+      if (total := (np.count_nonzero(off), np.abs(self.missing).max(initial=0))) < best:
         best, kept, since = total, self.x.copy(), 0
       since += 1
       if not off.any() or since > _PATIENCE:
@@ -166,28 +179,36 @@ class _Plane:
         wide = True
     return kept.astype(self.dtype)
 
-  def _missing(self) -> np.ndarray:
-    """Returns what each low-resolution pixel lacks (above 0) or has too much of (below 0)."""
-    return np.maximum(self.least - self.low, 0) - np.maximum(self.low - self.most, 0)
+  @staticmethod
+  def _lack(low: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Returns what low-resolution pixels lack (above 0) or have too much of (below 0)."""
+    return np.maximum(least - low, 0) - np.maximum(low - most, 0)
 
   def _change(self, wide: bool) -> bool:
     """Change pixels near all low-resolution pixels that are off, if that helps; whether it did."""
-    reach, steps = (2 * self.scale, _WIDE_STEPS) if wide else (self.scale, (1,))
-    missing = self._missing()
-    i, j = np.nonzero(missing)
+    i, j = np.nonzero(self.missing)
+    reach, steps = self.scale, (1,)
+    if wide and len(i) <= _FEW:
+      reach, steps = 2 * self.scale, _FEW_STEPS
+    elif wide:
+      reach, steps = 3 * self.scale // 2, _WIDE_STEPS
     if wide and len(i) > _WIDE_MOST:
-      worst = np.argpartition(-np.abs(missing[i, j]), _WIDE_MOST)[:_WIDE_MOST]
+      worst = np.argpartition(-np.abs(self.missing[i, j]), _WIDE_MOST)[:_WIDE_MOST]
       i, j = i[worst], j[worst]
     r, c, of = self._around(i, j, reach)
-    need = missing[i, j][of]
-    levels = np.sign(need)
+    need = self.missing[i, j][of]
+    weight = self._weight(i[of], r, self.rows) * self._weight(j[of], c, self.columns)
+    levels = np.sign(need) * np.sign(weight)
     if self.unit == 1:  # weights of single pixels are small beside what may be missing
-      weight = self._weight(i[of], r, self.rows) * self._weight(j[of], c, self.columns)
-      levels = np.rint(need / np.where(weight > 0.01 * weight.max(), weight, np.inf))
-      levels = np.where(levels == 0, np.sign(need), levels)
+      weight = np.abs(weight)
+      needed = np.abs(need) / np.where(weight > 0.01 * weight.max(), weight, np.inf)
+      levels = levels * np.maximum(np.rint(needed), 1)
     r, c, of = (np.repeat(n, len(steps)) for n in (r, c, of))
     levels = np.outer(levels, steps).ravel()
     levels = np.clip(self.x[r, c] + levels, 0, self.white).astype(np.int64) - self.x[r, c]
+    self.tried += len(levels)
+    useful = self._moves(r, c, levels, j[of])
+    r, c, of, levels = (n[useful] for n in (r, c, of, levels))
     effect = self._effect(r, c, levels)
     order = np.lexsort((effect, of))
     rank = np.arange(len(order)) - np.searchsorted(of[order], of[order])
@@ -221,18 +242,29 @@ class _Plane:
     reach = axis.weights.shape[1]
     return np.where((at >= 0) & (at < reach), axis.weights[high, np.clip(at, 0, reach - 1)], 0)
 
+  def _moves(
+    self, r: np.ndarray, c: np.ndarray, levels: np.ndarray, column: np.ndarray
+  ) -> np.ndarray:
+    """Returns whether changes outlast the rounding of the first pass, in a column of each."""
+    at = column - self.columns.first[c]
+    reach = self.columns.weights.shape[1]
+    sums = self.sums[r, column] + levels * self.columns.weights[c, np.clip(at, 0, reach - 1)]
+    return (at >= 0) & (at < reach) & (self.round(sums) != self.between[r, column])
+
   def _effect(self, r: np.ndarray, c: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Returns by how much all that is missing would grow with each of some changes."""
     tall, wide = (np.arange(axis.weights.shape[1]) for axis in (self.rows, self.columns))
     rows = (self.rows.first[r][:, None] + tall)[:, :, None]
     columns = self.columns.first[c][:, None] + wide
-    sums = self.sums[r[:, None], columns] + levels[:, None] * self.columns.weights[c]
-    change = self.round(sums) - self.between[r[:, None], columns]
-    at = rows, columns[:, None, :]
-    old, least, most = self.low[at], self.least[at], self.most[at]
-    new = old + self.rows.weights[r][:, :, None] * change[:, None, :]
-    after, before = (np.maximum(least - low, 0) + np.maximum(low - most, 0) for low in (new, old))
-    return ((after - before) * self.importance[at]).sum((1, 2))
+    width = self.low.shape[1]
+    at = r[:, None] * width + columns  # indices of flattened arrays, which are faster
+    sums = self.sums.take(at) + levels[:, None] * self.columns.weights[c]
+    change = self.round(sums) - self.between.take(at)
+    at = rows * width + columns[:, None, :]
+    low = self.low.take(at) + self.rows.weights[r][:, :, None] * change[:, None, :]
+    after = np.abs(self._lack(low, self.least.take(at), self.most.take(at)))
+    change = (after - np.abs(self.missing.take(at))) * self.importance.take(at)
+    return change.sum((1, 2))
 
   def _reached(self, r: int, c: int) -> tuple[slice, slice]:
     """Returns the low-resolution pixels that a pixel reaches."""
@@ -248,3 +280,5 @@ class _Plane:
     between = self.round(self.sums[r, columns])
     self.low[rows, columns] += np.outer(self.rows.weights[r], between - self.between[r, columns])
     self.between[r, columns] = between
+    block = rows, columns
+    self.missing[block] = self._lack(self.low[block], self.least[block], self.most[block])
