@@ -36,6 +36,7 @@ def project(
   levels: ArrayLike,
   reduction: Reduction,
   *,
+  width: ArrayLike = 0.0,
   steps: int = STEPS,
 ) -> Float[Array, 'b sh sw c']:
   """Move upscaled images toward those whose reduction rounds to the low resolution.
@@ -51,6 +52,7 @@ def project(
     lr: their low resolution, in [0, 1].
     levels: the largest gray level, 255 for 8 bit.
     reduction: how `lr` was made.
+    width: how wide the box is at least, to either side, in gray levels: that of the noise of `lr`.
     steps: alternating projections (onto the box, and onto [0, 1]).
 
   Returns:
@@ -62,7 +64,7 @@ def project(
   between = (lr > 0) & (lr < 1)
   off = jnp.sum(jnp.abs(reduced - lr) * between, axis=(1, 2, 3), keepdims=True) * levels
   off = off / jnp.maximum(between.sum((1, 2, 3), keepdims=True), 1)
-  slack = jnp.where(off > _SLACK, _TIGHT, _SLACK) / levels
+  slack = jnp.maximum(jnp.where(off > _SLACK, _TIGHT, _SLACK), width) / levels
   low = jnp.where(lr <= 0, -jnp.inf, lr - slack)
   high = jnp.where(lr >= 1, jnp.inf, lr + slack)
   last, momentum = sr, 1.0

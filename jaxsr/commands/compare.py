@@ -24,6 +24,7 @@ def run(options: Compare) -> int:
     bits=options.bits,
     tables=options.tables,
     ensemble=options.ensemble,
+    agree=options.agree,
     parts=trust.parts(options),
   )
   print(_table(results))

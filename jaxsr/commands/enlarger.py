@@ -14,17 +14,20 @@ from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
 from jaxsr.data import dicom_out, image_files, rows
 from jaxsr.data.decoded import ImageInfo, Method
-from jaxsr.errors import ImageError, UserError
+from jaxsr.errors import ImageError, UserError, count
 from jaxsr.inference import confidence, package, provenance, streaming
+from jaxsr.inference.agreeing import Upscaled
 from jaxsr.inference.confidence import Calibration
 from jaxsr.inference.input_range import check_input
 from jaxsr.inference.memory import OutOfMemory, Tiles
-from jaxsr.inference.model import Model, Upscaled, load
+from jaxsr.inference.model import Model, load
 from jaxsr.inference.provenance import Provenance
 from jaxsr.models import PARAMETER_FREE
 
 _SCALES = (2, 3, 4, 8)
-_NO_REDUCTION = 'does not look like a bicubic reduction, so the result was not made to agree'
+_NOT_AGREEING = 'the result was not made to agree with it'
+_NO_REDUCTION = f'does not look like a bicubic reduction, so {_NOT_AGREEING}'
+_LARGE = f'is enlarged in strips, so {_NOT_AGREEING}'
 
 
 def check_options(options: Upscale) -> None:
@@ -132,11 +135,11 @@ class Enlarger:
         with self._large:
           unmatched = provenance.DISAGREES if note.agreement else ''
           self._write_rows(job, plan, note._replace(agreement=unmatched), image, info, shape)
-        return remarks, None
+        return (*remarks, _LARGE) if unmatched else remarks, None
       upscaled = self._upscale(plan.network, image, self._agree(plan.scale))
       if upscaled.agreement is not None and not upscaled.settled:
         note = note._replace(agreement=provenance.DISAGREES)
-        remarks = (*remarks, _NO_REDUCTION)
+        remarks = (*remarks, _NOT_AGREEING if remarks else _NO_REDUCTION)
       self._write_whole(job, plan, note, image, info, upscaled, shape)
       return remarks, upscaled.agreement
     except (OutOfMemory, MemoryError) as error:
@@ -304,4 +307,5 @@ def _text(found: Agreement | None) -> str:
   """Returns a sentence on the agreement of a result with its source."""
   if found is None:
     return ''
-  return f'Reduced again, it equals the source in {found.equal} of {found.pixels} pixels.'
+  noise = f' within its noise of {count(found.within, "gray level")}' if found.within else ''
+  return f'Reduced again, it equals the source{noise} in {found.equal} of {found.pixels} pixels.'

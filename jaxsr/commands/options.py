@@ -104,8 +104,8 @@ class Upscale:
   calibration: OptionalPath = None
   """A calibration from `jaxsr calibrate` (default: that of the package)."""
   agree: bool = True
-  """Change the result so that Pillow's bicubic reduction of it is the input again. Interpolations,
-  and networks for noisy images, never do."""
+  """Change the result so that Pillow's bicubic reduction of it is the input again, or for networks
+  for noisy images within the noise of it. Interpolations never do."""
   overwrite: bool = False
   """Recompute existing results. Files that jaxsr did not write are never replaced."""
   debug: Debug = False
@@ -131,7 +131,7 @@ class Evaluate:
   ensemble: Ensemble = False
   agree: bool = True
   """Measure what `jaxsr upscale` writes; bicubic is made to agree as well. summary.json also holds
-  the figures without (raw_psnr, ...)."""
+  the figures without (raw_psnr, bicubic_raw_psnr, ...)."""
   bits: Bits = 0
   split: str = 'test'
   """The split of records to measure: SPLIT or SPLIT/FINDING."""
@@ -183,6 +183,9 @@ class Compare:
   protocol: Literal['xray', 'luma'] = 'xray'
   """How images become pairs: 'xray' for radiographs, 'luma' for natural images."""
   scale: Scale = None
+  agree: bool = True
+  """Make all results, and bicubic's, agree with their input, as `jaxsr upscale` does; the figures
+  without are in the rows "raw"."""
   ensemble: Ensemble = False
   bits: Bits = 0
   split: str = 'test'

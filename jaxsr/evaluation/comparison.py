@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from jaxsr import __version__
 from jaxsr import report as pages
+from jaxsr.agreement import Reduction
 from jaxsr.data.nih.metadata import Box
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import boxes as box_figures
@@ -18,6 +19,7 @@ from jaxsr.evaluation import figures, page, report, stratified
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
 from jaxsr.evaluation.protocol import PROTOCOLS
 from jaxsr.files import make_folder, to_csv, write_text
+from jaxsr.inference.agreeing import Rule
 from jaxsr.inference.model import Model
 
 TABLE, PER_IMAGE = 'compare.csv', 'compare_per_image.csv'
@@ -33,6 +35,7 @@ def compare(
   bits: int = 0,
   tables: str | os.PathLike[str] | None = None,
   ensemble: bool = False,
+  agree: bool = True,
   parts: page.Parts | None = None,
 ) -> list[page.Result]:
   """Measure models on the same high-resolution images, beside bicubic interpolation.
@@ -48,6 +51,9 @@ def compare(
     bits: the number of bits that 16-bit files hold, if they do not say so; 0 trusts the files.
     tables: a folder with NIH's tables of findings and boxes, by which the page breaks gains down.
     ensemble: average over the eight flips and quarter turns of each image.
+    agree: make the images of all models and of bicubic agree with their low resolution, as
+      `Model.upscale` does; the figures without that are in `raw_psnr` and so on. With the protocol
+      luma, images are left as they are.
     parts: computes further sections of the page, as `jaxsr.trust.parts.measure`.
 
   Returns:
@@ -65,6 +71,7 @@ def compare(
     raise UserError(f'the models have different scales: {found}; choose models of one scale')
   folder, output = Path(folder).expanduser(), Path(output).expanduser()
   make_folder(output)
+  rule = Rule(Reduction(next(iter(scales.values())))) if agree and protocol == 'xray' else None
   measured, known = {}, {}
   for name, model in models.items():
     channels = 3 if protocol == 'luma' else model.channels
@@ -76,6 +83,7 @@ def compare(
       protocol=protocol,
       ensemble=ensemble,
       devices=jax.local_devices(),
+      agree=rule,
     )
     known, boxes = report.read_metadata(source, Path(tables).expanduser() if tables else None)
     measured[name] = evaluator, *_measure(name, evaluator, model.variables, boxes)
@@ -98,6 +106,7 @@ def compare(
       'data': folder.resolve().name,
       'scale': models[name].scale,
       'protocol': protocol,
+      'agree': 'none' if rule is None else rule.name,
       'version': __version__,
     }
     inside = [row for file in files for row in rows[file][2]]

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsr import metrics, runtime
-from jaxsr.agreement import Agreement, Reduction, agreement, project
+from jaxsr.agreement import project
 from jaxsr.data import sources
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError, warn
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.protocol import Pair, of_given, preparation, shrink
-from jaxsr.inference.model import make_agree, to_levels
+from jaxsr.inference.agreeing import Rule, Upscaled
 from jaxsr.inference.upscale import make_upscale
 from jaxsr.losses.perceptual import relative
 from jaxsr.models import Network
@@ -39,9 +39,9 @@ class Evaluator:
   Bicubic's own figures are computed once for each image and kept. One program is compiled for
   each image size. `perceptual` is a feature network with its variables, and adds the feature
   distance.
-  `ensemble` and `devices` are those of `make_upscale`. With `agree`, images are measured as
-  `Model.upscale` writes them, agreeing with their low resolution, and so is bicubic; the figures of
-  the unchanged images begin with `raw_`.
+  `ensemble` and `devices` are those of `make_upscale`. With `agree`, the rule of a model, images
+  are measured as `Model.upscale` writes them, agreeing with their low resolution, and so is
+  bicubic; the figures of the unchanged images begin with `raw_` and `bicubic_raw_`.
   """
 
   def __init__(
@@ -54,14 +54,14 @@ class Evaluator:
     perceptual: tuple[FeatureExtractor, Any] | None = None,
     ensemble: bool = False,
     devices: Sequence[Any] = (),
-    agree: bool = False,
+    agree: Rule | None = None,
   ):
     self.source, self.scale = source, scale
     self._protocol, self._perceptual = protocol, perceptual
     self._prepare = preparation(protocol, network.channels)
     self._interpolates = isinstance(network, Bicubic)
-    self._agree = _Agree(scale) if agree else None
-    self._enlarge = make_upscale(network, ensemble=ensemble, devices=devices, rounded=not agree)
+    self._agree = None if agree is None else _Agree(agree)
+    self._enlarge = make_upscale(network, ensemble=ensemble, devices=devices, rounded=agree is None)
     self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
     self._extract = jax.jit(perceptual[0].extract) if perceptual else None
     self._bicubic: dict[int, Figures] = {}
@@ -107,12 +107,16 @@ class Evaluator:
     """Make an image agree and measure it, with the figures of the image as it was."""
     assert self._agree is not None
     if index not in self._bicubic_agreed:
-      self._bicubic_agreed[index] = self._figures(self._agree(pair.bicubic, pair)[0], pair)
-    agreed, found = self._agree(sr, pair)
+      made = self._agree(pair.bicubic, pair)
+      self._bicubic_agreed[index] = self._figures(made.image / np.float32(pair.levels), pair)
+    made = self._agree(sr, pair)
+    agreed, found = made.image / np.float32(pair.levels), made.agreement
+    assert found is not None
     row = _row(name, self._figures(agreed, pair), self._bicubic_agreed[index])
     rounded = np.rint(sr * np.float32(pair.levels)) / np.float32(pair.levels)
-    raw = _row(name, self._figures(rounded, pair), self._bicubic[index])
-    row |= {f'raw_{key}': value for key, value in raw.items() if key != 'file'}
+    raw = {'raw': self._figures(rounded, pair), 'bicubic_raw': self._bicubic[index]}
+    for prefix, figures in raw.items():
+      row |= {f'{prefix}_{key}': value for key, value in _figures(figures).items()}
     return agreed, row | {'agreeing': found.equal / found.pixels, 'most_off': found.most}
 
   def _figures(self, sr: np.ndarray, pair: Pair) -> Figures:
@@ -156,19 +160,20 @@ class Evaluator:
 class _Agree:
   """Makes images agree with the low resolution of a pair, as `Model.upscale` does."""
 
-  def __init__(self, scale: int):
-    self._reduction = Reduction(scale)
-    self._project = jax.jit(functools.partial(project, reduction=self._reduction))
+  def __init__(self, rule: Rule):
+    self._rule = rule
+    self._project = jax.jit(functools.partial(project, reduction=rule.reduction))
 
-  def __call__(self, sr: np.ndarray, pair: Pair) -> tuple[np.ndarray, Agreement]:
+  def __call__(self, sr: np.ndarray, pair: Pair) -> Upscaled:
     levels = np.float32(pair.levels)
     lr = np.rint(pair.lr * levels).astype(np.uint8 if pair.levels == 255 else np.uint16)
-    projected = np.asarray(self._project(sr[None], pair.lr[None], levels))[0]
-    result = make_agree(projected, lr, self._reduction, white=pair.levels)
-    if result.settled and result.agreement is not None:
-      return result.image / levels, result.agreement
-    image = to_levels(sr, pair.levels, lr.dtype)
-    return image / levels, agreement(image, lr, self._reduction, white=pair.levels)
+    if (width := self._rule.width(lr, pair.levels)) is not None:
+      projected = self._project(sr[None], pair.lr[None], levels, width=np.float32(width))
+      projected = np.asarray(projected)[0]
+      result = self._rule.finish(projected, lr, white=pair.levels, width=width)
+      if result.settled:
+        return result
+    return self._rule.leave(sr, lr, white=pair.levels)
 
 
 def _row(name: str, figures: Figures, bicubic: Figures) -> Figures:

@@ -44,6 +44,18 @@ _ALL = (
     "energy above the low resolution's Nyquist frequency, relative to the original's; 1 is best",
   ),
   Figure(
+    'raw_psnr', 'PSNR, raw', '.3f', 'PSNR of images that are not made to agree with the input'
+  ),
+  Figure(
+    'raw_ssim', 'SSIM, raw', '.4f', 'SSIM of images that are not made to agree with the input'
+  ),
+  Figure(
+    'raw_psnr_centre',
+    'PSNR, center, raw',
+    '.3f',
+    'PSNR, center, of images that are not made to agree',
+  ),
+  Figure(
     'feature_distance',
     'feature distance',
     '.4f',

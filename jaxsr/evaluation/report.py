@@ -75,8 +75,8 @@ def evaluate(
       images with the same options and output takes them from there.
     parts: computes further sections of the page, as `jaxsr.trust.parts.measure`.
     agree: measure what `Model.upscale` writes, which agrees with the low resolution, and make
-      bicubic agree as well; figures without that are in `raw_psnr` and so on. Networks for noisy
-      images, the protocol luma and images in `lr` are always measured without.
+      bicubic agree as well; figures without that are in `raw_psnr` and so on. Interpolations, the
+      protocol luma and images in `lr` are always measured without.
 
   Returns:
     The content of `summary.json`: means over images by the names in
@@ -117,7 +117,7 @@ def evaluate(
     make_folder(output)
   if uneven := sources.uneven(source, model.scale):
     _note(f'cut to a multiple of {model.scale}: {count(len(uneven), "image")}, {brief(uneven)}')
-  agree = agree and protocol == 'xray' and lr is None and model.reduction() is not None
+  rule = model.agreement_rule() if agree and protocol == 'xray' and lr is None else None
   about = {
     'checkpoint': model.name,
     'data': folder.resolve().name,
@@ -131,7 +131,7 @@ def evaluate(
     'width': model.width,
     'depth': model.depth,
     'ensemble': ensemble,
-    'agree': agree,
+    'agree': 'none' if rule is None else rule.name,
     'version': __version__,
   }
   evaluator = Evaluator(
@@ -142,7 +142,7 @@ def evaluate(
     perceptual=None if features is None else features[1:],
     ensemble=ensemble,
     devices=jax.local_devices(),
-    agree=agree,
+    agree=rule,
   )
   settings = about | {'bits': bits, 'split': split, 'images': fingerprint.of(source)}
   settings['made_by'] = str(provenance.of(model, ensemble=ensemble))
@@ -336,12 +336,10 @@ def table(summary: Mapping[str, Any]) -> str:
       f'{own - bicubic:+{figure.format}}',
     )
     lines.append(line(figure.title, *cells))
-  if summary.get('agree'):
-    raw, bicubic = summary['raw_psnr'], summary['raw_bicubic_psnr']
-    lines += [
-      f'made to agree with the input: {name} does in {summary["agreeing"]:.5%} of the pixels',
-      f'PSNR without agreement: {name} {raw:.3f}, bicubic {bicubic:.3f}, gain {raw - bicubic:+.3f}',
-    ]
+  if 'raw_psnr' in summary:
+    how = ' within its noise' if summary['agree'].endswith('noise') else ''
+    share = f'{summary["agreeing"]:.5%}'
+    lines.append(f'made to agree with the input{how}: {name} does in {share} of the pixels')
   for kind, values in summary.get('strata', {}).items():
     lines += _strata(kind, values)
   if 'regions' in summary:

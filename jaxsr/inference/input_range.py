@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt
 
 from jaxsr.data import degradation, quality, sources
 from jaxsr.data.acquisition import Acquisition, crops, film
@@ -90,25 +91,27 @@ def check_input(model: 'Model', image: np.ndarray, *, bits: int = 0) -> str:
     >>> jaxsr.check_input(jaxsr.load('edsr_x4'), noise)[:52]
     'noisier than the images that edsr_x4 was trained on:'
   """
-  known = model.inputs
-  if known is None:
-    return ''
   planes = image if image.ndim == 3 else image[..., None]
-  found = quality.measure(planes, 2 ** (bits or 8 * image.itemsize) - 1)
-  kinds = [
-    kind
-    for kind, value, limit in zip(('noisier', 'more compressed'), found, known, strict=True)
-    if value > limit
-  ]
-  if not kinds:
+  white = 2 ** (bits or 8 * image.itemsize) - 1
+  if not (kinds := exceeded(model.inputs, planes, white)):
     return ''
-  better = _better(model, found)
+  better = _better(model, quality.measure(planes, white))
   none = 'no installed model was trained for such images: train one with --config=edsr_robust'
   advice = f'take {better}' if better else none
   return (
     f'{" and ".join(kinds)} than the images that {model.name} was trained on: the result can be '
     f'worse than bicubic; {advice}'
   )
+
+
+def exceeded(
+  known: InputRange | None, image: UInt[np.ndarray, 'h w c'], white: int
+) -> tuple[str, ...]:
+  """Returns in what an image exceeds a range: 'noisier', 'more compressed', both or nothing."""
+  if known is None:
+    return ()
+  found = zip(('noisier', 'more compressed'), quality.measure(image, white), known, strict=True)
+  return tuple(kind for kind, value, limit in found if value > limit)
 
 
 def _better(model: 'Model', found: Quality) -> str:

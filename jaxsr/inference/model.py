@@ -17,11 +17,12 @@ from jaxtyping import Float, UInt
 
 from jaxsr import agreement, models, sharding
 from jaxsr import config as configs
-from jaxsr.agreement import Agreement, Reduction
+from jaxsr.agreement import Reduction
 from jaxsr.compression import slicing, slimmable
 from jaxsr.data import image_files
 from jaxsr.errors import UserError
 from jaxsr.inference import confidence, input_range, package, tiling
+from jaxsr.inference.agreeing import Rule, Upscaled, to_levels
 from jaxsr.inference.confidence import Calibration, Confidence
 from jaxsr.inference.predict import make_predict
 from jaxsr.inference.upscale import make_upscale
@@ -29,26 +30,6 @@ from jaxsr.models import Network
 
 if TYPE_CHECKING:
   from jaxsr.checkpoint import Checkpoints
-
-
-_MOST_OFF = 0.05  # share of the input's pixels that may be off before the exact step
-
-
-class Upscaled(NamedTuple):
-  """An upscaled image [sh, sw, c] and what it was rounded from.
-
-  Attributes:
-    image: the image, of the dtype of the input.
-    sr: the network's output, projected if `settled`, in [0, 1], float32, not rounded.
-    agreement: how far the reduction of `image` equals the input; None if it was not asked for, or
-      the network was not trained for a reduction.
-    settled: whether the image was made to agree.
-  """
-
-  image: UInt[np.ndarray, 'sh sw c']
-  sr: Float[np.ndarray, 'sh sw c']
-  agreement: Agreement | None
-  settled: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,16 +142,17 @@ class Model:
         of about this size, one per device at a time. This takes less memory and gives the same
         result up to rounding. Networks that need the full image ignore it.
       agree: make the result agree with the image: reduced again by Pillow's bicubic filter, it is
-        the image. An image that does not look like such a reduction, of which more than 5 % of the
-        pixels would be off, is upscaled as if by False. None: if the network was trained for that
-        reduction.
+        the image, or within its noise if the network was trained for noisy images. An image that
+        does not look like such a reduction, since it is noisier or more compressed than the
+        training images or more than 5 % of its pixels would be off, is upscaled as if by False.
+        None: if the network was trained for such images.
 
     Returns:
       The upscaled image, of the rank and dtype of `image`.
 
     Raises:
       UserError: the image has another dtype, rank, number of channels or more bits, or `tile` is
-        less than 1; or `agree` is True, but the network was trained for noisy images.
+        less than 1.
 
     Example:
       >>> import jaxsr
@@ -220,28 +202,24 @@ class Model:
     options: tuple[bool, int],
     agree: bool | None,
   ) -> Upscaled:
-    reduction = self.reduction(agree)
-    if reduction is not None:
-      sr = self._upscaler(*options, reduction=reduction)(image, white)
-      result = make_agree(sr, image, reduction, white=white)
+    rule = self.agreement_rule(agree)
+    width = None if rule is None else rule.width(image, white)
+    if rule is not None and width is not None:
+      sr = self._upscaler(*options, reduction=rule.reduction)(image, white, width)
+      result = rule.finish(sr, image, white=white, width=width)
       if result.settled:
         return result
     sr = self._upscaler(*options, reduction=None)(image, white)
-    large = to_levels(sr, white, image.dtype)
-    if reduction is None:
-      return Upscaled(large, sr, None, settled=False)
-    found = agreement.agreement(large, image, reduction, white=white)
-    return Upscaled(large, sr, found, settled=False)
+    if rule is None:
+      return Upscaled(to_levels(sr, white, image.dtype), sr, None, settled=False)
+    return rule.leave(sr, image, white=white)
 
-  def reduction(self, agree: bool | None = None) -> Reduction | None:
-    """Returns the reduction that results agree with for this option of `upscale`, if any."""
-    if agree and self.degradation == 'acquisition':
-      raise UserError(
-        f'{self.name} was trained for noisy images, whose noise its results should not agree with: '
-        'leave out agree=True'
-      )
-    wanted = self.degradation == 'bicubic' if agree is None else agree
-    return Reduction(self.scale) if wanted else None
+  def agreement_rule(self, agree: bool | None = None) -> Rule | None:
+    """Returns how results agree with their input for this option of `upscale`, if they do."""
+    wanted = self.degradation != 'none' if agree is None else agree
+    if not wanted:
+      return None
+    return Rule(Reduction(self.scale), self.degradation == 'acquisition', self.inputs)
 
   def confidence(
     self,
@@ -317,37 +295,16 @@ class Model:
 
   def _upscaler(
     self, ensemble: bool, tile: int, reduction: Reduction | None
-  ) -> Callable[[np.ndarray, int], np.ndarray]:
+  ) -> Callable[..., np.ndarray]:
     options = ensemble, tile, reduction
     if options not in self._upscalers:
       self._upscalers[options] = _make_upscaler(self, *options)
     return self._upscalers[options]
 
   @functools.cached_property
-  def _upscalers(self) -> dict[Any, Callable[[np.ndarray, int], np.ndarray]]:
+  def _upscalers(self) -> dict[Any, Callable[..., np.ndarray]]:
     """Functions by their options, so that each is compiled once per model and image size."""
     return {}
-
-
-def to_levels(sr: Float[np.ndarray, 'h w c'], white: int, kind: Any) -> UInt[np.ndarray, 'h w c']:
-  """Round an image in [0, 1] to the gray levels from 0 to `white`."""
-  return np.rint(sr * np.float32(white)).astype(kind)
-
-
-def make_agree(
-  sr: Float[np.ndarray, 'sh sw c'],
-  lr: UInt[np.ndarray, 'h w c'],
-  reduction: Reduction,
-  *,
-  white: int,
-) -> Upscaled:
-  """Round a projected image and settle it, unless more than 5 % of the input's pixels are off."""
-  image = to_levels(sr, white, lr.dtype)
-  found = agreement.agreement(image, lr, reduction, white=white)
-  if found.pixels - found.equal > _MOST_OFF * found.pixels:
-    return Upscaled(image, sr, found, settled=False)
-  image, found = agreement.settle(image, lr, reduction, white=white)
-  return Upscaled(image, sr, found, settled=True)
 
 
 def _prepare(image: ArrayLike, model: Model, bits: int, tile: int) -> tuple[np.ndarray, int]:
@@ -599,8 +556,10 @@ def _number(checkpoints: 'Checkpoints', step: str) -> int | None:
 
 def _make_upscaler(
   model: Model, ensemble: bool, tile: int, reduction: Reduction | None
-) -> Callable[[np.ndarray, int], np.ndarray]:
+) -> Callable[..., np.ndarray]:
   """Build the function that upscales a uint8 or uint16 image to floats in [0, 1].
+
+  Its arguments are the image, its white, and for agreement within noise the width of that.
 
   The rows of an image are divided among the devices of this process. Images with a side of more
   than `tile` low-resolution pixels are upscaled in tiles, one per device at a time, if the
@@ -616,12 +575,13 @@ def _make_upscaler(
   margin_of = functools.cache(lambda: tiling.margin(network))  # tracing takes seconds
   turn = threading.Lock()
 
-  def compute(lr: np.ndarray, levels: np.float32) -> np.ndarray:
+  def compute(lr: np.ndarray, levels: np.float32, width: np.float32) -> np.ndarray:
     margin = margin_of() if max(lr.shape) > tile else None
     if margin is None:
-      return np.asarray(full(model.variables, lr[None], levels))[0]  # JAX would compile `[0]`
+      found = full(model.variables, lr[None], levels, width)
+      return np.asarray(found)[0]  # JAX would compile `[0]`
     return tiling.upscale(
-      lambda images: tiled(variables(), sharding.put({'lr': images}, mesh)['lr'], levels),
+      lambda images: tiled(variables(), sharding.put({'lr': images}, mesh)['lr'], levels, width),
       lr,
       scale=model.scale,
       side=tile,
@@ -630,10 +590,12 @@ def _make_upscaler(
       batch_size=mesh.size,
     )
 
-  def upscale(image: UInt[np.ndarray, 'h w c'], white: int) -> Float[np.ndarray, 'sh sw c']:
+  def upscale(
+    image: UInt[np.ndarray, 'h w c'], white: int, width: float = 0.0
+  ) -> Float[np.ndarray, 'sh sw c']:
     levels = np.float32(white)
     lr: Float[np.ndarray, 'h w c'] = image.astype(np.float32) / levels
     with turn:
-      return compute(lr, levels)
+      return compute(lr, levels, np.float32(width))
 
   return upscale

@@ -9,6 +9,7 @@ from jaxsr.inference import package
 from jaxsr.inference.model import Model
 
 AGREES, DISAGREES = ' (made to agree with it)', ' (not made to agree with it)'
+WITHIN_NOISE = ' (made to agree with it within its noise)'
 
 
 class Provenance(NamedTuple):
@@ -18,7 +19,7 @@ class Provenance(NamedTuple):
   scale: int | float
   weights: str  # the start of their SHA-256; '' if there are none
   source: str  # the start of the file's SHA-256
-  agreement: str = ''  # AGREES or DISAGREES; '' if it was not asked for
+  agreement: str = ''  # one of the texts above; '' if it was not asked for
   content: str = ''  # of a by-product: its content and calibration
 
   @property
@@ -44,7 +45,8 @@ def of(model: Model, *, ensemble: bool = False, agree: bool | None = None) -> Pr
   if model.parameters:
     weights = files.digest_arrays([package.to_tensors(model.variables)], model.network)
   name = f'{model.architecture}, self-ensemble' if ensemble else model.architecture
-  agreement = '' if model.reduction(agree) is None else AGREES
+  rule = model.agreement_rule(agree)
+  agreement = '' if rule is None else WITHIN_NOISE if rule.noisy else AGREES
   return Provenance(name, model.scale, weights, '', agreement)
 
 

@@ -24,7 +24,7 @@ def make_upscale(
   devices: Sequence[Any] = (),
   reduction: Reduction | None = None,
   rounded: bool = True,
-) -> Callable[[Any, ArrayLike, ArrayLike], jax.Array]:
+) -> Callable[..., jax.Array]:
   """Build a compiled function that upscales images and rounds them to gray levels.
 
   Args:
@@ -38,33 +38,34 @@ def make_upscale(
     rounded: round the results to gray levels.
 
   Returns:
-    A function of variables, images [b, h, w, c] in [0, 1], and the largest level (255 or 65535). It
-    returns images [b, scale * h, scale * w, c] in [0, 1].
+    A function of variables, images [b, h, w, c] in [0, 1], the largest level (255 or 65535) and how
+    far from the images their reduction may be in any case, in levels (default 0). It returns images
+    [b, scale * h, scale * w, c] in [0, 1].
   """
   predict = make_predict(network, ensemble=ensemble)
 
   @jax.jit
-  def compute(variables: Any, lr: Any, levels: Any) -> jax.Array:
+  def compute(variables: Any, lr: Any, levels: Any, width: Any) -> jax.Array:
     sr = predict(variables, lr)
     if reduction is not None:
-      sr = agreement.project(sr, lr, levels, reduction)
+      sr = agreement.project(sr, lr, levels, reduction, width=width)
     return quantise(sr, levels) if rounded else jnp.clip(sr, 0.0, 1.0)
 
   devices = devices if network.row_shardable else ()
   copies: dict[int, Any] = {}  # of the last variables, by the number of devices
 
-  def upscale(variables: Any, lr: Any, levels: ArrayLike) -> jax.Array:
+  def upscale(variables: Any, lr: Any, levels: ArrayLike, width: ArrayLike = 0.0) -> jax.Array:
     if copies.get(0) is not variables:
       copies.clear()
       copies[0] = variables
     count = partitions(lr.shape[1], len(devices))
     if count == 1 or count_parameters(variables) < _MIN_PARAMETERS:
-      return compute(variables, lr, levels)
+      return compute(variables, lr, levels, width)
     mesh = sharding.make_rows(devices[:count])
     if count not in copies:
       copies[count] = jax.device_put(variables, sharding.replicated(mesh))
     with jax.set_mesh(mesh):
-      return compute(copies[count], jax.device_put(lr, sharding.by_rows(mesh)), levels)
+      return compute(copies[count], jax.device_put(lr, sharding.by_rows(mesh)), levels, width)
 
   return upscale
 

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr import models, sharding
+from jaxsr import cli, models, sharding
 from jaxsr.agreement import Agreement, Reduction, agreement, project, settle
 from jaxsr.agreement.exact import _axis
 from jaxsr.agreement.reduction import matrix
 from jaxsr.commands import report
-from jaxsr.data import degradation
+from jaxsr.data import degradation, image_files
 from jaxsr.data.phantom import phantom
-from jaxsr.errors import UserError
 from jaxsr.inference.model import Model, load
 from models.small import build
 from runs import variables_of
@@ -41,11 +40,12 @@ def test_the_integer_sums_are_pillows_to_the_bit(scale, low, rng):
 
 
 @pytest.mark.parametrize(
-  ('kind', 'scale'), [('bicubic', 2), ('bicubic', 3), ('imresize', 4), ('area', 8)]
+  ('kind', 'scale', 'width'),
+  [('bicubic', 2, 0), ('bicubic', 3, 5), ('imresize', 4, 0), ('area', 8, 0)],
 )
-def test_the_projection_is_that_of_dense_matrices(kind, scale, rng):
+def test_the_projection_is_that_of_dense_matrices(kind, scale, width, rng):
   reduction, levels = Reduction(scale, kind), 255
-  slack = 0.1 / levels  # the images are far from their low resolution
+  slack = max(0.1, width) / levels  # the images are far from their low resolution
   sr = rng.random((2, 37 * scale, 20 * scale, 2)).astype(np.float32)
   lr = np.clip(rng.normal(0.5, 0.4, (2, 37, 20, 2)), 0, 1).astype(np.float32)
   rows, columns = (matrix(reduction, n) for n in sr.shape[1:3])
@@ -59,7 +59,7 @@ def test_the_projection_is_that_of_dense_matrices(kind, scale, rng):
     new = expected + np.einsum('sy,byxc,tx->bstc', inverses[0], missed, inverses[1])
     new = np.clip(new, 0, 1)
     expected, last = new + momentum * (new - last), new
-  found = project(sr, lr, levels, reduction, steps=3)
+  found = project(sr, lr, levels, reduction, width=width, steps=3)
   np.testing.assert_allclose(found, last, atol=3e-4)  # of values that change by up to 1
 
 
@@ -100,7 +100,7 @@ def test_back_projected_images_agree_exactly(kind, scale, dtype):
   before = agreement(image, lr, reduction, white=white)
   image, found = settle(image, lr, reduction, white=white)
   assert before.equal < before.pixels or kind == 'area'
-  assert (reduction(image) == lr).all() and found == (lr.size, lr.size, 0)
+  assert (reduction(image) == lr).all() and found == Agreement(lr.size, lr.size, 0)
 
 
 def test_the_exact_step_changes_little(film):
@@ -131,7 +131,7 @@ def test_upscale_agrees_in_tiles_and_on_several_devices(bits, dtype, monkeypatch
   image = np.minimum(degradation.downscale(film, 2), 2**bits - 1)
   whole, tiled = (model.enlarge(image, bits=bits, tile=tile) for tile in (200, 24))
   for result in (whole, tiled):
-    assert result.settled and result.agreement == (64 * 64, 64 * 64, 0)
+    assert result.settled and result.agreement == Agreement(64 * 64, 64 * 64, 0)
     assert (np.minimum(degradation.downscale(result.image, 2), 2**bits - 1) == image).all()
   assert np.abs(whole.sr - tiled.sr).max() < 1e-3
   raw = model.upscale(image, bits=bits, agree=False)
@@ -156,20 +156,51 @@ def test_an_input_that_cannot_be_met_is_left_alone(rng):
   assert (result.image == model.upscale(image, agree=False)).all()
 
 
-def test_interpolations_and_networks_for_noisy_images_do_not_agree(film):
+def test_interpolations_agree_only_if_asked(film):
   bicubic = load('bicubic')
   assert bicubic.enlarge(film).agreement is None
   assert bicubic.enlarge(film, agree=True).settled
-  network = models.build('bicubic', scale=4)
-  noisy = Model('robust', network, {}, 4, 1, degradation='acquisition')
-  assert noisy.enlarge(film).agreement is None
-  with pytest.raises(UserError, match='trained for noisy images'):
-    noisy.upscale(film, agree=True)
+
+
+@pytest.fixture
+def noisy(rng):
+  """The low resolution of a phantom, with noise of 6 gray levels."""
+  clean = degradation.downscale(phantom(3, 1, size=256)[..., None], 4)
+  return np.clip(np.rint(clean + rng.normal(0, 6, clean.shape)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('bits', [8, 16])
+def test_networks_for_noisy_images_agree_within_the_noise(bits, noisy):
+  model = Model('robust', models.build('bicubic', scale=4), {}, 4, 1, degradation='acquisition')
+  unit = (2**bits - 1) // 255
+  lr = noisy.astype(f'uint{bits}') * unit
+  result = model.enlarge(lr)
+  found = result.agreement
+  assert result.settled and found.within == pytest.approx(18 * unit, rel=0.2)
+  again = degradation.downscale(result.image, 4).astype(int) - lr
+  assert found.equal == (np.abs(again) <= found.within).sum() == found.pixels
+  assert (again != 0).mean() > 0.5  # the noise is not copied
+  flat = np.full_like(lr, 128 * unit)
+  assert model.enlarge(flat).agreement.within == 0
+
+
+def test_noise_that_a_network_was_not_trained_on_is_not_copied(noisy, tmp_path, capsys):
+  model = load('edsr_x4_tiny')
+  result = model.enlarge(noisy)
+  assert not result.settled and (result.image == model.upscale(noisy, agree=False)).all()
+  image_files.write(tmp_path / 'noisy.png', noisy)
+  for written in ('wrote 1 of 1', '1 existed already'):
+    arguments = ('upscale', tmp_path / 'noisy.png', '--checkpoint', 'edsr_x4_tiny')
+    assert cli.run([str(x) for x in arguments]) == 0
+    out, error = capsys.readouterr()
+    assert written in out
+    assert ('the result was not made to agree' in error) == written.startswith('wrote')
 
 
 def test_the_printed_line_counts_images_and_pixels(capsys):
   exact, off = Agreement(4096, 4096, 0), Agreement(4090, 4096, 17)
-  for found in ([exact], [exact, exact], [exact, off, None], [off], [None]):
+  noisy = Agreement(4095, 4096, 5, within=3)
+  for found in ([exact], [exact, exact], [exact, off, None], [off], [None], [noisy]):
     report.agreement((Path(f'{i}.png'), each) for i, each in enumerate(found))
   assert capsys.readouterr().out.splitlines() == [
     'agrees with 0.png in 4,096 of 4,096 pixels',
@@ -177,4 +208,6 @@ def test_the_printed_line_counts_images_and_pixels(capsys):
     'agrees with 1 of 2 images in every pixel, in total in 8,186 of 8,192 pixels, '
     'at most 17 gray levels off',
     'agrees with 0.png in 4,090 of 4,096 pixels, at most 17 gray levels off',
+    'agrees within the noise (up to 3 gray levels) with 0.png in 4,095 of 4,096 pixels, '
+    'at most 5 gray levels off',
   ]

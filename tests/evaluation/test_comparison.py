@@ -24,13 +24,21 @@ def test_compare_gives_the_figures_of_evaluate(folder, tmp_path, capsys):
   assert jaxsr('compare', 'lanczos', 'bicubic', '--data', folder, '--output', output) == 1
   assert 'broken.png' in capsys.readouterr().err
   bicubic, lanczos = table(output / 'compare.csv')
+  assert float(bicubic['consistency']) == float(lanczos['consistency']) == 100
   assert (bicubic['network'], lanczos['network'], lanczos['n']) == ('bicubic', 'lanczos', '4')
   options = ('--checkpoint', 'lanczos', '--data', folder, '--output', tmp_path / 'eval')
   assert jaxsr('evaluate', *options) == 1
   summary = json.loads((tmp_path / 'eval' / 'summary.json').read_text())
+  raw = ('--data', folder, '--output', tmp_path / 'raw', '--no-agree')
+  assert jaxsr('compare', 'lanczos', 'bicubic', *raw) == 1
+  raw_bicubic, raw_lanczos = table(tmp_path / 'raw' / 'compare.csv')
+  assert 'raw_psnr' not in raw_bicubic
   for name in ('psnr', 'ssim_centre', 'consistency', 'high_frequency'):
-    assert float(lanczos[name]) == pytest.approx(summary[name], rel=1e-12)
-    assert float(bicubic[name]) == pytest.approx(summary[f'bicubic_{name}'], rel=1e-12)
+    assert float(raw_lanczos[name]) == pytest.approx(summary[name], rel=1e-12)
+    assert float(raw_bicubic[name]) == pytest.approx(summary[f'bicubic_{name}'], rel=1e-12)
+  for name in ('psnr', 'ssim', 'psnr_centre'):  # rows of images that agree also have the others
+    assert float(lanczos[f'raw_{name}']) == pytest.approx(summary[name], rel=1e-6)
+    assert float(bicubic[f'raw_{name}']) == pytest.approx(summary[f'bicubic_{name}'], rel=1e-6)
   rows = table(output / 'compare_per_image.csv')
   assert [row['network'] for row in rows] == ['lanczos'] * 4 + ['bicubic'] * 4
   html = (output / 'report.html').read_text()
