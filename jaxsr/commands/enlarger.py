@@ -14,7 +14,7 @@ from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
 from jaxsr.data import dicom_out, image_files, rows
 from jaxsr.data.decoded import ImageInfo, Method
-from jaxsr.errors import ImageError, UserError, count
+from jaxsr.errors import ImageError, UserError
 from jaxsr.inference import confidence, package, provenance, streaming
 from jaxsr.inference.agreeing import Upscaled
 from jaxsr.inference.confidence import Calibration
@@ -307,5 +307,4 @@ def _text(found: Agreement | None) -> str:
   """Returns a sentence on the agreement of a result with its source."""
   if found is None:
     return ''
-  noise = f' within its noise of {count(found.within, "gray level")}' if found.within else ''
-  return f'Reduced again, it equals the source{noise} in {found.equal} of {found.pixels} pixels.'
+  return f'Reduced again, it equals the source in {found.equal} of {found.pixels} pixels.'

@@ -104,8 +104,8 @@ class Upscale:
   calibration: OptionalPath = None
   """A calibration from `jaxsr calibrate` (default: that of the package)."""
   agree: bool = True
-  """Change the result so that Pillow's bicubic reduction of it is the input again, or for networks
-  for noisy images within the noise of it. Interpolations never do."""
+  """Change the result so that Pillow's bicubic reduction of it is the input again. Interpolations,
+  and networks for noisy images, never do."""
   overwrite: bool = False
   """Recompute existing results. Files that jaxsr did not write are never replaced."""
   debug: Debug = False

@@ -39,9 +39,7 @@ def agreement(found: Iterable[tuple[Path, Agreement | None]]) -> None:
     exact = sum(one.equal == one.pixels for _, one in each)
     names = f'{exact:,} of {len(each):,} images in every pixel, in total'
   off = f', at most {count(most, "gray level")} off' if most else ''
-  noise = max(one.within for _, one in each)
-  how = f' within the noise (up to {count(noise, "gray level")})' if noise else ''
-  print(f'agrees{how} with {names} in {equal:,} of {pixels:,} pixels{off}')
+  print(f'agrees with {names} in {equal:,} of {pixels:,} pixels{off}')
 
 
 def failures(failed: Sequence[object], what: str) -> int:

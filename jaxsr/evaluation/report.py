@@ -75,8 +75,8 @@ def evaluate(
       images with the same options and output takes them from there.
     parts: computes further sections of the page, as `jaxsr.trust.parts.measure`.
     agree: measure what `Model.upscale` writes, which agrees with the low resolution, and make
-      bicubic agree as well; figures without that are in `raw_psnr` and so on. Interpolations, the
-      protocol luma and images in `lr` are always measured without.
+      bicubic agree as well; figures without that are in `raw_psnr` and so on. Interpolations,
+      networks for noisy images, the protocol luma and images in `lr` are always measured without.
 
   Returns:
     The content of `summary.json`: means over images by the names in
@@ -337,9 +337,8 @@ def table(summary: Mapping[str, Any]) -> str:
     )
     lines.append(line(figure.title, *cells))
   if 'raw_psnr' in summary:
-    how = ' within its noise' if summary['agree'].endswith('noise') else ''
     share = f'{summary["agreeing"]:.5%}'
-    lines.append(f'made to agree with the input{how}: {name} does in {share} of the pixels')
+    lines.append(f'made to agree with the input: {name} does in {share} of the pixels')
   for kind, values in summary.get('strata', {}).items():
     lines += _strata(kind, values)
   if 'regions' in summary:

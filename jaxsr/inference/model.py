@@ -145,7 +145,7 @@ class Model:
         the image, or within its noise if the network was trained for noisy images. An image that
         does not look like such a reduction, since it is noisier or more compressed than the
         training images or more than 5 % of its pixels would be off, is upscaled as if by False.
-        None: if the network was trained for such images.
+        None: if the network was trained for that reduction of clean images.
 
     Returns:
       The upscaled image, of the rank and dtype of `image`.
@@ -216,7 +216,7 @@ class Model:
 
   def agreement_rule(self, agree: bool | None = None) -> Rule | None:
     """Returns how results agree with their input for this option of `upscale`, if they do."""
-    wanted = self.degradation != 'none' if agree is None else agree
+    wanted = self.degradation == 'bicubic' if agree is None else agree
     if not wanted:
       return None
     return Rule(Reduction(self.scale), self.degradation == 'acquisition', self.inputs)

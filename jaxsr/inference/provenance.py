@@ -9,7 +9,6 @@ from jaxsr.inference import package
 from jaxsr.inference.model import Model
 
 AGREES, DISAGREES = ' (made to agree with it)', ' (not made to agree with it)'
-WITHIN_NOISE = ' (made to agree with it within its noise)'
 
 
 class Provenance(NamedTuple):
@@ -46,7 +45,7 @@ def of(model: Model, *, ensemble: bool = False, agree: bool | None = None) -> Pr
     weights = files.digest_arrays([package.to_tensors(model.variables)], model.network)
   name = f'{model.architecture}, self-ensemble' if ensemble else model.architecture
   rule = model.agreement_rule(agree)
-  agreement = '' if rule is None else WITHIN_NOISE if rule.noisy else AGREES
+  agreement = '' if rule is None else AGREES
   return Provenance(name, model.scale, weights, '', agreement)
 
 
