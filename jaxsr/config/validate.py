@@ -107,8 +107,8 @@ def _check_data(config: Config) -> None:
 def _check_pairs(data: Config) -> None:
   for name in ('train', 'val'):
     key, value = f'data.{name}_lr', data[f'{name}_lr']
-    folder = data[name] != 'phantom' and not of_records(data[name])
-    _rule(folder or not value, key, value, f'needs a folder of images as config.data.{name}')
+    files = data[name] != 'phantom'
+    _rule(files or not value, key, value, f'needs images or records as config.data.{name}')
   key, value = 'data.train_lr', data.train_lr
   computed = data.edges or data.degradation.kind != 'bicubic'
   why = 'cannot be combined with config.data.edges or config.data.degradation.kind=acquisition'

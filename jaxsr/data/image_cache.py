@@ -109,12 +109,10 @@ class Films:
   def _away(self) -> Path | None:
     """Returns the folder of images, records or labels that is not there, as if not mounted."""
     source, labels = self.source, self.labels
-    folders = [source] if isinstance(source, Folder) else []
-    folders = [source.hr, source.lr] if isinstance(source, Paired) else folders
+    parts = [source.hr, source.lr] if isinstance(source, Paired) else [source]
+    folders = [part for part in parts if isinstance(part, Folder | Records)]
     if gone := [folder.root for folder in folders if folder.is_away()]:
       return gone[0]
-    if isinstance(source, Records) and not source.folder.exists():
-      return source.folder
     return labels.folder if labels and not labels.folder.exists() else None
 
   def _make(self, index: int) -> Film:

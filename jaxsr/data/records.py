@@ -138,6 +138,20 @@ class Records:
     self.sizes = [(row.height, row.width) for row in self.rows]
     self.identities = [row.patient for row in self.rows]
 
+  @property
+  def root(self) -> Path:
+    """The folder of the records."""
+    return self.folder
+
+  @property
+  def paths(self) -> list[Path]:
+    """The names of the images, as paths."""
+    return [Path(name) for name in self.names]
+
+  def is_away(self) -> bool:
+    """Whether the folder is not there, as on a disk that is not mounted."""
+    return not self.folder.exists()
+
   def __repr__(self) -> str:
     return f'Records({self.split}, {len(self)})'
 

@@ -131,14 +131,15 @@ class Folder:
 
 
 class Paired:
-  """The images of a folder, with the low resolution that was acquired with each.
+  """The images of a folder or of records, with the low resolution that was acquired with each.
 
   A low-resolution image has the name of its image, relative to the folder; the suffix may differ.
   Images without one, low-resolution images without an image, and pairs whose sides do not differ by
-  the scale are in `rejected`. All have 16 bits if one of them has.
+  the scale are in `rejected`. All have 16 bits if one of them has. The folder of low resolutions
+  may hold those of other splits than the records'.
   """
 
-  def __init__(self, hr: Folder, lr: Folder, scale: int):
+  def __init__(self, hr: Folder | Records, lr: Folder, scale: int):
     self.hr, self.lr = hr, lr
     self.rejected = [*hr.rejected, *lr.rejected]
     self._places: list[tuple[int, int]] = []
@@ -162,7 +163,8 @@ class Paired:
           self._places.append((i, found[0]))
           continue
       self.rejected.append(ImageError(hr.paths[i], reason))
-    for j in sorted({*range(len(lr))} - taken.keys()):
+    alone = {*range(len(lr))} - taken.keys() if isinstance(hr, Folder) else set()
+    for j in sorted(alone):
       self.rejected.append(ImageError(lr.paths[j], f'has no image of its name in {hr.root}'))
     if not self._places:
       raise UserError(f'{hr.root} and {lr.root} have no pair; {self.rejected[0]}')
@@ -262,11 +264,12 @@ def of_records(name: str) -> bool:
 
 
 def _source(config: Any, name: str, split: str, minimum: int, why: str, *, lr: str = '') -> Source:
+  open_folder = functools.partial(Folder, channels=config.channels, stored_bits=config.data.bits)
   if of_records(name):
     wanted = name.partition('/')[2] or split
-    return Records(config.data.records, wanted, channels=config.channels)
+    found = Records(config.data.records, wanted, channels=config.channels)
+    return Paired(found, open_folder(lr), config.scale) if lr else found
   if name != 'phantom':
-    open_folder = functools.partial(Folder, channels=config.channels, stored_bits=config.data.bits)
     found = open_folder(name, minimum=minimum, why=why)
     return Paired(found, open_folder(lr), config.scale) if lr else found
   options = config.data.phantom

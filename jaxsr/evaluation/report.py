@@ -102,15 +102,13 @@ def evaluate(
   folder = Path(folder).expanduser()
   channels = 3 if protocol == 'luma' else model.channels
   source = open_images(folder, split, bits, channels=channels)
+  known, boxes = read_metadata(source, None if tables is None else Path(tables).expanduser())
   if lr is not None:
-    if protocol != 'xray' or conditions or not isinstance(source, sources.Folder):
-      raise UserError(
-        f'{lr}: given low resolutions need a folder of images, the protocol xray and no conditions'
-      )
+    if protocol != 'xray' or conditions:
+      raise UserError(f'{lr}: given low resolutions need the protocol xray and no conditions')
     lr_folder = sources.Folder(Path(lr).expanduser(), channels=channels, stored_bits=bits)
     source = sources.Paired(source, lr_folder, model.scale)
     _note(registration.describe(source))
-  known, boxes = read_metadata(source, None if tables is None else Path(tables).expanduser())
   if output is not None:
     output = Path(output).expanduser()
     check_output(folder, output)
@@ -222,7 +220,9 @@ def check_output(folder: Path, output: Path) -> None:
     raise UserError(f'{output}: lies in the data {folder}; choose another --output')
 
 
-def open_images(folder: Path, split: str, bits: int, *, channels: int) -> sources.Source:
+def open_images(
+  folder: Path, split: str, bits: int, *, channels: int
+) -> sources.Folder | records.Records:
   """Open a folder of images, an image, or a split of records."""
   if records.holds(folder):
     return records.Records(folder, split, channels=channels)

@@ -134,8 +134,8 @@ def test_a_run_of_pairs_resumes_bit_identically(pair, tmp_path, tiny, capsys):
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    ({'train_lr': 'lr'}, 'needs a folder of images as config.data.train'),
-    ({'val_lr': 'lr', 'val': 'nih', 'records': 'r'}, 'config.data.val'),
+    ({'train_lr': 'lr'}, 'needs images or records as config.data.train'),
+    ({'val_lr': 'lr'}, 'needs images or records as config.data.val'),
     ({'train': 'hr', 'train_lr': 'lr', 'edges': 0.5}, 'cannot be combined'),
   ],
 )

@@ -23,7 +23,7 @@ pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jax
 
 from jaxsr import cli
 from jaxsr import config as configs
-from jaxsr.data import crops, degradation, image_files, pipeline, records, sources
+from jaxsr.data import crops, degradation, fingerprint, image_files, pipeline, records, sources
 from jaxsr.data.crops import Windows
 from jaxsr.data.image_cache import Films
 from jaxsr.data.nih import shards
@@ -381,6 +381,32 @@ def test_evaluate_breaks_figures_down(prepared, tmp_path, capsys):
   assert summary['strata']['all']['all']['n'] == summary['n'] == 4
   assert 'No Finding' in capsys.readouterr().out
   assert (tmp_path / 'strata.csv').read_text().count('\n') == 1 + 7
+
+
+def test_records_pair_with_low_resolutions_of_a_folder(prepared, tmp_path):
+  """The folder holds those of all splits; breakdowns by finding remain."""
+  (tmp_path / 'lr').mkdir()
+  for split in ('train', 'validation', 'test'):
+    source = Records(prepared, split)
+    for i, name in enumerate(source.names):
+      image_files.write(tmp_path / 'lr' / name, 255 - degradation.downscale(source[i], 4))
+  config = configs.copy(configs.base())
+  config.data.update(train='nih', train_lr=str(tmp_path / 'lr'), records=str(prepared), patch=8)
+  paired, source = sources.training(config), Records(prepared, 'train')
+  assert paired.names == source.names and not paired.rejected
+  film = Films(paired, scale=4, capacity=2**30)[1]
+  np.testing.assert_array_equal(film.hr, source[1])
+  np.testing.assert_array_equal(film.lr, 255 - degradation.downscale(source[1], 4))
+  assert fingerprint.of(paired)['low_resolution']['images'] == 16
+  arguments = ['--checkpoint', 'bicubic', '--data', prepared, '--split', 'test']
+  with pytest.raises(SystemExit) as exit:
+    cli.main(
+      ['evaluate', *map(str, arguments), '--lr', f'{tmp_path}/lr', '--output', f'{tmp_path}/eval']
+    )
+  assert exit.value.code == 0
+  summary = json.loads((tmp_path / 'eval' / 'summary.json').read_text())
+  assert summary['n'] == 4 and 'Mass' in summary['strata']['finding']
+  assert summary['psnr'] < 20  # of inverted films
 
 
 def test_a_short_flag_stands_for_two():
