@@ -93,6 +93,9 @@ def run(arguments: Sequence[str], *, use_all_cores: bool = False) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED
   except Exception as error:
+    if not isinstance(error, UserError) and not runtime.has_devices():
+      platforms = os.environ.get('JAX_PLATFORMS')
+      error = UserError(f'JAX finds no device of JAX_PLATFORMS={platforms}; unset it, or set cpu')
     if is_disk_full(error) or isinstance(error, OSError):
       code = FAILED
     elif isinstance(error, Interruption):

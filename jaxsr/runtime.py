@@ -42,6 +42,16 @@ def use_cpu_devices() -> None:
     jax.config.update('jax_num_cpu_devices', min(cpu_count(), _MOST_CORES))
 
 
+def has_devices() -> bool:
+  """Whether JAX can use the devices that the environment asks for, if it was imported at all."""
+  if 'jax' not in sys.modules or not os.environ.get('JAX_PLATFORMS'):
+    return True
+  try:
+    return bool(sys.modules['jax'].devices())
+  except Exception:  # JAX raises RuntimeError and AssertionError
+    return False
+
+
 def keep_freed_memory() -> None:
   """Make glibc keep freed memory instead of returning it to the system.
 

@@ -86,12 +86,27 @@ def read_crop_psnr(workdir: Path) -> list[float]:
 def rollbacks(workdir: Path) -> list[dict[str, int]]:
   """Read the rollbacks of a run, each with the steps `spiked` and `back_to`."""
   path = workdir / ROLLBACKS
-  return json.loads(path.read_text(encoding='utf-8')) if path.exists() else []
+  if not path.exists():
+    return []
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'))
+    return [{name: int(each[name]) for name in ('spiked', 'back_to')} for each in found]
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f'{path}: is not the record of rollbacks, by whose number images are ordered; restore it, '
+      'or delete it to continue with the first order'
+    ) from error
 
 
 def add_rollback(workdir: Path, *, spiked: int, back_to: int) -> None:
   """Write one more rollback; the order of the images depends on their number."""
   write_json(workdir / ROLLBACKS, [*rollbacks(workdir), {'spiked': spiked, 'back_to': back_to}])
+
+
+def check_newest(workdir: Path, newest: int) -> None:
+  """Print a note if the newest checkpoint is older than the one that was saved last."""
+  if 0 < newest < (last := _read_saved(workdir)['step']):
+    print(f'note: step {last} was saved last, but its checkpoint is gone; step {newest} is used')
 
 
 def trained(workdir: Path) -> int:
@@ -212,9 +227,13 @@ class SkippedTable:
     self._path = workdir / SKIPPED
     self._rows: list[dict[str, Any]] = []
     if self._path.exists():
-      with self._path.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
-        rows = list(csv.DictReader(file))
-      self._rows = [row for row in rows if int(row['step']) < step]
+      try:
+        with self._path.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
+          rows = [{name: row[name] for name in ('step', 'image')} for row in csv.DictReader(file)]
+        self._rows = [row for row in rows if int(row['step']) < step]
+      except (ValueError, KeyError, TypeError, csv.Error) as error:
+        text = 'is not as jaxsr wrote it; restore it, or move it away to begin a new table'
+        raise UserError(f'{self._path}: {text}') from error
 
   def add(self, step: int, names: Sequence[str]) -> None:
     """Append the images of a step, and replace the file."""

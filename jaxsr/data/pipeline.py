@@ -22,10 +22,13 @@ low resolution is made inside the jitted step:
 """
 
 import dataclasses
+import errno
 import functools
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Generator
+from multiprocessing import shared_memory
 from typing import Any, NamedTuple
 
 import grain
@@ -46,8 +49,11 @@ from jaxsr.data.image_cache import Films
 from jaxsr.data.reading import ReadBoard
 from jaxsr.data.sources import Source
 from jaxsr.data.teacher_cache import Labels
+from jaxsr.errors import UserError
 
 ENDLESS = 2**48  # samples: as good as without end
+# The tracker names batches that were prepared when a run ended, and deletes them.
+_QUIET = 'ignore:resource_tracker:UserWarning'
 
 HostBatch = dict[str, np.ndarray]
 Stream = Generator[HostBatch, None, None]
@@ -269,6 +275,9 @@ def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int
   ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
   stream = dataset[start:].to_iter_dataset(ahead)
   if workers:
+    if _QUIET not in sys.warnoptions:
+      sys.warnoptions.append(_QUIET)  # which Python's resource tracker gets when it starts
+    _check_shared_memory()
     if not flags.FLAGS.is_parsed():  # grain reads absl flags, which only absl's own main parses
       flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
@@ -276,9 +285,30 @@ def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int
   iterator = iter(stream)
   try:
     yield from iterator
+  except OSError as error:
+    if workers and error.errno == errno.ENOSPC:
+      raise _no_memory(f'is full ({error.strerror})') from error
+    raise
   finally:
     if hasattr(iterator, 'close'):
       iterator.close()
+
+
+def _check_shared_memory() -> None:
+  """Raise UserError if shared memory, in which workers pass batches, cannot be made."""
+  try:
+    memory = shared_memory.SharedMemory(create=True, size=1)
+  except OSError as error:
+    raise _no_memory(f'cannot be written ({error.strerror})') from error
+  memory.close()
+  memory.unlink()
+
+
+def _no_memory(reason: str) -> UserError:
+  return UserError(
+    f'/dev/shm, which worker processes need, {reason}; enlarge it (docker run --shm-size=8g), or '
+    'set config.data.workers=0'
+  )
 
 
 def _init_worker(worker: int, workers: int) -> None:

@@ -4,7 +4,6 @@ They cost a run no time, and near the edges of a crop they are better than the t
 the crop alone, since the teacher saw the surroundings.
 """
 
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from jaxtyping import UInt
 
 from jaxsr.data import degradation, sources
 from jaxsr.data.sources import Source, deepen
-from jaxsr.errors import ImageError
+from jaxsr.errors import ImageError, one_line
 from jaxsr.files import atomic
 
 Image = UInt[np.ndarray, 'h w c']
@@ -41,8 +40,8 @@ class Labels:
     try:
       with np.load(path, allow_pickle=False) as file:
         label, checksum = file['label'], int(file['checksum'])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-      raise ImageError(path, f'cannot be read ({error}); delete it') from error
+    except Exception as error:  # `zipfile` raises many kinds
+      raise ImageError(path, f'cannot be read ({one_line(error)}); delete it') from error
     if checksum != zlib.crc32(lr.tobytes()):
       raise ImageError(path, 'is the label of another image; delete it')
     return label

@@ -85,6 +85,7 @@ def _roll_back(config: Config, folder: Path, checkpoints: Checkpoints, spike: Sp
   if jax.process_index() == 0:
     run_dir.add_rollback(folder, spiked=spike.step, back_to=good)
     checkpoints.discard_after(good)
+    run_dir.write_saved(folder, good)
     print(f'going back to step {good}, with another order of the images', flush=True)
   sharding.wait_for_all('rollback')
 
@@ -114,6 +115,8 @@ def _train(
   data = {'train': fingerprint.of(train_source), 'val': fingerprint.of(val_source)}
   if resumes:
     run_dir.check_data(folder, data, allowed=allow_config_change)
+    if primary:
+      run_dir.check_newest(folder, max(checkpoints.steps(), default=0))
     state = checkpoints.restore(experiment.shapes, repair=True)
   else:
     state = _init(config, experiment)

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from jaxsr.errors import Interruption
 
 _POLL = 0.1  # seconds between looks at the signal while a batch is awaited
+_MOST_PER_POLL = 1.0  # seconds that count, since a suspended process (Ctrl-Z) does not wait
 _PATIENCE = 10.0  # seconds to end the workers in
 
 Item = TypeVar('Item')
@@ -51,14 +52,17 @@ class WaitQueue(Generic[Item]):
       Interruption: A worker process was killed.
       Exception: Whatever the generator raised.
     """
-    begun = time.monotonic()
+    waited, since = 0.0, time.monotonic()
     while True:
       try:
         found, error = self._ready.get(timeout=_POLL)
       except queue.Empty:
         if stopped():
           return None
-        if 0 < self._timeout < time.monotonic() - begun:
+        now = time.monotonic()
+        waited += min(now - since, _MOST_PER_POLL)
+        since = now
+        if 0 < self._timeout < waited:
           raise Stalled(
             f'no batch came for {self._timeout:g} s (config.data.timeout): {self._reading()}'
           ) from None

@@ -8,38 +8,30 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
+import grain
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxsr import config as configs
 from jaxsr import files
 from jaxsr.checkpoint import Checkpoints, run_dir
+from jaxsr.data import pipeline
 from jaxsr.data.sources import Phantoms
-from jaxsr.errors import Interruption, UserError
+from jaxsr.data.teacher_cache import Labels
+from jaxsr.errors import ImageError, Interruption, UserError
 from jaxsr.training import event_file, output, run_log, waiting
 from jaxsr.training.event_file import EventFile
 from jaxsr.training.tensorboard import Summary
 from jaxsr.training.train import train
 from jaxsr.training.waiting import Stalled, WaitQueue
-from runs import final, four_steps, rows, same
+from runs import final, rows, same
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-  """Train four steps; returns the config and the folder."""
-  config = four_steps(configs.base())
-  config.model = configs.network(
-    'edsr', features=8, blocks=1, upsampler='direct', bicubic_skip=True
-  )
-  config.loss.mse, config.devices = 1.0, 1
-  folder = tmp_path_factory.mktemp('finished')
-  assert train(config, folder) == 0
-  return config, folder
 
 
 @pytest.fixture
@@ -320,3 +312,61 @@ def test_a_folder_that_was_moved_is_named(tmp_path):
     (tmp_path / 'run').rename(tmp_path / 'away')
     with pytest.raises(UserError, match='was moved or deleted'):
       check()
+
+
+@pytest.mark.parametrize('name', [run_dir.ROLLBACKS, run_dir.SKIPPED, run_dir.SAVED])
+def test_damaged_records_of_a_run_are_named(run, name):
+  config, folder = run
+  config = configs.copy(config)
+  config.steps = 6
+  (folder / name).write_bytes(b'step\n\xffx')
+  with pytest.raises(UserError, match=f'{name}: is not'):
+    train(config, folder)
+
+
+def test_a_newest_checkpoint_that_is_gone_is_told(run, capsys):
+  config, folder = run
+  remove(folder / 'checkpoints' / '4')
+  assert train(config, folder) == 0
+  out = capsys.readouterr().out
+  assert 'step 4 was saved last, but its checkpoint is gone; step 2 is used' in out
+
+
+def test_a_suspended_process_does_not_take_the_wait_for_too_long(monkeypatch):
+  """As after Ctrl-Z and fg: the clock has jumped, and no batch was awaited meanwhile."""
+  jumps = iter([0.0])
+  monkeypatch.setattr(waiting.time, 'monotonic', lambda: next(jumps, 10_000.0))
+  signalled = threading.Event()
+  threading.Timer(0.5, signalled.set).start()
+  assert WaitQueue(never(), timeout=60.0, reading=str).next(signalled.is_set) is None
+
+
+@pytest.mark.parametrize('kind', [errno.EROFS, errno.ENOENT])
+def test_missing_shared_memory_is_named(monkeypatch, kind):
+  def fail(**options):
+    raise OSError(kind, os.strerror(kind))
+
+  monkeypatch.setattr(pipeline.shared_memory, 'SharedMemory', fail)
+  with pytest.raises(UserError, match='/dev/shm, which worker processes need, cannot be written'):
+    next(pipeline.iterate(grain.MapDataset.range(9), start=0, threads=1, workers=1))
+
+
+def test_a_damaged_label_of_a_teacher_is_named(tmp_path):
+  labels, lr = Labels(tmp_path, ['a.png']), np.zeros((8, 8, 1), np.uint8)
+  label = np.random.default_rng(0).integers(0, 65535, (32, 32, 1), np.uint16)
+  with labels.path(0).open('wb') as file:
+    np.savez(file, label=label, checksum=zlib.crc32(lr.tobytes()))
+  whole = labels.path(0).read_bytes()
+  rng = np.random.default_rng(0)
+  for number in range(300):
+    content = bytearray(whole)
+    if number % 2:
+      content[rng.choice([*range(300), *range(len(whole) - 600, len(whole))])] ^= 1 << number % 8
+    labels.path(0).write_bytes(content if number % 2 else whole[: rng.integers(len(whole))])
+    try:
+      np.testing.assert_array_equal(labels.read(0, lr), label)
+    except ImageError as error:
+      assert str(labels.path(0)) in str(error)
+  labels.path(0).write_bytes(b'')
+  with pytest.raises(ImageError, match='delete it'):
+    labels.read(0, lr)
