@@ -46,7 +46,7 @@ ALLOWED = {
     'checkpoint compression config data errors evaluation files inference losses models '
     'perceptual runtime sharding'
   ),
-  'trust': 'data errors evaluation files inference models report',
+  'trust': 'agreement data errors evaluation files inference models report',
   'study': (
     'analysis checkpoint config data errors evaluation files inference report runtime training'
   ),

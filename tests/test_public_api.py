@@ -19,7 +19,7 @@ import jaxsr
 from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import ImageError, UserError
-from jaxsr.evaluation import report
+from jaxsr.evaluation import text as evaluation_text
 from jaxsr.models import build
 from runs import pack, variables_of
 
@@ -257,7 +257,7 @@ def test_evaluate_returns_what_it_writes(tiny, folder, tmp_path, capsys):
   jaxsr.evaluate(jaxsr.load('lanczos'), folder / 'a.png', output=tmp_path / 'e')
   told = capsys.readouterr().err
   assert f'{tmp_path / "e"}: replaces the evaluation of edsr_x4_tiny on films (4 images)' in told
-  text = report.table(table)
+  text = evaluation_text.table(table)
   assert text.startswith('edsr_x4_tiny, step 6000, x4, protocol xray, 4 images\n')
   assert f'{table["psnr"]:.3f}' in text and f'{table["bicubic_ssim_centre"]:.4f}' in text
 

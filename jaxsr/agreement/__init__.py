@@ -17,6 +17,6 @@ of Pillow. `jaxsr.inference.model.Model.upscale` does both.
 
 from jaxsr.agreement.exact import Agreement, agreement, settle
 from jaxsr.agreement.projection import MARGIN, project
-from jaxsr.agreement.reduction import KINDS, Reduction
+from jaxsr.agreement.reduction import KINDS, Reduction, matrix
 
-__all__ = ['KINDS', 'MARGIN', 'Agreement', 'Reduction', 'agreement', 'project', 'settle']
+__all__ = ['KINDS', 'MARGIN', 'Agreement', 'Reduction', 'agreement', 'matrix', 'project', 'settle']

@@ -10,8 +10,7 @@ from jaxsr.commands import report
 from jaxsr.commands.options import Calibrate
 from jaxsr.data import degradation, film_digests, records, sources
 from jaxsr.errors import ImageError, UserError, count
-from jaxsr.evaluation import report as evaluated
-from jaxsr.evaluation import stratified
+from jaxsr.evaluation import inputs, stratified
 from jaxsr.files import make_folder, write_json
 from jaxsr.inference import confidence, package, training_films
 from jaxsr.inference.model import Model, load
@@ -90,7 +89,7 @@ class _Films:
   def draw(self, folder: Path, name: str) -> Iterator[Sample]:
     """Yield the sample of each film of a folder; raises UserError for a training film."""
     source = self._source(folder)
-    rows, _ = evaluated.read_metadata(source, self.options.tables)
+    rows, _ = inputs.read_metadata(source, self.options.tables)
     self.failed += source.rejected
     for i, film in enumerate(report.progress(source.names, len(source), name)):
       try:

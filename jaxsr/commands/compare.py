@@ -2,12 +2,13 @@
 
 import collections
 
+from jaxsr import files
 from jaxsr import report as pages
 from jaxsr.commands import report as failed_images
 from jaxsr.commands import trust
 from jaxsr.commands.options import Compare
 from jaxsr.errors import UserError, count
-from jaxsr.evaluation import comparison, figures, page
+from jaxsr.evaluation import comparison, figures, inputs, page
 from jaxsr.inference.model import Model, load
 
 
@@ -15,18 +16,21 @@ def run(options: Compare) -> int:
   """Measure, write and print the results; return the exit code."""
   pages.check()
   models = _load(options)
-  results = comparison.compare(
-    models,
-    options.data,
-    output=options.output,
-    protocol=options.protocol,
-    split=options.split,
-    bits=options.bits,
-    tables=options.tables,
-    ensemble=options.ensemble,
-    agree=options.agree,
-    parts=trust.parts(options),
-  )
+  parts = trust.parts(options)
+  inputs.check_output(options.data, options.output)
+  with files.alone_in(options.output):
+    results = comparison.compare(
+      models,
+      options.data,
+      output=options.output,
+      protocol=options.protocol,
+      split=options.split,
+      bits=options.bits,
+      tables=options.tables,
+      ensemble=options.ensemble,
+      agree=options.agree,
+      parts=parts,
+    )
   print(_table(results))
   failed = dict.fromkeys(error for result in results for error in result.summary['failed'])
   return failed_images.failures(list(failed), 'left out')

@@ -11,7 +11,7 @@ from jaxsr.commands import trust
 from jaxsr.commands.options import Evaluate
 from jaxsr.data.shard import Shard, parse
 from jaxsr.errors import UserError
-from jaxsr.evaluation import conditions_report, report
+from jaxsr.evaluation import conditions_report, inputs, report, text
 from jaxsr.inference.model import Model, load
 from jaxsr.training import setup
 
@@ -29,13 +29,13 @@ def run(options: Evaluate) -> int:
   part = parse(options.shard) if options.shard else None
   if part and options.conditions:
     raise UserError('--conditions cannot be divided; give it to the last command, without --shard')
-  report.check_output(options.data, options.output)
+  inputs.check_output(options.data, options.output)
   with nullcontext() if part else files.alone_in(options.output):
     summary = _evaluate(options, model, features, part)
   if not summary:
     print(f'part {part} holds no image')
     return 0
-  print(report.table(summary))
+  print(text.table(summary))
   if 'conditions' in summary:
     print(conditions_report.table(summary['conditions'], color=sys.stdout.isatty()))
   return failed_images.failures(summary['failed'], 'left out')

@@ -12,13 +12,16 @@ from tqdm import tqdm
 from jaxsr import __version__
 from jaxsr import report as pages
 from jaxsr.agreement import Reduction
+from jaxsr.data import fingerprint
 from jaxsr.data.nih.metadata import Box
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import boxes as box_figures
-from jaxsr.evaluation import figures, page, report, stratified
+from jaxsr.evaluation import doubt, figures, inputs, page, report, stratified, unfinished
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
 from jaxsr.evaluation.protocol import PROTOCOLS
+from jaxsr.evaluation.shards import Measured
 from jaxsr.files import make_folder, to_csv, write_text
+from jaxsr.inference import provenance
 from jaxsr.inference.agreeing import Rule
 from jaxsr.inference.model import Model
 
@@ -40,7 +43,8 @@ def compare(
 ) -> list[page.Result]:
   """Measure models on the same high-resolution images, beside bicubic interpolation.
 
-  Images that one of the models cannot be measured on are left out of all rows.
+  Images that one of the models cannot be measured on are left out of all rows. After an
+  interruption, the same call continues.
 
   Args:
     models: the models by the names to show, all of one scale.
@@ -70,12 +74,13 @@ def compare(
     found = ', '.join(f'{name} x{scale}' for name, scale in scales.items())
     raise UserError(f'the models have different scales: {found}; choose models of one scale')
   folder, output = Path(folder).expanduser(), Path(output).expanduser()
+  inputs.check_output(folder, output)
   make_folder(output)
   rule = Rule(Reduction(next(iter(scales.values())))) if agree and protocol == 'xray' else None
-  measured, known = {}, {}
+  measured, known, baselines = {}, {}, {}
   for name, model in models.items():
     channels = 3 if protocol == 'luma' else model.channels
-    source = report.open_images(folder, split, bits, channels=channels)
+    source = inputs.open_images(folder, split, bits, channels=channels)
     evaluator = Evaluator(
       model.network,
       source,
@@ -84,9 +89,21 @@ def compare(
       ensemble=ensemble,
       devices=jax.local_devices(),
       agree=rule,
+      baseline=baselines.get(channels),
     )
-    known, boxes = report.read_metadata(source, Path(tables).expanduser() if tables else None)
-    measured[name] = evaluator, *_measure(name, evaluator, model.variables, boxes)
+    baselines.setdefault(channels, evaluator)
+    known, boxes = inputs.read_metadata(source, Path(tables).expanduser() if tables else None)
+    options = {
+      'network': str(provenance.of(model, ensemble=ensemble)),
+      'images': fingerprint.of(source),
+      'boxes': boxes,
+      'protocol': protocol,
+      'bits': bits,
+      'agree': None if rule is None else rule.name,
+      'version': __version__,
+    }
+    kept = unfinished.Unfinished(output, options)
+    measured[name] = evaluator, *_measure(name, evaluator, model.variables, boxes, kept)
   found = [rows for _, rows, _ in measured.values()]
   files = [file for file in found[0] if all(file in rows for rows in found)]
   if not files:
@@ -96,9 +113,11 @@ def compare(
   ranks = report.ranks([found[0][file][1] for file in files])
   results = []
   for name, (evaluator, rows, failed) in measured.items():
-    shown = {}
-    for rank, i in ranks.items():
-      shown[rank] = evaluator.measure(models[name].variables, rows[files[i]][0])
+    indices = {rank: rows[files[i]][0] for rank, i in ranks.items()}
+    shown = {rank: evaluator.measure(models[name].variables, i) for rank, i in indices.items()}
+    doubts = {}
+    if protocol == 'xray' and not ensemble:
+      doubts = doubt.masks(models[name], evaluator, indices)
     chosen = [rows[file][1] for file in files]
     summary = summarise(chosen) | {
       'failed': [str(error) for error in failed],
@@ -113,37 +132,48 @@ def compare(
     strata = stratified.summarise(chosen, known)
     summary |= {'strata': strata} if strata else {}
     summary |= {'regions': box_figures.summarise(inside)} if inside else {}
-    results.append(page.Result(name, summary, chosen, shown))
+    results.append(page.Result(name, summary, chosen, shown, doubts))
   more = ()
   if parts is not None:
-    more = parts(models, report.open_images(folder, split, bits, channels=1), output)
+    more = parts(models, inputs.open_images(folder, split, bits, channels=1), output)
   _write(output, results, more)
+  unfinished.remove(output)
   return results
 
 
 def _measure(
-  name: str, evaluator: Evaluator, variables: Any, boxes: Mapping[str, Sequence[Box]]
-) -> tuple[dict[str, tuple[int, Figures, list[Figures]]], list[ImageError]]:
-  """Measure all images.
+  name: str,
+  evaluator: Evaluator,
+  variables: Any,
+  boxes: Mapping[str, Sequence[Box]],
+  kept: unfinished.Unfinished,
+) -> tuple[dict[str, tuple[int, Figures, Sequence[Figures]]], list[ImageError]]:
+  """Measure all images that are not kept.
 
   Returns the index, the figures and the figures inside boxes of each image by its file, and the
   errors of the images that cannot be measured.
   """
-  rows, failed = {}, list(evaluator.source.rejected)
+  names, failed = evaluator.source.names, list(evaluator.source.rejected)
+  todo = [i for i, file in enumerate(names) if file not in kept.found]
   results = tqdm(
-    evaluator.measure_all(variables),
-    total=len(evaluator.source),
+    evaluator.measure_all(variables, todo),
+    total=len(todo),
     desc=name,
     unit='image',
     disable=not sys.stderr.isatty(),
   )
-  for index, result in enumerate(results):
+  for index, result in zip(todo, results, strict=True):
     if isinstance(result, ImageError):
       failed.append(result)
     else:
       row, example = result
       here = boxes.get(Path(row['file']).name, ())
-      rows[row['file']] = index, row, box_figures.measure(example, here) if here else []
+      inside = box_figures.measure(example, here) if here else []
+      kept.add(names[index], Measured(row, inside))
+  rows = {}
+  for index, file in enumerate(names):
+    if (found := kept.found.get(file)) is not None and found.row is not None:
+      rows[file] = index, found.row, found.inside
   return rows, failed
 
 
@@ -159,3 +189,5 @@ def _write(output: Path, results: Sequence[page.Result], more: Sequence[pages.Se
   rows = [{'network': result.name} | row for result in results for row in result.rows]
   write_text(output / PER_IMAGE, to_csv(rows))
   page.write(output, results, more)
+  if not more:
+    page.remove_parts(output)

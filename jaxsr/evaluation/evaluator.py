@@ -42,6 +42,7 @@ class Evaluator:
   `ensemble` and `devices` are those of `make_upscale`. With `agree`, the rule of a model, images
   are measured as `Model.upscale` writes them, agreeing with their low resolution, and so is
   bicubic; the figures of the unchanged images begin with `raw_` and `bicubic_raw_`.
+  `baseline` is an evaluator of the same images and options, whose figures of bicubic are used.
   """
 
   def __init__(
@@ -55,6 +56,7 @@ class Evaluator:
     ensemble: bool = False,
     devices: Sequence[Any] = (),
     agree: Rule | None = None,
+    baseline: 'Evaluator | None' = None,
   ):
     self.source, self.scale = source, scale
     self._protocol, self._perceptual = protocol, perceptual
@@ -64,8 +66,8 @@ class Evaluator:
     self._enlarge = make_upscale(network, ensemble=ensemble, devices=devices, rounded=agree is None)
     self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
     self._extract = jax.jit(perceptual[0].extract) if perceptual else None
-    self._bicubic: dict[int, Figures] = {}
-    self._bicubic_agreed: dict[int, Figures] = {}
+    self._bicubic: dict[int, Figures] = {} if baseline is None else baseline._bicubic
+    self._bicubic_agreed: dict[int, Figures] = {} if baseline is None else baseline._bicubic_agreed
 
   def pair(self, index: int) -> Pair:
     """Read and prepare image `index`; raises ImageError if it cannot be measured."""

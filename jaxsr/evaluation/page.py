@@ -10,7 +10,7 @@ from scipy import ndimage
 from jaxsr import report
 from jaxsr.data.sources import Source
 from jaxsr.errors import count
-from jaxsr.evaluation import figures
+from jaxsr.evaluation import doubt, figures
 from jaxsr.evaluation.plots import Example
 from jaxsr.inference.model import Model
 from jaxsr.report import figures as drawing
@@ -33,12 +33,14 @@ class Result(NamedTuple):
     summary: as `jaxsr.evaluation.report.evaluate` returns it.
     rows: the figures of each film.
     shown: the films on the page and their rows, by their rank: 'best', 'median', 'worst'.
+    doubt: the doubtful pixels of these films, if the network has a calibration.
   """
 
   name: str
   summary: dict[str, Any]
   rows: Sequence[dict[str, Any]]
   shown: Mapping[str, tuple[dict[str, Any], Example]]
+  doubt: Mapping[str, np.ndarray] = {}
 
 
 def write(
@@ -55,15 +57,13 @@ def write(
   """
   first = results[0].summary
   others = [result for result in results if result.name != BICUBIC]
+  note = 'Drag the boundary; choose the versions on both sides. Places are shown without loss.'
+  note += f' {doubt.NOTE}' if any(result.doubt for result in results) else ''
   sections = [
     report.Section('Metrics', 'Means over films. Select a name to read its definition.', [
       _metrics(others, first)
     ]),
-    report.Section(
-      'Films',
-      'Drag the boundary; choose the versions on both sides. Places are shown without loss.',
-      [_film(rank, results[0], others) for rank in results[0].shown],
-    ),
+    report.Section('Films', note, [_film(rank, results[0], others) for rank in results[0].shown]),
     *_by_film(others, results[0]),
     *_strata(others),
     *more,
@@ -105,7 +105,8 @@ def _film(rank: str, first: Result, others: Sequence[Result]) -> report.Film:
   row, example = first.shown[rank]
   shown = {result.name: result.shown[rank] for result in others}
   versions = {BICUBIC: example.bicubic} | {name: one.sr for name, (_, one) in shown.items()}
-  captions = {BICUBIC: f'bicubic, {row["bicubic_psnr"]:.2f} dB'}
+  own = row.get('bicubic_raw_psnr', row['bicubic_psnr'])  # the film shows it without agreement
+  captions = {BICUBIC: f'bicubic, {own:.2f} dB'}
   captions |= {name: f'{name}, {one["psnr"]:.2f} dB' for name, (one, _) in shown.items()}
   places = {f'where {name} errs most': place(image, example.hr) for name, image in versions.items()}
   return report.Film(
@@ -113,6 +114,7 @@ def _film(rank: str, first: Result, others: Sequence[Result]) -> report.Film:
     versions | {'HR': example.hr},
     captions | {'HR': 'HR, the original'},
     places,
+    {f'doubt of {result.name}': result.doubt[rank] for result in others if rank in result.doubt},
   )
 
 

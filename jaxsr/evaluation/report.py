@@ -4,7 +4,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,21 @@ from tqdm import tqdm
 
 from jaxsr import __version__
 from jaxsr import report as pages
-from jaxsr.data import acquisition, fingerprint, image_files, records, registration, sources
-from jaxsr.data.nih import constants, local_copy, metadata
+from jaxsr.data import acquisition, fingerprint, image_files, registration, sources
 from jaxsr.data.shard import Shard
 from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.evaluation import boxes as box_figures
 from jaxsr.evaluation import conditions as by_condition
-from jaxsr.evaluation import conditions_report, figures, page, plots, shards, stratified
+from jaxsr.evaluation import (
+  conditions_report,
+  doubt,
+  inputs,
+  page,
+  plots,
+  shards,
+  stratified,
+  unfinished,
+)
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
 from jaxsr.evaluation.protocol import PROTOCOLS
 from jaxsr.files import make_folder, to_csv, write_json, write_text
@@ -101,8 +109,8 @@ def evaluate(
   names, measured = _conditions(model, conditions, beside, protocol, ensemble=ensemble)
   folder = Path(folder).expanduser()
   channels = 3 if protocol == 'luma' else model.channels
-  source = open_images(folder, split, bits, channels=channels)
-  known, boxes = read_metadata(source, None if tables is None else Path(tables).expanduser())
+  source = inputs.open_images(folder, split, bits, channels=channels)
+  known, boxes = inputs.read_metadata(source, None if tables is None else Path(tables).expanduser())
   if lr is not None:
     if protocol != 'xray' or conditions:
       raise UserError(f'{lr}: given low resolutions need the protocol xray and no conditions')
@@ -111,7 +119,7 @@ def evaluate(
     _note(registration.describe(source))
   if output is not None:
     output = Path(output).expanduser()
-    check_output(folder, output)
+    inputs.check_output(folder, output)
     make_folder(output)
   if uneven := sources.uneven(source, model.scale):
     _note(f'cut to a multiple of {model.scale}: {count(len(uneven), "image")}, {brief(uneven)}')
@@ -145,6 +153,8 @@ def evaluate(
   settings = about | {'bits': bits, 'split': split, 'images': fingerprint.of(source)}
   settings['made_by'] = str(provenance.of(model, ensemble=ensemble))
   found = shards.read(output, settings) if output is not None and shard is None else {}
+  kept = unfinished.Unfinished(output if shard is None else None, settings | {'boxes': boxes})
+  found = kept.found | found
   wanted = [i for i, name in enumerate(source.names) if shard is None or shard.holds(name)]
   todo = [i for i in wanted if source.names[i] not in found]
   results = evaluator.measure_all(model.variables, todo)
@@ -156,6 +166,7 @@ def evaluate(
     here = boxes.get(Path(name).name)
     inside = box_figures.measure(result[1], here) if here else ()
     found[name] = shards.Measured(result[0], inside)
+    kept.add(name, found[name])
   if shard is not None:
     assert output is not None
     shards.write(output, shard, settings, found)
@@ -184,11 +195,12 @@ def evaluate(
       progress=functools.partial(_progress, name='conditions'),
     )
   if output is not None and shard is None:
-    shown = {
-      rank: evaluator.measure(model.variables, indices[i]) for rank, i in ranks(rows).items()
-    }
+    chosen = {rank: indices[i] for rank, i in ranks(rows).items()}
+    shown = {rank: evaluator.measure(model.variables, i) for rank, i in chosen.items()}
+    doubts = {} if protocol == 'luma' or ensemble else doubt.masks(model, evaluator, chosen)
     more = () if parts is None else parts({model.name: model}, source, output)
-    _write(output, inside, page.Result(model.name, summary, rows, shown), more)
+    _write(output, inside, page.Result(model.name, summary, rows, shown, doubts), more)
+    unfinished.remove(output)
   return summary
 
 
@@ -212,39 +224,6 @@ def _conditions(
   if by_condition.DENOISER not in [method.name for method in measured]:
     _note("no row of a denoiser: it needs scikit-image (pip install 'jaxsr-xray[conditions]')")
   return names, measured
-
-
-def check_output(folder: Path, output: Path) -> None:
-  """Raise UserError if results would lie among the images, and be measured the next time."""
-  if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
-    raise UserError(f'{output}: lies in the data {folder}; choose another --output')
-
-
-def open_images(
-  folder: Path, split: str, bits: int, *, channels: int
-) -> sources.Folder | records.Records:
-  """Open a folder of images, an image, or a split of records."""
-  if records.holds(folder):
-    return records.Records(folder, split, channels=channels)
-  return sources.Folder(folder, channels=channels, stored_bits=bits)
-
-
-def read_metadata(
-  source: sources.Source, tables: Path | None
-) -> tuple[Mapping[str, records.IndexRow], Mapping[str, Sequence[metadata.Box]]]:
-  """Returns the metadata of images and the boxes in them, by file name."""
-  known = {row.name: row for row in source.rows} if isinstance(source, records.Records) else {}
-  if tables is None:
-    return known, {}
-  found = local_copy.tables(tables)
-  if entries := next((found[n] for n in constants.ENTRY_TABLES if n in found), None):
-    known = {name: metadata.index_row(x) for name, x in metadata.read_entries(entries).items()}
-  box_table = found.get(constants.BOX_TABLE)
-  boxes = metadata.read_boxes(box_table) if box_table is not None else []
-  if not known and not boxes:
-    names = f'{constants.ENTRY_TABLES[0]} nor {constants.BOX_TABLE}'
-    raise UserError(f'{tables}: contains neither {names}; choose the folder with the tables of NIH')
-  return known, box_figures.by_image(boxes)
 
 
 def _progress(results: Any, total: int, name: str = 'evaluate') -> Any:
@@ -315,53 +294,3 @@ def _describe(path: Path) -> str:
     return f'{name}{data} ({count(found["n"], "image")})'
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     return ''
-
-
-def table(summary: Mapping[str, Any]) -> str:
-  """Lay out a summary as text: the figures of the model, of bicubic, and their difference."""
-  name = summary['checkpoint']
-  step = '' if summary['checkpoint_step'] is None else f', step {summary["checkpoint_step"]}'
-  images = count(summary['n'], 'image')
-  width = max(len(name), len('bicubic'))
-  line = f'{{:17s}} {{:>{width}s}} {{:>9s}} {{:>8s}}'.format
-  lines = [
-    f'{name}{step}, x{summary["scale"]}, protocol {summary["protocol"]}, {images}',
-    line('', name, 'bicubic', 'gain'),
-  ]
-  for figure in figures.compared(summary):
-    own, bicubic = summary[figure.name], summary[f'bicubic_{figure.name}']
-    cells = (
-      f'{own:{figure.format}}',
-      f'{bicubic:{figure.format}}',
-      f'{own - bicubic:+{figure.format}}',
-    )
-    lines.append(line(figure.title, *cells))
-  if 'raw_psnr' in summary:
-    share = f'{summary["agreeing"]:.5%}'
-    lines.append(f'made to agree with the input: {name} does in {share} of the pixels')
-  for kind, values in summary.get('strata', {}).items():
-    lines += _strata(kind, values)
-  if 'regions' in summary:
-    lines += _strata('inside boxes', summary['regions'])
-  if summary['images_below_bicubic'] and summary['network'] != 'bicubic':
-    lines.append(
-      f'worse than bicubic on {summary["images_below_bicubic"]} of {summary["n"]} images'
-    )
-  return '\n'.join(lines)
-
-
-def _strata(kind: str, values: Mapping[str, Any]) -> list[str]:
-  """Lay out figures by stratum, each with its 95 % interval."""
-  lines = [f'{kind:19s} {"n":>5s} {"patients":>8s}  {"PSNR":22s} {"gain":20s} SSIM']
-  shown = (('psnr', 2), ('psnr_gain', 2), ('ssim', 4))
-  for value, found in values.items():
-    cells = [_with_interval(found, *figure) for figure in shown]
-    counts = f'{found["n"]:5d} {found["patients"]:8d}'
-    lines.append(f'  {value:17s} {counts}  {cells[0]:22s} {cells[1]:20s} {cells[2]}')
-  return lines
-
-
-def _with_interval(found: Mapping[str, Any], name: str, digits: int) -> str:
-  ends = found[f'{name}_interval']
-  text = f'{found[name]:.{digits}f}'
-  return text if ends is None else f'{text} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]'

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
-from jaxsr.data import degradation
+from jaxsr.agreement import Reduction, matrix
 
 SIDE = 64  # pixels of a patch
 RINGS = SIDE // 2  # inscribed in the spectrum of a patch
@@ -138,8 +138,8 @@ def unsupported(sr: Gray, pixel: Gray, scale: int) -> float:
 
 def null_space(image: Gray, scale: int) -> Gray:
   """Returns what Pillow's bicubic reduction does not see of an image."""
-  rows, columns = (_projector(length, scale) for length in image.shape)
-  return image - rows @ image @ columns.T
+  (up, down), (across, along) = (_operators(length, scale) for length in image.shape)
+  return image - up @ (down @ image @ along.T) @ across.T
 
 
 def film_row(found: Patches) -> dict[str, Any]:
@@ -189,10 +189,7 @@ def _sum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _projector(length: int, scale: int) -> np.ndarray:
-  """Returns the projection of one axis onto what the reduction sees."""
-  target = length // scale
-  center = (np.arange(target)[:, None] + 0.5) * scale
-  matrix = degradation.cubic(np.abs(np.arange(length) + 0.5 - center) / scale)
-  matrix /= matrix.sum(1, keepdims=True)  # the part of the kernel inside the image counts
-  return np.linalg.pinv(matrix) @ matrix
+def _operators(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the pseudo-inverse of the reduction of one axis, and the reduction."""
+  down = matrix(Reduction(scale), length)
+  return np.linalg.pinv(down), down

@@ -8,7 +8,7 @@ from jaxsr import report
 from jaxsr.data import degradation
 from jaxsr.data.sources import Source
 from jaxsr.errors import UserError
-from jaxsr.evaluation import report as evaluation
+from jaxsr.evaluation import inputs
 from jaxsr.evaluation.page import TRUST_JSON
 from jaxsr.files import write_json
 from jaxsr.inference.model import Model, load
@@ -64,7 +64,7 @@ def measure(
     written['lesions'] = rows
     parts += sections.of_lesions(rows)
   if reader is not None:
-    known, _ = evaluation.read_metadata(source, tables)
+    known, _ = inputs.read_metadata(source, tables)
     labels = {name: set(row.findings.split('|')) for name, row in known.items()}
     rows = run.read_films(found, source, folder, scale, reader, labels)
     written['readers'] = rows

@@ -7,6 +7,7 @@ one value per finding. Its config says how films are prepared and which findings
 import hashlib
 import importlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +69,11 @@ class Reader(NamedTuple):
     black, white = self.range
     x = np.repeat(np.asarray(small)[..., None] * (white - black) + black, self.channels, axis=-1)
     x = x[None].astype(np.float32)
-    found = np.asarray(self.read(x if self.layout == 'nhwc' else x.transpose(0, 3, 1, 2)))
+    x = x if self.layout == 'nhwc' else x.transpose(0, 3, 1, 2)
+    try:
+      found = np.asarray(self.read(x))
+    except Exception as error:  # of somebody else's program
+      raise UserError(f'{self.name} fails on float32 {list(x.shape)}: {one_line(error)}') from error
     if found.shape != (1, len(self.findings)):
       raise UserError(
         f'{self.name} returns {list(found.shape)} for one film; its config has '
@@ -132,13 +137,18 @@ def _onnx(path: Path) -> tuple[Read, str]:
 
 
 def _function(name: str) -> tuple[Read, str]:
+  """Returns a function of a module that is installed or in the current folder, and its digest."""
   module, _, function = name.partition(':')
+  if '' not in sys.path:  # as for `python -m`, but not for installed commands
+    sys.path.append('')
   try:
-    found = getattr(importlib.import_module(module), function)
+    loaded = importlib.import_module(module)
+    found = getattr(loaded, function)
   except (ImportError, AttributeError, ValueError) as error:
     reason = f'is neither an ONNX file nor module:function ({one_line(error)})'
     raise UserError(f'--reader {name}: {reason}') from error
-  return found, name
+  file = getattr(loaded, '__file__', None)
+  return found, name + (sha256(Path(file)) if file else '')
 
 
 def auroc(

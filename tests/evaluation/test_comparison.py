@@ -1,5 +1,6 @@
 """`jaxsr compare`: its table, its page, and that it agrees with `jaxsr evaluate`."""
 
+import contextlib
 import csv
 import json
 
@@ -7,6 +8,8 @@ import pytest
 
 from jaxsr import cli
 from jaxsr.data import image_files
+from jaxsr.evaluation import unfinished
+from jaxsr.evaluation.evaluator import Evaluator
 
 
 def jaxsr(*arguments):
@@ -43,6 +46,34 @@ def test_compare_gives_the_figures_of_evaluate(folder, tmp_path, capsys):
   assert [row['network'] for row in rows] == ['lanczos'] * 4 + ['bicubic'] * 4
   html = (output / 'report.html').read_text()
   assert html.count('class="film"') == 3 and 'where lanczos errs most' in html
+
+
+def test_an_interrupted_comparison_continues(folder, tmp_path, monkeypatch):
+  measured, measure, limits = [], Evaluator.measure, [6]
+
+  def interrupted(self, variables, index, pair=None):
+    if len(measured) in limits:
+      raise KeyboardInterrupt
+    measured.append(index)
+    return measure(self, variables, index, pair)
+
+  output = tmp_path / 'cmp'
+  command = ('compare', 'lanczos', 'bicubic', '--data', folder, '--output', output)
+  monkeypatch.setattr(Evaluator, 'measure', interrupted)
+  with contextlib.suppress(KeyboardInterrupt):
+    assert jaxsr(*command) != 0
+  assert [path.name for path in output.iterdir()] == [unfinished.FILE]
+  with (output / unfinished.FILE).open('a') as file:
+    file.write('\n["cut off')
+  measured.clear()
+  limits.clear()
+  assert jaxsr(*command) == 0
+  assert measured[:2] == [2, 3] and len(measured) == 2 + 2 * 3  # the films of the page, again
+  assert not (output / unfinished.FILE).exists()
+  kept = (output / 'compare.csv').read_text()
+  monkeypatch.undo()
+  assert jaxsr(*command[:-1], tmp_path / 'again') == 0
+  assert (tmp_path / 'again' / 'compare.csv').read_text() == kept
 
 
 @pytest.mark.parametrize(

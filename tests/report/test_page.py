@@ -1,5 +1,6 @@
 """Report pages, driven in a headless Chromium; without one, those tests are skipped."""
 
+import base64
 import io
 import re
 import shutil
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 from jaxsr import cli, report
+from jaxsr.data import degradation, image_files
 from jaxsr.evaluation import page as evaluation_page
+from jaxsr.inference.model import load
 from jaxsr.report import figures
 
 CHROMIUM = next(
@@ -148,6 +151,37 @@ def test_evaluate_writes_its_page(folder, tmp_path, opened):
   header = shown.locator('thead').first.inner_text().split()
   assert header == ['bicubic', 'lanczos', 'gain']
   assert shown.locator('svg').count() == len(evaluation_page._BY_FILM)
+
+
+def test_the_doubt_of_a_calibrated_model_is_switched(tmp_path, opened, film):
+  film = film.copy()
+  film[40:56:2, 32:64] = 255  # lines that the low resolution cannot hold
+  image_files.write(tmp_path / 'a.png', film)
+  arguments = ('--checkpoint', 'edsr_x4_tiny', '--data', tmp_path / 'a.png')
+  assert cli.run(['evaluate', *map(str, arguments), '--output', str(tmp_path / 'e')]) == 0
+  doubt = load('edsr_x4_tiny').confidence(degradation.downscale(film, 4)).doubt
+  assert doubt[48, 48] and not doubt.all()
+  shown = opened(tmp_path / 'e' / 'report.html').locator('.film').first
+  overlay = shown.locator('.view.shown img.overlay')
+  assert not overlay.is_visible()
+  shown.get_by_label('doubt of edsr_x4_tiny').check()
+  assert overlay.is_visible()
+  data = base64.b64decode(overlay.get_attribute('src').partition(',')[2])
+  opacity = np.asarray(Image.open(io.BytesIO(data)))[..., 3]
+  np.testing.assert_array_equal(opacity > 0, doubt)
+  shown.get_by_label('doubt of edsr_x4_tiny').uncheck()
+  assert not overlay.is_visible()
+
+
+def test_a_calibration_of_other_weights_is_warned_of(tmp_path, film, capsys):
+  package = tmp_path / 'package'
+  shutil.copytree(load('edsr_x4_tiny').folder, package)
+  shutil.copy(load('edsr_x4_small').folder / 'calibration.json', package)
+  image_files.write(tmp_path / 'a.png', film)
+  arguments = ('--checkpoint', package, '--data', tmp_path / 'a.png', '--output', tmp_path / 'e')
+  assert cli.run(['evaluate', *map(str, arguments)]) == 0
+  assert 'doubt is not shown: the calibration is for edsr_x4_small' in capsys.readouterr().err
+  assert 'data-overlay="doubt' not in (tmp_path / 'e' / 'report.html').read_text()
 
 
 def test_evaluate_without_the_packages_leaves_the_page_out(folder, tmp_path, capsys, monkeypatch):

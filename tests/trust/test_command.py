@@ -1,15 +1,20 @@
-"""`--trust` and `--lesions`: their files, their page, and that a second run computes nothing."""
+"""`--trust`, `--lesions` and `--reader`: their files, their page, and that a run is resumed."""
 
 import csv
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from jaxsr import cli
 from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
 from jaxsr.inference.model import load
-from jaxsr.trust import audit, parts, study
+from jaxsr.trust import audit, lesions, parts, readers, study
+from nih_files import table as nih_table
+
+FILMS = [f'0000000{i}_000.png' for i in range(4)]
 
 
 def jaxsr(*arguments):
@@ -21,40 +26,94 @@ def table(path):
     return list(csv.DictReader(file))
 
 
-def test_an_evaluation_is_audited_once(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(study, 'PHANTOMS', 0)
-  tiny = load('edsr_x4_tiny')  # a small network for `unsupported`
-  monkeypatch.setattr(parts, 'load', lambda scale: tiny)
-  films, output = tmp_path / 'films', tmp_path / 'eval'
-  films.mkdir()
-  for i in range(5):
-    image_files.write(films / f'{i}.png', phantom(7, i, size=512, nodules=0)[..., None])
-  command = ('evaluate', '--checkpoint', 'lanczos', '--data', films, '--output', output)
-  assert jaxsr(*command, '--trust', '--lesions') == 0
-  found = json.loads((output / 'trust.json').read_text())
-  assert list(found['audit']) == ['bicubic', 'lanczos'] and found['audit']['lanczos']['films'] == 5
-  assert found['audit']['lanczos']['unsupported'] > 0
-  rows = table(output / 'trust.csv')
-  assert [(row['file'], row['network']) for row in rows[:3]] == [
-    ('0.png', 'bicubic'),
-    ('0.png', 'lanczos'),
-    ('1.png', 'bicubic'),
+def classify(x):
+  """A reader: the spread of a film, and a finding that it cannot see."""
+  return np.stack([np.minimum(3 * x.std((1, 2, 3)), 1), np.full(len(x), 0.5)], axis=1)
+
+
+@pytest.fixture(scope='module')
+def evaluated(tmp_path_factory):
+  """An evaluation with all parts: its command, and its output."""
+  root = tmp_path_factory.mktemp('trust')
+  (root / 'films').mkdir()
+  (root / 'tables').mkdir()
+  for i, name in enumerate(FILMS):
+    image_files.write(root / 'films' / name, phantom(7, i, size=256, nodules=0)[..., None])
+  labels = ('Mass', 'Mass|Nodule', 'Nodule', 'No Finding')
+  entries = [
+    f'{name},{found},0,{i},58,M,PA,2682,2749,0.143,0.143'
+    for i, (name, found) in enumerate(zip(FILMS, labels, strict=True))
   ]
-  lesions = table(output / 'lesions.csv')
-  assert {row['condition'] for row in lesions} == {'clean', 'low_dose'}
-  assert {row['network'] for row in lesions} == {'HR', 'bicubic', 'lanczos', study.ABSENT}
+  (root / 'tables' / 'Data_Entry_2017_v2020.csv').write_text(nih_table(*entries))
+  (root / 'reader.json').write_text(json.dumps({'findings': ['Mass', 'Nodule'], 'size': 128}))
+  command = ('evaluate', '--checkpoint', 'lanczos', '--data', root / 'films')
+  command += ('--tables', root / 'tables', '--output', root / 'eval')
+  more = ('--trust', '--lesions', '--reader', f'{__name__}:classify')
+  more += ('--reader-config', root / 'reader.json')
+  tiny = load('edsr_x4_tiny')  # a small network for `unsupported`
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(study, 'PHANTOMS', 0)
+    patch.setattr(study, 'DESIGN', tuple(lesions.DESIGN[i] for i in (4, 7, 9)))
+    patch.setattr(parts, 'load', lambda scale: tiny)
+    patch.setattr(readers, 'LEAST', 2)
+    assert jaxsr(*command, *more) == 0
+    yield command, more, root / 'eval'
+
+
+def test_the_audit_has_a_row_per_film_and_network(evaluated):
+  _, _, output = evaluated
+  found = json.loads((output / 'trust.json').read_text())
+  assert list(found['audit']) == ['bicubic', 'lanczos'] and found['audit']['lanczos']['films'] == 4
+  assert found['audit']['lanczos']['unsupported'] > 0
+  rows = [(row['file'], row['network']) for row in table(output / 'trust.csv')]
+  assert rows == [(name, network) for name in FILMS for network in ('bicubic', 'lanczos')]
+
+
+def test_the_lesion_study_has_its_conditions_and_networks(evaluated):
+  _, _, output = evaluated
+  rows = table(output / 'lesions.csv')
+  assert {row['condition'] for row in rows} == {'clean', 'low_dose'}
+  assert {row['network'] for row in rows} == {'HR', 'bicubic', 'lanczos', study.ABSENT}
+  assert {row['n'] for row in rows} == {'4'} and len(rows) == 2 * 3 * 4
+
+
+def test_the_reader_is_asked_about_all_versions(evaluated):
+  _, _, output = evaluated
+  rows = table(output / 'readers.csv')
+  assert [(row['finding'], row['network']) for row in rows] == [
+    (finding, network) for finding in ('Mass', 'Nodule') for network in ('bicubic', 'lanczos')
+  ]
+  assert all((row['positive'], row['negative']) == ('2', '2') for row in rows)
+  unseen = rows[-1]
+  ends = [float(unseen[f'to_hr{end}']) for end in ('', '_interval_low', '_interval_high')]
+  assert ends == [0, 0, 0] and unseen['auroc'] == '0.5' and unseen['informative'] == 'False'
+  assert 'not informative' in (output / 'report.html').read_text()
+
+
+def test_the_page_has_all_parts(evaluated):
+  _, _, output = evaluated
   html = (output / 'report.html').read_text()
-  assert 'Invented detail' in html and 'flagged in lanczos' in html and 'Lesions: films' in html
+  for text in ('Invented detail', 'flagged in lanczos', 'Lesions: films, low_dose', 'classify at'):
+    assert text in html
+
+
+def test_a_second_run_computes_nothing(evaluated, tmp_path, monkeypatch):
+  command, more, output = evaluated
+  again = tmp_path / 'again'
+  shutil.copytree(output, again)
+  command = (*command[:-1], again)
 
   def never(*_):
     raise AssertionError('computed again')
 
   monkeypatch.setattr(audit, 'audit', never)
   monkeypatch.setattr(study, 'observe', never)
-  assert jaxsr(*command, '--trust', '--lesions') == 0
-  assert table(output / 'lesions.csv') == lesions
+  monkeypatch.setattr(readers.Reader, '__call__', never)
+  assert jaxsr(*command, *more) == 0
+  for name in ('trust.csv', 'lesions.csv', 'readers.csv', 'trust.json'):
+    assert (again / name).read_bytes() == (output / name).read_bytes()
   assert jaxsr(*command) == 0
-  assert not (output / 'trust.json').exists()
+  assert not (again / 'trust.json').exists() and not (again / 'readers.csv').exists()
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,11 @@ def test_an_identical_image_differs_by_zero(python_reader, rng):
 
 def test_a_result_that_says_nothing_is_called_so(python_reader, rng):
   scores, labels, patients = made(rng)
-  (row,) = readers.compare(scores, labels, patients, python_reader, low_side=32)
-  assert not row['informative']  # its input of 32 pixels is no larger than the low resolution
+  small = python_reader._replace(size=224)
+  (row,) = readers.compare(scores, labels, patients, small, low_side=256)
+  assert not row['informative']  # its input is no larger than the low resolution
+  (row,) = readers.compare(scores, labels, patients, small, low_side=128)
+  assert row['informative']
   scores['bicubic'] = scores['HR'] + rng.normal(0, 1e-6, scores['HR'].shape)
   (row,) = readers.compare(scores, labels, patients, python_reader, low_side=16)
   assert not row['informative']  # HR is no better than bicubic
@@ -119,6 +122,18 @@ def test_mistakes_in_a_config_are_named(config, change, text):
   config.write_text(json.dumps(CONFIG | change))
   with pytest.raises(UserError, match=text):
     readers.load(f'{__name__}:brightness', config)
+
+
+def test_a_reader_in_the_current_folder_is_found(tmp_path, config, monkeypatch):
+  (tmp_path / 'my_reader.py').write_text(
+    'def read(x):\n  return x[:, 0, :1, 0] / 0 if x else None\n'
+  )
+  monkeypatch.chdir(tmp_path)
+  loaded = readers.load('my_reader:read', config)
+  with pytest.raises(
+    UserError, match=r'my_reader:read fails on float32 \[1, 1, 32, 32\]: The truth'
+  ):
+    loaded(np.zeros((64, 64)))
 
 
 def test_a_reader_that_is_missing_is_named(config):
