@@ -11,8 +11,8 @@ from jaxsr.trust.networks import interpolation
 
 @pytest.fixture(scope='module')
 def subjects():
-  """Six phantoms with their lesions."""
-  films = [phantom(7, i, size=512, nodules=0)[..., None] for i in range(6)]
+  """Four phantoms with their lesions."""
+  films = [phantom(7, i, size=256, nodules=0)[..., None] for i in range(4)]
   return [study.subject(film, f'{i}.png', 4) for i, film in enumerate(films)]
 
 
@@ -67,13 +67,13 @@ def test_lesions_are_where_and_as_strong_as_asked():
 
 
 def test_places_are_inside_and_the_same_again():
-  film = phantom(7, 0, size=512, nodules=0) / 255
+  film = phantom(7, 0, size=256, nodules=0) / 255
   first, second = (lesions.places(film, lesions.generator('a.png')) for _ in range(2))
   assert first == second and len(set(first)) == lesions.PLACES
   assert first != lesions.places(film, lesions.generator('b.png'))
   phases = np.array([lesions.generator(str(i)).uniform(-2, 2, 2) for i in range(200)])
   assert len({tuple(x) for x in np.floor(phases).astype(int)}) == 16  # of the grid at x4
-  assert lesions.places(np.zeros((512, 512)), lesions.generator('a.png')) == []
+  assert lesions.places(np.zeros((256, 256)), lesions.generator('a.png')) == []
 
 
 def test_auc_is_that_of_ranks_and_pairs_its_differences(rng):
