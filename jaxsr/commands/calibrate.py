@@ -44,7 +44,7 @@ def run(options: Calibrate) -> int:
     'version': confidence.VERSION,
     'jaxsr': __version__,
     'network': confidence.identify(model),
-    'agree': confidence.AGREE,
+    'agree': confidence.agreement_of(model, _agree(options)),
     'second': None if second is None else confidence.identify(second),
     **calibrating.to_json(interval, doubt),
     'data': _brief(options.data),
@@ -126,10 +126,17 @@ class _Films:
     hr = degradation.cut(image, model.scale)
     lr = degradation.downscale(hr, model.scale)
     small = maps.levels(lr, white)
-    enlarge = lambda each: each.upscale(lr, bits=8 * image.itemsize, agree=False)  # noqa: E731
-    other = None if self.second is None else maps.levels(enlarge(self.second), white)
-    true, made = (x.mean(axis=2) * (255 / white) for x in (hr, enlarge(model)))
+    bits, other = 8 * image.itemsize, None
+    if self.second is not None:
+      other = maps.levels(self.second.upscale(lr, bits=bits, agree=False), white)
+    sr = model.upscale(lr, bits=bits, agree=_agree(self.options))
+    true, made = (x.mean(axis=2) * (255 / white) for x in (hr, sr))
     return draw(patient, true, small, made, scale=model.scale, second=other, strata=strata)
+
+
+def _agree(options: Calibrate) -> bool | None:
+  """Returns the option `agree` of `Model.upscale`: None is the model's own choice."""
+  return None if options.agree else False
 
 
 def _training_films(options: Calibrate, model: Model) -> set[str] | None:

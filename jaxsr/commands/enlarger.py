@@ -224,12 +224,10 @@ class Enlarger:
   def _agree(self, scale: int | float | None) -> bool | None:
     """Returns the option `agree` of `Model.enlarge`.
 
-    Results of another size, and those with intervals, which are for the network's own images, are
-    not made to agree.
+    Results of another size are not made to agree.
     """
-    options = self.options
-    raw = options.confidence or options.size is not None or scale is not None
-    return None if options.agree and not raw else False
+    raw = self.options.size is not None or scale is not None
+    return None if self.options.agree and not raw else False
 
   @staticmethod
   def _remarks(model: Model, image: np.ndarray) -> tuple[str, ...]:
@@ -300,7 +298,7 @@ class Enlarger:
         f'--confidence: the calibration is for scale {model.scale}; leave out '
         f'--scale {self.options.scale:g}'
       )
-    return confidence.load(model, self.options.calibration, confidence.AGREE)
+    return confidence.load(model, self.options.calibration, self._agree(None))
 
 
 def _text(found: Agreement | None) -> str:

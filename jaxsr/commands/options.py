@@ -238,6 +238,8 @@ class Calibrate:
   """Folders with the training images, if the checkpoint does not list them."""
   allow_training: bool = False
   """Use images that the network was trained on. The calibration says so."""
+  agree: bool = True
+  """Calibrate results that agree with their input, as `jaxsr upscale` writes them."""
   step: Step = 'latest'
   split: str = 'test'
   """The split of records."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
   from jaxsr.inference.model import Model
 
 VERSION = 1
-AGREE = 'none'
 
 
 class Calibration(NamedTuple):
@@ -115,22 +114,31 @@ def check(calibration: Calibration, model: 'Model') -> None:
   raise UserError(f'the calibration is for {what}; {_how(model)}')
 
 
+def agreement_of(model: 'Model', agree: bool | None) -> str:
+  """Returns the setting for the option of `upscale`: 'bicubic', ..., or 'none'."""
+  rule = model.agreement_rule(agree)
+  return 'none' if rule is None else rule.name
+
+
 def check_agreement(calibration: Calibration, agree: str) -> None:
   """Raise UserError unless a calibration is for images of this agreement setting."""
-  if calibration.agree != agree:
-    raise UserError(
-      f'the calibration is for images with agreement {calibration.agree!r}, not {agree!r}; '
-      'calibrate again with this setting'
-    )
+  if calibration.agree == agree:
+    return
+  names = {'none': 'that do not agree with their input', 'bicubic': 'that agree with their input'}
+  of, wanted = (names.get(x, f'with agreement {x!r}') for x in (calibration.agree, agree))
+  raise UserError(
+    f'the calibration is for images {of}, not for images {wanted}: choose --agree or --no-agree '
+    'as in `jaxsr calibrate`, or calibrate again'
+  )
 
 
-def load(model: 'Model', path: Path | None, agree: str) -> Calibration:
+def load(model: 'Model', path: Path | None, agree: bool | None) -> Calibration:
   """Read and check the calibration of a model.
 
   Args:
     model: the model.
     path: a calibration or its folder; None takes that in the folder of the model.
-    agree: the agreement setting of the images.
+    agree: the option of `upscale` that the images are made with.
 
   Raises:
     UserError: there is none, or it is for another network, other weights or another setting.
@@ -141,7 +149,7 @@ def load(model: 'Model', path: Path | None, agree: str) -> Calibration:
       raise UserError(f'{model.name} has no calibration; {_how(model)}')
   found = read(path)
   check(found, model)
-  check_agreement(found, agree)
+  check_agreement(found, agreement_of(model, agree))
   return found
 
 

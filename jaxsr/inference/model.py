@@ -228,6 +228,7 @@ class Model:
     calibration: str | os.PathLike[str] | None = None,
     bits: int = 0,
     tile: int = tiling.SIDE,
+    agree: bool | None = None,
   ) -> Confidence:
     """Upscale an image, with the interval of each pixel and the tiles that may be wrong.
 
@@ -236,6 +237,7 @@ class Model:
       calibration: a file or folder that `jaxsr calibrate` wrote; None takes that of the package.
       bits: as for `upscale`.
       tile: as for `upscale`.
+      agree: as for `upscale`, and as the calibration was made.
 
     Returns:
       The upscaled image, half the width of each pixel's interval in its gray levels (float32), and
@@ -258,8 +260,8 @@ class Model:
     if image.ndim == 4:
       raise UserError('image is a batch: confidence takes one image, [h, w] or [h, w, c]')
     path = None if calibration is None else Path(calibration).expanduser()
-    found = confidence.load(self, path, confidence.AGREE)
-    sr = self.upscale(image, bits=bits, tile=tile, agree=False)  # which calibrations are for
+    found = confidence.load(self, path, agree)
+    sr = self.upscale(image, bits=bits, tile=tile, agree=agree)
     return self.confidence_of(image, sr, found, bits=bits, tile=tile)
 
   def confidence_of(

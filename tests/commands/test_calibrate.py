@@ -106,9 +106,12 @@ def test_another_network_and_other_weights_are_refused(place, lr, capsys, tmp_pa
 
 def test_another_agreement_setting_is_refused(place, lr, capsys, tmp_path):
   found = json.loads((place / 'cal' / 'calibration.json').read_text())
-  (tmp_path / 'calibration.json').write_text(json.dumps(found | {'agree': 'another'}))
+  assert found['agree'] == 'bicubic'
+  assert upscale(place, '--calibration', place / 'cal', '--no-agree') == 2
+  assert 'images that agree with their input, not for' in capsys.readouterr().err
+  (tmp_path / 'calibration.json').write_text(json.dumps(found | {'agree': 'none'}))
   assert upscale(place, '--calibration', tmp_path) == 2
-  assert "with agreement 'another'" in capsys.readouterr().err
+  assert 'images that do not agree with their input, not for' in capsys.readouterr().err
   (tmp_path / 'calibration.json').write_text('{}')
   assert upscale(place, '--calibration', tmp_path) == 2
   assert 'is not a calibration' in capsys.readouterr().err
