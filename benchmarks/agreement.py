@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from jaxsr import agreement, metrics, runtime
-from jaxsr.agreement import Agreement
+from jaxsr.agreement import Agreement, Reduction
 from jaxsr.data import degradation, sources
 from jaxsr.evaluation import figures
 from jaxsr.inference import tiling
@@ -96,8 +96,15 @@ def _agreement(model: Model, images: Any, tile: int) -> list[str]:
 
 def _row(model: Model, hr: np.ndarray, tile: int) -> Row:
   lr, white = degradation.downscale(hr, model.scale), np.iinfo(hr.dtype).max
-  made = model.enlarge(lr, agree=True, tile=tile)
   raw = model.enlarge(lr, agree=False, tile=tile)
+  rule = model.agreement_rule(True)
+  assert rule is not None
+  if max(lr.shape) > tile:
+    made = model.enlarge(lr, agree=True, tile=tile)
+  else:  # the same without enlarging again
+    low = lr[None] / np.float32(white)
+    sr = _project(rule.reduction)(raw.sr[None], low, np.float32(white))
+    made = rule.finish(np.asarray(sr)[0], lr, white=white, width=0.0)
   assert made.agreement is not None
   again = degradation.downscale(to_levels(made.sr, white, hr.dtype), model.scale)
   consistency = np.square((again.astype(np.float64) - lr) / white).mean()
@@ -109,6 +116,11 @@ def _psnr(image: np.ndarray, hr: np.ndarray, scale: int) -> np.ndarray:
   """Returns the PSNR of the whole image and of its center."""
   found = _measure(scale)(*(x[None] / np.float32(np.iinfo(x.dtype).max) for x in (image, hr)))
   return np.array([metrics.psnr(float(x)) for x in found])
+
+
+@functools.cache
+def _project(reduction: Reduction) -> Callable[..., jax.Array]:
+  return jax.jit(functools.partial(agreement.project, reduction=reduction))
 
 
 @functools.cache

@@ -100,11 +100,13 @@ def trust(calibration: str | None) -> str:
     'allowed': '**Training films are among them**, so that the figures are no measure of others.',
     'unknown': 'Whether training films are among them was not checked.',
   }[found['training_films']]
+  results = 'that agree with their input' if found['agree'] != 'none' else 'of `--no-agree`'
   target = 100 * interval['coverage']
   compared = 'bicubic interpolation' if not found['second'] else found['second']['name']
   return f"""## Trust
 
-`jaxsr upscale film.png --confidence` also writes the interval of each pixel and the doubtful tiles.
+`jaxsr upscale film.png --confidence` also writes the interval of each pixel and the doubtful tiles,
+for results {results}.
 Both were calibrated on {found['calibrated']['patients']} patients of {found['data']}. {training}
 The figures are of {shown['patients']} patients of {where}.
 
