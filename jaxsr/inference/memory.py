@@ -1,6 +1,8 @@
 """Fit tiles into the memory that is free: estimate their size, and halve it if that was too large.
 
 Linux ends a process that exceeds its limit instead of refusing memory, so limits are read first.
+XLA's compiler does not survive a refusal either, so an image for which less memory is free than
+the compiler takes is not begun.
 """
 
 import functools
@@ -20,6 +22,8 @@ from jaxsr.models import Network
 
 _SHARE = 0.6  # of the free memory that the tiles of one call may take
 _SIGNS = ('RESOURCE_EXHAUSTED', 'Out of memory')  # of GPUs and of CPUs, in XLA's texts
+_COMPILER = 2**28  # bytes that compiling a network on a CPU may take, with its threads
+_RESERVED = 2**28  # bytes of addresses that threads reserve and hardly use
 _PLENTY = 2**11  # bytes per pixel of a result; the networks need at most 1280
 _LEAST = 32  # side of the smallest tile in low-resolution pixels
 _CGROUP = Path('/sys/fs/cgroup')
@@ -55,12 +59,16 @@ class Tiles:
     return tiling.margin(self.network)
 
   def side_for(self, pixels: int) -> int:
-    """Returns the side that is tried next for an image of so many low-resolution pixels."""
+    """Returns the side that is tried next for an image of so many low-resolution pixels.
+
+    Raises OutOfMemory if less memory is free than compiling takes.
+    """
     with self._lock:
       if self._side is None:
-        if _devices() * pixels * self.network.scale**2 * _PLENTY < _SHARE * free_bytes():
+        free = _for_tiles()
+        if _devices() * pixels * self.network.scale**2 * _PLENTY < _SHARE * free:
           return tiling.SIDE  # without the seconds that it takes to trace the network
-        self._side = self._estimate()
+        self._side = self._estimate(free)
       return self._side
 
   def run(self, pixels: int, make: Callable[[int], Made]) -> Made:
@@ -73,7 +81,7 @@ class Tiles:
       make: upscales the image in tiles of a side.
 
     Raises:
-      OutOfMemory: tiles of a fixed side, or of the least one, do not fit.
+      OutOfMemory: tiles of a fixed side, or of the least one, do not fit, or `side_for` raises it.
     """
     while True:
       side = self.side_for(pixels)
@@ -101,12 +109,12 @@ class Tiles:
   def _least(self) -> int:
     return max(_LEAST, 2 * (self.margin or 0))
 
-  def _estimate(self) -> int:
-    """Returns the largest usual side whose tiles, one per device, fit into the free memory."""
+  def _estimate(self, free: int) -> int:
+    """Returns the largest usual side whose tiles, one per device, fit into so many bytes."""
     if self.margin is None:
       return tiling.SIDE
     per_pixel = analysis.activation_bytes(self.network)
-    pixels = _SHARE * free_bytes() / (_devices() * per_pixel)
+    pixels = _SHARE * free / (_devices() * per_pixel)
     fits = int(pixels**0.5) - 2 * self.margin
     side = tiling.SIDE
     while side > max(fits, self._least()):
@@ -117,6 +125,14 @@ class Tiles:
 def _devices() -> int:
   """Returns the number of devices that share one memory."""
   return jax.local_device_count() if jax.default_backend() == 'cpu' else 1
+
+
+def _for_tiles() -> int:
+  """Returns the free bytes beside those that compiling takes; raises OutOfMemory without any."""
+  free = free_bytes() - (_COMPILER if jax.default_backend() == 'cpu' else 0)
+  if free <= 0:
+    raise OutOfMemory(-free)
+  return free
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -158,7 +174,7 @@ def _free_of_group() -> int:
 
 
 def _free_of_process() -> int:
-  """Returns what the limit of the address space leaves."""
+  """Returns what the limit of the address space leaves beside what threads reserve."""
   try:
     import resource
   except ImportError:  # Windows has neither
@@ -166,7 +182,7 @@ def _free_of_process() -> int:
   limit, _ = resource.getrlimit(resource.RLIMIT_AS)
   if limit == resource.RLIM_INFINITY:
     return sys.maxsize
-  return limit - _fields(Path('/proc/self/status')).get('VmSize', 0)
+  return limit - _fields(Path('/proc/self/status')).get('VmSize', 0) - _RESERVED
 
 
 def _fields(path: Path) -> dict[str, int]:

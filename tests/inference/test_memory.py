@@ -65,10 +65,19 @@ def test_other_errors_are_raised():
 def test_the_first_side_follows_the_free_memory(monkeypatch):
   network = load('edsr_x4_tiny').network
   found = []
-  for free in (2**50, 2**28, 2**10):
+  for free in (2**50, 2**29, 2**28 + 1):
     monkeypatch.setattr(memory, 'free_bytes', lambda free=free: free)
     found.append(Tiles(network, 'auto').side_for(512**2))
   assert found[0] == 512 > found[1] > found[2] >= 32
+
+
+def test_an_image_is_not_begun_without_memory_for_the_compiler(monkeypatch):
+  """XLA's compiler ends the process if it gets no memory."""
+  monkeypatch.setattr(memory, 'free_bytes', lambda: 2**28 - 100)
+  calls = []
+  with pytest.raises(OutOfMemory) as caught:
+    Tiles(models.build('lanczos', scale=4), 'auto').run(100, failing(512, CPU, calls))
+  assert not calls and caught.value.needed == 100
 
 
 def test_limits_of_containers_are_read(tmp_path, monkeypatch):
