@@ -76,6 +76,10 @@ ROWS = (
   Row('checkpoints removed, emptied, not mounted', f'{FAULTS}test_a_run_without_its_checkpoints'),
   Row('config.json removed', f'{FAULTS}test_a_missing_config'),
   Row('metrics.csv saved by another program', f'{FAULTS}test_a_table_that_another'),
+  Row(
+    'records of a run damaged, newest checkpoint gone',
+    f'{FAULTS}test_damaged_records {FAULTS}test_a_newest',
+  ),
   Row('strays among checkpoints', f'{CHECKPOINT}test_strays', each=9),
   Row('first checkpoint damaged by the disk', f'{CHECKPOINT}test_a_first_checkpoint'),
   Row('full disk under the curves', f'{FAULTS}test_a_full_disk', 'some curves', quick=True),
@@ -94,6 +98,9 @@ ROWS = (
   Row('workdir that cannot be written', 'test_main.py::test_a_workdir'),
   Row('workdir moved while training', f'{FAULTS}test_a_folder_that_was_moved', quick=True),
   Row('two trainers on one folder', f'{TRAIN}test_a_second_trainer {TRAIN}test_a_killed_trainers'),
+  Row('shared memory missing', f'{FAULTS}test_missing_shared', quick=True),
+  Row('process suspended while it waits', f'{FAULTS}test_a_suspended', quick=True),
+  Row('damaged labels of a teacher', f'{FAULTS}test_a_damaged_label', each=300, quick=True),
   Row('lock deleted while training', f'{FAULTS}test_a_lock {FAULTS}test_without_locks', quick=True),
   Row('changed config on resume', f'{TRAIN}test_a_change_of_config', each=3),
   Row(
@@ -121,6 +128,12 @@ ROWS = (
   Row(
     'bombs: claims of gigabytes, deflated DICOM',
     f'{COPY}test_a_header {COPY}test_an_image_that {DICOM}test_deflated',
+  ),
+  Row(
+    'DICOM of a million elements, RLE and sizes that do not fit, decoders that crash',
+    f'{DICOM}test_a_million {DICOM}test_rle {DICOM}test_compressed_pixels {DICOM}test_a_decoder '
+    f'{DICOM}test_the_child',
+    quick=True,
   ),
   Row(
     'hostile archives',
@@ -190,12 +203,12 @@ class Results:
   def read(self, report: str) -> None:
     """Add the outcomes in a JUnit report of pytest."""
     for case in ElementTree.parse(report).iter('testcase'):
-      module = case.attrib['classname'].removeprefix('tests.').replace('.', '/')
+      module = case.attrib.get('classname', '').removeprefix('tests.').replace('.', '/')
       failure = case.find('failure') if case.find('failure') is not None else case.find('error')
       outcome = 'passed' if case.find('skipped') is None else 'skipped'
       if failure is not None:
         outcome = 'silent' if SILENT.search(failure.text or '') else 'failed'
-      self.outcomes[f'{module}.py::{case.attrib["name"]}'] = outcome
+      self.outcomes[f'{module}.py::{case.attrib.get("name")}'] = outcome
 
   def of(self, row: Row) -> list[str]:
     """Returns the outcomes of a row's tests."""
