@@ -1,16 +1,18 @@
 """Projection of upscaled images onto those that agree with their low resolution, in JAX.
 
 The matrices of a reduction are banded, and so are their pseudo-inverses but for weights below 1e-4.
-They are applied in blocks of rows, whose cost grows with the number of pixels.
+They are applied in blocks of rows, whose cost grows with the number of pixels, or as filters if
+the sizes are symbolic.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxsr.agreement.filters import LONGEST, SAMPLE, Filter, make_filter
 from jaxsr.agreement.reduction import Reduction, matrix
 
 STEPS = 6
@@ -81,13 +83,15 @@ def project(
   return last
 
 
-def _operators(reduction: Reduction, size: int) -> dict[str, _Band]:
+def _operators(reduction: Reduction, size: Any) -> dict[str, _Band | Filter]:
   """Returns a reduction along one axis, the inverse of (matrix @ matrix.T), and its transpose."""
-  down, scale = matrix(reduction, size), reduction.scale
+  scale, is_known = reduction.scale, isinstance(size, int)
+  down = matrix(reduction, size if is_known else SAMPLE * scale)
+  make = _band if is_known else make_filter
   return {
-    'down': _band(down, 1, scale, _REACH),
-    'solve': _band(np.linalg.inv(down @ down.T), 1, 1, _INVERSE_REACH),
-    'up': _band(down.T, scale, 1, _REACH),
+    'down': make(down, 1, scale, _REACH),
+    'solve': make(np.linalg.inv(down @ down.T), 1, 1, _INVERSE_REACH if is_known else LONGEST),
+    'up': make(down.T, scale, 1, _REACH),
   }
 
 
@@ -103,8 +107,10 @@ def _band(full: np.ndarray, p: int, q: int, reach: int) -> _Band:
   return _Band(np.stack(blocks), p * n, q * _BLOCK, q * reach)
 
 
-def _apply(band: _Band, x: Array, axis: int) -> Array:
+def _apply(band: _Band | Filter, x: Array, axis: int) -> Array:
   """Multiply a banded matrix with images along an axis."""
+  if isinstance(band, Filter):
+    return band.apply(x, axis)
   x = jnp.moveaxis(x, axis, 1)
   count, _, wide = band.blocks.shape
   hops = -(-wide // band.hop)
