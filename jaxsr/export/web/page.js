@@ -34,6 +34,7 @@ async function open(file) {
     if (canceled()) return;
     [film, result] = [{...read, name: file.name}, large];
     $('result').hidden = false;
+    $('save').textContent = `Save ${savedName()}`;
     view.open(bicubic(read, META.scale), large);
     setWindow(0.5, 1);
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
@@ -75,10 +76,14 @@ function autoWindow() {
   setWindow((low + high) / 2, high - low);
 }
 
+function savedName() {
+  return `${film.name.replace(/\.[^.]*$/, '')}_x${META.scale}.png`;
+}
+
 async function save() {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(await writePng(result, META.comment));
-  link.download = `${film.name.replace(/\.[^.]*$/, '')}_x${META.scale}.png`;
+  link.download = savedName();
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
