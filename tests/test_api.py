@@ -38,7 +38,7 @@ ALLOWED = {
     'agreement analysis checkpoint compression config data errors files metrics models sharding '
     'uncertainty'
   ),
-  'export': 'analysis compression data errors files inference ops perceptual',
+  'export': 'agreement analysis compression data errors files inference ops perceptual',
   'evaluation': (
     'agreement data errors files inference losses metrics models perceptual report runtime'
   ),

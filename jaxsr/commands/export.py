@@ -19,7 +19,9 @@ def run(options: Export) -> int:
     raise UserError(f'{options.output}: exists already; choose another name, or delete it')
   model = load(options.checkpoint, step=options.step, width=options.width, depth=options.depth)
   size = None if options.size is None else _size(options.size)
-  prepared = exportable.prepare(model, precision=options.precision, size=size)
+  if options.agree and options.to == 'web':
+    raise UserError('--agree is for onnx and stablehlo; the page shows the image of the network')
+  prepared = exportable.prepare(model, precision=options.precision, size=size, agree=options.agree)
   try:
     content, difference = serialize(prepared, options.to, libraries=options.runtime)
   except exportable.MismatchError as error:

@@ -387,6 +387,9 @@ class Export:
   """The type that kernels are stored in. The computation is in float32."""
   size: OptionalText = None
   """Height and width of the images as HxW, for example 256x256 (default: free). SwinIR needs it."""
+  agree: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+  """Make results agree with nearly all of their input: reduced by Pillow's bicubic filter, they
+  round to it. The file has a second input, `levels`: the largest gray level, 255 or 65535."""
   runtime: Runtime = None
   step: Step = 'latest'
   width: Width = 1.0

@@ -14,43 +14,44 @@ from jaxsr.export.graph import Graph, Value
 _LARGEST_TABLE = 2**14  # elements: larger ones are computed by the graph, so that files stay small
 
 
-def convert(program: Program, known: Mapping[int, np.ndarray], *, name: str, lr: int) -> Any:
-  """Convert a program whose only unknown input is the image.
+def convert(
+  program: Program, known: Mapping[int, np.ndarray], inputs: Mapping[str, int], *, name: str
+) -> Any:
+  """Convert a program to ONNX, with some of its inputs known.
 
   Args:
     program: The computation, traced inside `ops.plain()`.
-    known: The values of the other inputs, by their numbers.
+    known: The values of inputs by their numbers.
+    inputs: The numbers of the other inputs by name. All symbolic sizes are those of the first.
     name: The name of the network, for the graph and for messages.
-    lr: The number of the image [b, h, w, c], whose sizes may be symbolic.
 
   Returns:
-    The ONNX model, with the input 'lr' and the output 'sr', and the names of its kernels with the
+    The ONNX model, with these inputs and the output 'sr', and the names of its kernels with the
     axis of their output channels.
 
   Raises:
     UserError: The converter does not know a primitive.
   """
-  shape = program.shapes[lr].shape
-  graph = Graph('lr', [str(size) for size in shape])
+  graph = Graph({end: program.shapes[i].shape for end, i in inputs.items()})
   constants = {i: np.asarray(x, program.shapes[i].dtype) for i, x in program.constants.items()}
-  values: dict[int, Value] = {**constants, **known, lr: 'lr'}
+  values: dict[int, Value] = {**constants, **known, **{i: end for end, i in inputs.items()}}
   for instruction in program.instructions:
-    inputs = [values[i] for i in instruction.inputs]
+    operands = [values[i] for i in instruction.inputs]
     result = program.shapes[instruction.outputs[0]]
-    if len(instruction.outputs) == 1 and _is_static(instruction, inputs, result):
-      found = instruction.bind(*map(jnp.asarray, inputs), **instruction.params)
+    if len(instruction.outputs) == 1 and _is_static(instruction, operands, result):
+      found = instruction.bind(*map(jnp.asarray, operands), **instruction.params)
       values[instruction.outputs[0]] = np.asarray(found)
       continue
-    operands = [program.shapes[i] for i in instruction.inputs]
-    call = primitives.Call(instruction.params, operands, result, _label(instruction.scope))
+    shapes = [program.shapes[i] for i in instruction.inputs]
+    call = primitives.Call(instruction.params, shapes, result, _label(instruction.scope))
     try:
-      outputs = primitives.emit(graph, instruction, call, inputs)
+      outputs = primitives.emit(graph, instruction, call, operands)
     except ValueError as error:
       place = f' in {call.label}' if call.label else ''
       raise UserError(f'{name} cannot be converted to ONNX: {error}{place}') from error
     values |= dict(zip(instruction.outputs, outputs, strict=True))
   (end,) = program.outputs
-  model = graph.build(name, values[end], shape=shape, result=program.shapes[end].shape)
+  model = graph.build(name, values[end], program.shapes[end].shape)
   return model, graph.kernels
 
 

@@ -8,20 +8,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxsr import ops
+from jaxsr.agreement import MARGIN, Reduction, filters, project
 from jaxsr.analysis import jaxpr
-from jaxsr.compression import quantize
 from jaxsr.errors import UserError
+from jaxsr.export import rounding
 from jaxsr.inference import provenance, tiling
 from jaxsr.inference.model import Model
 
 PRECISIONS = ('float32', 'float16', 'int8')
 SMALLEST = 16  # pixels per side of the images that a file with free sizes takes
 TOLERANCE = 1e-4  # of the largest value of the image
-_IMAGE_LAYERS = ('head', 'tail')  # the names of the first and the last convolution
-_FREE_SIZES = ((1, 24, 40), (2, 33, 20))  # [b, h, w] that a file is tried with
+_TRIED = ((1, 8, 24), (2, 17, 4))  # [b, h, w], beyond the smallest size, of the images it is run on
+_WHITE = 255  # and their largest gray level, for agreement
 
 
 class MismatchError(Exception):
@@ -37,12 +37,27 @@ class Exportable:
     precision: how kernels are stored, one of `PRECISIONS`.
     size: height and width of the images, or None if they are free.
     weights: the start of the SHA-256 of the weights before they were rounded.
+    reduction: the reduction that results are projected to agree with, if any.
   """
 
   model: Model
   precision: str
   size: tuple[int, int] | None
   weights: str
+  reduction: Reduction | None = None
+
+  @property
+  def smallest(self) -> int:
+    """The pixels per side that images of free sizes have at least."""
+    return SMALLEST if self.reduction is None else filters.SMALLEST
+
+  @property
+  def inputs(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """The inputs by name: the images and, if results are projected, the largest gray level."""
+    found = {'lr': jax.ShapeDtypeStruct(self.shape, jnp.float32)}
+    if self.reduction is not None:
+      found['levels'] = jax.ShapeDtypeStruct((), jnp.float32)
+    return found
 
   @property
   def shape(self) -> tuple[Any, ...]:
@@ -50,25 +65,28 @@ class Exportable:
     channels = self.model.channels
     if self.size is not None:
       return (*jax.export.symbolic_shape('b'), *self.size, channels)
-    limits = [f'{axis} >= {SMALLEST}' for axis in 'hw']
+    limits = [f'{axis} >= {self.smallest}' for axis in 'hw']
     return tuple(jax.export.symbolic_shape(f'b, h, w, {channels}', constraints=limits))
 
-  def apply(self, variables: Any, lr: jax.Array) -> Any:
-    """Apply the network: images [b, h, w, c] in [0, 1] to larger ones, not clipped."""
-    return self.model.network.apply(variables, lr, train=False)
+  def apply(self, variables: Any, lr: jax.Array, levels: Any = None) -> Any:
+    """Apply the network: images [b, h, w, c] in [0, 1] to larger ones, projected or not clipped."""
+    sr: Any = self.model.network.apply(variables, lr, train=False)
+    return sr if self.reduction is None else project(sr, lr, levels, self.reduction)
 
   def trace(self) -> jaxpr.Program:
-    """Trace the network; the inputs are the leaves of the variables, then the image."""
+    """Trace the network; the inputs are the leaves of the variables, then `inputs`."""
     with ops.plain():
-      lr = jax.ShapeDtypeStruct(self.shape, jnp.float32)
-      return jaxpr.trace(self.apply, self.model.variables, lr)
+      return jaxpr.trace(self.apply, self.model.variables, *self.inputs.values())
 
   @functools.cached_property  # the margin takes seconds
   def facts(self) -> dict[str, str]:
     """What a user of the file must know, as pairs of text."""
     model, size = self.model, self.size
     margin = tiling.margin(model.network)
-    free = f'any, at least {SMALLEST} pixels per side'
+    free = f'any, at least {self.smallest} pixels per side'
+    agrees = self.reduction is not None
+    if agrees and margin is not None:
+      margin = max(margin, MARGIN)
     return {
       'network': model.architecture,
       'model': model.name,
@@ -77,16 +95,17 @@ class Exportable:
       'scale': str(model.scale),
       'margin': 'whole image' if margin is None else str(margin),
       'size': free if size is None else f'{size[0]}x{size[1]}',
-      'range': '[0, 1], black is 0; the output is not clipped',
+      'range': f'[0, 1], black is 0; the output is {"" if agrees else "not "}clipped',
+      'agreement': 'with bicubic reduction, for gray levels 0 to `levels`' if agrees else 'no',
       'layout': 'NHWC',
       'intended use': 'for research, not for diagnosis',
     }
 
-  def check(self, run: Callable[[np.ndarray], np.ndarray]) -> float:
+  def check(self, run: Callable[..., np.ndarray]) -> float:
     """Compare an exported computation with the model on noise of two sizes.
 
     Args:
-      run: The exported computation, of images [b, h, w, c].
+      run: The exported computation, a function of the `inputs`.
 
     Returns:
       The largest difference, relative to the largest value.
@@ -96,12 +115,16 @@ class Exportable:
     """
     rng = np.random.default_rng(0)
     apply = jax.jit(self.apply)
-    shapes = _FREE_SIZES if self.size is None else ((1, *self.size), (2, *self.size))
+    least = self.smallest
+    shapes = [(b, least + h, least + w) for b, h, w in _TRIED]
+    if self.size is not None:
+      shapes = [(1, *self.size), (2, *self.size)]
+    levels = [] if self.reduction is None else [np.array(_WHITE, np.float32)]
     worst = 0.0
     for shape in shapes:
       lr = rng.uniform(size=(*shape, self.model.channels)).astype(np.float32)
-      expected = np.asarray(apply(self.model.variables, lr))
-      found = run(lr)
+      expected = np.asarray(apply(self.model.variables, lr, *levels))
+      found = run(lr, *levels)
       where = f'{self.model.name}: the exported file, for an image of {shape[1]}x{shape[2]},'
       if found.shape != expected.shape:
         raise MismatchError(f'{where} returns {list(found.shape)}, not {list(expected.shape)}')
@@ -113,22 +136,28 @@ class Exportable:
 
 
 def prepare(
-  model: Model, *, precision: str = 'float32', size: Sequence[int] | None = None
+  model: Model,
+  *,
+  precision: str = 'float32',
+  size: Sequence[int] | None = None,
+  agree: bool = False,
 ) -> Exportable:
   """Prepare a model for export.
 
   Args:
     model: The model.
-    precision: How kernels are stored: 'float32', 'float16' or 'int8' (one step per output channel;
-      the first and the last layer are float16).
-      The computation is always in float32.
+    precision: How kernels are stored: 'float32', 'float16' or 'int8' (see `rounding`). The
+      computation is always in float32.
     size: Height and width of the images in low-resolution pixels; None leaves them free.
+    agree: Project results, so that their bicubic reduction rounds to nearly all of the input. The
+      single pixels that `Model.upscale` changes afterwards are not changed.
 
   Returns:
     The model with rounded weights.
 
   Raises:
-    UserError: The network cannot be traced with free sizes, or the size is not valid.
+    UserError: The network cannot be traced with free sizes, the size is not valid, or the network
+      was trained for noisy images and cannot agree.
   """
   if size is None and (model.network.tile_multiple or 1) > 1:
     raise UserError(
@@ -138,42 +167,8 @@ def prepare(
   if size is not None and (len(size) != 2 or min(size) < 1):
     raise UserError(f'size {size}: give height and width of the image, at least 1')
   network = model.network.clone(dtype=jnp.float32)
-  variables = round_weights(model.variables, precision)
+  variables = rounding.round_weights(model.variables, precision)
   fixed = None if size is None else (size[0], size[1])
   rounded = replace(model, network=network, variables=variables)
-  return Exportable(rounded, precision, fixed, provenance.of(model).weights)
-
-
-def round_weights(variables: Any, precision: str) -> Any:
-  """Returns variables whose kernels are rounded to what a precision stores."""
-  if precision == 'float32':
-    return variables
-  stored = store(variables, precision)
-  rounded = {name: x.astype(np.float32) for name, x in stored.items() if x.dtype == np.float16}
-  rounded = {**quantize.restore(stored), **rounded}
-  return unflatten_dict({name: jnp.asarray(x) for name, x in rounded.items()}, sep='/')
-
-
-def store(variables: Any, precision: str) -> dict[str, np.ndarray]:
-  """Returns variables by path in the types that a precision stores.
-
-  With 'int8', kernels have their steps beside them, as `quantize.quantize` returns them, and the
-  kernels of layers that read or write the image are float16.
-  """
-  tensors = {name: np.asarray(x) for name, x in flatten_dict(variables, sep='/').items()}
-  kinds = {name: kind_of(name, precision) for name, x in tensors.items() if x.ndim > 1}
-  halved = {
-    name: x.astype(np.float16) for name, x in tensors.items() if kinds.get(name) == 'float16'
-  }
-  others = {name: x for name, x in tensors.items() if name not in halved}
-  return {**(quantize.quantize(others) if precision == 'int8' else others), **halved}
-
-
-def kind_of(name: str, precision: str) -> str:
-  """Returns the type that a kernel is stored in, by its path.
-
-  Rounding the first and the last layer to int8 costs most and saves little: on calibration films,
-  `edsr_x4_small` then changes 8 % of the pixels instead of 2 %, by 8 gray levels instead of 3.
-  """
-  is_at_image = len(name.split('/')) > 1 and name.split('/')[-2] in _IMAGE_LAYERS
-  return 'float16' if precision == 'int8' and is_at_image else precision
+  reduction = model.reduction(True) if agree else None
+  return Exportable(rounded, precision, fixed, provenance.of(model).weights, reduction)

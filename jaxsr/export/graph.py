@@ -6,7 +6,7 @@ Integers are int64, the only type that ONNX has for shapes.
 """
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,9 @@ Value = np.ndarray | str | Spread
 
 
 class Graph:
-  """The nodes and constants of a graph with one input, whose axes have the names `axes`.
+  """The nodes and constants of a graph with inputs of given shapes.
+
+  Symbolic sizes are those of the first input, computed when the graph runs.
 
   Attributes:
     nodes: the nodes in order.
@@ -38,11 +40,12 @@ class Graph:
     kernels: the names of the constants that are kernels, with the axis of their output channels.
   """
 
-  def __init__(self, input_name: str, axes: Sequence[str]):
+  def __init__(self, inputs: Mapping[str, Sequence[Any]]):
     self.nodes: list[Any] = []
     self.constants: dict[str, np.ndarray] = {}
     self.kernels: dict[str, int] = {}
-    self._input, self._axes = input_name, list(axes)
+    self._inputs = dict(inputs)
+    self._axes = list(map(str, next(iter(inputs.values()))))
     self._known: dict[tuple, str] = {}
     self._sizes: dict[str, str] = {}
 
@@ -111,7 +114,7 @@ class Graph:
         return self.integers(number)
       case ast.Name(id=axis):
         if axis not in self._sizes:
-          shape = self.add('Shape', self._input)
+          shape = self.add('Shape', next(iter(self._inputs)))
           index = self.integers(self._axes.index(axis))
           self._sizes[axis] = self.add('Gather', shape, index)
         return self._sizes[axis]
@@ -130,16 +133,16 @@ class Graph:
           return self.add('Div', self.add('Sub', a, rest), b)
     raise ValueError(f'the size {ast.unparse(tree)} has no form in ONNX')
 
-  def build(self, name: str, output: Value, *, shape: Sequence[Any], result: Sequence[Any]) -> Any:
-    """Returns the model: one input of the given shape, and `output`, called 'sr', of `result`."""
+  def build(self, name: str, output: Value, shape: Sequence[Any]) -> Any:
+    """Returns the model, with a value of the given shape as the output 'sr'."""
     self.nodes.append(helper.make_node('Identity', [self.name(output)], ['sr']))
     ends = [
       helper.make_tensor_value_info(
         end, TensorProto.FLOAT, [n if isinstance(n, int) else str(n) for n in sizes]
       )
-      for end, sizes in ((self._input, shape), ('sr', result))
+      for end, sizes in {**self._inputs, 'sr': shape}.items()
     ]
     tensors = [numpy_helper.from_array(x, key) for key, x in self.constants.items()]
-    graph = helper.make_graph(self.nodes, name, [ends[0]], [ends[1]], tensors)
+    graph = helper.make_graph(self.nodes, name, ends[:-1], ends[-1:], tensors)
     opset = helper.make_opsetid('', OPSET)
     return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)

@@ -1,5 +1,6 @@
 """Export a model as ONNX."""
 
+import math
 from typing import Any
 
 import jax
@@ -7,9 +8,9 @@ import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from jaxsr import __version__
-from jaxsr.compression import quantize
 from jaxsr.export.convert import convert
-from jaxsr.export.exportable import Exportable, kind_of
+from jaxsr.export.exportable import Exportable
+from jaxsr.export.rounding import is_spatial, kind_of, steps
 
 _SMALL = 64  # elements: rounding less than this would save nothing
 
@@ -26,9 +27,10 @@ def serialize(exportable: Exportable) -> tuple[bytes, float]:
   """
   program = exportable.trace()
   leaves = jax.tree.leaves(exportable.model.variables)
-  *inputs, lr = program.inputs
-  known = {i: np.asarray(x) for i, x in zip(inputs, leaves, strict=True)}
-  model, kernels = convert(program, known, name=exportable.model.name, lr=lr)
+  weights, others = program.inputs[: len(leaves)], program.inputs[len(leaves) :]
+  known = {i: np.asarray(x) for i, x in zip(weights, leaves, strict=True)}
+  inputs = dict(zip(exportable.inputs, others, strict=True))
+  model, kernels = convert(program, known, inputs, name=exportable.model.name)
   if exportable.precision != 'float32':
     _store(model.graph, kernels, exportable.precision)
   model.producer_name, model.producer_version = 'jaxsr', __version__
@@ -49,33 +51,50 @@ class _Session:
     cpu = ['CPUExecutionProvider']
     self._session = onnxruntime.InferenceSession(content, options, providers=cpu)
 
-  def __call__(self, lr: np.ndarray) -> np.ndarray:
-    return np.asarray(self._session.run(['sr'], {'lr': lr})[0])
+  def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+    names = [end.name for end in self._session.get_inputs()]
+    given = dict(zip(names, map(np.asarray, inputs), strict=True))
+    return np.asarray(self._session.run(['sr'], given)[0])
 
 
 def _store(graph: Any, kernels: dict[str, int], precision: str) -> None:
-  """Store kernels, which are rounded already, in fewer bits; a node converts each back."""
+  """Store kernels, which are rounded already, in fewer bits; nodes convert them back."""
   nodes, kept = [], []
   for tensor in graph.initializer:
     x = numpy_helper.to_array(tensor)
-    if tensor.name not in kernels or x.size < _SMALL:
+    if tensor.name in kernels and x.size >= _SMALL:
+      parts = _parts(x, kind_of(tensor.name, precision), kernels[tensor.name])
+    else:
+      parts = {}
+    if not parts:
       kept.append(tensor)
       continue
-    kind = kind_of(tensor.name, precision)
-    stored = f'{tensor.name}:{kind}'
-    if kind == 'float16':
-      parts = {stored: x.astype(np.float16)}
-      nodes.append(helper.make_node('Cast', [stored], [tensor.name], to=TensorProto.FLOAT))
-    else:
-      axis = kernels[tensor.name]
-      step = np.abs(x).max(axis=tuple(i for i in range(x.ndim) if i != axis)) / quantize.LEVELS
-      step = np.where(step > 0, step, 1).astype(np.float32)
-      along = step.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-      parts = {stored: np.rint(x / along).astype(np.int8), f'{tensor.name}:step': step}
-      nodes.append(helper.make_node('DequantizeLinear', [*parts], [tensor.name], axis=axis))
-    kept += [numpy_helper.from_array(value, name) for name, value in parts.items()]
+    names = [f'{tensor.name}:{part}' for part in parts]
+    full = [f'{name}:float32' for name in names] if len(parts) > 1 else [tensor.name]
+    for name, end in zip(names, full, strict=True):
+      nodes.append(helper.make_node('Cast', [name], [end], to=TensorProto.FLOAT))
+    if len(parts) > 1:
+      nodes.append(helper.make_node('Mul', full, [tensor.name]))
+    kept += [
+      numpy_helper.from_array(x, name) for x, name in zip(parts.values(), names, strict=True)
+    ]
   del graph.initializer[:]
   graph.initializer.extend(kept)
   rest = list(graph.node)
   del graph.node[:]
   graph.node.extend([*nodes, *rest])
+
+
+def _parts(x: np.ndarray, kind: str, channels: int) -> dict[str, np.ndarray]:
+  """Returns the tensors whose product is a rounded kernel; none if it is no rounded kernel.
+
+  `channels` is the axis of the output channels; a kernel's spatial axes follow the second one.
+  """
+  if kind == 'float16':
+    parts = {kind: x.astype(np.float16)}
+  else:
+    others = (i for i in range(x.ndim) if i != channels)
+    step = steps(x, tuple(range(2, x.ndim)) if is_spatial(x.shape[2:]) else tuple(others))
+    parts = {kind: np.rint(x / step).astype(np.int8), 'step': step.astype(np.float16)}
+  product = math.prod(part.astype(np.float32) for part in parts.values())
+  return parts if np.array_equal(product, x) else {}

@@ -3,13 +3,11 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
 
 from jaxsr import ops
-from jaxsr.compression import quantize
-from jaxsr.export.exportable import Exportable, store
+from jaxsr.export.exportable import Exportable
+from jaxsr.export.rounding import restore, store
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -25,25 +23,14 @@ def serialize(exportable: Exportable) -> tuple[bytes, float]:
   """
   stored = store(exportable.model.variables, exportable.precision)
 
-  def upscale(lr: jax.Array) -> Any:
-    return exportable.apply(_restored(stored), lr)
+  def upscale(lr: jax.Array, *levels: jax.Array) -> Any:
+    return exportable.apply(restore(stored), lr, *levels)
 
   facts = exportable.facts
   upscale.__name__ = f'jaxsr_{facts["network"]}_x{facts["scale"]}_{facts["weights"]}'
   with ops.plain():
-    lr = jax.ShapeDtypeStruct(exportable.shape, jnp.float32)
-    exported = jax.export.export(jax.jit(upscale), platforms=PLATFORMS)(lr)
+    export = jax.export.export(jax.jit(upscale), platforms=PLATFORMS)
+    exported = export(*exportable.inputs.values())
   content = bytes(exported.serialize())
   run = jax.export.deserialize(bytearray(content)).call
-  return content, exportable.check(lambda lr: np.asarray(run(lr)))
-
-
-def _restored(stored: dict[str, np.ndarray]) -> Any:
-  """Returns the variables in float32, converted inside the computation."""
-  found = {}
-  for name, x in stored.items():
-    if not name.endswith(quantize.STEP):
-      step = stored.get(name + quantize.STEP)
-      full = jnp.asarray(x).astype(jnp.float32)
-      found[name] = full if step is None else full * step
-  return unflatten_dict(found, sep='/')
+  return content, exportable.check(lambda *inputs: np.asarray(run(*inputs)))
