@@ -109,6 +109,7 @@ ROWS = (
   ),
   Row('restored on other devices', f'{CHECKPOINT}test_a_sharded'),
   Row('two hosts', f'{TRAIN}test_two_hosts'),
+  Row('one of two hosts killed', f'{TRAIN}test_if_one_of_two', INTERVAL),
   Row(
     'NaN in a batch, gradient, statistics',
     f'{STEP}test_a_step_that {GAN}test_a_step_that {SPIKES}test_batchnorm {SPIKES}test_the_images',

@@ -1,5 +1,8 @@
 """Generator and discriminator in one step, and the two stages of a run."""
 
+import dataclasses
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,51 +20,79 @@ from jaxsr.training import preemption
 from jaxsr.training.loop import Collapsed, CompiledSteps
 from jaxsr.training.setup import assemble
 from jaxsr.training.train import train
-from runs import final, rows, run, same, stop_at
+from runs import final, four_steps, rows, run, same, stop_at
+
+
+def configure(config):
+  """Set a pixel, a content, an adversarial and a TV term, and networks with BatchNorm."""
+  config.model = configs.network('srresnet', features=8, blocks=1, bicubic_skip=True)
+  config.loss.update(mse=1.0, mobilenet_v2=1e-2, adversarial=1e-2, tv_squared=1e-4)
+  config.content.mobilenet_v2.update(weights=weights.RANDOM, layer='block_0')
+  config.discriminator.update(features=4, hidden=8)
+  config.optimizer.warmup = 0
+  return config
 
 
 @pytest.fixture
 def gan(tiny):
-  """Returns a config with a pixel, a content, an adversarial and a TV term, and BatchNorm."""
-  tiny.model = configs.network('srresnet', features=8, blocks=1, bicubic_skip=True)
-  tiny.loss.update(mse=1.0, mobilenet_v2=1e-2, adversarial=1e-2, tv_squared=1e-4)
-  tiny.content.mobilenet_v2.update(weights=weights.RANDOM, layer='block_0')
-  tiny.discriminator.update(features=4, hidden=8)
-  tiny.optimizer.warmup = 0
-  return tiny
+  """Returns a config of adversarial training."""
+  return configure(tiny)
 
 
-@pytest.fixture
-def batch(rng):
+@pytest.fixture(scope='module')
+def batch():
+  rng = np.random.default_rng(0)
   hr = rng.integers(0, 256, (4, 48, 48, 1), np.uint8)
   lr = rng.integers(0, 256, (4, 12, 12, 1), np.uint8)
   return {'lr': lr, 'hr': hr, 'mask': np.ones((4, 48, 48, 1), np.uint8)}
+
+
+class Taken(NamedTuple):
+  """Three steps: of both networks, of the generator alone, of the discriminator alone."""
+
+  built: Any
+  take: CompiledSteps
+  states: list  # before the first, and after each
+  scalars: list
+
+
+@pytest.fixture(scope='module')
+def taken(batch):
+  config = configure(four_steps(configs.base()))
+  config.devices = 1
+  config.adversarial.update(discriminator_every=2, generator_every=3)
+  built = assemble(config, sharding.make_mesh(1))
+  take, state = CompiledSteps(built), built.init()
+  states, found = [jax.device_get(state)], []
+  for number in range(3):
+    state, scalars = take(number, state, sharding.put(batch, built.mesh))
+    states.append(jax.device_get(state))
+    found.append(jax.device_get(scalars))
+  return Taken(built, take, states, found)
 
 
 def moved(a, b):
   return not same(a, b)
 
 
-def test_first_step_is_golden(gan, batch):
+def test_first_step_is_golden(taken, batch):
   """The losses of generator and discriminator, computed here from the networks alone."""
-  built = assemble(gan, sharding.make_mesh(1))
-  state = jax.device_get(built.init())
-  after, (scalars,) = run(gan, batch)
+  built, (state, after, *_), (scalars, *_) = taken.built, taken.states, taken.scalars
   network, first = built.components.discriminator.network, state.discriminator
   lr, hr = (jnp.asarray(batch[name], jnp.float32) / 255 for name in ('lr', 'hr'))
-  sr, of_generator = built.components.generator.apply(
+  sr, of_generator = jax.jit(built.components.generator.apply)(
     state.generator.params, state.generator.batch_stats, lr
   )
-  inner = np.s_[:, 8:-8, 8:-8]
-  real, stats = network.apply(first.params, first.batch_stats, hr[inner])
-  fake, stats = network.apply(first.params, stats, sr[inner])
+  inner, apply = np.s_[:, 8:-8, 8:-8], jax.jit(network.apply)
+  real, stats = apply(first.params, first.batch_stats, hr[inner])
+  fake, stats = apply(first.params, stats, sr[inner])
   expected = adversarial.discriminator_loss(real, fake, form='bce').mean()
   assert scalars['discriminator/loss'] == pytest.approx(float(expected), rel=1e-4)
   assert scalars['discriminator/logit_real'] == pytest.approx(float(real.mean()), abs=1e-4)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
   jax.tree.map(close, after.discriminator.batch_stats, stats)  # of true, then of generated films
   jax.tree.map(close, after.generator.batch_stats, of_generator)
-  logits = lambda x: network.apply(after.discriminator.params, stats, x)[0]
+  logits = lambda x: apply(after.discriminator.params, stats, x)[0]
   expected = adversarial.generator_loss(logits(hr[inner]), logits(sr[inner]), form='bce').mean()
   assert scalars['term/adversarial'] == pytest.approx(float(expected), rel=1e-3)
   assert scalars['loss'] == pytest.approx(
@@ -71,9 +102,8 @@ def test_first_step_is_golden(gan, batch):
     assert scalars[f'gradient/{term}'] > 0
 
 
-def test_both_sides_learn_and_keep_their_statistics(gan, batch):
-  state, _ = run(gan, batch, steps=2)
-  first = jax.device_get(assemble(gan, sharding.make_mesh(1)).init())
+def test_both_sides_learn_and_keep_their_statistics(taken):
+  first, state = taken.states[0], taken.states[2]
   for side in ('generator', 'discriminator'):
     before, after = getattr(first, side), getattr(state, side)
     assert moved(before.params, after.params) and moved(before.batch_stats, after.batch_stats)
@@ -81,52 +111,51 @@ def test_both_sides_learn_and_keep_their_statistics(gan, batch):
   assert moved(state.ema['params'], state.generator.params)
 
 
-def test_the_generators_pass_leaves_the_discriminator_alone(gan, batch):
+def test_the_generators_pass_leaves_the_discriminator_alone(taken):
   """In a step of the generator only, parameters and statistics of the discriminator stay."""
-  gan.adversarial.discriminator_every = 2
-  built = assemble(gan, sharding.make_mesh(1))
-  take = CompiledSteps(built)
-  state, _ = take(0, built.init(), sharding.put(batch, sharding.make_mesh(1)))
-  before = jax.device_get(state.discriminator)
-  state, scalars = take(1, state, sharding.put(batch, sharding.make_mesh(1)))
-  assert same(before, jax.device_get(state.discriminator))
+  before, state, scalars = taken.states[1], taken.states[2], taken.scalars[1]
+  assert same(before.discriminator, state.discriminator)
+  assert moved(before.generator.params, state.generator.params)
   assert 'term/adversarial' in scalars and 'discriminator/loss' not in scalars
 
 
-def test_a_step_of_the_discriminator_alone_leaves_the_generator(gan, batch):
-  gan.adversarial.generator_every = 2
-  built = assemble(gan, sharding.make_mesh(1))
-  take = CompiledSteps(built)
-  state, _ = take(0, built.init(), sharding.put(batch, sharding.make_mesh(1)))
-  before = jax.device_get(state)
-  state, scalars = take(1, state, sharding.put(batch, sharding.make_mesh(1)))
-  assert same(before.generator, jax.device_get(state.generator))
-  assert moved(before.discriminator.params, jax.device_get(state.discriminator.params))
+def test_a_step_of_the_discriminator_alone_leaves_the_generator(taken):
+  before, state, scalars = taken.states[2], taken.states[3], taken.scalars[2]
+  assert same(before.generator, state.generator)
+  assert moved(before.discriminator.params, state.discriminator.params)
   assert 'loss' not in scalars and 'psnr' in scalars
 
 
-def test_four_devices_equal_one(gan, batch):
+def test_four_devices_equal_one(gan, taken, batch):
   """BatchNorm statistics and scalars are those of the global batch.
 
   Parameters are not compared: the gradient of a bias before BatchNorm is only rounding, which Adam
   scales up to full steps.
   """
-  a, one = run(gan, batch)
-  b, four = run(gan, batch, devices=4)
-  for x, y in zip(one, four, strict=True):
-    assert x.keys() == y.keys()
-    for name in x:
-      assert x[name] == pytest.approx(y[name], rel=2e-3, abs=1e-6), name
+  a, x = taken.states[1], taken.scalars[0]
+  b, (y,) = run(gan, batch, devices=4)
+  assert x.keys() == y.keys()
+  for name in x:
+    assert x[name] == pytest.approx(y[name], rel=2e-3, abs=1e-6), name
   close = lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5)
   for side in ('generator', 'discriminator'):
     jax.tree.map(close, getattr(a, side).batch_stats, getattr(b, side).batch_stats)
 
 
-def test_a_step_that_is_not_finite_keeps_both_sides(gan, batch):
-  gan.discriminator.optimizer.learning_rate = 1e38
-  first = jax.device_get(assemble(gan, sharding.make_mesh(1)).init())
-  state, scalars = run(gan, batch, steps=2)
-  assert scalars[-1]['skipped_in_row'] == 2
+def test_a_step_that_is_not_finite_keeps_both_sides(taken, batch):
+  """The discriminator's loss is finite, and its update is not."""
+  first = taken.states[0]
+  spoil = lambda x: np.full_like(x, np.inf) if x.dtype == np.float32 else x
+  opt_state = jax.tree.map(spoil, first.discriminator.opt_state)
+  bad = dataclasses.replace(first.discriminator, opt_state=opt_state)
+  first = dataclasses.replace(first, discriminator=bad)
+  state = jax.device_put(first, sharding.replicated(taken.built.mesh))
+  state, scalars = taken.take(0, state, sharding.put(batch, taken.built.mesh))
+  assert np.isfinite(scalars['discriminator/loss'])
+  state = dataclasses.replace(state, step=state.step * 0)  # again a step of both
+  state, scalars = taken.take(0, state, sharding.put(batch, taken.built.mesh))
+  assert scalars['skipped_in_row'] == 2
+  state = jax.device_get(state)
   assert same(first.discriminator, state.discriminator)
   assert same(first.generator, state.generator) and same(first.watch, state.watch)
 
@@ -194,7 +223,6 @@ def test_two_stages_resume_to_the_bit_in_either(gan, tmp_path):
 def test_a_run_starts_from_another(gan, tmp_path):
   gan.loss.update(mobilenet_v2=0.0, adversarial=0.0)
   assert train(gan, tmp_path / 'first') == 0
-  gan.loss.adversarial = 1e-3
   gan.init_from = str(tmp_path / 'first')
   assert train(gan, tmp_path / 'second') == 0
   first, second = rows(tmp_path / 'first'), rows(tmp_path / 'second')

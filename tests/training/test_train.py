@@ -1,9 +1,11 @@
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -20,7 +22,7 @@ from jaxsr.inference.model import load
 from jaxsr.training import loop, preemption
 from jaxsr.training.loop import Diverged
 from jaxsr.training.train import train
-from runs import environment, final, four_steps, rows, same, stop_at
+from runs import environment, final, rows, same, stop_at
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = (
@@ -28,18 +30,11 @@ COLUMNS = (
 )
 
 
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-  """Train four steps without interruption; returns the config and the folder."""
-  config = four_steps(configs.base())
-  config.model = configs.network(
-    'edsr', features=8, blocks=1, upsampler='direct', bicubic_skip=True
-  )
-  config.loss.mse = 1.0
-  config.devices = 1
-  folder = tmp_path_factory.mktemp('finished')
-  assert train(config, folder) == 0
-  return config, folder
+def copied(finished, tmp_path):
+  """Returns the config of a finished run, and a copy of its folder, both to change."""
+  config, folder = finished
+  shutil.copytree(folder, tmp_path / 'copy')
+  return configs.copy(config), tmp_path / 'copy'
 
 
 def test_a_run_leaves_table_config_and_curves(finished):
@@ -79,7 +74,10 @@ def test_the_same_command_again_says_that_it_is_finished(finished, capsys):
   assert (folder / 'metrics.csv').read_bytes() == before
 
 
-@pytest.mark.parametrize(('workers', 'optimizer'), [(0, 'muon'), (1, 'adamw')])
+@pytest.mark.parametrize(
+  ('workers', 'optimizer'),
+  [(1, 'muon'), pytest.param(0, 'adamw', marks=pytest.mark.slow)],
+)
 def test_resume_is_exact_to_the_bit(finished, tmp_path, workers, optimizer, capsys):
   config = finished[0].copy_and_resolve_references()
   config.steps, config.eval, config.save = 30, 10, 10
@@ -97,7 +95,9 @@ def test_resume_is_exact_to_the_bit(finished, tmp_path, workers, optimizer, caps
   assert drop(rows(tmp_path / 'halves')) == drop(rows(tmp_path / 'whole'))
 
 
-@pytest.mark.parametrize(('scale', 'channels'), [(2, 3), (3, 1), (8, 1)])
+@pytest.mark.parametrize(
+  ('scale', 'channels'), [(2, 3), (3, 1), pytest.param(8, 1, marks=pytest.mark.slow)]
+)
 def test_every_scale_trains(tiny, tmp_path, scale, channels):
   tiny.scale, tiny.channels, tiny.steps = scale, channels, 2
   tiny.data.patch = 4
@@ -118,8 +118,8 @@ def test_a_killed_trainers_lock_is_free(tmp_path):
     pass
 
 
-def test_a_run_that_stays_not_finite_stops_and_keeps_the_last_good(tiny, tmp_path):
-  assert train(tiny, tmp_path) == 0
+def test_a_run_that_stays_not_finite_stops_and_keeps_the_last_good(finished, tmp_path):
+  tiny, tmp_path = copied(finished, tmp_path)
   good = final(tiny, tmp_path)
   tiny.steps, tiny.max_skipped, tiny.optimizer.learning_rate = 50, 3, 1e38
   with pytest.raises(Diverged, match='not finite in the last .* lower config.optimizer'):
@@ -146,17 +146,15 @@ def test_a_change_of_config_is_seen(finished, tmp_path):
 
 
 def test_more_steps_go_on(finished, tmp_path):
-  config, _ = finished
-  assert train(config, tmp_path) == 0
-  more = config.copy_and_resolve_references()
+  more, tmp_path = copied(finished, tmp_path)
   more.steps = 6
   assert train(more, tmp_path) == 0
   assert [row['step'] for row in rows(tmp_path)] == ['0', '2', '4', '6']
 
 
 def test_a_damaged_checkpoint_costs_steps_not_the_run(finished, tmp_path, capsys):
-  config, folder = finished
-  assert train(config, tmp_path) == 0
+  folder = finished[1]
+  config, tmp_path = copied(finished, tmp_path)
   for file in (tmp_path / 'checkpoints' / '4' / 'state').rglob('*'):
     if file.is_file():
       file.write_bytes(b'')
@@ -199,37 +197,57 @@ def free_port():
     return probe.getsockname()[1]
 
 
-@pytest.mark.parametrize('cache', ['host', pytest.param('device', marks=pytest.mark.slow)])
-def test_two_hosts_end_where_one_does(finished, tmp_path, cache):
-  """Two local processes, each with half of every batch."""
-  config, folder = finished
-  config = configs.copy(config)
-  config.data.cache = cache
-  command = [
-    sys.executable,
-    str(ROOT / 'tests' / 'two_hosts.py'),
-    str(tmp_path),
-    json.dumps(configs.to_dict(config)),
-    str(free_port()),
-  ]
-  hosts = [
+def start_two_hosts(config, folder, seconds):
+  """Start two local processes, each with half of every batch."""
+  command = [sys.executable, str(ROOT / 'tests' / 'two_hosts.py'), str(folder)]
+  command += [json.dumps(configs.to_dict(config)), str(free_port())]
+  return [
     subprocess.Popen(
-      [*command, str(i)],
+      [*command, str(i), str(seconds)],
       env=environment(PYTHONPATH=str(ROOT)),
       stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
+      stderr=subprocess.PIPE,
       text=True,
     )
     for i in range(2)
   ]
-  outputs = [host.communicate(timeout=240)[0] for host in hosts]
+
+
+@pytest.mark.parametrize('cache', ['host', pytest.param('device', marks=pytest.mark.slow)])
+def test_two_hosts_end_where_one_does(finished, tmp_path, cache):
+  config, folder = finished
+  config = configs.copy(config)
+  config.data.cache = cache
+  hosts = start_two_hosts(config, tmp_path, 60)
+  outputs = [host.communicate(timeout=240) for host in hosts]
   assert [host.returncode for host in hosts] == [0, 0], outputs
   a, b = final(config, tmp_path), final(config, folder)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), a.ema, b.ema)
   assert [row['step'] for row in rows(tmp_path)] == ['0', '2', '4']
 
 
-def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(tiny, tmp_path, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.parametrize('killed', [0, 1])
+def test_if_one_of_two_hosts_is_killed_the_other_ends_with_one_line(finished, tmp_path, killed):
+  config = configs.copy(finished[0])
+  config.steps, config.eval, config.save, config.log = 100_000, 100_000, 20, 10
+  hosts = start_two_hosts(config, tmp_path, 10)
+  while not (tmp_path / 'checkpoints' / '20').is_dir():
+    assert [host.poll() for host in hosts] == [None, None]
+    time.sleep(0.1)
+  hosts[killed].kill()
+  _, error = hosts[1 - killed].communicate(timeout=60)
+  assert hosts[1 - killed].returncode == preemption.EXIT
+  (line,) = error.splitlines()
+  assert line.startswith(f'host {killed}') and 'start all hosts again' in line
+  hosts[killed].communicate()
+
+
+def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(
+  finished, tmp_path, monkeypatch
+):
+  tiny, tmp_path = copied(finished, tmp_path)
+  shutil.rmtree(tmp_path / 'checkpoints' / '4')  # so that it resumes at step 2
   original = loop._validate
 
   def stopped(step, state, evaluator, log, stop):
