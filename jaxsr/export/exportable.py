@@ -166,9 +166,14 @@ def prepare(
     )
   if size is not None and (len(size) != 2 or min(size) < 1):
     raise UserError(f'size {size}: give height and width of the image, at least 1')
+  if agree and model.degradation == 'acquisition':
+    raise UserError(
+      f'--agree: {model.name} was trained for noisy images, whose noise its results should not '
+      'agree with; leave it out'
+    )
   network = model.network.clone(dtype=jnp.float32)
   variables = rounding.round_weights(model.variables, precision)
   fixed = None if size is None else (size[0], size[1])
   rounded = replace(model, network=network, variables=variables)
-  reduction = model.reduction(True) if agree else None
+  reduction = Reduction(model.scale) if agree else None
   return Exportable(rounded, precision, fixed, provenance.of(model).weights, reduction)
