@@ -208,6 +208,7 @@ def test_options_in_sentences_exist(name, capsys):
     for path in ROOT.glob('benchmarks/**/*.py')
     for option in parameters(path.relative_to(ROOT).as_posix())
   )
+  everything += '\n'.join(re.findall(r"'(--[\w-]+)'", (ROOT / 'tests' / 'faults.py').read_text()))
   for code in inline(name):
     if not (code.startswith('jaxsr ') or code.startswith('--')):
       continue
