@@ -38,8 +38,8 @@ class Labels:
     """
     path = self.path(index)
     try:
-      with np.load(path, allow_pickle=False) as file:
-        label, checksum = file['label'], int(file['checksum'])
+      with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
+        label, checksum = arrays['label'], int(arrays['checksum'])
     except Exception as error:  # `zipfile` raises many kinds
       raise ImageError(path, f'cannot be read ({one_line(error)}); delete it') from error
     if checksum != zlib.crc32(lr.tobytes()):
