@@ -30,7 +30,7 @@ class Labels:
     """Returns the file of a label."""
     return self.folder / f'{self.names[index]}.npz'
 
-  def read(self, index: int, lr: Image) -> Image:
+  def read(self, index: int, lr: Image) -> UInt[np.ndarray, 'sh sw c']:
     """Load the label of a low-resolution image.
 
     Raises:

@@ -243,11 +243,7 @@ def test_if_one_of_two_hosts_is_killed_the_other_ends_with_one_line(finished, tm
   hosts[killed].communicate()
 
 
-def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(
-  finished, tmp_path, monkeypatch
-):
-  tiny, tmp_path = copied(finished, tmp_path)
-  shutil.rmtree(tmp_path / 'checkpoints' / '4')  # so that it resumes at step 2
+def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(tiny, tmp_path, monkeypatch):
   original = loop._validate
 
   def stopped(step, state, evaluator, log, stop):
