@@ -204,6 +204,16 @@ def test_without_an_output_results_lie_beside_their_films(folder, capsys, monkey
   assert 'b_x4.png: not written by jaxsr' in capsys.readouterr().err
 
 
+def test_a_link_to_a_file_that_was_not_fetched_stays(folder, capsys):
+  """git-annex and DVC leave such links where an image was not fetched."""
+  link = folder / 'a_x4.png'
+  link.symlink_to('/nowhere/a.png')
+  for extra in ((), ('--overwrite',)):
+    assert jaxsr('upscale', folder / 'a.png', '--checkpoint', 'bicubic', *extra) == 2
+    assert 'a_x4.png: not written by jaxsr' in capsys.readouterr().err
+  assert link.is_symlink()
+
+
 def test_a_folder_beside_that_is_not_ours_stays(folder, capsys, monkeypatch):
   (folder / 'deeper_x4').mkdir()
   shutil.copy(folder / 'a.png', folder / 'deeper_x4' / 'c.png')

@@ -1,6 +1,7 @@
 """The images that `jaxsr upscale` is given, and the files that their results are written to."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,7 @@ def jobs(options: Upscale, label: str) -> list[Job]:
   _check_sources(found, options)
   found = _with_distinct_names(found, confidence=options.confidence)
   written = [path for job in found if not job.problem for path in _files(job, options.confidence)]
-  existing = [path for path in written if path.exists()]
+  existing = [path for path in written if os.path.lexists(path)]
   if foreign := [str(target) for target in existing if not provenance.is_from_jaxsr(target)]:
     raise UserError(
       f'{brief(foreign)}: not written by jaxsr, and would be replaced; choose another --output'
