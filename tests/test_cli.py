@@ -533,7 +533,7 @@ OF_OTHERS = ('direct-num-workers', 'direct-running-mode', 'default-sdk-harness-l
 def test_commands_that_a_message_proposes_are_understood():
   """Every `jaxsr COMMAND --option ...` in a message of a command names existing options."""
   proposed = []
-  for path in (Path(cli.__file__).parent / 'commands').glob('*.py'):
+  for path in (Path(cli.__file__).parent / 'commands').rglob('*.py'):
     for name, rest in re.findall(r'jaxsr ([a-z]+) ([^\n\'`]*)', path.read_text(encoding='utf-8')):
       if name in cli.COMMANDS and name != 'data':
         proposed.append(name)

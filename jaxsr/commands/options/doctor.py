@@ -1,0 +1,18 @@
+"""Options of `jaxsr doctor`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxsr.commands.options.shared import Debug
+
+
+@dataclass(frozen=True)
+class Doctor:
+  """Check the installation: versions, devices, optional packages, pretrained models, disk.
+
+  The exit code is 1 if a check fails.
+  """
+
+  output: Path = Path('.')
+  """The folder in which the write test is made."""
+  debug: Debug = False
