@@ -7,9 +7,10 @@ from typing import NamedTuple
 from jaxsr import runtime
 from jaxsr.agreement import Agreement
 from jaxsr.commands import report, upscale_files
-from jaxsr.commands.enlarger import Enlarger, check_options
+from jaxsr.commands.enlarger import Enlarger
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
+from jaxsr.commands.upscale_plan import Planner, check_options
 from jaxsr.data import dicom, shard
 from jaxsr.errors import ImageError, brief, count
 from jaxsr.files import make_folder
@@ -36,8 +37,9 @@ class Result(NamedTuple):
 def run(options: Upscale) -> int:
   """Enlarge the images and write the results; return the exit code."""
   check_options(options)
-  worker = _Worker(options)
-  jobs = upscale_files.jobs(options, worker.enlarger.label)
+  planner = Planner(options)
+  worker = _Worker(options, planner)
+  jobs = upscale_files.jobs(options, planner.label)
   if options.shard:
     part = shard.parse(options.shard)
     jobs = [job for job in jobs if part.holds(_name(job))]
@@ -55,8 +57,9 @@ def _name(job: Job) -> str:
 class _Worker:
   """Makes the result of one image; threads call it at the same time."""
 
-  def __init__(self, options: Upscale):
-    self.options, self.enlarger = options, Enlarger(options)
+  def __init__(self, options: Upscale, planner: Planner):
+    self.options, self.planner = options, planner
+    self.enlarger = Enlarger(options, planner)
 
   def __call__(self, job: Job) -> Result:
     try:
@@ -69,7 +72,7 @@ class _Worker:
     if job.problem:
       raise ImageError(job.source, job.problem)
     digest = _digest(job.source)
-    plan = self.enlarger.plan(job.source)
+    plan = self.planner.plan(job.source)
     note = plan.made_by._replace(source=digest)
     if not self.options.overwrite and self.enlarger.is_done(job, plan, note):
       return Result(job, existed=True)

@@ -165,14 +165,14 @@ def in_a_process(script, *arguments, **environment):
 WITHOUT_MEMORY = """
 import resource, sys
 from jaxsr import cli
-from jaxsr.commands import enlarger
+from jaxsr.commands import upscale_plan
 from jaxsr.data import image_files
 from jaxsr.inference import memory
 from jaxsr.inference.model import load
 model, image = load('edsr_x4'), image_files.read(sys.argv[1])
 for tile in (512, 256, 128):
   model.enlarge(image, tile=tile, agree=False)
-enlarger.load = lambda *args, **options: model
+upscale_plan.load = lambda *args, **options: model
 memory.free_bytes = lambda: 2**50  # so that the first tiles are too large
 pages = int(open('/proc/self/statm').read().split()[0])
 limit = pages * resource.getpagesize() + 130 * 2**20
