@@ -4,6 +4,7 @@ Exit codes: 0 success; 1 some images failed, or a file could not be read or writ
 command or config; 75 stopped after saving, run again; 130 interrupted.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import io
@@ -18,7 +19,7 @@ import tyro
 
 import jaxsr
 from jaxsr import runtime
-from jaxsr.commands import options
+from jaxsr.commands import compiled_programs, options
 from jaxsr.errors import (
   FAILED,
   INVALID,
@@ -62,18 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')  # names that the terminal cannot show
-  code = run(sys.argv[1:], use_all_cores=True)
+  code = run(sys.argv[1:], is_process=True)
   if sys.argv[1:2] == ['train']:
     runtime.leave(code)
   sys.exit(code)
 
 
-def run(arguments: Sequence[str], *, use_all_cores: bool = False) -> int:
+def run(arguments: Sequence[str], *, is_process: bool = False) -> int:
   """Parse the arguments and run the command.
 
   Args:
     arguments: The command and its options.
-    use_all_cores: Whether each CPU core becomes a JAX device, except in training.
+    is_process: Whether the command is all that this process runs. It then keeps compiled programs,
+      and makes each CPU core a JAX device, except in training.
 
   Returns:
     The exit code. Errors are printed in one line, unless `--debug` is among the arguments.
@@ -84,9 +86,10 @@ def run(arguments: Sequence[str], *, use_all_cores: bool = False) -> int:
   arguments = [_expand_home(argument) for argument in arguments]
   try:
     name, command = _parse(arguments)
-    if use_all_cores and name != 'train':
+    if is_process and name != 'train':
       runtime.use_cpu_devices()
-    return import_module(f'jaxsr.commands.{COMMANDS[name][1]}').run(command)
+    with compiled_programs.kept() if is_process else contextlib.nullcontext():
+      return import_module(f'jaxsr.commands.{COMMANDS[name][1]}').run(command)
   except KeyboardInterrupt:
     return INTERRUPTED
   except BrokenPipeError:  # the reader of a pipe left early, as `head` does

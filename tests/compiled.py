@@ -18,6 +18,8 @@ import jaxlib
 import numpy as np
 from jax._src.compilation_cache import decompress_executable
 
+from jaxsr.commands import compiled_programs
+
 LIMIT = 2**30  # bytes that are kept for all machines; the oldest programs are removed first
 
 
@@ -58,12 +60,7 @@ def keep(folder, target):
       temporary = target / f'{path.name}.{os.getpid()}'
       shutil.copy(path, temporary)
       temporary.replace(target / path.name)
-  size = 0
-  files = [(path, path.stat()) for path in target.parent.glob('*/*-cache*')]
-  for path, found in sorted(files, key=lambda file: file[1].st_mtime, reverse=True):
-    size += found.st_size
-    if size > LIMIT:
-      path.unlink(missing_ok=True)
+  compiled_programs.remove_oldest(target.parent, LIMIT)
 
 
 def is_whole(path):
