@@ -87,7 +87,7 @@ def derive(path: Path, shape: tuple[int, int], method: Method) -> Derived:
         raw_bytes=dataset.Rows * dataset.Columns * int(dataset.BitsAllocated) // 8,
         stored_bytes=len(dataset.PixelData),
       )
-      rules.drop(dataset)
+      rules.clean(dataset)
       if not dataset.original_encoding[1]:
         dataset = rules.to_little_endian(dataset)
       rules.scale_geometry(dataset, sizes)
@@ -100,6 +100,8 @@ def derive(path: Path, shape: tuple[int, int], method: Method) -> Derived:
 
 def _with_pixels(dataset: Any, found: dicom_values.Stored, shape: tuple[int, int]) -> Derived:
   """Set the elements that describe the new pixels; returns how levels become stored values."""
+  from jaxsr.data import dicom_rules as rules
+
   bits, signed = found.bits, bool(dataset.PixelRepresentation)
   inverted = dataset.PhotometricInterpretation == 'MONOCHROME1'
   wide = bits > 8 or int(dataset.BitsAllocated) > 8
@@ -111,6 +113,7 @@ def _with_pixels(dataset: Any, found: dicom_values.Stored, shape: tuple[int, int
     _store_output(dataset, str(item.get('ModalityLUTType') or 'US'))
   elif float(dataset.get('RescaleSlope', 1) or 1) < 0:
     inverted = not inverted
+  rules.keep_voi_tables(dataset, signed=signed)
   kind = np.dtype(f'<{"i" if signed else "u"}{2 if wide else 1}')
   low = -(2 ** (bits - 1)) if signed else 0
   top, peak = 2**bits - 1, 255 if bits <= 8 else 65535
@@ -288,10 +291,12 @@ def converting(path: Path) -> Iterator[None]:
   with dicom.silent(path):
     try:
       yield
-    except (ImageError, OSError):
+    except ImageError:
       raise
     except dicom_values.Unsupported as error:
       raise ImageError(path, str(error)) from None
     except Exception as error:
+      if isinstance(error, OSError) and error.errno is not None:  # of the disk; pydicom's have none
+        raise
       reason = f'cannot be converted to a derived DICOM ({type(error).__name__})'
       raise ImageError(path, f'{reason}; use --format png') from None

@@ -13,9 +13,11 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydicom.datadict import dictionary_has_tag, repeater_has_tag
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
-from pydicom.valuerep import format_number_as_ds
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, format_number_as_ds
 
 from jaxsr.data.decoded import Method
 from jaxsr.errors import ImageError
@@ -39,6 +41,7 @@ DROPPED = (
   *('PerformedProcedureStepEndTime', 'PerformedProcedureStepID'),
   *('PerformedProcedureStepDescription', 'PerformedProtocolCodeSequence'),
 )
+_FUNCTIONAL = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
 _STATISTICS = (0x1301, 0x1302, 0x1303)  # of an overlay's region, in pixels
 _SPACINGS = (
   *('PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing'),
@@ -78,10 +81,13 @@ class Sizes(NamedTuple):
 
 
 def check(dataset: Any, path: Any) -> None:
-  """Raise ImageError if the source lacks an identifier that its result needs."""
+  """Raise ImageError if the source lacks an identifier, or is of a kind without rules here."""
   if missing := [name for name in REQUIRED if not dataset.get(name)]:
     named = ', '.join(f'{name} ({REQUIRED[name]})' for name in missing)
     raise ImageError(path, f'lacks {named}, which a derived DICOM needs; use --format png')
+  if found := [name for name in _FUNCTIONAL if name in dataset]:
+    reason = f'is an enhanced object (it has {found[0]}), whose geometry is not scaled'
+    raise ImageError(path, f'{reason}; use --format png')
 
 
 def to_little_endian(dataset: Any) -> Dataset:
@@ -96,16 +102,29 @@ def to_little_endian(dataset: Any) -> Dataset:
   return new
 
 
-def drop(dataset: Any) -> None:
-  """Delete private elements, curves, group lengths and `DROPPED`, also inside sequences."""
-  for element in dataset:
-    tag = element.tag
+class _Verbatim(bytes):
+  """Text that cannot be decoded and is written as it is; pydicom calls `encode` for names."""
+
+  def encode(self, encodings: Any) -> bytes:
+    return self
+
+
+def clean(dataset: Any) -> None:
+  """Delete private and unknown elements, curves, group lengths and `DROPPED`, also in sequences.
+
+  Text that is not of its character set is kept byte by byte, which pydicom would replace.
+  """
+  for tag in sorted(dataset.keys()):
+    raw, element = dataset.get_item(tag), dataset[tag]
+    is_known = tag.element != 0 and (dictionary_has_tag(tag) or repeater_has_tag(tag))
     is_curve = 0x5000 <= tag.group < 0x5100
-    if tag.is_private or is_curve or tag.element == 0 or element.keyword in DROPPED:
+    if tag.is_private or not is_known or is_curve or element.keyword in DROPPED:
       del dataset[tag]
     elif element.VR == 'SQ':
       for item in element.value or ():
-        drop(item)
+        clean(item)
+    elif element.VR in CUSTOMIZABLE_CHARSET_VR and '\ufffd' in str(element.value):
+      dataset[tag] = DataElement(tag, element.VR, _Verbatim(raw.value), already_converted=True)
 
 
 def scale_geometry(dataset: Any, sizes: Sizes) -> None:
@@ -113,9 +132,9 @@ def scale_geometry(dataset: Any, sizes: Sizes) -> None:
   down, across = sizes.ratios
   _shift_position(dataset, sizes)
   for name in _SPACINGS:
-    if values := dataset.get(name):
+    if values := _numbers(dataset, name):
       pair = zip(values, (down, across), strict=False)
-      setattr(dataset, name, [format_number_as_ds(float(v) / float(r)) for v, r in pair])
+      setattr(dataset, name, [format_number_as_ds(v / float(r)) for v, r in pair])
   for kind in ('Shutter', 'Collimator'):
     for end, axis in _ENDS.items():
       rule = _first if end in ('LeftVertical', 'UpperHorizontal') else _last
@@ -128,12 +147,23 @@ def scale_geometry(dataset: Any, sizes: Sizes) -> None:
 
 def _replace(dataset: Any, name: str, rule: Callable[[int, int], int]) -> None:
   """Replace each integer of an element, if it is there, by a function of it and its index."""
+  if new := [rule(int(n), i) for i, n in enumerate(_numbers(dataset, name))]:
+    setattr(dataset, name, new if len(new) > 1 else new[0])
+
+
+def _numbers(dataset: Any, name: str) -> list[float]:
+  """Returns the numbers of an element; one with other text in it means nothing and is dropped."""
   value = dataset.get(name)
   if value is None or value == '':
-    return
-  values = [value] if isinstance(value, int) else list(value)
-  new = [rule(int(n), i) for i, n in enumerate(values)]
-  setattr(dataset, name, new if len(new) > 1 else new[0])
+    return []
+  try:
+    found = [float(n) for n in ([value] if isinstance(value, str | int | float) else value)]
+  except (TypeError, ValueError):
+    found = [math.nan]
+  if np.isfinite(found).all():
+    return found
+  del dataset[name]
+  return []
 
 
 def _first(n: int, ratio: Fraction) -> int:
@@ -153,13 +183,13 @@ def _center(n: int, ratio: Fraction) -> int:
 def _shift_position(dataset: Any, sizes: Sizes) -> None:
   """Move the position of the first pixel's center, in mm, which smaller pixels change."""
   names = ('ImagePositionPatient', 'ImageOrientationPatient', 'PixelSpacing')
-  position, directions, spacing = (dataset.get(name) for name in names)
-  if not (position and directions and spacing):
+  position, directions, spacing = (_numbers(dataset, name) for name in names)
+  if (len(position), len(directions), len(spacing)) != (3, 6, 2):
     return
-  moved = np.array(position, float)
-  row, column = np.array(directions, float).reshape(2, 3)
+  moved = np.array(position)
+  row, column = np.array(directions).reshape(2, 3)
   for direction, step, ratio in zip((column, row), spacing, sizes.ratios, strict=True):
-    moved += direction * float(step) * float(1 / ratio - 1) / 2
+    moved += direction * step * float(1 / ratio - 1) / 2
   dataset.ImagePositionPatient = [format_number_as_ds(float(value)) for value in moved]
 
 
@@ -194,6 +224,17 @@ def nearest(source: int, result: int) -> np.ndarray:
   return np.arange(result) * source // result
 
 
+def keep_voi_tables(dataset: Any, *, signed: bool) -> None:
+  """Write the descriptors of VOI tables for pixels of this sign, with unsigned numbers of entries.
+
+  Beside signed pixels they may be read as negative, which pydicom refuses to write.
+  """
+  for item in dataset.get('VOILUTSequence') or ():
+    count, first, bits = (int(value) % 2**16 for value in item.LUTDescriptor)
+    first -= 2**16 if signed and first >= 2**15 else 0
+    item.add_new('LUTDescriptor', 'SS' if signed else 'US', [count, first, bits])
+
+
 def keep_lossy(dataset: Any, syntax: str, *, raw_bytes: int, stored_bytes: int) -> None:
   """Mark the pixels as lossy if the transfer syntax of the source is, even if its tags do not."""
   if syntax in _LOSSY:
@@ -220,19 +261,23 @@ def mark_derived(dataset: Any, method: Method, sizes: Sizes) -> None:
   shared = '; '.join(part for part in parts if not part.startswith(('source ', 'pixels ')))
   dataset.SeriesInstanceUID = new_uid('series', dataset.SeriesInstanceUID, shared)
   end = f'SR {method.name}, not for diagnosis'[:_LONGEST]
-  start = str(dataset.get('SeriesDescription') or '')[: max(0, _LONGEST - len(end) - 1)]
+  found = dataset.get('SeriesDescription') or ''
+  found = found.decode('ascii', 'ignore') if isinstance(found, bytes) else str(found)
+  start = found[: max(0, _LONGEST - len(end) - 1)]
   dataset.SeriesDescription = f'{start} {end}'.strip()
-  number = int(dataset.get('SeriesNumber') or 0)
+  number = int((_numbers(dataset, 'SeriesNumber') or [0])[0])
   new = 100 * number + round(sizes.ratios[0])
   dataset.SeriesNumber = new if abs(new) <= _LARGEST else number
-  if dataset.get('InstanceNumber') in (None, ''):
-    dataset.InstanceNumber = 1
+  dataset.InstanceNumber = int((_numbers(dataset, 'InstanceNumber') or [1])[0])
 
 
 def mark_time(dataset: Any, now: datetime.datetime) -> None:
   """Set the dates of creation, in the time zone that the source's own dates and times have."""
-  if found := str(dataset.get('TimezoneOffsetFromUTC') or ''):
-    now = now.astimezone(datetime.datetime.strptime(found, '%z').tzinfo)
+  if found := dataset.get('TimezoneOffsetFromUTC'):
+    try:
+      now = now.astimezone(datetime.datetime.strptime(str(found), '%z').tzinfo)
+    except ValueError:
+      del dataset.TimezoneOffsetFromUTC
   times = {'InstanceCreation': now, 'Content': now, 'Series': _start().astimezone(now.tzinfo)}
   for name, time in times.items():
     setattr(dataset, f'{name}Date', f'{time:%Y%m%d}')

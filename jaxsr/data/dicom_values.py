@@ -123,7 +123,7 @@ def _look_up(
   count, first, bits = (int(value) for value in item.LUTDescriptor)
   if not 0 < bits <= 16:
     raise Unsupported(f'has a modality look-up table of {bits} bits; at most 16 are read')
-  count = count or 2**16
+  count = count % 2**16 or 2**16  # read as negative beside signed values
   first = first - 2**16 if signed and first >= 2**15 else first
   data = item.LUTData
   if isinstance(data, bytes):

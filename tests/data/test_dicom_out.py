@@ -227,6 +227,80 @@ def test_it_says_from_what_and_how_it_was_derived(derived):
   assert ds.InstanceNumber == 1
 
 
+@pytest.mark.parametrize('syntax', [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_text_that_is_not_of_its_character_set_is_kept_byte_by_byte(tmp_path, syntax):
+  item = Dataset()
+  item.CodeMeaning = 'Thorax QX'
+  ds = build(
+    ramp(), SpecificCharacterSet='ISO_IR 192', PatientName='QX^A', ProcedureCodeSequence=[item]
+  )
+  path = save(tmp_path / 'a.dcm', ds, syntax)
+  path.write_bytes(path.read_bytes().replace(b'QX', b'M\xfc').replace(b'Chest', b'Ches\xfc'))
+  found = enlarge(path, tmp_path / 'b.dcm')
+  content = (tmp_path / 'b.dcm').read_bytes()
+  assert content.count(b'M\xfc^A') == content.count(b'Thorax M\xfc ') == 1
+  assert found.SeriesDescription == 'Ches PA SR edsr x4, not for diagnosis'
+
+
+@pytest.mark.parametrize(
+  ('name', 'valid', 'text', 'left'),
+  [
+    ('PixelSpacing', ['0.71', '0.51'], b'0,71\\0,51 ', None),
+    ('ImagerPixelSpacing', ['0.71', '0.51'], b'nan\\0.51  ', None),
+    ('ShutterLeftVerticalEdge', '5123', b'51px', None),
+    ('ImagePositionPatient', ['5.1', '5.2', '5.3'], b'5.1\\5.2\\5mm ', None),
+    ('SeriesNumber', '5123', b'No 3', 4),
+    ('InstanceNumber', '5123', b'#123', 1),
+    ('TimezoneOffsetFromUTC', '+0530', b'053000', None),
+  ],
+)
+def test_text_in_place_of_a_number_does_not_stop_a_film(tmp_path, name, valid, text, left):
+  orientation = ['1', '0', '0', '0', '1', '0'] if name == 'ImagePositionPatient' else None
+  ds = build(ramp(), ImageOrientationPatient=orientation, **{name: valid})
+  content = save(tmp_path / 'a.dcm', ds).read_bytes()
+  written = ('\\'.join(valid) if isinstance(valid, list) else valid).encode()
+  written += b' ' * (len(written) % 2)
+  assert content.count(written) == 1
+  (tmp_path / 'a.dcm').write_bytes(content.replace(written, text))
+  assert enlarge(tmp_path / 'a.dcm', tmp_path / 'b.dcm').get(name) == left
+
+
+def test_an_enhanced_object_is_refused_by_name(tmp_path):
+  path = save(tmp_path / 'a.dcm', build(ramp(), SharedFunctionalGroupsSequence=[Dataset()]))
+  with pytest.raises(ImageError, match='is an enhanced object .* use --format png'):
+    enlarge(path, tmp_path / 'b.dcm')
+
+
+def test_errors_of_pydicom_do_not_end_a_batch_and_quote_nothing(tmp_path, monkeypatch):
+  def fail(*arguments):
+    raise OSError(f'for data_element: {CANARY}')  # as pydicom's writer does
+
+  monkeypatch.setattr(dicom_rules, 'mark_time', fail)
+  with pytest.raises(ImageError) as error:
+    enlarge(save(tmp_path / 'a.dcm', build(ramp())), tmp_path / 'b.dcm')
+  assert str(error.value).endswith('derived DICOM (OSError); use --format png')
+  monkeypatch.undo()
+  monkeypatch.setattr(dicom_rules, 'mark_time', lambda *_: (tmp_path / 'absent').stat())
+  with pytest.raises(FileNotFoundError):  # but errors of the disk do
+    enlarge(tmp_path / 'a.dcm', tmp_path / 'b.dcm')
+
+
+@pytest.mark.parametrize('syntax', [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+@pytest.mark.parametrize('kind', ['modality', 'none'])
+def test_long_voi_tables_beside_signed_pixels_are_kept(tmp_path, syntax, kind):
+  """pydicom reads their number of entries as negative."""
+  item, table = Dataset(), np.arange(65535, dtype='<u2').tobytes()
+  item.add_new(0x00283002, 'SS', [65535, 0, 16])
+  item.add_new(0x00283006, 'OW', table)
+  ds = build(ramp(signed=True), signed=True, VOILUTSequence=[item])
+  if kind == 'modality':
+    ds.ModalityLUTSequence = look_up_table(12, True, 16)
+  found = enlarge(save(tmp_path / 'a.dcm', ds, syntax), tmp_path / 'b.dcm').VOILUTSequence[0]
+  assert list(found.LUTDescriptor) == [65535, 0, 16] and found.LUTData == table
+  signed = found['LUTDescriptor'].VR == 'SS'
+  assert signed == (kind == 'none')
+
+
 def test_a_long_description_keeps_the_notice(derived):
   found = derived(SeriesDescription='c' * 64, ImageType=['ORIGINAL', 'PRIMARY', '', 'X'])
   assert len(found.SeriesDescription) == 64
@@ -309,6 +383,7 @@ def test_what_is_dropped_stands_nowhere_in_the_file(tmp_path):
   ds = build(ramp())
   nested = Dataset()
   private = [(0x0009, 0x0010), (0x0009, 0x1001), (0x0029, 0x0010), (0x5001, 0x0010)]
+  private += [(0x0008, 0x9999)]  # public, but in no dictionary
   planted = [*private, (0x5000, 0x3000), (0x5000, 0x2500), (0xFFFC, 0xFFFC)]
   numeric = ('US', 'SS', 'DA', 'TM', 'UI', 'OV', 'US or SS')
   for name in dicom_rules.DROPPED:
