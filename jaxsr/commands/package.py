@@ -18,8 +18,9 @@ from jaxsr.data import film_digests, sources
 from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator, figures
 from jaxsr.inference import confidence, input_range, model_card, package, training_films
-from jaxsr.inference.model import Model, is_slimmable, load, read_config
+from jaxsr.inference.model import Model, load
 from jaxsr.inference.package import Package
+from jaxsr.inference.stored import is_slimmable, read_config
 
 
 def run(options: PackageCommand) -> int:

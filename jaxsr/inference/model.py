@@ -3,33 +3,26 @@
 import dataclasses
 import functools
 import os
-import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, UInt
+from jaxtyping import UInt
 
-from jaxsr import agreement, models, sharding
-from jaxsr import config as configs
+from jaxsr import models
 from jaxsr.agreement import Reduction
-from jaxsr.compression import slicing, slimmable
-from jaxsr.data import image_files
 from jaxsr.errors import UserError
-from jaxsr.inference import confidence, input_range, package, tiling
+from jaxsr.inference import confidence, input_range, package, stored, tiling
 from jaxsr.inference.agreeing import Rule, Upscaled, to_levels
+from jaxsr.inference.arguments import prepare
 from jaxsr.inference.confidence import Calibration, Confidence
 from jaxsr.inference.predict import make_predict
-from jaxsr.inference.upscale import make_upscale
+from jaxsr.inference.upscaler import make_upscaler
 from jaxsr.models import Network
-
-if TYPE_CHECKING:
-  from jaxsr.checkpoint import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,7 +155,7 @@ class Model:
       >>> sr.shape, sr.dtype
       ((64, 96), dtype('uint16'))
     """
-    image, white = _prepare(image, self, bits, tile)
+    image, white = prepare(image, self, bits, tile)
     enlarge = functools.partial(self._enlarge, white=white, options=(ensemble, tile), agree=agree)
     if image.ndim == 4:
       return np.stack([enlarge(one).image for one in image])
@@ -190,7 +183,7 @@ class Model:
     Raises:
       UserError: as for `upscale`.
     """
-    image, white = _prepare(image, self, bits, tile)
+    image, white = prepare(image, self, bits, tile)
     image = image if image.ndim == 3 else image[..., None]
     return self._enlarge(image, white=white, options=(ensemble, tile), agree=agree)
 
@@ -300,72 +293,13 @@ class Model:
   ) -> Callable[..., np.ndarray]:
     options = ensemble, tile, reduction
     if options not in self._upscalers:
-      self._upscalers[options] = _make_upscaler(self, *options)
+      self._upscalers[options] = make_upscaler(self, *options)
     return self._upscalers[options]
 
   @functools.cached_property
   def _upscalers(self) -> dict[Any, Callable[..., np.ndarray]]:
     """Functions by their options, so that each is compiled once per model and image size."""
     return {}
-
-
-def _prepare(image: ArrayLike, model: Model, bits: int, tile: int) -> tuple[np.ndarray, int]:
-  """Check the arguments of `Model.upscale`; returns the image as an array, and its white."""
-  if tile < 1:
-    raise UserError(f'tile {tile} is less than 1')
-  image = np.asarray(image)
-  _check_image(image, model)
-  image = image.astype(image.dtype.newbyteorder('='), copy=False)
-  return image, _white(image, bits)
-
-
-def _white(image: np.ndarray, bits: int) -> int:
-  """Returns the largest value that an image of so many bits can have."""
-  container, peak = 8 * image.itemsize, int(image.max(initial=0))
-  if not bits:
-    if image.dtype == np.uint16 and (likely := image_files.likely_bits(peak)):
-      text = f'the values end at {peak} of 65535: pass bits={likely} if the image has {likely} bits'
-      warnings.warn(text, stacklevel=4)
-    bits = container
-  if not 1 <= bits <= container or peak >= 2**bits:
-    raise UserError(f'bits {bits}: the image is {image.dtype} and has values up to {peak}')
-  return 2**bits - 1
-
-
-def _check_image(image: np.ndarray, model: Model) -> None:
-  """Raise UserError unless `Model.upscale` can take the image."""
-  if np.issubdtype(image.dtype, np.floating) or image.dtype.name == 'bfloat16':
-    raise UserError(
-      f'image is {image.dtype}: upscale takes uint8 or uint16; for floats in [0, 1] call model(x)'
-    )
-  if image.dtype.newbyteorder('=') not in (np.uint8, np.uint16):
-    raise UserError(
-      f'image is {image.dtype}: upscale takes uint8 (0 to 255) or uint16 (0 to 65535); convert it, '
-      'so that 0 is black and the largest value white'
-    )
-  c = model.channels
-  shapes = f'[h, w, {c}] or [b, h, w, {c}]'
-  shapes = f'[h, w], {shapes}' if c == 1 else shapes
-  if image.ndim not in (2, 3, 4) or 0 in image.shape:
-    raise UserError(f'image has the shape {list(image.shape)}: upscale takes {shapes}')
-  found = 1 if image.ndim == 2 else image.shape[-1]
-  if found != c:
-    kind = {1: 'gray', 3: 'RGB'}[c]
-    raise UserError(
-      f'image has the shape {list(image.shape)}, so {found} channels: {model.name} is for {kind} '
-      f'images, {shapes}'
-    )
-
-
-class _Saved(NamedTuple):
-  """A network on disk: its config, and the function that reads its variables."""
-
-  name: str
-  config: dict[str, Any]
-  network: Network
-  read: Callable[..., tuple[Any, int]]
-  folder: Path
-  degradation: str  # what it was trained for; older runs and packages know bicubic only
 
 
 def load(
@@ -408,27 +342,27 @@ def load(
       raise UserError(f'{name} has neither width nor depth')
     chosen = package.DEFAULT_SCALE if scale is None else scale
     return Model(name, models.build(name, scale=chosen), {}, chosen, 1, None)
-  saved = _find(name)
-  config, network = saved.config, saved.network
+  found = stored.find(name)
+  config, network = found.config, found.network
   if scale not in (None, config['scale']):
     raise UserError(f'scale {scale}: {name} was trained for scale {config["scale"]}')
-  variables, found = saved.read(_shapes(network), step=str(step))
+  variables, number = found.read(stored.shapes(network), step=str(step))
   if (width, depth) != (1.0, 1.0):
-    network, variables = _slim(saved, variables, width, depth)
+    network, variables = stored.slim(found, variables, width, depth)
   if fold:
     network, variables = models.fold(network, variables)
   return Model(
-    saved.name,
+    found.name,
     network,
     variables,
     config['scale'],
     config['channels'],
-    found,
+    number,
     width=width,
     depth=depth,
     inputs=input_range.of_config(config),
-    folder=saved.folder,
-    degradation=saved.degradation,
+    folder=found.folder,
+    degradation=found.degradation,
   )
 
 
@@ -440,164 +374,4 @@ def list_models() -> list[str]:
     >>> 'edsr_x4' in jaxsr.list_models()
     True
   """
-  return [*package.names(), *models.PARAMETER_FREE]
-
-
-def read_config(name_or_folder: str) -> dict[str, Any]:
-  """Read the config of a run, or the part of it that a package holds; raises UserError."""
-  return _find(name_or_folder).config
-
-
-def is_slimmable(config: dict[str, Any]) -> bool:
-  """Whether a run or package of this config was trained at several sizes."""
-  loss = config.get('loss')
-  return 'slimmable' in config if loss is None else bool(loss.get('slimmable'))
-
-
-def load_variables(name_or_folder: str, network: Network, target: Any) -> tuple[Any, int, str]:
-  """Load the averaged variables that training of a network starts from.
-
-  They are those of a run or package of the same network, or cut from a wider or deeper one.
-
-  Args:
-    name_or_folder: a run or package.
-    network: the network that is to be trained.
-    target: the shapes and shardings of its variables.
-
-  Returns:
-    The variables, their step, and how they were cut ('' if they were not).
-
-  Raises:
-    UserError: the networks differ in more than width and depth.
-  """
-  try:
-    saved = _find(name_or_folder)
-    if found := slicing.differences(network, saved.network):
-      rule = 'start from a run of the same network, or of a wider or deeper one'
-      raise UserError(f'{found[0]}; {rule}')
-    if not (cut := slicing.smaller(network, saved.network)):
-      return *saved.read(target), ''
-    variables, step = saved.read(_shapes(saved.network))
-    variables = slicing.make_cut(network, saved.network, variables, ranked=True).take(variables)
-    place = lambda x, to: jax.device_put(x, to.sharding)  # noqa: E731
-    return {k: jax.tree.map(place, variables.get(k, {}), target[k]) for k in target}, step, cut
-  except UserError as error:
-    raise UserError(f'config.init_from={name_or_folder}: {error}') from error
-
-
-def _shapes(network: Network) -> Any:
-  """Returns the shapes of a network's variables, on one device."""
-  here = sharding.replicated(sharding.make_mesh(1))
-  placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)  # noqa: E731
-  return jax.tree.map(placed, models.shapes(network))
-
-
-def _slim(saved: _Saved, variables: Any, width: float, depth: float) -> tuple[Network, Any]:
-  """Cut a slimmable network to one of the sizes that it was trained at."""
-  for name, value in (('width', width), ('depth', depth)):
-    known = saved.config['slimmable'][f'{name}s'] if is_slimmable(saved.config) else [1.0]
-    if value not in known:
-      sizes = ', '.join(map(str, known))
-      raise UserError(f'{name} {value}: {saved.name} was trained at {name} {sizes} only')
-  small = slimmable.shrink(saved.network, saved.config['model'], width, depth)
-  cut = slicing.make_cut(small, saved.network, models.shapes(saved.network), ranked=False)
-  return small, cut.take(variables)
-
-
-def _find(name_or_folder: str) -> _Saved:
-  """Find a package by its name or folder, or a run by its folder; raises UserError."""
-  folder = Path(name_or_folder).expanduser()
-  name = folder.resolve().name
-  if (shipped := package.find(name_or_folder)) is not None:
-    config = package.read_config(shipped).config
-
-    def read_package(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
-      if step != 'latest':
-        raise UserError(f'step {step}: {name_or_folder} is a package, which has only one step')
-      return package.read(shipped, target), package.read_config(shipped).origin['step']
-
-    kind = package.read_config(shipped).origin.get('degradation', {}).get('kind', 'bicubic')
-    return _Saved(name, config, _network(config), read_package, shipped, kind)
-  from jaxsr.checkpoint import Checkpoints, run_dir  # here, since Orbax takes long to import
-
-  saved = run_dir.read_config(folder) if folder.is_dir() else None
-  if saved is None:
-    raise UserError(
-      f'checkpoint {name_or_folder!r} is neither the folder of a run or package nor one of: '
-      f'{", ".join(list_models())}'
-    )
-  checkpoints = Checkpoints(folder / 'checkpoints')
-
-  def read(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
-    return checkpoints.restore_variables(target, step=_number(checkpoints, step))
-
-  kind = saved['config']['data'].get('degradation', {}).get('kind', 'bicubic')
-  return _Saved(name, saved['config'], _network(saved['config']), read, folder, kind)
-
-
-def _network(config: dict[str, Any]) -> Any:
-  """Build the network of a config, in float32 on CPUs, which only emulate bfloat16."""
-  on_cpu = {'precision': 'float32'} if jax.default_backend() == 'cpu' else {}
-  return configs.build_network({**config, **on_cpu})
-
-
-def _number(checkpoints: 'Checkpoints', step: str) -> int | None:
-  """Returns a step as a number, or None for the newest one that is valid."""
-  steps = checkpoints.steps()
-  if not steps or step == 'latest':
-    return None
-  if step == 'best':
-    if (best := checkpoints.best()) is None:
-      raise UserError(f'step best: none of {", ".join(map(str, steps))} was validated')
-    return best
-  if not step.isdigit() or int(step) not in steps:
-    known = ', '.join(map(str, steps))
-    raise UserError(f'step {step} is unknown: choose one of: latest, best, {known}')
-  return int(step)
-
-
-def _make_upscaler(
-  model: Model, ensemble: bool, tile: int, reduction: Reduction | None
-) -> Callable[..., np.ndarray]:
-  """Build the function that upscales a uint8 or uint16 image to floats in [0, 1].
-
-  Its arguments are the image, its white, and for agreement within noise the width of that.
-
-  The rows of an image are divided among the devices of this process. Images with a side of more
-  than `tile` low-resolution pixels are upscaled in tiles, one per device at a time, if the
-  network's receptive field is bounded. Threads that call the function take turns.
-  """
-  network = model.network
-  options: dict[str, Any] = {'ensemble': ensemble, 'reduction': reduction, 'rounded': False}
-  full = make_upscale(network, devices=jax.local_devices(), **options)
-  tiled = make_upscale(network, **options)
-  mesh = sharding.make_mesh()
-  replicated = sharding.replicated(mesh)
-  variables = functools.cache(lambda: jax.device_put(model.variables, replicated))
-  margin_of = functools.cache(lambda: tiling.margin(network))  # tracing takes seconds
-  turn = threading.Lock()
-
-  def compute(lr: np.ndarray, levels: np.float32, width: np.float32) -> np.ndarray:
-    margin = margin_of() if max(lr.shape) > tile else None
-    if margin is None:
-      found = full(model.variables, lr[None], levels, width)
-      return np.asarray(found)[0]  # JAX would compile `[0]`
-    return tiling.upscale(
-      lambda images: tiled(variables(), sharding.put({'lr': images}, mesh)['lr'], levels, width),
-      lr,
-      scale=model.scale,
-      side=tile,
-      margin=margin if reduction is None else max(margin, agreement.MARGIN),
-      multiple=network.tile_multiple or 1,
-      batch_size=mesh.size,
-    )
-
-  def upscale(
-    image: UInt[np.ndarray, 'h w c'], white: int, width: float = 0.0
-  ) -> Float[np.ndarray, 'sh sw c']:
-    levels = np.float32(white)
-    lr: Float[np.ndarray, 'h w c'] = image.astype(np.float32) / levels
-    with turn:
-      return compute(lr, levels, np.float32(width))
-
-  return upscale
+  return stored.names()

@@ -21,7 +21,7 @@ from jaxsr.config import Config, compatibility, override, to_dict, validate
 from jaxsr.config import copy as copy_config
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import make_folder, write_json
-from jaxsr.inference import model
+from jaxsr.inference import stored
 from jaxsr.training import preemption
 
 UNTAUGHT, TEACHER = 'untaught', 'teacher'
@@ -95,7 +95,7 @@ def plan(config: Config, workdir: Path) -> tuple[Trial, list[Trial]]:
       trials.append(Trial(name, objective, width, depth, seed, one, study.films))
   own = _set(base, study.teacher)
   if given:
-    saved = model.read_config(given)
+    saved = stored.read_config(given)
     own.update(steps=saved.get('steps', 0), model=ConfigDict(saved['model']))
   else:
     validate.check(own)

@@ -14,7 +14,7 @@ from jaxsr.data import fingerprint, pipeline, sources
 from jaxsr.errors import FAILED
 from jaxsr.evaluation.evaluator import Evaluator, min_size
 from jaxsr.files import make_folder
-from jaxsr.inference import model
+from jaxsr.inference import stored
 from jaxsr.training import loop, output, peers, preemption, run_log, teachers
 from jaxsr.training.loop import CompiledSteps
 from jaxsr.training.preemption import Preemption
@@ -167,7 +167,7 @@ def _init(config: Config, experiment: Experiment) -> State:
   if not config.init_from:
     return state
   target = experiment.shapes.ema
-  variables, step, cut = model.load_variables(config.init_from, experiment.network, target)
+  variables, step, cut = stored.load_variables(config.init_from, experiment.network, target)
   if jax.process_index() == 0:
     note = f': cut to {cut}' if cut else ''
     print(f'initialized from {config.init_from}, step {step}{note}', flush=True)
