@@ -19,18 +19,7 @@ def run(options: Compare) -> int:
   parts = trust.parts(options)
   inputs.check_output(options.data, options.output)
   with files.alone_in(options.output):
-    results = comparison.compare(
-      models,
-      options.data,
-      output=options.output,
-      protocol=options.protocol,
-      split=options.split,
-      bits=options.bits,
-      tables=options.tables,
-      ensemble=options.ensemble,
-      agree=options.agree,
-      parts=parts,
-    )
+    results = comparison.compare(models, options, parts=parts)
   print(_table(results))
   failed = dict.fromkeys(error for result in results for error in result.summary['failed'])
   return failed_images.failures(list(failed), 'left out')

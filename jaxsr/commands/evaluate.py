@@ -44,18 +44,11 @@ def run(options: Evaluate) -> int:
 def _evaluate(
   options: Evaluate, model: Model, features: tuple[str, Any, Any] | None, part: Shard | None
 ) -> dict[str, Any]:
-  return report.evaluate(
+  return report.measure(
     model,
-    options.data,
+    options,
     lr=options.lr,
-    output=options.output,
-    protocol=options.protocol,
-    split=options.split,
-    bits=options.bits,
-    tables=options.tables,
     features=features,
-    ensemble=options.ensemble,
-    agree=options.agree,
     conditions=options.conditions,
     beside=[load(name) for name in options.beside],
     shard=part,

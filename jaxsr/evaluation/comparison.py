@@ -1,6 +1,5 @@
 """Compare several models on the same images: one table, one page."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import boxes as box_figures
 from jaxsr.evaluation import doubt, figures, inputs, page, report, stratified, unfinished
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
-from jaxsr.evaluation.protocol import PROTOCOLS
+from jaxsr.evaluation.measurement import Measurement
 from jaxsr.evaluation.shards import Measured
 from jaxsr.files import make_folder, to_csv, write_text
 from jaxsr.inference import provenance
@@ -29,17 +28,7 @@ TABLE, PER_IMAGE = 'compare.csv', 'compare_per_image.csv'
 
 
 def compare(
-  models: Mapping[str, Model],
-  folder: str | os.PathLike[str],
-  *,
-  output: str | os.PathLike[str],
-  protocol: str = 'xray',
-  split: str = 'test',
-  bits: int = 0,
-  tables: str | os.PathLike[str] | None = None,
-  ensemble: bool = False,
-  agree: bool = True,
-  parts: page.Parts | None = None,
+  models: Mapping[str, Model], measurement: Measurement, *, parts: page.Parts | None = None
 ) -> list[page.Result]:
   """Measure models on the same high-resolution images, beside bicubic interpolation.
 
@@ -48,16 +37,9 @@ def compare(
 
   Args:
     models: the models by the names to show, all of one scale.
-    folder: a folder of images, read recursively, one image, or a folder of NIH records.
-    output: a folder for `compare.csv`, `compare_per_image.csv` and `report.html`.
-    protocol: 'xray', or 'luma' for natural images: see `jaxsr.evaluation.protocol`.
-    split: the split of records, SPLIT or SPLIT/FINDING.
-    bits: the number of bits that 16-bit files hold, if they do not say so; 0 trusts the files.
-    tables: a folder with NIH's tables of findings and boxes, by which the page breaks gains down.
-    ensemble: average over the eight flips and quarter turns of each image.
-    agree: make the images of all models and of bicubic agree with their low resolution, as
-      `Model.upscale` does; the figures without that are in `raw_psnr` and so on. With the protocol
-      luma, images are left as they are.
+    measurement: the images, and how they are measured. Its output folder, which is required, gets
+      `compare.csv`, `compare_per_image.csv` and `report.html`. With the protocol luma, images are
+      not made to agree.
     parts: computes further sections of the page, as `jaxsr.trust.parts.measure`.
 
   Returns:
@@ -67,38 +49,38 @@ def compare(
   Raises:
     UserError: no image can be measured, scales differ, or an option does not fit.
   """
-  if protocol not in PROTOCOLS:
-    raise UserError(f'protocol {protocol!r}: choose one of {", ".join(PROTOCOLS)}')
+  folder, output, protocol = measurement.data, measurement.output, measurement.protocol
+  assert output is not None
   scales = {name: model.scale for name, model in models.items()}
   if len(set(scales.values())) > 1:
     found = ', '.join(f'{name} x{scale}' for name, scale in scales.items())
     raise UserError(f'the models have different scales: {found}; choose models of one scale')
-  folder, output = Path(folder).expanduser(), Path(output).expanduser()
   inputs.check_output(folder, output)
   make_folder(output)
-  rule = Rule(Reduction(next(iter(scales.values())))) if agree and protocol == 'xray' else None
+  agrees = measurement.agree and protocol == 'xray'
+  rule = Rule(Reduction(next(iter(scales.values())))) if agrees else None
   measured, known, baselines = {}, {}, {}
   for name, model in models.items():
     channels = 3 if protocol == 'luma' else model.channels
-    source = inputs.open_images(folder, split, bits, channels=channels)
+    source = inputs.open_images(folder, measurement.split, measurement.bits, channels=channels)
     evaluator = Evaluator(
       model.network,
       source,
       scale=model.scale,
       protocol=protocol,
-      ensemble=ensemble,
+      ensemble=measurement.ensemble,
       devices=jax.local_devices(),
       agree=rule,
       baseline=baselines.get(channels),
     )
     baselines.setdefault(channels, evaluator)
-    known, boxes = inputs.read_metadata(source, Path(tables).expanduser() if tables else None)
+    known, boxes = inputs.read_metadata(source, measurement.tables)
     options = {
-      'network': str(provenance.of(model, ensemble=ensemble)),
+      'network': str(provenance.of(model, ensemble=measurement.ensemble)),
       'images': fingerprint.of(source),
       'boxes': boxes,
       'protocol': protocol,
-      'bits': bits,
+      'bits': measurement.bits,
       'agree': None if rule is None else rule.name,
       'version': __version__,
     }
@@ -116,7 +98,7 @@ def compare(
     indices = {rank: rows[files[i]][0] for rank, i in ranks.items()}
     shown = {rank: evaluator.measure(models[name].variables, i) for rank, i in indices.items()}
     doubts = {}
-    if protocol == 'xray' and not ensemble:
+    if protocol == 'xray' and not measurement.ensemble:
       doubts = doubt.masks(models[name], evaluator, indices)
     chosen = [rows[file][1] for file in files]
     summary = summarise(chosen) | {
@@ -135,7 +117,9 @@ def compare(
     results.append(page.Result(name, summary, chosen, shown, doubts))
   more = ()
   if parts is not None:
-    more = parts(models, inputs.open_images(folder, split, bits, channels=1), output)
+    more = parts(
+      models, inputs.open_images(folder, measurement.split, measurement.bits, channels=1), output
+    )
   _write(output, results, more)
   unfinished.remove(output)
   return results

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 from tqdm import tqdm
@@ -29,6 +29,7 @@ from jaxsr.evaluation import (
   unfinished,
 )
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
+from jaxsr.evaluation.measurement import Measurement, Protocol
 from jaxsr.evaluation.protocol import PROTOCOLS
 from jaxsr.files import make_folder, to_csv, write_json, write_text
 from jaxsr.inference import provenance
@@ -106,11 +107,46 @@ def evaluate(
   """
   if protocol not in PROTOCOLS:
     raise UserError(f'protocol {protocol!r}: choose one of {", ".join(PROTOCOLS)}')
+  measurement = Measurement(
+    data=Path(folder).expanduser(),
+    output=None if output is None else Path(output).expanduser(),
+    protocol=cast(Protocol, protocol),
+    split=split,
+    bits=bits,
+    tables=None if tables is None else Path(tables).expanduser(),
+    ensemble=ensemble,
+    agree=agree,
+  )
+  return measure(
+    model,
+    measurement,
+    lr=lr,
+    features=features,
+    conditions=conditions,
+    beside=beside,
+    shard=shard,
+    parts=parts,
+  )
+
+
+def measure(
+  model: Model,
+  measurement: Measurement,
+  *,
+  lr: str | os.PathLike[str] | None = None,
+  features: tuple[str, FeatureExtractor, Any] | None = None,
+  conditions: str | Sequence[str] = (),
+  beside: Sequence[Model] = (),
+  shard: Shard | None = None,
+  parts: page.Parts | None = None,
+) -> dict[str, Any]:
+  """Measure a model as `evaluate`, which says what the further options are."""
+  folder, output, protocol = measurement.data, measurement.output, measurement.protocol
+  bits, ensemble = measurement.bits, measurement.ensemble
   names, measured = _conditions(model, conditions, beside, protocol, ensemble=ensemble)
-  folder = Path(folder).expanduser()
   channels = 3 if protocol == 'luma' else model.channels
-  source = inputs.open_images(folder, split, bits, channels=channels)
-  known, boxes = inputs.read_metadata(source, None if tables is None else Path(tables).expanduser())
+  source = inputs.open_images(folder, measurement.split, bits, channels=channels)
+  known, boxes = inputs.read_metadata(source, measurement.tables)
   if lr is not None:
     if protocol != 'xray' or conditions:
       raise UserError(f'{lr}: given low resolutions need the protocol xray and no conditions')
@@ -118,12 +154,12 @@ def evaluate(
     source = sources.Paired(source, lr_folder, model.scale)
     _note(registration.describe(source))
   if output is not None:
-    output = Path(output).expanduser()
     inputs.check_output(folder, output)
     make_folder(output)
   if uneven := sources.uneven(source, model.scale):
     _note(f'cut to a multiple of {model.scale}: {count(len(uneven), "image")}, {brief(uneven)}')
-  rule = model.agreement_rule() if agree and protocol == 'xray' and lr is None else None
+  agrees = measurement.agree and protocol == 'xray' and lr is None
+  rule = model.agreement_rule() if agrees else None
   about = {
     'checkpoint': model.name,
     'data': folder.resolve().name,
@@ -150,7 +186,8 @@ def evaluate(
     devices=jax.local_devices(),
     agree=rule,
   )
-  settings = about | {'bits': bits, 'split': split, 'images': fingerprint.of(source)}
+  settings = about | {'bits': bits, 'split': measurement.split}
+  settings['images'] = fingerprint.of(source)
   settings['made_by'] = str(provenance.of(model, ensemble=ensemble))
   found = shards.read(output, settings) if output is not None and shard is None else {}
   kept = unfinished.Unfinished(output if shard is None else None, settings | {'boxes': boxes})

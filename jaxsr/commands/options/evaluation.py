@@ -11,7 +11,6 @@ from jaxsr.commands.options.shared import (
   Checkpoint,
   Debug,
   Depth,
-  Ensemble,
   OptionalPath,
   OptionalText,
   Scale,
@@ -19,40 +18,16 @@ from jaxsr.commands.options.shared import (
   Step,
   Width,
 )
+from jaxsr.evaluation.measurement import Measurement
 
 
-@dataclass(frozen=True)
-class Evaluate:
-  """Measure a network on full-size images, next to bicubic interpolation."""
+@dataclass(frozen=True, kw_only=True)
+class _Measure(Measurement):
+  """What else the commands that measure networks share. `output` has a text for each command."""
 
-  data: Path
-  """A folder of high-resolution images (searched recursively), an image, or a folder of records."""
   output: Path
-  """The folder for per_image.csv, summary.json, contact_sheet.png and report.html."""
-  lr: OptionalPath = None
-  """A folder with the low resolution of each image, under equal names (default: computed)."""
-  checkpoint: Checkpoint = None
-  protocol: Literal['xray', 'luma'] = 'xray'
-  """How images become pairs: 'xray' for radiographs, 'luma' for natural images."""
-  scale: Scale = None
-  step: Step = 'latest'
-  width: Width = 1.0
-  depth: Depth = 1.0
-  ensemble: Ensemble = False
-  agree: bool = True
-  """Measure what `jaxsr upscale` writes; bicubic is made to agree as well. summary.json also holds
-  the figures without (raw_psnr, bicubic_raw_psnr, ...)."""
-  bits: Bits = 0
-  split: str = 'test'
-  """The split of records to measure: SPLIT or SPLIT/FINDING."""
-  shard: Shard = ''
   tables: OptionalPath = None
-  """A folder with NIH's Data_Entry_2017*.csv and BBox_List_2017.csv, for results by subgroup."""
-  conditions: str = ''
-  """Also measure noisy, blurred and compressed inputs: 'all', or names such as low_dose,jpeg75.
-  Writes conditions.csv and conditions.png. Run the same command again to resume."""
-  beside: tuple[str, ...] = ()
-  """Further checkpoints in the table by condition."""
+  scale: Scale = None
   trust: bool = False
   """Audit the output for detail that is not in the films: trust.csv, trust.json and the page. Run
   the same command again to resume."""
@@ -63,6 +38,27 @@ class Evaluate:
   the output: readers.csv. Needs --tables or records."""
   reader_config: OptionalPath = None
   """A JSON file with the reader's findings and the size of its input."""
+  debug: Debug = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(_Measure):
+  """Measure a network on full-size images, next to bicubic interpolation."""
+
+  output: Path
+  """The folder for per_image.csv, summary.json, contact_sheet.png and report.html."""
+  lr: OptionalPath = None
+  """A folder with the low resolution of each image, under equal names (default: computed)."""
+  checkpoint: Checkpoint = None
+  step: Step = 'latest'
+  width: Width = 1.0
+  depth: Depth = 1.0
+  shard: Shard = ''
+  conditions: str = ''
+  """Also measure noisy, blurred and compressed inputs: 'all', or names such as low_dose,jpeg75.
+  Writes conditions.csv and conditions.png. Run the same command again to resume."""
+  beside: tuple[str, ...] = ()
+  """Further checkpoints in the table by condition."""
   features: Annotated[
     Literal['mobilenet_v2', 'vgg16', 'vgg19'] | None,
     tyro.conf.arg(metavar='{mobilenet_v2,vgg16,vgg19}', help_behavior_hint=''),
@@ -73,11 +69,10 @@ class Evaluate:
   feature_weights: str = ''
   """The weights of the feature network, a safetensors or npz file (default: the published ones,
   downloaded once)."""
-  debug: Debug = False
 
 
-@dataclass(frozen=True)
-class Compare:
+@dataclass(frozen=True, kw_only=True)
+class Compare(_Measure):
   """Measure several networks on the same images: one table, and one page with all of them."""
 
   checkpoints: Annotated[
@@ -86,33 +81,8 @@ class Compare:
     tyro.conf.arg(metavar='CHECKPOINT ...', help_behavior_hint=''),
   ]
   """Folders of runs or packages, names of packages, 'bicubic', 'lanczos' or 'back_projection'."""
-  data: Path
-  """A folder of high-resolution images (searched recursively), an image, or a folder of records."""
   output: Path
   """The folder for compare.csv, compare_per_image.csv and report.html."""
-  protocol: Literal['xray', 'luma'] = 'xray'
-  """How images become pairs: 'xray' for radiographs, 'luma' for natural images."""
-  scale: Scale = None
-  agree: bool = True
-  """Make all results, and bicubic's, agree with their input, as `jaxsr upscale` does; the figures
-  without are in the rows "raw"."""
-  ensemble: Ensemble = False
-  bits: Bits = 0
-  split: str = 'test'
-  """The split of records to measure: SPLIT or SPLIT/FINDING."""
-  tables: OptionalPath = None
-  """A folder with NIH's Data_Entry_2017*.csv and BBox_List_2017.csv, for results by subgroup."""
-  trust: bool = False
-  """Audit the output for detail that is not in the films: trust.csv, trust.json and the page. Run
-  the same command again to resume."""
-  lesions: bool = False
-  """Put lesions into the films and measure how well they are seen afterwards: lesions.csv."""
-  reader: str = ''
-  """A classifier of findings, an ONNX file or MODULE:FUNCTION, that is asked about the films and
-  the output: readers.csv. Needs --tables or records."""
-  reader_config: OptionalPath = None
-  """A JSON file with the reader's findings and the size of its input."""
-  debug: Debug = False
 
 
 @dataclass(frozen=True)
