@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -54,13 +54,14 @@ def make_folder(folder: Path) -> None:
 
 def _temporary_prefix() -> str:
   """Returns how the names of temporary files begin: they say which process they belong to."""
-  return f'.jaxsr-{socket.gethostname()}-{os.getpid()}-'
+  return f'.jaxsr-{runtime.machine()}-{os.getpid()}-'
 
 
 def _sweep(folder: Path) -> None:
   """Delete the temporary files and folders of processes of this machine that have ended."""
-  for path in folder.glob(f'.jaxsr-{socket.gethostname()}-*'):
-    number = path.name.removeprefix(f'.jaxsr-{socket.gethostname()}-').partition('-')[0]
+  prefix = f'.jaxsr-{runtime.machine()}-'
+  for path in folder.glob(f'{prefix}*'):
+    number = path.name.removeprefix(prefix).partition('-')[0]
     if number.isdecimal() and not runtime.is_running(int(number)):
       if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -215,6 +216,14 @@ def write_json(path: Path, value: Any) -> None:
   write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
+def read_json(path: Path) -> Any:
+  """Read a JSON file, with or without a byte order mark; raises ValueError if it is none."""
+  try:
+    return json.loads(path.read_text(encoding='utf-8-sig'))
+  except RecursionError as error:  # brackets in brackets
+    raise ValueError(f'{path}: is nested too deeply') from error
+
+
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
   """Returns rows as the text of a CSV file with a header."""
   text = io.StringIO()
@@ -244,9 +253,17 @@ def verify_manifest(folder: Path) -> None:
 
 
 def _render(folder: Path) -> str:
-  files = [path for path in sorted(folder.rglob('*')) if path.is_file() and path.name != MANIFEST]
+  found = (
+    Path(place, name) for place, _, names in os.walk(folder, onerror=_fail) for name in names
+  )
+  files = [path for path in sorted(found) if path.is_file() and path.name != MANIFEST]
   own = [p for p in files if not p.name.startswith('.') and p.name.lower() not in _STRAYS]
   return ''.join(f'{sha256(path)}  {path.relative_to(folder)}\n' for path in own)
+
+
+def _fail(error: OSError) -> NoReturn:
+  """Raise the error of a folder that cannot be listed, which would look like an empty one."""
+  raise error
 
 
 def sha256(path: Path) -> str:

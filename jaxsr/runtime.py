@@ -86,6 +86,18 @@ def is_running(number: int) -> bool:
   return True
 
 
+def machine() -> str:
+  """Returns a name of this machine and its process numbers.
+
+  Containers may share a host name, a folder or /dev/shm, and yet number their processes separately.
+  """
+  try:
+    numbers = os.stat('/proc/self/ns/pid').st_ino
+  except OSError:  # not Linux
+    numbers = 0
+  return f'{socket.gethostname()[:32]}-{numbers}'
+
+
 def mark_shared_memory() -> None:
   """Put the parent's process number into the names of shared memory that this worker makes.
 
@@ -109,7 +121,7 @@ def sweep_shared_memory() -> None:
 
 
 def _shared_prefix() -> str:
-  return f'jaxsr-{socket.gethostname()[:32]}-'
+  return f'jaxsr-{machine()}-'
 
 
 def leave(code: int) -> NoReturn:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 
 from jaxsr.checkpoint import storage
 from jaxsr.checkpoint.storage import CheckpointError, CorruptCheckpointError
+from jaxsr.errors import warn
 
 Tree = Any
 LATEST = 2
@@ -45,6 +46,7 @@ class Checkpoints:
       after: called with a step when its checkpoint is complete, by the first host, in a thread.
     """
     self.folder = folder.resolve()  # Orbax takes no relative path
+    self.data: Mapping[str, Any] = {}  # fingerprints of the images, saved with each checkpoint
     self._before, self._after = before, after
     self._saver: threading.Thread | None = None
     self._error: Exception | None = None
@@ -77,6 +79,15 @@ class Checkpoints:
     except (CorruptCheckpointError, KeyError):
       return None
 
+  def trained_on(self) -> dict[str, Any]:
+    """Returns the `data` of the newest checkpoint that is not damaged; empty if it has none."""
+    for step in reversed(self.steps()):
+      try:
+        return dict(storage.read_record(self.path(step)).get('data', {}))
+      except CorruptCheckpointError:  # `restore` reports it
+        continue
+    return {}
+
   def save(self, step: int, state: Tree, *, psnr: float | None = None) -> None:
     """Start saving a state in the background.
 
@@ -95,7 +106,8 @@ class Checkpoints:
     saving = self.folder / f'{step}{SAVING}'
     try:
       self.folder.mkdir(parents=True, exist_ok=True)
-      finish = storage.write(saving, state, {'step': step, 'psnr': psnr})
+      record = {'step': step, 'psnr': psnr, 'data': dict(self.data)}
+      finish = storage.write(saving, state, record)
     except Exception as error:
       raise self._cannot_save(error) from error
     self._saver = threading.Thread(target=self._finish, args=(finish, saving, step))
@@ -129,7 +141,11 @@ class Checkpoints:
   def _sweep(self) -> None:
     """Delete the steps that are not kept, and incomplete ones of a killed process."""
     steps = self.steps()
-    kept = {*steps[-LATEST:], self.best()}
+    try:
+      kept = {*steps[-LATEST:], self.best()}
+    except CheckpointError as error:
+      warn(f'{error}; no older checkpoint is deleted, since it may be the best')
+      return
     dropped = [self.path(step) for step in steps if step not in kept]
     for path in [*dropped, *self.folder.glob(f'*{SAVING}*')]:
       shutil.rmtree(path, ignore_errors=True)
@@ -154,7 +170,8 @@ class Checkpoints:
       repair: rename corrupt checkpoints to `N.bad`.
 
     Raises:
-      CheckpointError: no checkpoint is valid, or they are of another architecture.
+      CheckpointError: no checkpoint is valid, or one is of another architecture or cannot be read
+        now.
     """
     return self._walk_back(target, ('',), repair=repair)[0]
 

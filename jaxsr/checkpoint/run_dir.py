@@ -3,11 +3,10 @@
 import csv
 import importlib.metadata
 import itertools
-import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from jaxsr import __version__, runtime
 from jaxsr.config import compatibility
 from jaxsr.data import fingerprint
 from jaxsr.errors import UserError
-from jaxsr.files import to_csv, write_json, write_text
+from jaxsr.files import read_json, to_csv, write_json, write_text
 
 CONFIG = 'config.json'
 METRICS = 'metrics.csv'
@@ -50,7 +49,7 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
   if not path.exists():
     return None
   try:
-    saved = json.loads(path.read_text(encoding='utf-8'))
+    saved = read_json(path)
     found = {name: dict(saved[name]) for name in ('config', 'environment')}
     return found | {'data': dict(saved.get('data', {}))}
   except (ValueError, KeyError, TypeError, OSError) as error:
@@ -72,7 +71,7 @@ def _read_saved(workdir: Path) -> dict[str, Any]:
   if not path.exists():
     return {'step': 0}
   try:
-    found = json.loads(path.read_text(encoding='utf-8'))
+    found = read_json(path)
     return {'step': int(found['step']), 'crop_psnr': [float(x) for x in found['crop_psnr']]}
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(f'{path}: is not the record of a run; delete it') from error
@@ -89,7 +88,7 @@ def rollbacks(workdir: Path) -> list[dict[str, int]]:
   if not path.exists():
     return []
   try:
-    found = json.loads(path.read_text(encoding='utf-8'))
+    found = read_json(path)
     return [{name: int(each[name]) for name in ('spiked', 'back_to')} for each in found]
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(
@@ -162,22 +161,26 @@ def check_config(workdir: Path, config: dict[str, Any], *, allowed: bool) -> Non
     print(f'note: {name} was {was}, is now {now}: the result will not be the same bit for bit')
 
 
-def check_data(workdir: Path, found: dict[str, Any], *, allowed: bool) -> None:
-  """Compare the fingerprints of images with those of the last start.
+def check_data(
+  workdir: Path, saved: Mapping[str, Any], found: Mapping[str, Any], *, allowed: bool
+) -> None:
+  """Compare the fingerprints of images with those that a run was trained on.
 
   Args:
     workdir: The folder of the run.
+    saved: The fingerprints in its newest checkpoint; if that has none, as those of older versions,
+      those in `config.json` are used.
     found: The fingerprints of the images now, of 'train' and 'val'.
     allowed: Whether the training images may have changed.
 
   Raises:
     UserError: They have, although it is not allowed.
   """
-  saved = (read_config(workdir) or {}).get('data', {})
+  saved = saved or (read_config(workdir) or {}).get('data', {})
   for name, now in found.items():
     if not (change := fingerprint.compare(saved.get(name, {}), now)):
       continue
-    text = f'the images of config.data.{name} have changed since the last start: {change}'
+    text = f'the images of config.data.{name} have changed since the last checkpoint: {change}'
     if name == 'train' and not allowed:
       raise UserError(f'{text}; restore them, or pass --allow-config-change to continue with these')
     print(f'note: {text}')
@@ -190,11 +193,12 @@ class MetricsTable:
     self._path = workdir / METRICS
     self._rows: list[dict[str, Any]] = []
     if self._path.exists():
-      self._rows = [row for row in _read_rows(self._path) if int(row['step']) <= step]
+      rows = [row for row in _read_rows(self._path) if int(row['step']) <= step]
+      self._rows = sorted(rows, key=lambda row: int(row['step']))  # a spreadsheet may reorder them
 
   @property
   def rows(self) -> list[dict[str, Any]]:
-    """The rows, in the order of the file."""
+    """The rows, in the order of their steps."""
     return self._rows
 
   def has(self, step: int) -> bool:

@@ -4,6 +4,7 @@ Orbax does not detect a flipped bit. So a checkpoint holds the SHA-256 of every 
 before Orbax gets it, and of every file; both are checked when it is read.
 """
 
+import errno
 import glob
 import hashlib
 import logging
@@ -21,6 +22,11 @@ from jaxsr import files
 from jaxsr.errors import UserError
 
 Tree = Any
+
+# Errors of a system that lacks something, or refuses it, and not of the files.
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_REFUSED += (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
+_NO_MEMORY = 'RESOURCE_EXHAUSTED'  # in the texts of JAX
 
 
 class CheckpointError(UserError):
@@ -56,15 +62,20 @@ def write(path: Path, tree: Tree, record: Mapping[str, Any]) -> Callable[[], Non
 
 
 def check(path: Path) -> None:
-  """Raise CorruptCheckpointError unless every file is as it was written."""
-  with _damage():
+  """Raise CorruptCheckpointError unless every file is as it was written.
+
+  Like all functions that read, it raises CheckpointError if the files cannot be read now.
+  """
+  with _damage(path):
     files.verify_manifest(path)
 
 
 def read_record(path: Path) -> dict[str, Any]:
   """Read the record; raises CorruptCheckpointError if there is none."""
-  with _damage(), _literal(path) as name:
+  with _damage(path), _literal(path) as name:
     found: Any = ocp.checkpointables_metadata(name).custom_metadata
+    if not found or 'step' not in found:  # Orbax takes a damaged file for an empty one
+      raise ValueError('its record is missing')
     return dict(found)
 
 
@@ -74,7 +85,7 @@ def verify(path: Path) -> None:
   described = read_record(path)['sums']
   kinds = {name: (shape, jax.numpy.dtype(kind)) for name, (_, shape, kind) in described.items()}
   empty = {name: np.empty(*kind) for name, kind in kinds.items()}
-  with _damage(), _literal(path) as name:
+  with _damage(path), _literal(path) as name:
     found = ocp.load_checkpointables(name, {'state': {'arrays': empty}})['state']['arrays']
   _check_sums(found, described)
 
@@ -91,7 +102,7 @@ def read(path: Path, target: Tree, parts: tuple[str, ...] = ('',)) -> Tree:
   place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
   context = ocp.Context()
   context.pytree_options.loading.partial_load = True
-  with _damage(), context, _literal(path) as name:
+  with _damage(path), context, _literal(path) as name:
     abstract = {'state': {'arrays': jax.tree.map(place, shapes)}}
     arrays = ocp.load_checkpointables(name, abstract)['state']['arrays']
   _check_sums(arrays, expected)
@@ -147,17 +158,29 @@ def _compare(path: Path, saved: Mapping[str, list], wanted: Mapping[str, Any]) -
 
 
 @contextmanager
-def _damage() -> Iterator[None]:
-  """Turn any error of Orbax and TensorStore into CorruptCheckpointError; silence their logs."""
+def _damage(path: Path) -> Iterator[None]:
+  """Turn errors of Orbax and TensorStore into CorruptCheckpointError; silence their logs.
+
+  Files that the system does not let us read, or that memory does not suffice for, may be whole:
+  that is a CheckpointError.
+  """
   logger = logging.getLogger('absl')
   level = logger.level
   logger.setLevel(logging.CRITICAL + 1)
   try:
     yield
   except Exception as error:
+    if _is_refused(error):
+      text = f'{path}: cannot be read now ({summarize_error(error)}); it was left as it is'
+      raise CheckpointError(text) from error
     raise CorruptCheckpointError(summarize_error(error)) from error
   finally:
     logger.setLevel(level)
+
+
+def _is_refused(error: Exception) -> bool:
+  known = isinstance(error, MemoryError) or getattr(error, 'errno', None) in _REFUSED
+  return known or str(error).startswith(_NO_MEMORY)
 
 
 def summarize_error(error: Exception) -> str:

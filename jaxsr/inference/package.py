@@ -1,7 +1,6 @@
 """A package: the weights, config, figures and model card of a trained network in one folder."""
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from safetensors.numpy import load, save
 from jaxsr import __version__
 from jaxsr.compression import quantize
 from jaxsr.errors import UserError
-from jaxsr.files import new_folder, sha256, write_json, write_text
+from jaxsr.files import new_folder, read_json, sha256, write_json, write_text
 
 DEFAULT, DEFAULT_SCALE = 'edsr_x{scale}', 4
 WEIGHTS, CONFIG, METRICS, CARD = 'model.safetensors', 'config.json', 'metrics.json', 'README.md'
@@ -121,7 +120,7 @@ def to_tensors(variables: Any) -> dict[str, np.ndarray]:
 def read_metrics(folder: Path) -> dict[str, Any]:
   """Read the metrics of a package; empty if it has none."""
   try:
-    return dict(json.loads((folder / METRICS).read_text(encoding='utf-8')))
+    return dict(read_json(folder / METRICS))
   except (ValueError, TypeError, OSError):
     return {}
 
@@ -130,7 +129,7 @@ def read_config(folder: Path) -> Package:
   """Read the config of a package; raises UserError if it cannot be read."""
   path = folder / CONFIG
   try:
-    found = json.loads(path.read_text(encoding='utf-8'))
+    found = read_json(path)
     return Package(dict(found['config']), dict(found['origin']))
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise UserError(
@@ -188,7 +187,7 @@ def _check_sum(folder: Path, content: bytes) -> None:
 def _expected_sum(folder: Path) -> str | None:
   """Returns the SHA-256 of the weights: config.json has it, or the card of older packages."""
   try:
-    config = json.loads((folder / CONFIG).read_text(encoding='utf-8'))
+    config = read_json(folder / CONFIG)
     if WEIGHTS in config.get('sha256', {}):
       return str(config['sha256'][WEIGHTS])
     card = (folder / CARD).read_text(encoding='utf-8', errors='replace')

@@ -1,4 +1,4 @@
-"""Stop a run cleanly on a signal: Ctrl-C, SIGTERM, SIGHUP, or SIGUSR1 from a scheduler."""
+"""Stop a run cleanly on a signal: Ctrl-C, SIGTERM, SIGHUP, or those of schedulers and limits."""
 
 import os
 import signal
@@ -15,7 +15,8 @@ from jaxsr.errors import TRY_AGAIN as EXIT
 
 __all__ = ['EXIT', 'Preemption', 'handled']
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS += (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # schedulers; `ulimit -St`
 _ECHO = 0.5  # seconds; a closing terminal and its shell both send SIGHUP, as do some launchers
 
 
@@ -29,13 +30,14 @@ class Preemption:
   def note(self, number: int) -> None:
     """Remember the first signal; exit at once on a second one of any kind.
 
-    The same signal again within half a second is one request, except Ctrl-C.
+    The same signal again within half a second is one request, except Ctrl-C. SIGXCPU comes every
+    second once a limit is reached, and is one request.
     """
     if self.signal is None:
       self.signal, self._since = signal.Signals(number), time.monotonic()
       return
-    echo = number == self.signal != signal.SIGINT and time.monotonic() - self._since < _ECHO
-    if not echo:
+    soon = time.monotonic() - self._since < _ECHO or number == signal.SIGXCPU
+    if not (number == self.signal != signal.SIGINT and soon):
       os._exit(128 + number)
 
   def due(self, *, together: bool) -> bool:

@@ -106,20 +106,23 @@ def _train(
     run_dir.check_config(folder, to_dict(config), allowed=allow_config_change)
   else:
     run_dir.check_not_lost(folder)
+  primary = jax.process_index() == 0
+  if primary and checkpoints.folder.exists():
+    make_folder(checkpoints.folder)  # a disk that is read-only shows now and not at the first save
   experiment = assemble(config, mesh)
   train_source = sources.training(config)
   val_source = sources.validation(config, minimum=min_size(config.scale))
-  primary = jax.process_index() == 0
   if primary:
     run_log.report_sources(train_source, val_source, config.scale)
   data = {'train': fingerprint.of(train_source), 'val': fingerprint.of(val_source)}
   if resumes:
-    run_dir.check_data(folder, data, allowed=allow_config_change)
+    run_dir.check_data(folder, checkpoints.trained_on(), data, allowed=allow_config_change)
     if primary:
       run_dir.check_newest(folder, max(checkpoints.steps(), default=0))
     state = checkpoints.restore(experiment.shapes, repair=True)
   else:
     state = _init(config, experiment)
+  checkpoints.data = data
   start = int(state.step)
   validated = run_dir.MetricsTable(folder, step=start).has(start)
   if start > config.steps or (start == config.steps and validated):
