@@ -10,7 +10,7 @@ of Pillow. `jaxsr.inference.model.Model.upscale` does both.
 >>> reduction = Reduction(scale=4)
 >>> lr = reduction(film)
 >>> sr = project(np.full((1, 64, 64, 1), 0.5, np.float32), lr[None] / 255, 255, reduction)
->>> image, found = settle(np.rint(sr[0] * 255).astype(np.uint8), lr, reduction, white=255)
+>>> image, found = settle(np.asarray(sr[0]), lr, reduction, white=255)
 >>> found.equal, found.pixels, bool((reduction(image) == lr).all())
 (256, 256, True)
 """

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Float, UInt
 from scipy import sparse
 
 from jaxsr.agreement.projection import project
@@ -22,6 +22,7 @@ _SAFE = 0.48  # of a gray level: half a level, less what float32 passes may be o
 _WIDE_STEPS = (1, 3, 9, 27)
 _FEW_STEPS = (1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32)
 _FEW = 8  # low-resolution pixels that more changes are tried for
+_ROUNDING = 0.1  # gray levels of a low-resolution pixel that a squared level of rounding counts as
 _CHOICES = 2  # changes that are considered for each low-resolution pixel in a round
 _WIDE_MOST = 64  # low-resolution pixels that wide steps are tried for in a round
 _PATIENCE = 300  # rounds without a better image
@@ -64,32 +65,34 @@ def agreement(
 
 
 def settle(
-  image: UInt[np.ndarray, 'sh sw c'],
+  sr: Float[np.ndarray, 'sh sw c'],
   lr: UInt[np.ndarray, 'h w c'],
   reduction: Reduction,
   *,
   white: int,
 ) -> tuple[UInt[np.ndarray, 'sh sw c'], Agreement]:
-  """Change single pixels of an image until its reduction equals the low resolution.
+  """Round an image, and change single pixels until its reduction equals the low resolution.
 
   Args:
-    image: the projected image, rounded to gray levels.
-    lr: its low resolution, of the same dtype.
+    sr: the projected image, in [0, 1], not rounded.
+    lr: its low resolution, in gray levels.
     reduction: how `lr` was made.
     white: the largest gray level, 255 for 8 bit.
 
   Returns:
-    The image, and how far it agrees: if not all pixels of `lr` can be met, as few as were found are
-    off.
+    The image, of the dtype of `lr`, and how far it agrees: if not all pixels of `lr` can be met, as
+    few as were found are off.
   """
-  if image.dtype == np.uint16 and agreement(image, lr, reduction, white=white).most:
+  levels = sr * np.float32(white)
+  image = np.rint(levels).astype(lr.dtype)
+  if lr.dtype == np.uint16 and agreement(image, lr, reduction, white=white).most:
     low = lr[None] / np.float32(white)
     sr = _project(image[None] / np.float32(white), low, np.float32(white), reduction)
-    image = np.rint(np.asarray(sr[0]) * np.float32(white)).astype(np.uint16)
-  channels = image.shape[2]
+    levels = np.asarray(sr[0]) * np.float32(white)
+  channels = lr.shape[2]
   most = max(_TRIED, _TRIED_PER_PIXEL * lr[..., 0].size) // channels
   planes = [
-    _Plane(image[..., c], lr[..., c], reduction, white).solve(most) for c in range(channels)
+    _Plane(levels[..., c], lr[..., c], reduction, white).solve(most) for c in range(channels)
   ]
   image = np.stack(planes, axis=-1)
   return image, agreement(image, lr, reduction, white=white)
@@ -133,11 +136,11 @@ def _axis(reduction: Reduction, size: int, *, fixed: bool) -> _Axis:
 class _Plane:
   """One channel, with the sums of both passes over it."""
 
-  def __init__(self, image: np.ndarray, lr: np.ndarray, reduction: Reduction, white: int):
-    fixed = image.dtype == np.uint8 and reduction.kind == 'bicubic'
-    self.dtype, self.white, self.scale = image.dtype, white, reduction.scale
-    self.rows, self.columns = (_axis(reduction, n, fixed=fixed) for n in image.shape)
-    self.x = image.astype(np.int64)
+  def __init__(self, levels: np.ndarray, lr: np.ndarray, reduction: Reduction, white: int):
+    fixed = lr.dtype == np.uint8 and reduction.kind == 'bicubic'
+    self.dtype, self.white, self.scale = lr.dtype, white, reduction.scale
+    self.rows, self.columns = (_axis(reduction, n, fixed=fixed) for n in levels.shape)
+    self.exact, self.x = levels, np.rint(levels).astype(np.int64)
     self.unit = 2**_BITS if fixed else 1
     half = self.unit // 2 if fixed else 0.0
     self.round: Callable[[np.ndarray], np.ndarray] = (
@@ -210,11 +213,16 @@ class _Plane:
     useful = self._moves(r, c, levels, j[of])
     r, c, of, levels = (n[useful] for n in (r, c, of, levels))
     effect = self._effect(r, c, levels)
-    order = np.lexsort((effect, of))
+    value = effect
+    if not wide and self.unit > 1:
+      rounded = levels * (levels - 2 * (self.exact[r, c] - self.x[r, c]))  # growth of its square
+      value = effect + _ROUNDING * self.unit * rounded
+    order = np.lexsort((value, of))
+    order = order[effect[order] < 0]
     rank = np.arange(len(order)) - np.searchsorted(of[order], of[order])
-    order = order[(rank < _CHOICES) & (effect[order] < 0)]
+    order = order[rank < _CHOICES]
     reached, helped = np.zeros(self.low.shape, bool), False
-    for k in order[np.argsort(effect[order], kind='stable')]:
+    for k in order[np.argsort(value[order], kind='stable')]:
       place, one = (int(r[k]), int(c[k])), slice(k, k + 1)
       block = self._reached(*place)
       if not 0 <= self.x[place] + levels[k] <= self.white:

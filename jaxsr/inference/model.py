@@ -137,7 +137,8 @@ class Model:
       agree: make the result agree with the image: reduced again by Pillow's bicubic filter, it is
         the image, or within its noise if the network was trained for noisy images. An image that
         does not look like such a reduction, since it is noisier or more compressed than the
-        training images or more than 5 % of its pixels would be off, is upscaled as if by False.
+        training images or more than 5 % of its pixels (x2: 12 %) would be off, is upscaled as if by
+        False.
         None: if the network was trained for that reduction of clean images.
 
     Returns:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxsr import cli, models, sharding
-from jaxsr.agreement import Agreement, Reduction, agreement, project, settle
+from jaxsr.agreement import Agreement, Reduction, agreement, exact, project, settle
 from jaxsr.agreement.exact import _axis
 from jaxsr.agreement.reduction import matrix
 from jaxsr.commands import report
@@ -98,7 +98,7 @@ def test_back_projected_images_agree_exactly(kind, scale, dtype):
   sr = project(start[None], lr[None] / np.float32(white), white, reduction)
   image = np.rint(np.asarray(sr[0]) * white).astype(dtype)
   before = agreement(image, lr, reduction, white=white)
-  image, found = settle(image, lr, reduction, white=white)
+  image, found = settle(np.asarray(sr[0]), lr, reduction, white=white)
   assert before.equal < before.pixels or kind == 'area'
   assert (reduction(image) == lr).all() and found == Agreement(lr.size, lr.size, 0)
 
@@ -108,8 +108,27 @@ def test_the_exact_step_changes_little(film):
   lr = reduction(film)
   sr = project(degradation.upscale(lr, 4)[None] / np.float32(255), lr[None] / 255, 255, reduction)
   image = np.rint(np.asarray(sr[0]) * 255).astype(np.uint8)
-  settled, _ = settle(image, lr, reduction, white=255)
+  settled, _ = settle(np.asarray(sr[0]), lr, reduction, white=255)
   assert (settled != image).mean() < 0.02
+
+
+def test_pixels_that_were_nearly_rounded_the_other_way_are_changed_first(film, monkeypatch):
+  reduction = Reduction(2)
+  lr = reduction(film)
+  sr = project(degradation.upscale(lr, 2)[None] / np.float32(255), lr[None] / 255, 255, reduction)
+  sr = np.asarray(sr[0])
+  errors = []
+  for weight in (exact._ROUNDING, 0.0):
+    monkeypatch.setattr(exact, '_ROUNDING', weight)
+    image, found = settle(sr, lr, reduction, white=255)
+    assert found.equal == found.pixels
+    errors.append(np.square(image - sr * 255).mean())
+  assert errors[0] < 0.95 * errors[1]
+
+
+def test_rounding_does_not_keep_x2_from_agreeing(film):
+  result = load('edsr_x2').enlarge(Reduction(2)(film))
+  assert result.settled and result.agreement.equal == result.agreement.pixels
 
 
 def test_an_impossible_input_is_counted():
@@ -117,7 +136,8 @@ def test_an_impossible_input_is_counted():
   reduction = Reduction(4)
   lr = np.zeros((5, 5, 1), np.uint8)
   lr[::2, ::2] = 255
-  image, found = settle(np.repeat(np.repeat(lr, 4, 0), 4, 1), lr, reduction, white=255)
+  sr = np.repeat(np.repeat(lr, 4, 0), 4, 1) / np.float32(255)
+  image, found = settle(sr, lr, reduction, white=255)
   assert found == agreement(image, lr, reduction, white=255)
   assert found.equal < found.pixels and found.most > 1
 
