@@ -1,5 +1,8 @@
 """The by-products of `jaxsr upscale --confidence`: intervals and doubt, as images or DICOM."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
 import numpy as np
 
 from jaxsr.commands.upscale_files import Job, by_products
@@ -10,6 +13,8 @@ from jaxsr.data.image_files import ImageInfo
 from jaxsr.inference import provenance
 from jaxsr.inference.confidence import Calibration, Confidence
 from jaxsr.inference.provenance import Provenance
+
+Write = Callable[[np.ndarray], None]
 
 # Added to the numbers of the films in their series, so that films, intervals and doubt are listed
 # one after another.
@@ -30,57 +35,101 @@ def are_done(job: Job, made_by: Provenance, calibration: Calibration) -> bool:
   return all(provenance.is_done(path, note) for path, note in found)
 
 
-def summary(found: Confidence, calibration: Calibration) -> str:
-  """Returns a sentence on the intervals and the doubt of an image."""
+def summary(share: float, calibration: Calibration) -> str:
+  """Returns a sentence on the intervals and the share of doubtful pixels of an image."""
   return (
     f'{calibration.interval.coverage:.0%} intervals by calibration {calibration.digest}; doubt in '
-    f'{found.doubt.mean():.1%} of the pixels.'
+    f'{share:.1%} of the pixels.'
   )
 
 
-def write(
+class Writer:
+  """Writes the intervals and the doubt of an image, from the top."""
+
+  def __init__(self, write_half: Write, write_doubt: Write):
+    self._write_half, self._write_doubt = write_half, write_doubt
+    self._doubtful, self._pixels = 0, 0
+
+  @property
+  def share(self) -> float:
+    """The share of doubtful pixels."""
+    return self._doubtful / max(1, self._pixels)
+
+  def write(self, found: Confidence) -> None:
+    """Add some rows, or all of them."""
+    self._write_half(found.half_width)
+    self._write_doubt(found.doubt)
+    self._doubtful += int(np.count_nonzero(found.doubt))
+    self._pixels += found.doubt.size
+
+
+@contextmanager
+def writing(
   job: Job,
-  found: Confidence,
+  shape: tuple[int, int],
   made_by: Provenance,
   calibration: Calibration,
   *,
+  kind: np.dtype,
   info: ImageInfo,
   scale: int,
-) -> None:
-  """Write the intervals, in whole gray levels of the image, and the doubt, 255 where it is.
+) -> Iterator[Writer]:
+  """Yield a writer of intervals, in whole gray levels of the image, and doubt, 255 where it is.
 
   Half widths are rounded down: between two images of whole gray levels, a difference is within the
   half width if it is within that number.
+
+  Args:
+    job: the image, which decides the names.
+    shape: height and width of the upscaled image.
+    made_by: its provenance.
+    calibration: the calibration of its network.
+    kind: its dtype.
+    info: what is kept of the file that it was made from.
+    scale: the upscaling factor.
   """
-  interval, doubt = by_products(job)
-  notes_of = notes(made_by, calibration)
-  kind = found.image.dtype
-  half = np.floor(found.half_width).clip(0, np.iinfo(kind).max).astype(kind)[..., None]
-  image_files.write(interval, half, str(notes_of[0]), info=info, scale=scale)
-  mask = np.where(found.doubt, 255, 0).astype(np.uint8)[..., None]
-  image_files.write(doubt, mask, str(notes_of[1]), info=info._replace(bits=8), scale=scale)
+  notes_of, full, most = notes(made_by, calibration), (*shape, 1), np.iinfo(kind).max
+  with ExitStack() as stack:
+    interval, doubt = (
+      stack.enter_context(
+        image_files.writing(path, full, np.dtype(k), str(note), info=like, scale=scale)
+      )
+      for path, k, note, like in zip(
+        by_products(job), (kind, np.uint8), notes_of, (info, info._replace(bits=8)), strict=True
+      )
+    )
+    yield Writer(
+      lambda half: interval.write(np.floor(half).clip(0, most).astype(kind)[..., None]),
+      lambda mask: doubt.write(np.where(mask, 255, 0).astype(np.uint8)[..., None]),
+    )
 
 
-def write_dicom(
+@contextmanager
+def writing_dicom(
   job: Job,
-  found: Confidence,
+  shape: tuple[int, int],
   made_by: Provenance,
   calibration: Calibration,
   *,
   method: Method,
   compress: str | None,
-) -> None:
-  """Write the intervals and the doubt as further instances of the enlarged image's series."""
-  interval, doubt = by_products(job)
+) -> Iterator[Writer]:
+  """Yield a writer of further instances of the enlarged image's series.
+
+  `method` and `compress` are those of that image; the rest is as for `writing`.
+  """
   by_interval, by_doubt = map(str, notes(made_by, calibration))
   coverage, bad = calibration.interval.coverage, calibration.doubt.bad
   width = (
     f'Half the width of the {coverage:.0%} interval of each pixel, not an image of the patient.'
   )
   tiles = f'White: the error may be above {bad:g} gray levels of 255. Not an image of the patient.'
-  shown = Shown('INTERVAL', by_interval, width, _INTERVAL_PLACE)
-  dicom_maps.write_half_widths(
-    interval, found.half_width, job.source, method, shown, compress=compress
-  )
-  shown = Shown('DOUBT', by_doubt, tiles, _DOUBT_PLACE)
-  dicom_maps.write_mask(doubt, found.doubt, job.source, method, shown, compress=compress)
+  of_interval = Shown('INTERVAL', by_interval, width, _INTERVAL_PLACE)
+  of_doubt = Shown('DOUBT', by_doubt, tiles, _DOUBT_PLACE)
+  interval, doubt = by_products(job)
+  like = shape, job.source, method
+  with (
+    dicom_maps.writing_half_widths(interval, *like, of_interval, compress=compress) as half,
+    dicom_maps.writing_mask(doubt, *like, of_doubt, compress=compress) as mask,
+  ):
+    yield Writer(half.write, mask.write)

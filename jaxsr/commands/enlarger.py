@@ -1,7 +1,11 @@
 """Enlarge one image of `jaxsr upscale` in the memory that there is, and write the file."""
 
+import itertools
+import math
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,16 +18,39 @@ from jaxsr.commands.upscale_plan import Network, Plan, Planner
 from jaxsr.data import dicom_out, image_files, rows
 from jaxsr.data.decoded import ImageInfo, Method
 from jaxsr.errors import ImageError
-from jaxsr.inference import provenance, streaming
+from jaxsr.inference import confidence, provenance, streaming, tiling
 from jaxsr.inference.agreeing import Upscaled
+from jaxsr.inference.confidence import Calibration
 from jaxsr.inference.input_range import check_input
 from jaxsr.inference.memory import OutOfMemory
 from jaxsr.inference.model import Model
 from jaxsr.inference.provenance import Provenance
 
+Part = TypeVar('Part')
+
 _NOT_AGREEING = 'the result was not made to agree with it'
 _NO_REDUCTION = f'does not look like a bicubic reduction, so {_NOT_AGREEING}'
 _LARGE = f'is enlarged in strips, so {_NOT_AGREEING}'
+_CALIBRATED = '; its intervals were calibrated on results that agree'
+
+
+class _Film(NamedTuple):
+  """An image, what is made of it, and where that is written."""
+
+  job: Job
+  plan: Plan
+  note: Provenance
+  image: np.ndarray
+  info: ImageInfo
+  shape: tuple[int, int]  # of the result
+
+  @property
+  def scale(self) -> float:
+    return self.shape[0] / self.image.shape[0]
+
+  def method(self, found: str = '') -> Method:
+    """Returns how the result is made; `found` are sentences on it."""
+    return Method(self.note.method, str(self.note), __version__, found)
 
 
 class Enlarger:
@@ -32,6 +59,7 @@ class Enlarger:
   def __init__(self, options: Upscale, planner: Planner):
     self.options, self.planner = options, planner
     self._large = threading.Lock()  # one large image at a time, since each needs much memory
+    self._margins: dict[str, int | None] = {}
 
   def is_done(self, job: Job, plan: Plan, note: Provenance) -> bool:
     """Whether all files of an image exist already, undamaged and made in the same way."""
@@ -57,19 +85,20 @@ class Enlarger:
       most = f'{streaming.MOST // 10**6} million'
       raise ImageError(job.source, f'would have {shape[1]}x{shape[0]} pixels, more than {most}')
     remarks = self._remarks(model, image)
+    unlike = _CALIBRATED if plan.network.calibration else ''
+    film = _Film(job, plan, note, image, info, shape)
     try:
       in_rows = job.as_dicom or job.target.suffix.lower() in rows.SUFFIXES
-      in_rows = in_rows and plan.network.calibration is None  # which needs the whole image
-      if large > streaming.FROM and in_rows and plan.network.tiles.margin is not None:
+      if large > streaming.FROM and in_rows and self._margin(plan) is not None:
+        unmatched = provenance.DISAGREES if note.agreement else ''
         with self._large:
-          unmatched = provenance.DISAGREES if note.agreement else ''
-          self._write_rows(job, plan, note._replace(agreement=unmatched), image, info, shape)
-        return (*remarks, _LARGE) if unmatched else remarks, None
+          self._write_rows(film._replace(note=note._replace(agreement=unmatched)))
+        return (*remarks, _LARGE + unlike) if unmatched else remarks, None
       upscaled = self._upscale(plan.network, image, self.planner.agree(plan.scale))
       if upscaled.agreement is not None and not upscaled.settled:
-        note = note._replace(agreement=provenance.DISAGREES)
-        remarks = (*remarks, _NOT_AGREEING if remarks else _NO_REDUCTION)
-      self._write_whole(job, plan, note, image, info, upscaled, shape)
+        film = film._replace(note=note._replace(agreement=provenance.DISAGREES))
+        remarks = (*remarks, (_NOT_AGREEING if remarks else _NO_REDUCTION) + unlike)
+      self._write_whole(film, upscaled)
       return remarks, upscaled.agreement
     except (OutOfMemory, MemoryError) as error:
       size = f'{width}x{height} pixels, {shape[1]}x{shape[0]} enlarged'
@@ -77,78 +106,109 @@ class Enlarger:
       more = f': {needed:,} bytes more than there are' if needed else ''
       raise ImageError(job.source, f'does not fit into memory ({size}){more}') from error
 
-  def _write_whole(
-    self,
-    job: Job,
-    plan: Plan,
-    note: Provenance,
-    image: np.ndarray,
-    info: ImageInfo,
-    upscaled: Upscaled,
-    shape: tuple[int, int],
-  ) -> None:
+  def _write_whole(self, film: _Film, upscaled: Upscaled) -> None:
     """Write an enlarged image, after its intervals and its doubt if there is a calibration."""
-    model, sr, compress = plan.network.model, upscaled.image, self.options.compress
-    method = Method(note.method, str(note), __version__, _text(upscaled.agreement))
-    if by := plan.network.calibration:
-      found = plan.network.tiles.run(
+    job, image, sr, texts = film.job, film.image, upscaled.image, _text(upscaled.agreement)
+    network = film.plan.network
+    if by := network.calibration:
+      found = network.tiles.run(
         image.shape[0] * image.shape[1],
-        lambda side: model.confidence_of(image, sr, by, bits=8 * image.itemsize, tile=side),
+        lambda side: network.model.confidence_of(image, sr, by, bits=_bits(image), tile=side),
       )
-      if job.as_dicom:
-        confidence_files.write_dicom(job, found, note, by, method=method, compress=compress)
-      else:
-        confidence_files.write(job, found, note, by, info=info, scale=model.scale)
-      summary = confidence_files.summary(found, by)
-      method = method._replace(found=f'{method.found} {summary}'.strip())
-    if shape != sr.shape[:2]:
-      (sr,) = streaming.resize_rows(iter([sr]), sr.shape[:2], shape)
+      with self._writing_confidence(film, by) as writer:
+        writer.write(found)
+      texts = f'{texts} {confidence_files.summary(writer.share, by)}'.strip()
+    if film.shape != sr.shape[:2]:
+      (sr,) = streaming.resize_rows(iter([sr]), sr.shape[:2], film.shape)
     if job.as_dicom:
-      dicom_out.write(job.target, sr, job.source, method, compress=compress)
+      dicom_out.write(
+        job.target, sr, job.source, film.method(texts), compress=self.options.compress
+      )
     else:
-      scale = shape[0] / image.shape[0]
-      image_files.write(job.target, sr, str(note), info=info, scale=scale)
+      image_files.write(job.target, sr, str(film.note), info=film.info, scale=film.scale)
 
-  def _write_rows(
-    self,
-    job: Job,
-    plan: Plan,
-    note: Provenance,
-    image: np.ndarray,
-    info: ImageInfo,
-    shape: tuple[int, int],
-  ) -> None:
-    """Enlarge an image strip by strip into the file."""
-    strips = self._strips(plan, image, shape)
-    first = next(strips)  # so that no file is begun if memory is short at once
-    if job.as_dicom:
-      method = Method(note.method, str(note), __version__)
-      derived = dicom_out.derive(job.source, shape, method)
-      with dicom_out.writing(job.target, derived, self.options.compress) as writer:
-        writer.write(first[..., 0])
+  def _write_rows(self, film: _Film) -> None:
+    """Enlarge an image strip by strip into its file, and into those of intervals and doubt."""
+    by, strips = film.plan.network.calibration, self._strips(film)
+    if by is None:
+      strips = _begun(strips)
+      with self._writing(film, '') as writer:
         for strip in strips:
-          writer.write(strip[..., 0])
+          writer.write(strip)
       return
-    scale, full = shape[0] / image.shape[0], (*shape, image.shape[2])
-    with image_files.writing(
-      job.target, full, image.dtype, str(note), info=info, scale=scale
-    ) as writer:
-      writer.write(first)
-      for strip in strips:
-        writer.write(strip)
+    scale, white = film.plan.network.model.scale, 2 ** _bits(film.image) - 1
+    parts = _begun(confidence.compute_rows(strips, film.image, by, scale=scale, white=white))
+    text = confidence_files.summary(1.0, by)  # the longest one
+    with self._writing(film, text) as writer, self._writing_confidence(film, by) as others:
+      for part in parts:
+        writer.write(part.image)
+        others.write(part)
+      if isinstance(writer, dicom_out.Writer):
+        writer.describe(film.method(confidence_files.summary(others.share, by)))
 
-  def _strips(self, plan: Plan, image: np.ndarray, shape: tuple[int, int]) -> Iterator[np.ndarray]:
-    model, margin = plan.network.model, plan.network.tiles.margin
+  def _writing(self, film: _Film, text: str) -> AbstractContextManager[rows.Rows]:
+    """Returns a context with a writer of the image's rows; DICOM holds a text on the result."""
+    job = film.job
+    if job.as_dicom:
+      derived = dicom_out.derive(job.source, film.shape, film.method(text))
+      return dicom_out.writing(job.target, derived, self.options.compress)
+    return image_files.writing(
+      job.target,
+      (*film.shape, film.image.shape[2]),
+      film.image.dtype,
+      str(film.note),
+      info=film.info,
+      scale=film.scale,
+    )
+
+  def _writing_confidence(
+    self, film: _Film, by: Calibration
+  ) -> AbstractContextManager[confidence_files.Writer]:
+    """Returns a context with a writer of the intervals and the doubt."""
+    args = film.job, film.shape, film.note, by
+    if film.job.as_dicom:
+      compress = self.options.compress
+      return confidence_files.writing_dicom(*args, method=film.method(), compress=compress)
+    kind, scale = film.image.dtype, film.plan.network.model.scale
+    return confidence_files.writing(*args, kind=kind, info=film.info, scale=scale)
+
+  def _strips(self, film: _Film) -> Iterator[np.ndarray]:
+    """Yield the enlarged image in strips, with the channels of the second network's behind it."""
+    model, margin = film.plan.network.model, self._margin(film.plan)
+    second = _second(film.plan)
     assert margin is not None
+    multiples = [each.network.tile_multiple or 1 for each in (model, second) if each]
     found = streaming.strips(
-      lambda strip: self._upscale(plan.network, strip, False).image,
-      image,
+      lambda strip: self._strip(film.plan.network, second, strip),
+      film.image,
       scale=model.scale,
       margin=margin,
-      multiple=model.network.tile_multiple or 1,
+      multiple=math.lcm(*multiples),
     )
-    large = (model.scale * image.shape[0], model.scale * image.shape[1])
-    return found if shape == large else streaming.resize_rows(found, large, shape)
+    height, width, _ = film.image.shape
+    large = (model.scale * height, model.scale * width)
+    return found if film.shape == large else streaming.resize_rows(found, large, film.shape)
+
+  def _strip(self, network: Network, second: Model | None, strip: np.ndarray) -> np.ndarray:
+    """Enlarge a strip by the network, and by the second one if there is one."""
+    sr = self._upscale(network, strip, False).image
+    if second is None:
+      return sr
+    other = network.tiles.run(
+      strip.shape[0] * strip.shape[1],
+      lambda side: second.upscale(strip, bits=_bits(strip), tile=side, agree=False),
+    )
+    return np.concatenate([sr, other], axis=2)
+
+  def _margin(self, plan: Plan) -> int | None:
+    """Returns the rows that a strip needs around it; None if a network needs the full image."""
+    second, first = _second(plan), plan.network.tiles.margin
+    if second is None or first is None:
+      return first
+    if second.name not in self._margins:  # tracing takes seconds
+      self._margins[second.name] = tiling.margin(second.network)
+    other = self._margins[second.name]
+    return None if other is None else max(first, other)
 
   @staticmethod
   def _remarks(model: Model, image: np.ndarray) -> tuple[str, ...]:
@@ -160,9 +220,24 @@ class Enlarger:
     return network.tiles.run(
       image.shape[0] * image.shape[1],
       lambda side: network.model.enlarge(
-        image, bits=8 * image.itemsize, ensemble=self.options.ensemble, tile=side, agree=agree
+        image, bits=_bits(image), ensemble=self.options.ensemble, tile=side, agree=agree
       ),
     )
+
+
+def _bits(image: np.ndarray) -> int:
+  return 8 * image.itemsize
+
+
+def _second(plan: Plan) -> Model | None:
+  """Returns the network that the doubt compares with, if there is one."""
+  by = plan.network.calibration
+  return by and plan.network.model.second_of(by)
+
+
+def _begun(parts: Iterator[Part]) -> Iterator[Part]:
+  """Compute the first part, so that no file is begun if memory is short at once."""
+  return itertools.chain([next(parts)], parts)
 
 
 def _text(found: Agreement | None) -> str:

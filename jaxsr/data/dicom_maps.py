@@ -5,6 +5,8 @@ in a viewer. It refers to the source and to the enlarged image. Its values have 
 window of the source.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,22 +40,37 @@ class Shown(NamedTuple):
   place: int
 
 
-def write_half_widths(
+class Writer:
+  """Writes the rows of a map into an open file, from the top."""
+
+  def __init__(self, writer: dicom_out.Writer, convert: Callable[[np.ndarray], np.ndarray]):
+    self.writer, self.convert, self.largest = writer, convert, 0
+
+  def write(self, rows: np.ndarray) -> None:
+    """Add rows, [rows, w], of half widths or of a mask."""
+    values = self.convert(rows)
+    self.largest = max(self.largest, int(values.max(initial=0)))
+    self.writer.write(values[..., None])
+
+
+@contextmanager
+def writing_half_widths(
   path: Path,
-  half: Float[np.ndarray, 'h w'],
+  shape: tuple[int, int],
   like: Path,
   method: Method,
   shown: Shown,
   *,
   compress: str | None = None,
-) -> None:
-  """Write half widths, rounded down to whole stored values of the enlarged image.
+) -> Iterator[Writer]:
+  """Yield a writer of half widths, rounded down to whole stored values of the enlarged image.
 
-  With its rescale slope, without the sign and the intercept, they are in the units of its values.
+  It takes them in gray levels of that image, over the whole range of its type. With the map's
+  rescale slope, without the sign and the intercept, they are in the units of its values.
 
   Args:
     path: the file.
-    half: half widths in gray levels of the enlarged image, over the whole range of its type.
+    shape: height and width of the enlarged image.
     like: the DICOM file that the image was made from.
     method: how the image was made.
     shown: what the map shows.
@@ -62,45 +79,62 @@ def write_half_widths(
   Raises:
     ImageError: as `dicom_out.derive` does.
   """
-  image = dicom_out.derive(like, half.shape, method)
-  bits = int(image.dataset.BitsStored)
+  image = dicom_out.derive(like, shape, method)
+  bits, kind = int(image.dataset.BitsStored), f'<u{image.table.itemsize}'
   most, peak = 2**bits - 1, len(image.table) - 1
-  values = np.floor(half * (most / peak)).clip(0, most).astype(f'<u{image.table.itemsize}')
   slope = abs(float(image.dataset.get('RescaleSlope', 1) or 1))
-  _write(path, values, image, shown, (bits, slope), compress)
+
+  def convert(half: Float[np.ndarray, 'rows w']) -> UInt[np.ndarray, 'rows w']:
+    return np.floor(half * (most / peak)).clip(0, most).astype(kind)
+
+  with _writing(path, image, shown, convert, (bits, slope), compress) as writer:
+    yield writer
 
 
-def write_mask(
+@contextmanager
+def writing_mask(
   path: Path,
-  mask: Bool[np.ndarray, 'h w'],
+  shape: tuple[int, int],
   like: Path,
   method: Method,
   shown: Shown,
   *,
   compress: str | None = None,
-) -> None:
-  """Write a mask in 8 bits, 255 where it is true. The arguments are as for `write_half_widths`."""
-  image = dicom_out.derive(like, mask.shape, method)
-  values = np.where(mask, 255, 0).astype(np.uint8)
-  _write(path, values, image, shown, (8, 1.0), compress)
+) -> Iterator[Writer]:
+  """Yield a writer of a mask in 8 bits, 255 where it is true; else as `writing_half_widths`."""
+
+  def convert(mask: Bool[np.ndarray, 'rows w']) -> UInt[np.ndarray, 'rows w']:
+    return np.where(mask, 255, 0).astype(np.uint8)
+
+  image = dicom_out.derive(like, shape, method)
+  with _writing(path, image, shown, convert, (8, 1.0), compress) as writer:
+    yield writer
 
 
-def _write(
+@contextmanager
+def _writing(
   path: Path,
-  values: UInt[np.ndarray, 'h w'],
   image: dicom_out.Derived,
   shown: Shown,
+  convert: Callable[[np.ndarray], np.ndarray],
   scale: tuple[int, float],
   compress: str | None,
-) -> None:
-  """Write stored values, of so many bits and with this slope; padding of the image becomes 0."""
-  same = np.arange(np.iinfo(values.dtype).max + 1, dtype=values.dtype)
+) -> Iterator[Writer]:
+  """Yield a writer of values of so many bits and with this slope; padding of the image becomes 0.
+
+  The window follows from the largest value, which is known after the last row.
+  """
+  bits, slope = scale
+  kind = np.uint8 if bits <= 8 else np.uint16
+  same = np.arange(np.iinfo(kind).max + 1, dtype=kind)
   derived = image._replace(table=same, fill=0)
   with dicom_out.converting(path):
     _describe(image.dataset, shown)
-    _display(image.dataset, values, *scale)
+    _display(image.dataset, kind, bits, slope)
   with dicom_out.writing(path, derived, compress) as writer:
-    writer.write(values)
+    found = Writer(writer, convert)
+    yield found
+    writer.set_texts(**_window(found.largest, slope))
 
 
 def _describe(dataset: Any, shown: Shown) -> None:
@@ -116,13 +150,13 @@ def _describe(dataset: Any, shown: Shown) -> None:
   dataset.ContributingEquipmentSequence[-1].ContributionDescription = shown.note[:1024]
 
 
-def _display(dataset: Any, values: UInt[np.ndarray, 'h w'], bits: int, slope: float) -> None:
-  """Describe the values, which are shown from black to white at the largest one."""
+def _display(dataset: Any, kind: Any, bits: int, slope: float) -> None:
+  """Describe values of a type, which are shown from black to white at the largest one."""
   from pydicom.valuerep import format_number_as_ds
 
   for name in _OF_GRAY:
     dataset.pop(name, None)
-  dataset.BitsAllocated = 8 * values.itemsize
+  dataset.BitsAllocated = 8 * np.dtype(kind).itemsize
   dataset.BitsStored, dataset.HighBit = bits, bits - 1
   dataset.PixelRepresentation = 0
   dataset.PhotometricInterpretation = 'MONOCHROME2'
@@ -130,6 +164,20 @@ def _display(dataset: Any, values: UInt[np.ndarray, 'h w'], bits: int, slope: fl
     dataset.PresentationLUTShape = 'IDENTITY'
   if 'RescaleSlope' in dataset:
     dataset.RescaleSlope, dataset.RescaleIntercept = format_number_as_ds(slope), '0'
-  levels = slope * (max(1, int(values.max(initial=0))) + 1)
-  dataset.WindowCenter = format_number_as_ds(levels / 2)
-  dataset.WindowWidth = format_number_as_ds(levels)
+  for name, text in _window(1, slope).items():
+    setattr(dataset, name, text)
+
+
+def _window(largest: int, slope: float) -> dict[str, str]:
+  """Returns the window from 0 to the largest value, as texts of 16 characters."""
+  levels = slope * (max(1, largest) + 1)
+  return {'WindowCenter': _sixteen(levels / 2), 'WindowWidth': _sixteen(levels)}
+
+
+def _sixteen(number: float) -> str:
+  """Returns a decimal string with zeros at its end, so that all have the same length."""
+  from pydicom.valuerep import format_number_as_ds
+
+  digits, e, exponent = format_number_as_ds(number).partition('e')
+  digits += '' if '.' in digits else '.'
+  return digits.ljust(16 - len(e + exponent), '0') + e + exponent

@@ -167,19 +167,38 @@ class Writer:
     self.held = np.empty(derived.shape, kind) if compression != 'none' else None
     self.pad = size % 2
     if self.held is None:
-      with converting(path):
-        _save(file, derived.dataset, 'ExplicitVRLittleEndian')
+      self._write_header()
       name = b'OB' if kind.itemsize == 1 else b'OW'
       file.write(struct.pack('<HH2sHL', 0x7FE0, 0x0010, name, 0, size + self.pad))
 
-  def write(self, levels: UInt[np.ndarray, 'rows w']) -> None:
+  def _write_header(self) -> None:
+    with converting(self.path):
+      _save(self.file, self.derived.dataset, 'ExplicitVRLittleEndian')
+
+  def write(self, levels: UInt[np.ndarray, 'rows w 1']) -> None:
     """Add rows of gray levels over the whole range of their type."""
-    values = self.derived.stored(levels, self.top)
+    values = self.derived.stored(levels[..., 0], self.top)
     if self.held is None:
       self.file.write(np.ascontiguousarray(values).tobytes())
     else:
       self.held[self.top : self.top + len(values)] = values
     self.top += len(values)
+
+  def describe(self, method: Method) -> None:
+    """Replace the description of the derivation by one that is not longer."""
+    from jaxsr.data import dicom_rules as rules
+
+    self.set_texts(DerivationDescription=rules.describe(method))
+
+  def set_texts(self, **texts: str) -> None:
+    """Replace texts of the data set by others that are not longer, after the first rows."""
+    for name, text in texts.items():
+      old = self.derived.dataset[name]
+      old.value = text if old.VR == 'DS' else text.ljust(len(old.value))
+    if self.held is None:
+      self.file.seek(0)
+      self._write_header()
+      self.file.seek(0, os.SEEK_END)
 
   def close(self) -> None:
     """Complete the file after its last row."""
@@ -234,7 +253,7 @@ def write(
     depth = 8 if len(derived.table) == 256 else 16
     raise ImageError(path, f'is {levels.dtype}, but {like} has {depth}-bit levels')
   with writing(path, derived, compress) as writer:
-    writer.write(levels[..., 0])
+    writer.write(levels)
 
 
 def read_note(path: Path) -> str:

@@ -251,9 +251,7 @@ def mark_derived(dataset: Any, method: Method, sizes: Sizes) -> None:
   dataset.SourceImageSequence = [source_item(dataset)]
   kind = list(dataset.get('ImageType') or ['ORIGINAL', 'PRIMARY'])
   dataset.ImageType = ['DERIVED', 'SECONDARY', *kind[2:]]
-  dataset.DerivationDescription = f'Super-resolution by {method.note}. {method.found}'[
-    :1024
-  ].strip()
+  dataset.DerivationDescription = describe(method)
   dataset.DerivationCodeSequence = [_code('113085', 'Spatial resampling')]
   dataset.SOPInstanceUID = new_uid('instance', dataset.SOPInstanceUID, method.note)
   # Without the hashes of files, so that the films of one series stay together.
@@ -269,6 +267,11 @@ def mark_derived(dataset: Any, method: Method, sizes: Sizes) -> None:
   new = 100 * number + round(sizes.ratios[0])
   dataset.SeriesNumber = new if abs(new) <= _LARGEST else number
   dataset.InstanceNumber = int((_numbers(dataset, 'InstanceNumber') or [1])[0])
+
+
+def describe(method: Method) -> str:
+  """Returns the sentences of the derivation's description."""
+  return f'Super-resolution by {method.note}. {method.found}'[:1024].strip()
 
 
 def mark_time(dataset: Any, now: datetime.datetime) -> None:

@@ -7,6 +7,8 @@ setting.
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,12 +22,13 @@ from jaxsr.inference import package
 from jaxsr.uncertainty import calibration as calibrating
 from jaxsr.uncertainty import doubt, maps
 from jaxsr.uncertainty.calibration import Doubt, Interval
-from jaxsr.uncertainty.scale import scale_map
+from jaxsr.uncertainty.scale import apply, scale_map
 
 if TYPE_CHECKING:
   from jaxsr.inference.model import Model
 
 VERSION = 1
+_ROWS_OF = 2**21  # pixels of an upscaled image whose maps are held in memory
 
 
 class Calibration(NamedTuple):
@@ -194,3 +197,48 @@ def compute(
   other = None if second is None else maps.levels(second, white)
   tiles = doubt.scores(lr, large, scale, other) >= calibration.doubt.threshold
   return Confidence(sr, half, doubt.spread(tiles, large.shape))
+
+
+def compute_rows(
+  strips: Iterator[np.ndarray],
+  image: UInt[np.ndarray, 'h w c'],
+  calibration: Calibration,
+  *,
+  scale: int,
+  white: int,
+) -> Iterator[Confidence]:
+  """Compute what `compute` does for an upscaled image that comes in strips, some rows at a time.
+
+  Args:
+    strips: rows [rows, sw, c] of the upscaled image, from the top; if the calibration has a second
+      network, [rows, sw, 2 c] with the channels of its image behind the others.
+    image, calibration, scale, white: as for `compute`.
+
+  Yields:
+    Rows of the result, from the top.
+  """
+  (height, width, channels), lr = image.shape, maps.levels(image, white)
+  noise = maps.film_noise(lr)
+  unit = doubt.TILE // math.gcd(doubt.TILE, scale)  # rows of `image` after which whole tiles end
+  margin = -(-maps.MARGIN // unit) * unit
+  step = max(1, _ROWS_OF // (unit * scale**2 * width)) * unit
+  held, top, done = np.empty((0, scale * width, 0), image.dtype), 0, 0
+  for strip in strips:
+    held = np.concatenate([held, strip]) if len(held) else strip
+    bottom = top + len(held) // scale
+    ready = height if bottom == height else (bottom - margin) // unit * unit
+    while done < ready:
+      last = min(done + step, ready)
+      first, end = max(top, done - margin), min(bottom, last + margin)
+      rows = held[scale * (first - top) : scale * (end - top)]
+      sr, large = rows[..., :channels], maps.levels(rows[..., :channels], white)
+      other = maps.levels(rows[..., channels:], white) if calibration.second else None
+      tiles = doubt.scores(lr[first:end], large, scale, other) >= calibration.doubt.threshold
+      values = maps.compute(lr[first:end], large, scale, noise)
+      own = slice(scale * (done - first), scale * (last - first))
+      half = apply(calibration.interval.numbers, values[own])
+      half *= calibration.interval.factor * white / 255
+      yield Confidence(sr[own], half, doubt.spread(tiles, large.shape)[own])
+      done = last
+    first = max(top, done - margin)
+    held, top = held[scale * (first - top) :], first

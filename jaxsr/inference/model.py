@@ -269,16 +269,21 @@ class Model:
   ) -> Confidence:
     """Returns what `confidence` does for an image that was upscaled to `sr` already."""
     white, other = 2 ** (bits or 8 * image.itemsize) - 1, None
-    if calibration.second:
-      second = self._second(calibration.second['name'])
-      confidence.check_second(calibration, second)
+    if second := self.second_of(calibration):
       other = second.upscale(image, bits=bits, tile=tile, agree=False)
     return confidence.compute(image, sr, calibration, scale=self.scale, white=white, second=other)
 
-  def _second(self, name: str) -> 'Model':
-    """Load the network that the doubt compares with, once."""
+  def second_of(self, calibration: Calibration) -> 'Model | None':
+    """Load the network that the doubt of a calibration compares with, once; None without one.
+
+    Raises UserError if it has other weights than when the calibration was made.
+    """
+    if calibration.second is None:
+      return None
+    name = calibration.second['name']
     if name not in self._seconds:
       self._seconds[name] = load(name)
+    confidence.check_second(calibration, self._seconds[name])
     return self._seconds[name]
 
   @functools.cached_property

@@ -29,7 +29,7 @@ _SECOND = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6  # no 
 _DARK, _BRIGHT = 8, 247  # gray levels beyond which a film may be clipped
 _MEDIAN_SIDE, _NOISE_SIDE = 9, 17  # low-resolution pixels
 _NEAR, _WIDE = 0.5, 2.0  # standard deviations of the blurs, in low-resolution pixels
-_MARGIN = 24  # low-resolution pixels around a strip that its maps depend on
+MARGIN = 24  # low-resolution pixels around a strip that its maps depend on
 _STRIP = 1 << 21  # pixels of the upscaled image that are computed together
 
 Levels = UInt8[np.ndarray, 'h w']
@@ -86,8 +86,8 @@ def strips(lr: Levels, sr: np.ndarray, scale: int) -> Iterator[Maps]:
   rows = max(1, _STRIP // (scale * sr.shape[1]))
   for first in range(0, height, rows):
     last = min(first + rows, height)
-    top, bottom = max(0, first - _MARGIN), min(height, last + _MARGIN)
-    found = _maps(lr[top:bottom], sr[scale * top : scale * bottom], scale, noise)
+    top, bottom = max(0, first - MARGIN), min(height, last + MARGIN)
+    found = compute(lr[top:bottom], sr[scale * top : scale * bottom], scale, noise)
     own = slice(scale * (first - top), scale * (last - top))
     yield Maps(scale * first, found[own])
 
@@ -111,9 +111,13 @@ def gradient(lr: Levels, scale: int) -> Plane:
   return _blur(slope, _NEAR * scale)
 
 
-def _maps(
+def compute(
   lr: Levels, sr: np.ndarray, scale: int, noise: tuple[float, float]
 ) -> Float[np.ndarray, 'sh sw 10']:
+  """Compute the maps of all rows of an image at once; `noise` is of the whole film's `film_noise`.
+
+  The maps of rows of a larger image are right but for `MARGIN` low-resolution rows at either end.
+  """
   x, smooth = lr.astype(np.float32), bicubic(lr, scale)
   mean = ndimage.uniform_filter(x, 3)
   variance = ndimage.uniform_filter(x * x, 3) - mean * mean

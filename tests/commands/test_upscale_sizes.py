@@ -12,7 +12,7 @@ from PIL import Image
 from jaxsr import cli
 from jaxsr.data import decoded, dicom_out, image_files
 from jaxsr.data.phantom import phantom
-from jaxsr.inference import streaming
+from jaxsr.inference import package, streaming
 from jaxsr.inference.model import Model, load
 
 
@@ -123,6 +123,49 @@ def test_a_large_film_is_made_in_strips_and_seen_as_done(tmp_path, monkeypatch, 
   parts.write_bytes(parts.read_bytes()[:-50])
   assert upscale(path, *options, parts) == 0
   assert 'wrote 1 of 1 image' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.dcm'])
+def test_a_large_film_has_intervals_and_doubt(tmp_path, monkeypatch, capsys, suffix):
+  """Made in strips, with the texts and values of the whole."""
+  path = tmp_path / f'film{suffix}'
+  if suffix == '.dcm':
+    pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr-xray[dicom]'")
+    from data.dicom_films import build, save
+
+    save(path, build(phantom(3, 0, size=96).astype(int) * 16))
+  else:
+    image_files.write(path, phantom(3, 0, size=96)[..., None])
+  options = ('--checkpoint', 'edsr_x4_tiny', '--confidence', '--output')
+  whole, parts = tmp_path / f'whole{suffix}', tmp_path / f'parts{suffix}'
+  assert upscale(path, *options, whole, '--no-agree', '--calibration', calibration(tmp_path)) == 0
+  monkeypatch.setattr(streaming, 'FROM', 1000)
+  monkeypatch.setattr(streaming, '_STRIP', 16 * 96 * 40)
+  capsys.readouterr()
+  assert upscale(path, *options, parts) == 0
+  assert 'so the result was not made to agree with it; its intervals' in capsys.readouterr().err
+  for name in ('', '_interval', '_doubt'):
+    want, found = (image_files.read(p.with_stem(p.stem + name)) for p in (whole, parts))
+    assert found.shape == (384, 384, 1) and found.any()
+    most = {'_doubt': 0}.get(name, 1 if want.dtype == np.uint8 else 48)  # or steps of 12 bits
+    assert np.abs(found.astype(int) - want).max() <= most
+  assert upscale(path, *options, parts) == 0
+  assert 'wrote 0 of 1 image' in capsys.readouterr().out
+  if suffix == '.dcm':
+    import pydicom
+
+    want, found = (pydicom.dcmread(p.with_stem(p.stem + '_interval')) for p in (whole, parts))
+    assert abs(found.WindowWidth - want.WindowWidth) <= 1
+    want, found = (pydicom.dcmread(p).DerivationDescription for p in (whole, parts))
+    assert found.rpartition(';')[2] == want.rpartition(';')[2]
+
+
+def calibration(folder):
+  """Returns a copy of the package's calibration for results that do not agree."""
+  found = package.find('edsr_x4_tiny') / package.CALIBRATION
+  copy = folder / package.CALIBRATION
+  copy.write_text(found.read_text().replace('"agree": "bicubic"', '"agree": "none"'))
+  return copy
 
 
 def test_a_film_that_does_not_fit_is_named_and_the_others_are_made(tmp_path, monkeypatch, capsys):

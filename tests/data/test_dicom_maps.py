@@ -29,9 +29,13 @@ def written(tmp_path):
   def make(half, mask, *, compress=None, **options):
     path = save(tmp_path / 'a.dcm', build(ramp(options.get('bits', 12)), **options))
     doubt = SHOWN._replace(kind='DOUBT', note=NOTE + ' doubt', place=20_000)
-    args = (path, METHOD)
-    dicom_maps.write_half_widths(tmp_path / 'i.dcm', half, *args, SHOWN, compress=compress)
-    dicom_maps.write_mask(tmp_path / 'd.dcm', mask, *args, doubt, compress=compress)
+    args = (half.shape, path, METHOD)
+    with (
+      dicom_maps.writing_half_widths(tmp_path / 'i.dcm', *args, SHOWN, compress=compress) as i,
+      dicom_maps.writing_mask(tmp_path / 'd.dcm', *args, doubt, compress=compress) as d,
+    ):
+      for writer, rows in ((i, half[:5]), (d, mask), (i, half[5:])):
+        writer.write(rows)
     sr = image_files.read(path).repeat(2, 0).repeat(2, 1)
     dicom_out.write(tmp_path / 'sr.dcm', sr, path, METHOD)
     return [pydicom.dcmread(tmp_path / f'{name}.dcm') for name in ('i', 'd', 'sr')]
@@ -109,7 +113,10 @@ def test_dciodvfy_finds_no_error_that_the_source_does_not_have(tmp_path, shared)
   for source in sorted((shared / 'dicom').glob('*.dcm')):
     height, width, _ = image_files.check(source)
     half = np.ones((height, width), np.float32)
-    dicom_maps.write_half_widths(tmp_path / 'i.dcm', half, source, METHOD, SHOWN)
-    dicom_maps.write_mask(tmp_path / 'd.dcm', half > 2, source, METHOD, SHOWN)
+    args = (half.shape, source, METHOD, SHOWN)
+    with dicom_maps.writing_half_widths(tmp_path / 'i.dcm', *args) as writer:
+      writer.write(half)
+    with dicom_maps.writing_mask(tmp_path / 'd.dcm', *args) as writer:
+      writer.write(half > 2)
     for name in ('i.dcm', 'd.dcm'):
       assert errors(tmp_path / name) <= errors(source), (source.name, name)

@@ -461,14 +461,15 @@ def test_rows_come_one_by_one(tmp_path):
   stored = ramp(8)[:15, :23]
   path = save(tmp_path / 'a.dcm', build(stored, bits=8, PixelPaddingValue=7))
   want = enlarge(path, tmp_path / 'b.dcm', scale=3)
-  sr = image_files.read(path).repeat(3, 0).repeat(3, 1)[..., 0]
-  derived = dicom_out.derive(path, sr.shape, METHOD)
+  sr = image_files.read(path).repeat(3, 0).repeat(3, 1)
+  derived = dicom_out.derive(path, sr.shape[:2], METHOD._replace(found='Much text.'))
   with dicom_out.writing(tmp_path / 'c.dcm', derived, None) as writer:
     for top in range(0, len(sr), 4):
       writer.write(sr[top : top + 4])
+    writer.describe(METHOD._replace(found='Text.'))
   found = pydicom.dcmread(tmp_path / 'c.dcm')
   np.testing.assert_array_equal(found.pixel_array, want.pixel_array)
-  assert len(found.PixelData) % 2 == 0
+  assert len(found.PixelData) % 2 == 0 and found.DerivationDescription.endswith('. Text.')
 
 
 def validator_errors(path):
