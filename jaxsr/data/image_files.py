@@ -18,7 +18,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import decoded, dicom, dicom_out, image_formats, raster, remarks, rows, tiff
+from jaxsr.data import (
+  bit_depth,
+  decoded,
+  dicom,
+  dicom_out,
+  image_formats,
+  raster,
+  raster_out,
+  remarks,
+  rows,
+  tiff,
+  tiff_out,
+)
 from jaxsr.data.decoded import MAX_PIXELS, Decoded, ImageInfo
 from jaxsr.data.dicom import File
 from jaxsr.data.image_folders import find
@@ -28,9 +40,6 @@ from jaxsr.files import atomic
 __all__ = ['MAX_PIXELS', 'ImageInfo', 'check', 'decode', 'find', 'load', 'read', 'write']
 
 Raw = UInt[np.ndarray, 'h w c']
-
-_SUSPICIOUS = 2**14  # a 16-bit image that has no value from here on may hold fewer bits
-_FEWEST = 8  # bits that may be in a 16-bit file
 
 
 def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
@@ -91,8 +100,8 @@ def read_stored(path: str | Path, bits: int = 0) -> UInt[np.ndarray, 'h w'] | Ra
   """
   path = Path(path)
   with _open(path) as file, _reading(path):
-    pixels, _ = _stored(_decode(file, path), path, bits)
-    pixels = _as_gray(pixels, lossy=False) if pixels.shape[2] == 3 else pixels
+    pixels, _ = bit_depth.stored(_decode(file, path), path, bits)
+    pixels = bit_depth.as_gray(pixels, lossy=False) if pixels.shape[2] == 3 else pixels
   return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
@@ -119,15 +128,15 @@ def decode(file: File, path: Path, channels: int = 1) -> Raw:
 def _load(file: File, path: Path, channels: int, bits: int) -> tuple[Raw, ImageInfo]:
   with _reading(path):
     found = _decode(file, path)
-    array, used = _stored(found, path, bits)
+    array, used = bit_depth.stored(found, path, bits)
   if array.shape[2] == 3 and channels == 1:
-    array = _as_gray(array, lossy=found.lossy)
+    array = bit_depth.as_gray(array, lossy=found.lossy)
     if array.shape[2] == 3:
       text = 'is in color although gray is required; convert it, or use a model with 3 channels'
       raise ImageError(path, text)
   array = decoded.to_full_range(array, used)
   array = np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
-  return array, ImageInfo(used, found.dpi, found.icc)
+  return array, ImageInfo(max(used, 8), found.dpi, found.icc)
 
 
 def _decode(file: File, path: Path) -> Decoded:
@@ -141,50 +150,6 @@ def _decode(file: File, path: Path) -> Decoded:
   for remark in found.remarks:
     remarks.add(path, remark, remark)
   return found
-
-
-def _stored(found: Decoded, path: Path, wanted: int) -> tuple[Raw, int]:
-  """Returns stored values with black at 0, and the number of their bits."""
-  pixels, container = found.pixels, 8 * found.pixels.itemsize
-  bits = _bits(found, path, wanted)
-  if found.white_is_zero:
-    pixels = (2**bits - 1 - pixels.astype(np.int32)).astype(pixels.dtype)
-  return pixels, min(bits, container)
-
-
-def _bits(found: Decoded, path: Path, wanted: int) -> int:
-  """Determine how many bits an image's values have."""
-  container = 8 * found.pixels.itemsize
-  if found.exact or (container == 8 and found.bits is None):
-    return found.bits or container
-  peak = int(found.pixels.max())
-  if wanted and container == 16:
-    if peak >= 2**wanted:
-      reason = f'has values up to {peak}, more than the {wanted} bits that were named'
-      raise ImageError(path, f'{reason}; name the bits that it holds')
-    return wanted
-  if found.bits is not None:
-    return found.bits if peak < 2**found.bits else container
-  if likely := likely_bits(peak):
-    text = (
-      f'its values end at {peak}, of 65535 in 16 bits, and are read as 16-bit; if it holds '
-      f'{likely} bits, use --bits {likely} (config.data.bits={likely})'
-    )
-    remarks.add(path, 'few bits', text)
-  return container
-
-
-def likely_bits(peak: int) -> int:
-  """Returns the bits that a 16-bit image with this largest value may hold; 0 if it is plausible."""
-  return max(peak.bit_length(), _FEWEST) if 0 < peak < _SUSPICIOUS else 0
-
-
-def _as_gray(array: Raw, *, lossy: bool) -> UInt[np.ndarray, 'h w _']:
-  """Reduce RGB with three equal channels to one; other RGB is returned as it is."""
-  spread = int((array.max(axis=2) - array.min(axis=2)).max())
-  if spread > (2 if lossy else 0):  # JPEG's own color transform rounds
-    return array
-  return np.ascontiguousarray(array[..., 1:2])  # a view would keep all three in memory
 
 
 def _open(path: Path) -> File:
@@ -261,9 +226,9 @@ def write(
   kind = image_formats.KINDS[path.suffix.lower()]
   with atomic(path) as temporary:
     if kind == 'TIFF':
-      tiff.write(temporary, stored, note, kept)
+      tiff_out.write(temporary, stored, note, kept)
     else:
-      raster.write(temporary, stored, kind, note, kept)
+      raster_out.write(temporary, stored, kind, note, kept)
 
 
 def writing(
@@ -310,6 +275,6 @@ def read_note(path: Path) -> str:
       file.seek(0)
       if dicom.recognise(file):
         return dicom_out.read_note(path)
-      return tiff.read_note(file) if tiff.recognise(head) else raster.read_note(file)
+      return tiff_out.read_note(file) if tiff.recognise(head) else raster_out.read_note(file)
   except Exception:  # a file that is not an image has none
     return ''

@@ -8,7 +8,18 @@ from jaxsr.errors import ImageError, UserError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')  # of files that are written
 KINDS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.tif': 'TIFF', '.tiff': 'TIFF'}
-_ONLY_READ = ('.jfif', '.jpe', '.mpo', '.bmp', '.dib', '.webp', '.btf', '.tf8', *dicom.SUFFIXES)
+_ONLY_READ = (
+  '.jfif',
+  '.jpe',
+  '.mpo',
+  '.jls',
+  '.bmp',
+  '.dib',
+  '.webp',
+  '.btf',
+  '.tf8',
+  *dicom.SUFFIXES,
+)
 READABLE = 'PNG, TIFF, JPEG, BMP, WebP and DICOM'
 _OTHERS = {  # first bytes of formats that are not read here
   b'GIF8': 'GIF',

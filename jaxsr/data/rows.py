@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from jaxtyping import UInt
 
-from jaxsr.data import decoded, raster, tiff
+from jaxsr.data import decoded, png, raster_out, tiff, tiff_out
 from jaxsr.data.decoded import ImageInfo
 from jaxsr.files import atomic
 
@@ -33,12 +33,12 @@ class _Png:
   def __init__(self, file: BinaryIO, shape: tuple[int, int, int], kind: Any, info: ImageInfo):
     self.file, self.kind, self.bits = file, np.dtype(kind), info.bits
     self.above = np.zeros((1, shape[1] * shape[2] * self.kind.itemsize), np.uint8)
-    self.compressor = zlib.compressobj(raster.LEVEL)
+    self.compressor = zlib.compressobj(raster_out.LEVEL)
 
   def begin(self, shape: tuple[int, int, int], note: str, info: ImageInfo) -> None:
     height, width, channels = shape
     color, depth = _GRAY if channels == 1 else _RGB, 8 * self.kind.itemsize
-    self.file.write(raster.PNG)
+    self.file.write(png.MAGIC)
     self._chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, depth, color, 0, 0, 0))
     if info.icc:
       self._chunk(b'iCCP', b'ICC Profile\0\0' + zlib.compress(info.icc))
@@ -93,12 +93,12 @@ def writing(
   with atomic(path) as temporary:
     if path.suffix.lower() == '.png':
       with temporary.open('wb') as file:
-        png = _Png(file, shape, kind, info)
-        png.begin(shape, note, info)
-        yield png
-        png.close()
+        writer = _Png(file, shape, kind, info)
+        writer.begin(shape, note, info)
+        yield writer
+        writer.close()
       return
-    offset = tiff.write_empty(temporary, shape, kind, note, info)
+    offset = tiff_out.write_empty(temporary, shape, kind, note, info)
     with temporary.open('r+b') as file:
       file.seek(offset)
       yield _Tiff(file, info.bits, kind)
@@ -107,8 +107,8 @@ def writing(
 def is_complete(path: Path) -> bool:
   """Whether all of a PNG, TIFF or JPEG is there, by its checksums or its end, without decoding."""
   with path.open('rb') as file:
-    head = file.read(len(raster.PNG))
-    if head == raster.PNG:
+    head = file.read(len(png.MAGIC))
+    if head == png.MAGIC:
       return _has_all_chunks(file)
     if not tiff.recognise(head):
       file.seek(-len(_JPEG_END), os.SEEK_END)

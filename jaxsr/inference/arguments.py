@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxsr.data import image_files
+from jaxsr.data import bit_depth
 from jaxsr.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def _white(image: np.ndarray, bits: int) -> int:
   """Returns the largest value that an image of so many bits can have."""
   container, peak = 8 * image.itemsize, int(image.max(initial=0))
   if not bits:
-    if image.dtype == np.uint16 and (likely := image_files.likely_bits(peak)):
+    if image.dtype == np.uint16 and (likely := bit_depth.likely_bits(peak)):
       text = f'the values end at {peak} of 65535: pass bits={likely} if the image has {likely} bits'
       warnings.warn(text, stacklevel=4)
     bits = container

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr.data import image_files, raster, sources
+from jaxsr.data import image_files, raster_out, sources
 from jaxsr.errors import ImageError, UserError
 
 
@@ -126,7 +126,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, film, monkeypatch):
     path.write_bytes(b'half')
     raise OSError('the disk is full')
 
-  monkeypatch.setattr(raster, 'write', fail)
+  monkeypatch.setattr(raster_out, 'write', fail)
   with pytest.raises(OSError, match='full'):
     image_files.write(tmp_path / 'film.png', film, note='a note')
   assert (tmp_path / 'film.png').read_bytes() == before

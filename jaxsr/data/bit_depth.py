@@ -1,0 +1,59 @@
+"""How many bits the values of an image have, and whether its colors are gray."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt
+
+from jaxsr.data import remarks
+from jaxsr.data.decoded import Decoded
+from jaxsr.errors import ImageError
+
+Raw = UInt[np.ndarray, 'h w c']
+
+_SUSPICIOUS = 2**14  # a 16-bit image that has no value from here on may hold fewer bits
+_FEWEST = 8  # bits that may be in a 16-bit file
+
+
+def stored(found: Decoded, path: Path, wanted: int) -> tuple[Raw, int]:
+  """Returns stored values with black at 0, and the number of their bits."""
+  pixels, container = found.pixels, 8 * found.pixels.itemsize
+  bits = _bits(found, path, wanted)
+  if found.white_is_zero:
+    pixels = (2**bits - 1 - pixels.astype(np.int32)).astype(pixels.dtype)
+  return pixels, min(bits, container)
+
+
+def _bits(found: Decoded, path: Path, wanted: int) -> int:
+  """Determine how many bits an image's values have."""
+  container = 8 * found.pixels.itemsize
+  if found.exact or (container == 8 and found.bits is None):
+    return found.bits or container
+  peak = int(found.pixels.max())
+  if wanted and container == 16:
+    if peak >= 2**wanted:
+      reason = f'has values up to {peak}, more than the {wanted} bits that were named'
+      raise ImageError(path, f'{reason}; name the bits that it holds')
+    return wanted
+  if found.bits is not None:
+    return found.bits if peak < 2**found.bits else container
+  if likely := likely_bits(peak):
+    text = (
+      f'its values end at {peak}, of 65535 in 16 bits, and are read as 16-bit; if it holds '
+      f'{likely} bits, use --bits {likely} (config.data.bits={likely})'
+    )
+    remarks.add(path, 'few bits', text)
+  return container
+
+
+def likely_bits(peak: int) -> int:
+  """Returns the bits that a 16-bit image with this largest value may hold; 0 if it is plausible."""
+  return max(peak.bit_length(), _FEWEST) if 0 < peak < _SUSPICIOUS else 0
+
+
+def as_gray(array: Raw, *, lossy: bool) -> UInt[np.ndarray, 'h w _']:
+  """Reduce RGB with three equal channels to one; other RGB is returned as it is."""
+  spread = int((array.max(axis=2) - array.min(axis=2)).max())
+  if spread > (2 if lossy else 0):  # JPEG's own color transform rounds
+    return array
+  return np.ascontiguousarray(array[..., 1:2])  # a view would keep all three in memory

@@ -1,0 +1,100 @@
+"""Chunks of PNG files: which there are, their checksums, and the bits that samples hold."""
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt
+
+from jaxsr.errors import ImageError, one_line
+
+MAGIC = b'\x89PNG\r\n\x1a\n'
+_TRUNCATED = 'is truncated (its last chunk is not the end of a PNG); fetch it again'
+_COLORS = {2: 3, 3: 3, 6: 3}  # samples of a pixel by color type, without alpha; others have 1
+_ENOUGH = 32  # different values, from which on their lowest bits are not 0 by chance
+
+
+def bits(head: bytes) -> int:
+  """Returns the bits per sample in the first 26 bytes of a PNG; 0 for other files."""
+  return head[24] if head.startswith(MAGIC) and len(head) >= 26 else 0
+
+
+def late_chunks(path: Path) -> set[bytes]:
+  """Returns the names of the chunks that follow the pixels, reading headers only."""
+  late: set[bytes] = set()
+  place, in_pixels = len(MAGIC), False
+  with path.open('rb', buffering=0) as file:
+    size = file.seek(0, os.SEEK_END)
+    while file.seek(place) == place and len(head := file.read(8)) == 8:
+      name, place = head[4:], place + 12 + int.from_bytes(head[:4], 'big')
+      in_pixels = in_pixels or name == b'IDAT'
+      if in_pixels:
+        late.add(name)
+      if name == b'IEND' and place <= size:
+        return late
+  raise ImageError(path, _TRUNCATED)
+
+
+def check(content: bytes, path: Path) -> int | None:
+  """Check that a file is complete; returns the significant bits of its samples, if it names them.
+
+  Raises ImageError if it is truncated, or if the checksum of its last pixels, the one that Pillow
+  does not check, differs.
+  """
+  named, last = None, None
+  for name, start, end in _chunks(content, path):
+    if name == b'sBIT':
+      named = max(content[start:end][: _COLORS.get(content[25], 1)], default=None)
+    elif name == b'IDAT':
+      last = start, end
+  if last is not None:
+    start, end = last
+    if zlib.crc32(memoryview(content)[start - 4 : end]) != int.from_bytes(content[end : end + 4]):
+      raise ImageError(path, 'cannot be decoded (a checksum of its pixels differs)')
+  return named
+
+
+def _chunks(content: bytes, path: Path) -> Iterator[tuple[bytes, int, int]]:
+  """Yield the name, start and end of each chunk; bytes after the last one are ignored."""
+  place = len(MAGIC)
+  while place + 12 <= len(content):
+    name = content[place + 4 : place + 8]
+    start, end = place + 8, place + 8 + int.from_bytes(content[place : place + 4], 'big')
+    if end + 4 > len(content):
+      break
+    yield name, start, end
+    if name == b'IEND':
+      return
+    place = end + 4
+  raise ImageError(path, _TRUNCATED)
+
+
+def range_of(
+  pixels: UInt[np.ndarray, 'h w c'], named: int | None
+) -> tuple[int | None, tuple[str, ...]]:
+  """Returns the bits of the values, by the significant bits that a file names, and remarks.
+
+  The standard scales samples to 16 bits, but most writers of radiographs store 12 bits as 0 to
+  4095. Dark values that could be either are taken as the latter. Samples of fewer than 8 bits are
+  scaled to 8 by all writers.
+  """
+  if pixels.dtype == np.uint8 or named is None or not 0 < named < 16:
+    return None, ()
+  step, peak = 2 ** (16 - named), int(pixels.max())
+  if not 0 < peak < 2**named or (pixels & (step - 1)).any() or len(np.unique(pixels)) < _ENOUGH:
+    return named, ()
+  text = f'its values are multiples of {step} up to {peak} and are read as {named}-bit'
+  return named, (f'{text}, as its sBIT says; if they are scaled to 16 bits, use --bits 16',)
+
+
+def decode_deep(content: bytes, path: Path) -> UInt[np.ndarray, 'h w c']:
+  """Decode 16-bit PNG with color or alpha."""
+  import imagecodecs
+
+  try:
+    array = imagecodecs.png_decode(content)
+  except Exception as error:
+    raise ImageError(path, f'cannot be decoded ({one_line(error)})') from error
+  return array[..., None] if array.ndim == 2 else array

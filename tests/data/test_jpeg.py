@@ -1,0 +1,182 @@
+"""JPEG of every process: its orientation is applied, and damage of its scans is refused."""
+
+import itertools
+
+import imagecodecs
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxsr.data import image_files, jpeg
+from jaxsr.data.decoded import orient
+from jaxsr.errors import ImageError
+
+HEIGHT, WIDTH = 53, 70
+PROCESSES = ('baseline', 'progressive', 'restarts', '12 bits', 'lossless 8', 'lossless 11')
+PROCESSES += ('lossless 16', 'JPEG-LS 8', 'JPEG-LS 12', 'JPEG-LS 16')
+
+
+@pytest.fixture(scope='module')
+def texture():
+  """A gray image, uint16 over the whole range, that compresses badly but not too badly."""
+  rng = np.random.default_rng(0)
+  coarse = Image.fromarray(rng.integers(0, 256, (9, 11), np.uint8))
+  smooth = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)).astype(int)
+  return np.clip(smooth * 200 + rng.integers(0, 9000, smooth.shape), 0, 65535).astype(np.uint16)
+
+
+def encode(path, gray, process):
+  """Write gray of 16 bits; returns the samples that were compressed."""
+  kind, _, bits = process.partition(' ')
+  if kind in ('lossless', 'JPEG-LS', '12'):
+    bits = 12 if kind == '12' else int(bits)
+    samples = (gray >> (16 - bits)).astype(np.uint8 if bits <= 8 else np.uint16)
+    if kind == 'JPEG-LS':
+      path.write_bytes(imagecodecs.jpegls_encode(samples))
+    else:
+      lossless = kind == 'lossless'
+      content = imagecodecs.jpeg8_encode(samples, level=95, bitspersample=bits, lossless=lossless)
+      path.write_bytes(content)
+    return samples
+  samples = (gray >> 8).astype(np.uint8)
+  options = {'progressive': {'progressive': True}, 'restarts': {'restart_marker_blocks': 5}}
+  Image.fromarray(samples).save(path, 'JPEG', quality=95, **options.get(kind, {}))
+  return samples
+
+
+def add_orientation(path, orientation):
+  exif = Image.Exif()
+  exif[274] = orientation
+  payload = exif.tobytes()
+  content = path.read_bytes()
+  segment = b'\xff\xe1' + (len(payload) + 2).to_bytes(2, 'big') + payload
+  path.write_bytes(content[:2] + segment + content[2:])
+
+
+@pytest.mark.parametrize('process', PROCESSES)
+def test_the_orientation_of_every_process_is_applied(tmp_path, texture, process):
+  path = tmp_path / 'film.jpg'
+  samples = encode(path, texture, process)
+  stored, content = image_files.read_stored(path), path.read_bytes()
+  if process.startswith(('lossless', 'JPEG-LS')):
+    np.testing.assert_array_equal(stored, samples)
+  for orientation in range(2, 9):
+    path.write_bytes(content)
+    add_orientation(path, orientation)
+    upright = orient(stored[..., None], orientation)[..., 0]
+    np.testing.assert_array_equal(image_files.read_stored(path), upright)
+    assert image_files.check(path) == (*upright.shape, 8 * samples.itemsize)
+
+
+@pytest.mark.parametrize('process', PROCESSES)
+@pytest.mark.parametrize('share', [0.3, 0.9])
+def test_a_scan_that_was_cut_is_refused(tmp_path, texture, process, share):
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, process)
+  whole = path.read_bytes()
+  start = whole.index(b'\xff\xda')
+  cut = whole[: start + int(share * (len(whole) - start))]
+  for ended in (cut, cut + b'\xff\xd9'):
+    path.write_bytes(ended)
+    with pytest.raises(ImageError, match='cannot be decoded'):
+      image_files.read(path)
+
+
+@pytest.mark.parametrize('process', ['baseline', 'progressive', 'restarts'])
+def test_an_overwritten_scan_is_refused(tmp_path, texture, process):
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, process)
+  whole, found = path.read_bytes(), 0
+  start, rng = whole.index(b'\xff\xda') + 20, np.random.default_rng(1)
+  places = np.linspace(start, len(whole) - 60, 20).astype(int)
+  for place in places:
+    damage = rng.integers(0, 255, 40, np.uint8).tobytes()
+    path.write_bytes(whole[:place] + damage + whole[place + 40 :])
+    try:
+      image_files.read(path)
+    except ImageError as error:
+      assert 'cannot be decoded' in error.reason
+      found += 1
+  assert found >= 19  # the others decode to as many blocks as before
+
+
+def test_healthy_jpeg_of_many_kinds_is_read_as_pillow_reads_it(tmp_path, texture):
+  gray = (texture >> 8).astype(np.uint8)
+  images = {'L': gray, 'RGB': np.dstack([gray, gray[::-1], gray[:, ::-1]])}
+  path = tmp_path / 'film.jpg'
+  axes = itertools.product(images, (40, 100), (0, 1, 2), (False, True), (0, 3), (b'', b'\1' * 99))
+  for mode, quality, subsampling, progressive, restart, tail in axes:
+    Image.fromarray(images[mode]).save(
+      path,
+      quality=quality,
+      subsampling=subsampling,
+      progressive=progressive,
+      restart_marker_blocks=restart,
+    )
+    path.write_bytes(path.read_bytes() + tail)
+    with Image.open(path) as image:
+      np.testing.assert_array_equal(image_files.read_stored(path), np.asarray(image))
+
+
+@pytest.mark.parametrize('between', [b'\0', b'\x5a\x5b\x5c', b'\0' * 300])
+def test_bytes_that_some_cameras_leave_after_a_scan_are_no_damage(tmp_path, texture, between):
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, 'baseline')
+  wanted = image_files.read_stored(path)
+  path.write_bytes(path.read_bytes()[:-2] + between + b'\xff\xd9')
+  np.testing.assert_array_equal(image_files.read_stored(path), wanted)
+
+
+def test_a_black_border_at_the_end_is_no_damage(tmp_path, texture):
+  path = tmp_path / 'film.jpg'
+  framed = texture.copy()
+  framed[-9:] = 0
+  for process in ('12 bits', 'lossless 8', 'lossless 16'):
+    encode(path, framed, process)
+    assert image_files.read_stored(path)[-1, -1] == 0
+
+
+def test_kinds_of_jpeg_that_are_not_read_are_named(tmp_path, texture):
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, 'baseline')
+  whole = bytearray(path.read_bytes())
+  at = whole.index(b'\xff\xc0')
+  for place, value, reason in (
+    (at + 9, 2, 'is JPEG with 2 samples per pixel'),
+    (at + 9, 4, r'is JPEG with 4 samples per pixel \(CMYK\)'),
+    (at + 1, 0xC5, 'is hierarchical JPEG'),
+    (at + 1, 0xCB, 'is arithmetic-coded lossless JPEG'),
+    (at + 6, 0, 'is JPEG without a size'),
+  ):
+    changed = whole.copy()
+    changed[place] = value
+    path.write_bytes(changed)
+    for function in (image_files.check, image_files.read):
+      with pytest.raises(ImageError, match=f'{reason}.*not supported'):
+        function(path)
+  path.write_bytes(imagecodecs.jpegls_encode(np.dstack([texture] * 3)))
+  with pytest.raises(ImageError, match='is JPEG-LS in color'):
+    image_files.read(path)
+
+
+def test_damage_of_jpeg_inside_tiff_is_refused(tmp_path, texture):
+  path = tmp_path / 'film.tif'
+  Image.fromarray((texture >> 8).astype(np.uint8)).save(path, compression='jpeg')
+  assert image_files.read(path).shape == (HEIGHT, WIDTH, 1)
+  whole = path.read_bytes()
+  start = whole.index(b'\xff\xda', whole.index(b'\xff\xc0')) + 200
+  path.write_bytes(whole[:start] + b'\x55' * 60 + whole[start + 60 :])
+  with pytest.raises(ImageError, match='cannot be decoded as JPEG .*missing or overwritten'):
+    image_files.read(path)
+
+
+def test_a_header_is_found_behind_fill_bytes(tmp_path, texture):
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, 'lossless 16')
+  content = path.read_bytes()
+  path.write_bytes(content[:2] + b'\xff\xff' + content[2:])
+  with path.open('rb') as file:
+    found = jpeg.frame(file)
+    assert file.tell() == 0
+  assert found is not None
+  assert (found.bits, found.height, found.width) == (16, HEIGHT, WIDTH)
