@@ -39,6 +39,9 @@ _REQUIRED = {
   'BitsStored': '0028,0101',
   'PixelRepresentation': '0028,0103',
 }
+_SINGLE = (*_REQUIRED, 'HighBit', 'NumberOfFrames', 'PixelPaddingValue', 'PixelPaddingRangeLimit')
+_SINGLE += ('RescaleSlope', 'RescaleIntercept', 'PresentationLUTShape')
+_ALLOCATED = (1, 8, 16, 32)
 _CHEST = {  # values that a radiograph of the chest may have; without an element it may be one
   'Modality': ('CR', 'DX', 'DR', 'RG', 'RF', 'OT'),
   'BodyPartExamined': (
@@ -183,12 +186,14 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     if not has_preamble and 'TransferSyntaxUID' not in dataset.file_meta:
       syntaxes = pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian
       dataset.file_meta.TransferSyntaxUID = syntaxes[bool(dataset.original_encoding[0])]
+    _check_single(dataset)
     kind = str(dataset.get('PhotometricInterpretation', ''))
     samples = int(dataset.get('SamplesPerPixel', 1))
     frames = int(dataset.get('NumberOfFrames', 1) or 1)
     height, width = int(dataset.get('Rows', 0)), int(dataset.get('Columns', 0))
     stored = int(dataset.get('BitsStored', 0))
     high = int(dataset.get('HighBit', stored - 1))
+    allocated = int(dataset.get('BitsAllocated', 16))
     missing = [name for name in _REQUIRED if dataset.get(name) in (None, '')]
     dicom_limits.check_sequences(dataset, ('ModalityLUTSequence',))
     dicom_values.depth(dataset)
@@ -211,7 +216,22 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     raise ImageError(path, f'holds {frames} frames; split it first')
   if not 0 < stored <= 16 or high != stored - 1:
     raise ImageError(path, f'stores {stored} bits up to bit {high}; at most 16 from bit 0 are read')
+  if allocated not in _ALLOCATED or stored > allocated:
+    text = f'allocates {allocated} bits (0028,0100) and stores {stored} of them'
+    raise ImageError(path, f'{text}, which is not supported; only 1, 8, 16 or 32 are read')
+  if kind == 'MONOCHROME2' and str(dataset.get('PresentationLUTShape', '')) == 'INVERSE':
+    text = 'is MONOCHROME2 with PresentationLUTShape (2050,0020) INVERSE, which contradict each'
+    raise ImageError(path, f'{text} other on whether the largest value is white; correct one')
   return dataset
+
+
+def _check_single(dataset: Any) -> None:
+  """Raise Unsupported if an element has several values and may have one."""
+  for name in _SINGLE:
+    if name in dataset and dataset[name].VM > 1:
+      tag = dataset[name].tag
+      text = f'has several values in {name} ({tag.group:04x},{tag.element:04x}), which has one'
+      raise Unsupported(text)
 
 
 def _check_pixels(dataset: Any, path: Path) -> None:
@@ -219,6 +239,11 @@ def _check_pixels(dataset: Any, path: Path) -> None:
     floats = 'FloatPixelData' in dataset or 'DoubleFloatPixelData' in dataset
     found = '; its pixels are floats, which are not supported' if floats else ''
     raise ImageError(path, f'is DICOM that lacks PixelData (7FE0,0010){found}')
+  if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+    needed = -(-dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8)
+    if len(dataset.PixelData) < needed:
+      text = f'is truncated ({len(dataset.PixelData)} of {needed} bytes of pixels)'
+      raise ImageError(path, f'{text}; fetch it again')
 
 
 def _check_compression(dataset: Any, path: Path) -> None:

@@ -13,19 +13,20 @@ import pydicom
 import pydicom.config
 from pydicom.pixels.utils import pixel_array
 
-from jaxsr.data import dicom_codecs
+from jaxsr.data import dicom_codecs, jpeg
 
 try:
   import resource
 except ImportError:  # on Windows
   resource = None
 
+_UNDECODABLE = 'its compressed pixels are damaged, or of a kind that its decoder does not know'
 _BYTES, _BYTES_PER_PIXEL = 2**28, 24  # OpenJPEG holds several copies in 32 bits
 _SECONDS, _SECONDS_PER_PIXEL = 10, 0.5e-6
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-  """Decode each file that comes, and answer with an array in NumPy's format or an error's type.
+  """Decode each file that comes, and answer with an array in NumPy's format or a reason.
 
   Requests and answers begin with their length in 8 bytes. Ends when the parent has ended.
   """
@@ -48,6 +49,9 @@ def _decode(content: bytes) -> bytes:
     plugin = dicom_codecs.plugin(dataset.file_meta.TransferSyntaxUID)
     array = pixel_array(dataset, raw=True, correct_unused_bits=False, decoding_plugin=plugin)
     np.save(answer, array, allow_pickle=False)
+  except RuntimeError as error:  # of pydicom, with the reasons of its plug-ins
+    damage = str(jpeg.Damaged())
+    return (damage if damage in str(error) else _UNDECODABLE).encode()
   except Exception as error:  # pydicom and its plug-ins raise many kinds
     return type(error).__name__.encode()
   return answer.getvalue()

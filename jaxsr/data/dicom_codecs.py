@@ -1,10 +1,11 @@
-"""Decoders of JPEG Lossless, 12-bit JPEG and RLE for pydicom, by imagecodecs.
+"""Decoders of JPEG and RLE for pydicom, by `jpeg` and imagecodecs.
 
-The plug-ins that pydicom knows for the former two are under the GPL or large; imagecodecs (BSD),
-which reads compressed TIFF as well, decodes both. Its own decoder of RLE is a loop of Python that
-inflates whatever a file holds.
+The plug-ins that pydicom knows for JPEG Lossless and 12-bit JPEG are under the GPL or large, and
+those for JPEG of 8 bits hide damage. Its own decoder of RLE is a loop of Python that inflates
+whatever a file holds.
 """
 
+import io
 import struct
 from typing import Any
 
@@ -12,7 +13,9 @@ import imagecodecs
 import numpy as np
 from pydicom import uid
 
-_JPEG = (uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+from jaxsr.data import jpeg
+
+_JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 _SYNTAXES = (*_JPEG, uid.RLELossless)
 DECODER_DEPENDENCIES = dict.fromkeys(_SYNTAXES, ('imagecodecs>=2024.6.1',))  # pydicom's name
 _NAME = 'jaxsr'
@@ -28,7 +31,10 @@ def decode_frame(content: bytes, runner: Any) -> bytes:
   """Decode one frame; `runner` is pydicom's description of the image."""
   if runner.transfer_syntax == uid.RLELossless:
     return _decode_rle(content, runner.rows * runner.columns, runner.bits_allocated // 8)
-  array = imagecodecs.jpeg8_decode(content)
+  frame = jpeg.frame(io.BytesIO(content))
+  if frame is None:
+    raise jpeg.Damaged
+  array = jpeg.decode(content, frame)
   if array.dtype == np.uint8:
     runner.set_option('bits_allocated', 8)
   return array.astype(array.dtype.newbyteorder('<')).tobytes()
@@ -57,7 +63,7 @@ def _unpack(segment: bytes, size: int) -> bytes:
 
 def plugin(syntax: str) -> str:
   """Returns the name of the plug-in that is preferred for a transfer syntax; '' for any."""
-  return _NAME if syntax == uid.RLELossless else ''
+  return _NAME if syntax in _SYNTAXES else ''
 
 
 def register() -> None:

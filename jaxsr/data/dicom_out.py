@@ -108,7 +108,7 @@ def _with_pixels(dataset: Any, found: dicom_values.Stored, shape: tuple[int, int
   looked_up = bool(dataset.get('ModalityLUTSequence'))
   if looked_up:
     item = dataset.ModalityLUTSequence[0]
-    bits, signed = int(item.LUTDescriptor[2]), False
+    bits, signed = dicom_values.depth(dataset), False
     wide = bits > 8
     _store_output(dataset, str(item.get('ModalityLUTType') or 'US'))
   elif float(dataset.get('RescaleSlope', 1) or 1) < 0:

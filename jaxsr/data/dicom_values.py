@@ -9,11 +9,19 @@ from jaxsr.data import dicom_limits
 from jaxsr.data.dicom_limits import Unsupported
 
 
+class LookUpTable(NamedTuple):
+  """A modality look-up table: its values, the stored value of the first one, and their bits."""
+
+  values: Int[np.ndarray, 'n']
+  first: int
+  bits: int
+  remarks: tuple[str, ...]
+
+
 def depth(dataset: Any) -> int:
   """Returns the bits per pixel: those that are stored, or those of the look-up table."""
-  if dataset.get('ModalityLUTSequence'):
-    return int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
-  return int(dataset.get('BitsStored', 0))
+  table = look_up_table(dataset)
+  return int(dataset.get('BitsStored', 0)) if table is None else table.bits
 
 
 def levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
@@ -22,19 +30,20 @@ def levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
   stored, padding, bits, remarks = stored_values(dataset)
   low = -(2 ** (bits - 1)) if signed else 0
   values, top = stored - low, 2**bits - 1
-  if dataset.get('ModalityLUTSequence'):
-    values, bits = _look_up(stored, dataset.ModalityLUTSequence[0], signed=signed)
-    top = 2**bits - 1
+  if table := look_up_table(dataset):
+    places = stored.astype(np.int64) - table.first
+    values, bits = table.values[np.clip(places, 0, len(table.values) - 1)], table.bits
+    top, remarks = 2**bits - 1, remarks + table.remarks
   elif float(dataset.get('RescaleSlope', 1) or 1) < 0:
     values = top - values
   if dataset.PhotometricInterpretation == 'MONOCHROME1':
     values = top - values
   kind = np.uint8 if bits <= 8 else np.uint16
   peak = np.iinfo(kind).max
-  table = ((np.arange(top + 1) * peak + top // 2) // top).astype(kind)
+  gray = ((np.arange(top + 1) * peak + top // 2) // top).astype(kind)
   found = np.empty(values.shape, kind)
   for row, line in enumerate(values):  # one row at a time, since indices take 8 bytes each
-    found[row] = table[line.clip(0, top)]
+    found[row] = gray[line.clip(0, top)]
   found[padding] = 0
   return found, remarks
 
@@ -116,21 +125,33 @@ def _has_overlay(dataset: Any) -> bool:
   return False
 
 
-def _look_up(
-  stored: Integer[np.ndarray, 'h w'], item: Any, *, signed: bool
-) -> tuple[Int[np.ndarray, 'h w'], int]:
-  """Apply a modality look-up table; returns its values and their bits."""
+def look_up_table(dataset: Any) -> LookUpTable | None:
+  """Read the modality look-up table, if there is one.
+
+  Values that need more bits than the table declares are taken whole.
+  """
+  if not dataset.get('ModalityLUTSequence'):
+    return None
+  item = dataset.ModalityLUTSequence[0]
   count, first, bits = (int(value) for value in item.LUTDescriptor)
   if not 0 < bits <= 16:
     raise Unsupported(f'has a modality look-up table of {bits} bits; at most 16 are read')
-  count = count % 2**16 or 2**16  # read as negative beside signed values
+  count = count or 2**16
+  signed = bool(dataset.get('PixelRepresentation'))
   first = first - 2**16 if signed and first >= 2**15 else first
   data = item.LUTData
   if isinstance(data, bytes):
-    width = 1 if len(data) < 2 * count else 2
-    table = np.frombuffer(data, f'<u{width}').astype(np.int64)
+    little = dataset.file_meta.TransferSyntaxUID.is_little_endian
+    words = np.frombuffer(data[: len(data) & ~1], '<u2' if little else '>u2')
+    packed = len(data) < 2 * count  # two values of 8 bits in a word, the first one in its low byte
+    table = words.astype('<u2').view(np.uint8) if packed else words
   else:
     table = np.atleast_1d(np.array(data, np.int64)) & 0xFFFF
   if len(table) < count:
     raise Unsupported('has a modality look-up table that is cut off')
-  return table[np.clip(stored.astype(np.int64) - first, 0, count - 1)], bits
+  table = table[:count].astype(np.int64)
+  needed = int(table.max()).bit_length()
+  if needed <= bits:
+    return LookUpTable(table, first, bits, ())
+  remark = f'its modality look-up table has values of {needed} bits and declares {bits}'
+  return LookUpTable(table, first, needed, (f'{remark}; all {needed} bits are read',))

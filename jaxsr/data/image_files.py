@@ -12,6 +12,7 @@ Example:
   >>> image_files.write('copy.tif', image, info=info)  # white is 4095 again
 """
 
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -167,7 +168,10 @@ def _open(path: Path) -> File:
 def _what_else(path: Path) -> str:
   if not path.exists():
     return 'is missing'
-  return 'is a folder that cannot be read' if path.is_dir() else 'is not a regular file'
+  if not path.is_dir():
+    return 'is not a regular file'
+  readable = os.access(path, os.R_OK | os.X_OK)
+  return 'is a folder, not an image' if readable else 'is a folder that cannot be read'
 
 
 class _reading:  # a context manager

@@ -160,12 +160,14 @@ def _decode_special(content: bytes, found: Frame) -> UInt[np.ndarray, 'h w 1']:
   """Decode gray JPEG of more than 8 bits, lossless JPEG and JPEG-LS."""
   import imagecodecs
 
+  start = len(found.header)
+  end = content.find(_END, start)
+  if end < 0:  # for which the decoder of JPEG-LS would take seconds
+    raise Damaged
   if found.marker == _JPEG_LS:
     return imagecodecs.jpegls_decode(content)[..., None]
   array = imagecodecs.jpeg8_decode(content)
-  start = len(found.header)
   if _may_be_filled(array, content[start + 7] if found.marker == _LOSSLESS else 1):
-    end = content.find(_END, start)
     other = imagecodecs.jpeg8_decode(content[:end] + _OTHER_BITS + _END)
     if not np.array_equal(other, array):  # so the scan needed what follows it
       raise Damaged

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jaxsr.evaluation import own_files
 from jaxsr.evaluation.conditions import BICUBIC, DENOISER, PER_IMAGE, Table
 from jaxsr.files import atomic, to_csv, write_text
 
@@ -86,7 +87,8 @@ def plot(found: Table) -> bytes:
   columns = min(4, len(labels))
   figure.legend(handles, labels, loc='outside lower center', ncols=columns, frameon=False)
   png = io.BytesIO()
-  figure.savefig(png, format='png', dpi=110, metadata={'Software': None})
+  own = {'Software': None, 'Comment': own_files.NOTE}
+  figure.savefig(png, format='png', dpi=110, metadata=own)
   return png.getvalue()
 
 

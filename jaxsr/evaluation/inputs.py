@@ -7,12 +7,14 @@ from jaxsr.data import records, sources
 from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.errors import UserError
 from jaxsr.evaluation import boxes as box_figures
+from jaxsr.evaluation import own_files
 
 
 def check_output(folder: Path, output: Path) -> None:
-  """Raise UserError if results would lie among the images, and be measured the next time."""
+  """Raise UserError if results would lie among the images, or replace files of others."""
   if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
     raise UserError(f'{output}: lies in the data {folder}; choose another --output')
+  own_files.check(output)
 
 
 def open_images(

@@ -22,6 +22,7 @@ from jaxsr.evaluation import (
   conditions_report,
   doubt,
   inputs,
+  own_files,
   page,
   plots,
   shards,
@@ -308,7 +309,7 @@ def _write(
   examples = [
     example._replace(title=_caption(rank, row)) for rank, (row, example) in result.shown.items()
   ]
-  image_files.write(output / SHEET, plots.contact_sheet(examples))
+  image_files.write(output / SHEET, plots.contact_sheet(examples), own_files.NOTE)
   if absent := pages.missing():
     _note(f'{pages.PAGE} is left out: it needs {" and ".join(absent)}; {pages.INSTALL}')
   else:

@@ -38,7 +38,7 @@ def read(path: str | os.PathLike[str], *, bits: int = 0, full_range: bool = Fals
     >>> image.shape, image.dtype
     ((16, 24), dtype('uint16'))
   """
-  path = Path(path).expanduser()
+  path = Path(os.fsdecode(path)).expanduser()
   return _load(path, bits)[0] if full_range else image_files.read_stored(path, bits)
 
 
@@ -84,7 +84,7 @@ def write(
     >>> jaxsr.read('film_x4.png').shape
     (64, 96)
   """
-  path, image = Path(path).expanduser(), np.asarray(image)
+  path, image = Path(os.fsdecode(path)).expanduser(), np.asarray(image)
   if image.dtype not in (np.uint8, np.uint16):
     raise UserError(f'image is {image.dtype}: write takes uint8 or uint16')
   image = image[..., None] if image.ndim == 2 else image
@@ -100,7 +100,7 @@ def write(
     )
   source, info, scale = '', None, 1
   if like is not None:
-    like = Path(like).expanduser()
+    like = Path(os.fsdecode(like)).expanduser()
     original, info = _load(like)
     if as_dicom:
       _write_dicom(path, image, like, original.shape)

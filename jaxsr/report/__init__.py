@@ -18,6 +18,7 @@ from jaxsr.files import write_text
 from jaxsr.report import pictures
 
 PAGE = 'report.html'
+GENERATOR = '<meta name="generator" content="jaxsr">'  # in the template; marks own pages
 NEEDED = ('jinja2', 'matplotlib')
 INSTALL = "pip install 'jaxsr-xray[report]'"
 
