@@ -102,7 +102,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
   Raises UserError if `path` exists already or cannot be written.
   """
-  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+  if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
     raise UserError(f'{path}: exists already; choose a new folder')
   make_folder(path.parent)
   temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_temporary_prefix()))

@@ -1,5 +1,6 @@
 """`jaxsr calibrate`: calibrate intervals and doubt on films, and measure them on others."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def run(options: Calibrate) -> int:
   if second is not None and package.find(second.name) is None:
     raise UserError(f'--second {options.second}: is not the name of a package, as images need it')
   target = confidence.file_of(options.output)
-  if target.is_file():
+  if os.path.lexists(target):
     confidence.read(target)  # only a calibration is replaced
   films = _Films(options, model, second)
   samples = list(films.draw(options.data, 'calibrate'))

@@ -1,6 +1,7 @@
 """`jaxsr degrade`: simulate the low resolution of a detector, a low dose or an archive."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 from jaxsr.commands import report
@@ -30,7 +31,7 @@ def run(options: Degrade) -> int:
   make_folder(options.output)
   for i, name in enumerate(report.progress(source.names, len(source), 'degrade')):
     target = options.output / f'{name.rpartition(".")[0]}.png'
-    if target.exists():
+    if os.path.lexists(target):
       raise UserError(f'{target} exists and is not replaced; choose another --output')
     hr = degradation.cut(source[i], options.scale)
     rng = acquisition.generator(Path(name).name, options.condition)

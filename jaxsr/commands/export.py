@@ -1,5 +1,6 @@
 """`jaxsr export`: write a model as a file that other programs run."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ _SIZE = re.compile(r'(\d+)x(\d+)', re.IGNORECASE)
 
 def run(options: Export) -> int:
   """Export the model, compare the result with JAX and write it; return the exit code."""
-  if options.output.exists():
+  if os.path.lexists(options.output):
     raise UserError(f'{options.output}: exists already; choose another name, or delete it')
   model = load(options.checkpoint, step=options.step, width=options.width, depth=options.depth)
   size = None if options.size is None else _size(options.size)

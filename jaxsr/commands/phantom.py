@@ -1,9 +1,15 @@
 """`jaxsr phantom`: write computer-drawn chest radiographs."""
 
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt
+
 from jaxsr.commands import report
 from jaxsr.commands.options import Phantom
 from jaxsr.data import image_files, sources
-from jaxsr.errors import UserError, count
+from jaxsr.errors import ImageError, UserError, count
 from jaxsr.files import make_folder
 
 
@@ -20,9 +26,22 @@ def run(options: Phantom) -> int:
   )
   make_folder(options.output)
   for i, name in enumerate(report.progress(source.names, len(source), 'phantom')):
-    image_files.write(options.output / name, source[i])
+    _write(options.output / name, source[i])
   print(
     f'wrote {count(len(source), "image")} of {options.size}x{options.size} pixels, '
     f'{options.bits} bit, to {options.output}'
   )
   return 0
+
+
+def _write(target: Path, image: UInt[np.ndarray, 'h w c']) -> None:
+  """Write an image unless it is there; raises UserError if another file is in its place."""
+  if not os.path.lexists(target):
+    image_files.write(target, image)
+    return
+  try:
+    is_same = np.array_equal(image_files.read(target), image)
+  except ImageError:
+    is_same = False
+  if not is_same:
+    raise UserError(f'{target}: is another file and is not replaced; choose another --output')

@@ -61,3 +61,18 @@ def test_a_comparison_replaces_no_files_of_others(tmp_path, run, capsys):
   command = ('compare', 'bicubic', 'nearest', '--scale', '4')
   assert run(tmp_path, command) == 2
   assert 'compare.csv: was not written by jaxsr' in capsys.readouterr().err
+
+
+def test_phantoms_and_simulated_films_replace_nothing(tmp_path, films, capsys):
+  draw = ('phantom', '--output', str(tmp_path), '--count', '1', '--size', '64')
+  for _ in range(2):
+    assert cli.run(draw) == 0
+  (drawn,) = tmp_path.iterdir()
+  drawn.unlink()
+  drawn.symlink_to(tmp_path / 'gone')
+  (tmp_path / 'a.png').symlink_to(tmp_path / 'gone')
+  assert cli.run(draw) == 2
+  low = ('degrade', str(films), '--output', str(tmp_path), '--condition', 'clean')
+  assert cli.run(low) == 2
+  assert capsys.readouterr().err.count('is not replaced; choose another --output') == 2
+  assert all(path.is_symlink() for path in tmp_path.iterdir())
