@@ -13,10 +13,11 @@ from jaxsr.errors import ImageError
 
 pydicom = pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr-xray[dicom]'")
 
-from dicom_films import SIZE, minimal  # noqa: E402
 from pydicom import uid  # noqa: E402
 from pydicom.dataset import Dataset  # noqa: E402
 from pydicom.encaps import encapsulate  # noqa: E402
+
+from data.dicom_films import SIZE, minimal  # noqa: E402
 
 SYNTAXES = {
   'explicit': (uid.ExplicitVRLittleEndian, '<'),
