@@ -136,7 +136,7 @@ class Join(nn.Module):
     kernel = self.param('kernel', self.kernel_init, (1, 1, channels, self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     kernel, bias, *parts = (jnp.asarray(x, self.dtype) for x in (kernel, bias, *parts))
-    return ops.join(parts, kernel) + bias
+    return ops.join(parts, kernel) + ops.per_channel(bias)
 
 
 class PReLU(nn.Module):
@@ -148,7 +148,7 @@ class PReLU(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
     slope = self.param('negative_slope', nn.initializers.constant(0.25), (x.shape[-1],))
-    return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
+    return jnp.where(x >= 0, x, ops.per_channel(slope.astype(x.dtype)) * x)
 
 
 class Deconvolution(nn.Module):
@@ -175,5 +175,6 @@ class Deconvolution(nn.Module):
     kernel = self.param('kernel', self.kernel_init, shape).astype(self.dtype)
     y = ops.deconvolve(x.astype(self.dtype), kernel, self.factor, padding)
     if self.use_bias:
-      y += self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      y += ops.per_channel(bias.astype(self.dtype))
     return y

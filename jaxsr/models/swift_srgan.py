@@ -55,7 +55,7 @@ class MixedConv(nn.Module):
     kernel = self.param('kernel', nn.initializers.lecun_normal(), (size, size, 1, channels))
     y = ops.convolve(
       x.astype(self.dtype),
-      (jnp.asarray(kernel).swapaxes(2, 3) * mixture).astype(self.dtype),
+      (jnp.asarray(kernel).swapaxes(2, 3) * mixture[None, None]).astype(self.dtype),
       (self.stride, self.stride),
       ((half, half), (half, half)),
       dimension_numbers=ops.NHWC,
@@ -63,7 +63,7 @@ class MixedConv(nn.Module):
     if last is None:
       return y
     bias = jnp.asarray(self.param('bias', nn.initializers.zeros, (channels,)))
-    return y + ((bias[:, None] * mixture).sum(0) + last).astype(self.dtype)
+    return y + ops.per_channel(((bias[:, None] * mixture).sum(0) + last).astype(self.dtype))
 
 
 class SeparableConv(nn.Module):

@@ -78,9 +78,9 @@ def _one_by_one(windows: tuple[Array, Array | None], bias: Array, heads: int) ->
 def _whole(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Array:
   total, pixels, _ = qkv.shape
   q, k, v = jnp.moveaxis(qkv.reshape(total, pixels, 3, heads, -1), 2, 0)
-  scores = jnp.einsum('bnhd,bmhd->bhnm', q * q.shape[-1] ** -0.5, k) + bias
+  scores = jnp.einsum('bnhd,bmhd->bhnm', q * q.shape[-1] ** -0.5, k) + bias[None]
   if regions is not None:
     apart = jnp.where(regions[:, :, None] == regions[:, None, :], 0.0, _APART)
     scores = scores.reshape(-1, len(regions), heads, pixels, pixels)
-    scores = (scores + apart[:, None].astype(scores.dtype)).reshape(-1, heads, pixels, pixels)
+    scores = (scores + apart[None, :, None].astype(scores.dtype)).reshape(-1, heads, pixels, pixels)
   return jnp.einsum('bhnm,bmhd->bnhd', nn.softmax(scores), v).reshape(total, pixels, -1)

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxsr.ops.broadcast import per_channel
 from jaxsr.ops.resample import Pads, pad, written_over
 
 _LARGE = 5  # the side of a kernel from which the methods for large kernels are used
@@ -54,7 +55,7 @@ def _large(kernel: Array, strides: Sequence[int]) -> bool:
 
 def _sum_shifts(x: Array, kernel: Array, strides: Sequence[int]) -> Array:
   parts = _shifts(x, kernel.shape, strides)
-  return jnp.asarray(sum(part * kernel[i, j, 0] for (i, j), part in parts))
+  return jnp.asarray(sum(part * per_channel(kernel[i, j, 0]) for (i, j), part in parts))
 
 
 def _shifts(
