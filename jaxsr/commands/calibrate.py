@@ -171,7 +171,7 @@ def _table(found: dict[str, Any]) -> str:
   row('patients', ',d', 'patients')
   row(f'coverage of {percent} intervals', '.1%', 'coverage', 'mean')
   for region in columns[0]['regions']:
-    row(f'  {region}', '.1%', 'regions', region)
+    row(f'  {region.replace("centre", "center")}', '.1%', 'regions', region)
   row('  worst patient', '.1%', 'coverage', 'worst_patient')
   row('  deviation over films', '.1%', 'coverage', 'sd_over_films')
   row('half width, gray levels', '.2f', 'half_width')

@@ -93,6 +93,7 @@ def trust(calibration: str | None) -> str:
   shown = tested or found['calibrated']
   where = f'{tested["data"]}, who had no part in it' if tested else 'the same films'
   regions = ', '.join(f'{name} {100 * x:.1f}' for name, x in shown['regions'].items())
+  regions = regions.replace('centre', 'center')  # the key in files
   keys, tiles = ('mean', 'worst_patient', 'sd_over_films'), shown['tiles']
   mean, worst, spread = (100 * shown['coverage'][key] for key in keys)
   training = {

@@ -11,73 +11,85 @@ from jaxsr.commands.options.shared import DataSet, Debug, OptionalPath, Optional
 
 @dataclass(frozen=True)
 class Download:
-  """Download the twelve archives (42 GB). Run the same command again to resume."""
+  """Download the twelve archives (42 GB). Run the same command again to resume.
+
+  Attributes:
+    dataset: The data set: nih.
+    output: The folder for the archives.
+    from_dir: A folder that already holds the archives: they are checked and copied.
+    mirror: The address of a mirror that has the archives under their original names.
+    jobs: The number of parallel downloads.
+  """
 
   dataset: DataSet
-  """The data set: nih."""
   output: Path
-  """The folder for the archives."""
   from_dir: OptionalPath = None
-  """A folder that already holds the archives: they are checked and copied."""
   mirror: OptionalText = None
-  """The address of a mirror that has the archives under their original names."""
   jobs: int = 4
-  """The number of parallel downloads."""
   debug: Debug = False
 
 
 @dataclass(frozen=True)
 class Verify:
-  """List what is missing from a copy or damaged: the archives, a Kaggle copy or another layout."""
+  """List what is missing from a copy or damaged: the archives, a Kaggle copy or another layout.
+
+  Attributes:
+    dataset: The data set: nih.
+    data: The folder of the copy.
+    decode: Decode every image; otherwise check only sums, names and tables.
+  """
 
   dataset: DataSet
-  """The data set: nih."""
   data: Annotated[Path, tyro.conf.Positional]
-  """The folder of the copy."""
   decode: bool = True
-  """Decode every image; otherwise check only sums, names and tables."""
   debug: Debug = False
 
 
 @dataclass(frozen=True)
 class Prepare:
-  """Check every image once and write records. Run the same command again to resume."""
+  """Check every image once and write records. Run the same command again to resume.
+
+  Attributes:
+    dataset: The data set: nih.
+    data: The folder of the copy: archives, a flat folder, or images_*/images/.
+    output: The folder for the records.
+    labels: Keep only images with one of these findings ('No Finding' is one).
+    form: What a record stores: decoded pixels, compressed pixels, or the original file.
+    scale: The scale of the stored low-resolution images; other scales are computed during training.
+    validation: The share of the patients outside the test set that is used for validation.
+    test: The share of the patients in the test set, if the published lists are missing.
+    seed: The random seed of the split.
+    runner: The Beam runner.
+    workers: Worker processes of the DirectRunner (default: one per core).
+    beam: More Beam options, as in --beam flink_master=HOST:PORT environment_type=LOOPBACK.
+  """
 
   dataset: DataSet
-  """The data set: nih."""
   data: Annotated[Path, tyro.conf.Positional]
-  """The folder of the copy: archives, a flat folder, or images_*/images/."""
   output: Path
-  """The folder for the records."""
   labels: tuple[str, ...] = ()
-  """Keep only images with one of these findings ('No Finding' is one)."""
   form: Literal['raw', 'zstd', 'png'] = 'raw'
-  """What a record stores: decoded pixels, compressed pixels, or the original file."""
   scale: int = 4
-  """The scale of the stored low-resolution images; other scales are computed during training."""
   validation: float = 0.05
-  """The share of the patients outside the test set that is used for validation."""
   test: float = 0.1
-  """The share of the patients in the test set, if the published lists are missing."""
   seed: int = 0
-  """The random seed of the split."""
   runner: str = 'DirectRunner'
-  """The Beam runner."""
   workers: int = 0
-  """Worker processes of the DirectRunner (default: one per core)."""
   beam: tuple[str, ...] = ()
-  """More Beam options, as in --beam flink_master=HOST:PORT environment_type=LOOPBACK."""
   debug: Debug = False
 
 
 @dataclass(frozen=True)
 class Inspect:
-  """Summarize a folder of records: splits, patients, findings."""
+  """Summarize a folder of records: splits, patients, findings.
+
+  Attributes:
+    records: The folder of the records.
+    read: Read every record and list the damaged ones.
+  """
 
   records: Annotated[Path, tyro.conf.Positional]
-  """The folder of the records."""
   read: bool = False
-  """Read every record and list the damaged ones."""
   debug: Debug = False
 
 
@@ -85,14 +97,16 @@ class Inspect:
 class Hash:
   """Write the SHA-256 of every image of a folder, or compare with those written before.
 
-  `jaxsr train` and `jaxsr evaluate` check each image that they read against `SHA256SUMS` in the
-  folder; `sha256sum -c` checks all of them.
+  Training and evaluation check each image that they read against `SHA256SUMS` in the folder;
+  `sha256sum -c` checks all of them.
+
+  Attributes:
+    data: The folder of the images, read recursively.
+    overwrite: Write the sums again, of the images as they are now.
   """
 
   data: Annotated[Path, tyro.conf.Positional]
-  """The folder of the images, read recursively."""
   overwrite: bool = False
-  """Write the sums again, of the images as they are now."""
   debug: Debug = False
 
 

@@ -11,8 +11,10 @@ class Doctor:
   """Check the installation: versions, devices, optional packages, pretrained models, disk.
 
   The exit code is 1 if a check fails.
+
+  Attributes:
+    output: The folder in which the write test is made.
   """
 
   output: Path = Path('.')
-  """The folder in which the write test is made."""
   debug: Debug = False

@@ -13,27 +13,30 @@ from jaxsr.commands.options.shared import Debug, OptionalInt, OptionalPath, Opti
 class Train:
   """Train and validate a network. Run the same command again to resume.
 
-  `--config.KEY=VALUE` changes a setting, for example `--config.data.train=FOLDER`. All settings,
-  their defaults and their meanings are in `base()` in jaxsr/config/__init__.py; `jaxsr models`
-  lists the networks. `python main.py` takes the same options.
+  Any setting can be changed by `--config.KEY=VALUE`, for example `--config.data.train=FOLDER`. All
+  settings, their defaults and their meanings are in `base()` in jaxsr/config/__init__.py; `jaxsr
+  models` lists the networks. `python main.py` takes the same options.
+
+  Attributes:
+    config: A config file, or the name of a shipped one such as `rdn`; `rdn:smoke` is a short test.
+    workdir: The folder of the run: checkpoints, metrics and TensorBoard logs.
+    allow_config_change: Resume although the config has changed.
+    restart: Begin again; the files of an earlier run move to a folder `before_restart_N` in its
+      folder.
+    distributed: Train on several hosts (jax.distributed).
+    coordinator: HOST:PORT of process 0, if no scheduler provides it.
+    processes: The number of hosts, if no scheduler provides it.
+    process: The number of this host, counted from 0, if no scheduler provides it.
   """
 
   config: OptionalText = None
-  """A config file, or the name of a shipped one such as `rdn`; `rdn:smoke` is a short test."""
   workdir: OptionalPath = None
-  """The folder of the run: checkpoints, metrics and TensorBoard logs."""
   allow_config_change: bool = False
-  """Resume although the config has changed."""
   restart: bool = False
-  """Begin again; the files of an earlier run move to a folder `before_restart_N` in its folder."""
   distributed: bool = False
-  """Train on several hosts (jax.distributed)."""
   coordinator: OptionalText = None
-  """HOST:PORT of process 0, if no scheduler provides it."""
   processes: OptionalInt = None
-  """The number of hosts, if no scheduler provides it."""
   process: OptionalInt = None
-  """The number of this host, counted from 0, if no scheduler provides it."""
   overrides: Overrides = ()
   debug: Debug = False
 
@@ -44,14 +47,16 @@ class Compress:
 
   Each trial is a run of its own; the same command continues with the unfinished ones.
   `--config.KEY=VALUE` changes a setting. Writes study.csv, study.html and plots.
+
+  Attributes:
+    config: A config file with a section `study`, or its name, such as `compress`.
+    workdir: The folder of the study.
+    parallel: Number of trials to run at the same time; 0: one per GPU, or one.
   """
 
   config: str
-  """A config file with a section `study`, or its name, such as `compress`."""
   workdir: Path
-  """The folder of the study."""
   parallel: int = 0
-  """Number of trials to run at the same time; 0: one per GPU, or one."""
   overrides: Overrides = ()
   debug: Debug = False
 
@@ -62,19 +67,21 @@ class Models:
 
   With a name, also the cost of each layer. `--config.model.KEY=VALUE` sets an option of the
   network; other settings work as well, such as `--config.precision=bfloat16`.
+
+  Attributes:
+    name: A network (default: all networks).
+    scale: The scale factor.
+    channels: 1 for grayscale, 3 for RGB.
+    width: Multiplies the number of features, in (0, 1].
+    depth: Multiplies the number of blocks, in (0, 1].
   """
 
   name: Annotated[
     str | None, tyro.conf.Positional, tyro.conf.arg(metavar='NAME', help_behavior_hint='')
   ] = None
-  """A network (default: all networks)."""
   scale: Literal[2, 3, 4, 8] = 4
-  """The scale factor."""
   channels: Literal[1, 3] = 1
-  """1 for grayscale, 3 for RGB."""
   width: float = 1.0
-  """Multiplies the number of features, in (0, 1]."""
   depth: float = 1.0
-  """Multiplies the number of blocks, in (0, 1]."""
   overrides: Overrides = ()
   debug: Debug = False
