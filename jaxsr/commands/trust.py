@@ -20,7 +20,7 @@ def parts(options: Evaluate | Compare) -> Parts | None:
       f'--trust, --lesions and --reader need the protocol xray, not {options.protocol}'
     )
   if isinstance(options, Evaluate) and options.lr is not None:
-    raise UserError('--trust, --lesions and --reader reduce the films themselves; leave --lr out')
+    raise UserError('--trust, --lesions and --reader reduce the images themselves; leave --lr out')
   return functools.partial(
     trust_parts.measure,
     with_audit=options.trust,

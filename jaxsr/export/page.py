@@ -54,7 +54,7 @@ def serialize(exportable: Exportable, *, libraries: Path | None = None) -> tuple
   if exportable.size is not None:
     raise UserError('--size: the page needs free sizes; leave it out')
   if model.channels != 1:
-    raise UserError(f'{model.name} is for RGB images; the page takes gray films')
+    raise UserError(f'{model.name} is for RGB images; the page takes gray images')
   code, wasm = runtime.read(
     runtime.ONNXRUNTIME,
     ['dist/ort.wasm.bundle.min.mjs', 'dist/ort-wasm-simd-threaded.wasm'],

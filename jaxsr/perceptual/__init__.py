@@ -90,7 +90,8 @@ def build(
 def prepare(image: Float[Array, 'b h w c'], variant: Variant) -> Float[Array, 'b h w 3']:
   """Preprocess gray or RGB images in [0, 1] as the weights expect."""
   x = jnp.broadcast_to(image, (*image.shape[:3], 3))
-  x = (x - jnp.asarray(variant.mean)) / jnp.asarray(variant.deviation)
+  mean, deviation = (jnp.asarray(v).reshape(1, 1, 1, 3) for v in (variant.mean, variant.deviation))
+  x = (x - mean) / deviation
   return x[..., ::-1] if variant.bgr else x
 
 

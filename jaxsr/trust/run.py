@@ -231,7 +231,7 @@ def read_films(
     side = min(film.shape[:2]) // scale
     low_side = side if low_side is None else min(side, low_side)
   if low_side is None:
-    raise UserError('--reader: no film has known findings; give --tables, or records as --data')
+    raise UserError('--reader: no image has known findings; give --tables, or records as --data')
   stacked = {name: np.stack(found) for name, found in scores.items()}
   rows = readers.compare(stacked, known, patients, reader, low_side=low_side)
   write_text(folder / READERS_CSV, to_csv([_flat(row) for row in rows]))

@@ -59,7 +59,7 @@ def fit_interval(
   by_patient = _by_patient(samples)
   patients = sorted(by_patient)
   if len(patients) < 2:
-    raise UserError('films of one patient only: intervals need films of two patients or more')
+    raise UserError('images of one patient only: intervals need images of two patients or more')
   fit, choose = patients[1::2], patients[::2]
   conformal.check(rule, len(choose), 1 - coverage)
   numbers = _fit([s for p in fit for s in by_patient[p]], coverage)

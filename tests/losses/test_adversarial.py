@@ -75,6 +75,6 @@ def test_a_discriminator_that_scores_everything_zero_is_at_chance():
 
 def test_r1_of_a_linear_judge_is_half_its_squared_weights(rng):
   weights = jnp.asarray(rng.normal(size=(8, 8, 1)).astype(np.float32))
-  judge = lambda x: (x * weights).sum((1, 2, 3), keepdims=True)[:, :, 0, 0]
+  judge = lambda x: (x * weights[None]).sum((1, 2, 3), keepdims=True)[:, :, 0, 0]
   found = adversarial.r1(judge, jnp.zeros((3, 8, 8, 1)))
   np.testing.assert_allclose(found, np.full(3, (weights**2).sum() / 2), rtol=1e-5)

@@ -73,6 +73,14 @@ def test_the_reference_of_a_spec_exists(name):
   assert path.is_file() and f"'{name}'" in path.read_text(encoding='utf-8')
 
 
+@pytest.mark.parametrize('name', specs.SPECS)
+def test_broadcasts_are_explicit(name):
+  """A vector that meets an image without `ops.per_channel` could run along the wrong axis."""
+  network = models.build(name, specs.SPECS[name].small, scale=2)
+  with jax.numpy_rank_promotion('raise'):
+    shapes(network, (1, 24, 16, 1), train=True)
+
+
 def test_a_new_network_is_a_class_a_line_and_a_spec(monkeypatch):
   monkeypatch.setitem(models.MODELS, 'toy', Toy)
   monkeypatch.setitem(specs.SPECS, 'toy', TOY)
