@@ -82,5 +82,6 @@ def _whole(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Array:
   if regions is not None:
     apart = jnp.where(regions[:, :, None] == regions[:, None, :], 0.0, _APART)
     scores = scores.reshape(-1, len(regions), heads, pixels, pixels)
-    scores = (scores + apart[None, :, None].astype(scores.dtype)).reshape(-1, heads, pixels, pixels)
+    apart = apart[:, None].astype(scores.dtype)[None]
+    scores = (scores + apart).reshape(-1, heads, pixels, pixels)
   return jnp.einsum('bhnm,bmhd->bnhd', nn.softmax(scores), v).reshape(total, pixels, -1)
