@@ -1,4 +1,4 @@
-"""Agreement with the input: how exact it is, what it changes, and what it costs.
+"""Agreement with the input: its exactness, its effect on metrics, and its cost.
 
 python -m benchmarks.agreement --data NIH/val --checkpoints edsr_x4 edsr_x2
 python -m benchmarks.agreement --data NIH/val --checkpoints edsr_x4 --bits 16

@@ -33,7 +33,7 @@ def main(
   films: int = 0,
   threads: int = 1,
 ) -> None:
-  """Measure models (0: on all films) with so many threads of onnxruntime, and print a table."""
+  """Measure models (0: on all films) with this number of onnxruntime threads, and print a table."""
   make_folder(output)
   paths = image_files.find(data)[: films or None]
   print('| Model | Precision | Size | Films | PSNR lost | Pixels that differ | Most levels |')

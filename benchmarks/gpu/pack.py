@@ -185,7 +185,7 @@ def _unpack(folder: Path, film: dict[str, str], output: Path) -> None:
   source = folder / f'{film["name"].replace("/", "_").removesuffix(".png")}.webp'
   pixels = _decode(source.read_bytes())
   if _digest(pixels) != film['sha256']:
-    sys.exit(f'error: {source} is not what was packed')
+    sys.exit(f'error: {source} differs from the packed one')
   path = output / film['name']
   temporary = path.with_suffix('.part')
   Image.fromarray(pixels).save(temporary, 'PNG', compress_type=zlib.Z_RLE, compress_level=1)

@@ -98,7 +98,7 @@ def settle(
   return image, agreement(image, lr, reduction, white=white)
 
 
-# Rounding to 16 bits hardly moves a reduction: what is off is what the projection did not reach.
+# Rounding to 16 bits hardly moves a reduction: pixels are off where the projection did not reach.
 _project = jax.jit(partial(project, steps=30), static_argnames='reduction')
 
 

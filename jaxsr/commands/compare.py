@@ -26,7 +26,7 @@ def run(options: Compare) -> int:
 
 
 def _load(options: Compare) -> dict[str, Model]:
-  """Load the models by their names, or by what was typed for those that share a name."""
+  """Load the models by their names, or by the arguments of those that share a name."""
   if repeated := [k for k, n in collections.Counter(options.checkpoints).items() if n > 1]:
     raise UserError(f'{repeated[0]} is given twice; name each model once')
   if not options.checkpoints:

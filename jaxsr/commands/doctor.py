@@ -181,7 +181,7 @@ def _write_test(folder: Path) -> list[str]:
     with files.atomic(path) as temporary:
       temporary.write_bytes(content)
     if path.read_bytes() != content:
-      raise UserError(f'{path}: what was read differs from what was written')
+      raise UserError(f'{path}: the bytes read differ from those written')
   finally:
     path.unlink(missing_ok=True)
   return [f'{folder} is writable']

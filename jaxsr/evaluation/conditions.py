@@ -203,7 +203,7 @@ class _Preparation:
       return self._read(index)
 
   def key(self, index: int, condition: str, method: str) -> str:
-    """Returns a digest of what the figures of a method depend on."""
+    """Returns a digest of everything that the metrics of a method depend on."""
     how = (acquisition.VERSION, condition, acquisition.CONDITIONS[condition], __version__)
     film = (self._source.names[index], self._image(index)[1], self._scale)
     text = repr((*how, *film, method))

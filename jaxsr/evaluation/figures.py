@@ -78,24 +78,24 @@ _TRUST = (  # of the audit and the lesion study; their keys in `trust.json`
     'flagged',
     'flagged',
     '.1%',
-    f"share of {_PATCHES} whose energy {_OCTAVE} is at least half of the film's and correlates "
-    'with it by less than 0.5: detail that is not in the film',
+    f"share of {_PATCHES} whose energy {_OCTAVE} is at least half of the original's and correlates "
+    'with it by less than 0.5: detail that is not in the original',
   ),
   Figure(
     'invented',
     'invented energy',
     '.3f',
-    f"energy {_OCTAVE} that does not correlate with the film, relative to the film's: "
+    f"energy {_OCTAVE} that does not correlate with the original, relative to the original's: "
     f'g (1 - r²); median over {_PATCHES}',
   ),
-  Figure('energy', 'energy g', '.3f', f"energy {_OCTAVE}, relative to the film's; median"),
-  Figure('correlation', 'correlation r', '.3f', f'with the film {_OCTAVE}; median'),
+  Figure('energy', 'energy g', '.3f', f"energy {_OCTAVE}, relative to the original's; median"),
+  Figure('correlation', 'correlation r', '.3f', f'with the original {_OCTAVE}; median'),
   Figure(
     'crossing',
     'sFRC crossing',
     '.3f',
-    'lowest frequency, relative to Nyquist, at which the Fourier ring correlation with the film '
-    'falls below 0.5; median. It is blind to energy: no detail looks like wrong detail',
+    'lowest frequency, relative to Nyquist, at which the Fourier ring correlation with the '
+    'original falls below 0.5; median. It ignores energy: no detail looks like wrong detail',
   ),
   Figure(
     'contradicted',
@@ -111,7 +111,7 @@ _TRUST = (  # of the audit and the lesion study; their keys in `trust.json`
     'root mean square, in gray levels of 255, of the part of the output that the reduction to the '
     'low resolution does not see',
   ),
-  Figure('null_error', 'its error', '.2f', 'the same of the difference to the film'),
+  Figure('null_error', 'its error', '.2f', 'the same of the difference to the original'),
   Figure(
     'unsupported',
     'unsupported',
@@ -131,14 +131,14 @@ _TRUST = (  # of the audit and the lesion study; their keys in `trust.json`
     'contrast kept',
     '.2f',
     'projection of the change that a lesion makes in the output onto the change that it makes in '
-    'the film, relative to the latter; median over places, and the 10th percentile',
+    'the original, relative to the latter; median over places, and the 10th percentile',
   ),
   Figure(
     'hits',
     'hits / false alarms',
     '.2f',
-    'shares of an observer that is trained on the films themselves, at its threshold for 5 % false '
-    'alarms there: a reader who is used to the full resolution',
+    'shares of an observer that is trained on the originals themselves, at its threshold for 5 % '
+    'false alarms there: a reader who is used to the full resolution',
   ),
 )
 TRUST = {figure.name: figure for figure in _TRUST}

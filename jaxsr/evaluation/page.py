@@ -60,7 +60,7 @@ def write(
   note = 'Drag the boundary; choose the versions on both sides. Places are shown without loss.'
   note += f' {doubt.NOTE}' if any(result.doubt for result in results) else ''
   sections = [
-    report.Section('Metrics', 'Means over films. Select a name to read its definition.', [
+    report.Section('Metrics', 'Means over images. Select a name to read its definition.', [
       _metrics(others, first)
     ]),
     report.Section('Films', note, [_film(rank, results[0], others) for rank in results[0].shown]),
@@ -144,8 +144,8 @@ def _by_film(others: Sequence[Result], first: Result) -> list[report.Section]:
     if all(groups.values()):
       figure = figures.FIGURES[name]
       drawn.append((drawing.distribution(figure.title, groups), definitions[name][1]))
-  note = 'One dot per film; boxes hold the middle half, with the median.'
-  return [report.Section('By film', note, [report.Figures(drawn)])]
+  note = 'One dot per image; boxes hold the middle half, with the median.'
+  return [report.Section('By image', note, [report.Figures(drawn)])]
 
 
 def _strata(others: Sequence[Result]) -> list[report.Section]:

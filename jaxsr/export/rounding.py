@@ -22,7 +22,7 @@ _SMALLEST_STEP = 2.0**-17  # float16 is exact enough from here on: the largest w
 
 
 def round_weights(variables: Any, precision: str) -> Any:
-  """Returns variables whose kernels are rounded to what a precision stores."""
+  """Returns variables whose kernels are rounded to the values of a precision."""
   return variables if precision == 'float32' else restore(store(variables, precision))
 
 

@@ -18,7 +18,7 @@ _DEVIATIONS = 3.0  # of the noise, within which all but 0.3 % of its values lie
 
 
 class Upscaled(NamedTuple):
-  """An upscaled image [sh, sw, c] and what it was rounded from.
+  """An upscaled image [sh, sw, c] and the floats that it was rounded from.
 
   Attributes:
     image: the image, of the dtype of the input.

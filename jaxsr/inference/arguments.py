@@ -24,7 +24,7 @@ def prepare(image: ArrayLike, model: 'Model', bits: int, tile: int) -> tuple[np.
 
 
 def _white(image: np.ndarray, bits: int) -> int:
-  """Returns the largest value that an image of so many bits can have."""
+  """Returns the largest value that an image of this number of bits can have."""
   container, peak = 8 * image.itemsize, int(image.max(initial=0))
   if not bits:
     if image.dtype == np.uint16 and (likely := bit_depth.likely_bits(peak)):

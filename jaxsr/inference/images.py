@@ -43,7 +43,7 @@ def read(path: str | os.PathLike[str], *, bits: int = 0, full_range: bool = Fals
 
 
 def _load(path: Path, bits: int = 0) -> tuple[np.ndarray, ImageInfo]:
-  """Read an image [h, w] or [h, w, 3], and what is needed to write another one like it."""
+  """Read an image [h, w] or [h, w, 3], with the metadata to write another one like it."""
   try:
     image, info = image_files.load(path, 1, bits)
     return image[..., 0], info
@@ -125,7 +125,7 @@ def _write_dicom(path: Path, image: np.ndarray, like: Path, original: tuple[int,
 
 
 def _check_bits(image: np.ndarray, bits: int, like: Path) -> np.ndarray:
-  """Returns an image with stored values of so many bits over the range of its dtype."""
+  """Returns an image with stored values of `bits` bits over the range of its dtype."""
   if bits >= 8 * image.itemsize or dicom.is_dicom(like):
     return image
   if image.max() >= 2**bits:

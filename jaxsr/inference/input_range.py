@@ -107,7 +107,7 @@ def check_input(model: 'Model', image: np.ndarray, *, bits: int = 0) -> str:
 def exceeded(
   known: InputRange | None, image: UInt[np.ndarray, 'h w c'], white: int
 ) -> tuple[str, ...]:
-  """Returns in what an image exceeds a range: 'noisier', 'more compressed', both or nothing."""
+  """Returns how an image exceeds a range: 'noisier', 'more compressed', both or nothing."""
   if known is None:
     return ()
   found = zip(('noisier', 'more compressed'), quality.measure(image, white), known, strict=True)

@@ -59,7 +59,7 @@ class Tiles:
     return tiling.margin(self.network)
 
   def side_for(self, pixels: int) -> int:
-    """Returns the side that is tried next for an image of so many low-resolution pixels.
+    """Returns the side that is tried next for an image of this number of low-resolution pixels.
 
     Raises OutOfMemory if less memory is free than compiling takes.
     """
@@ -110,7 +110,7 @@ class Tiles:
     return max(_LEAST, 2 * (self.margin or 0))
 
   def _estimate(self, free: int) -> int:
-    """Returns the largest usual side whose tiles, one per device, fit into so many bytes."""
+    """Returns the largest usual side whose tiles, one per device, fit into this number of bytes."""
     if self.margin is None:
       return tiling.SIDE
     per_pixel = analysis.activation_bytes(self.network)

@@ -148,7 +148,7 @@ class LossContext:
 
 
 class Term(NamedTuple):
-  """A loss term, and what has to be built for it.
+  """A loss term, and the networks and outputs that it needs.
 
   `needs` may name `discriminator`, `teacher`, a feature network, and further outputs of the
   generator (`training.distillation.OUTPUTS`).

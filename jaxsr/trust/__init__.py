@@ -1,4 +1,4 @@
-"""Audit networks: detail that they invent, lesions that they keep, and what a reader makes of it.
+"""Audit networks: detail that they invent, lesions that they keep, and the judgment of a reader.
 
 An `Enlarge` is any function from integer images [b, h, w, c] to integer images
 [b, scale * h, scale * w, c]. Gray values are those of the film's type, 0 to 255 or 65535.

@@ -1,10 +1,10 @@
 """Which detail of an upscaled film is not in the film: by patches of 64x64 pixels.
 
 Scanning Fourier ring correlation (sFRC; Kc, Zeng, Soni and Badano, arXiv 2603.04673) compares each
-patch with the original ring by ring in the frequency domain. It is blind to energy: a patch without
+patch with the original ring by ring in the frequency domain. It ignores energy: a patch without
 detail looks like a patch with wrong detail. Invented energy is therefore measured beside it: the
 energy in the octave beyond the low resolution's Nyquist frequency that does not correlate with the
-film. Null-space energy is what the reduction to the low resolution does not see.
+film. Null-space energy vanishes in the reduction to the low resolution.
 """
 
 import functools

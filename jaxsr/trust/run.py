@@ -23,11 +23,11 @@ from jaxsr.files import atomic, make_folder, to_csv, write_text
 from jaxsr.trust import Enlarge, audit, readers, study
 
 FOLDER = 'trust'
-VERSION = 1  # of what is kept in `FOLDER`
+VERSION = 1  # of the files in `FOLDER`
 
 
 class Network(NamedTuple):
-  """A network under audit, and the digest of what it does."""
+  """A network under audit, and a digest of its outputs."""
 
   enlarge: Enlarge
   digest: str

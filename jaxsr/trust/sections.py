@@ -32,19 +32,19 @@ def of_audit(
     name: [100 * row['flagged'] for row in rows if row['network'] == name and row['patches']]
     for name in summary
   }
-  drawn = [(drawing.distribution('flagged patches, %', flagged), 'per film')]
+  drawn = [(drawing.distribution('flagged patches, %', flagged), 'per image')]
   figure, axes = drawing.new()
   frequency = np.arange(audit.RINGS) / audit.RINGS
   for color, (name, curve) in zip(drawing.COLORS * 9, curves.items(), strict=False):
     axes.plot(frequency, curve, color=color, label=name)
   axes.axhline(audit.CORRELATED, color='#808080', linestyle=':')
-  axes.set(xlabel='frequency, relative to Nyquist', ylabel='ring correlation with the film')
+  axes.set(xlabel='frequency, relative to Nyquist', ylabel='ring correlation with the original')
   drawing.legend(axes)
   drawn.append((drawing.svg(figure), 'mean over patches'))
   return report.Section(
     'Invented detail',
-    'Patches of 64x64 pixels against the film. Flagged patches have detail that the film does not '
-    'have. Below, the film with the most of them; switch the marks on.',
+    'Patches of 64x64 pixels against the original. Flagged patches have detail that it does not '
+    'have. Below, the image with the most of them; switch the marks on.',
     [report.Table(['', *(_term(key) for key in _AUDIT)], table), report.Figures(drawn), film],
   )
 
@@ -91,7 +91,7 @@ def _check(rows: Sequence[Mapping[str, Any]]) -> str:
   away = max(abs(row['auc'] - 0.5) for row in absent)
   return (
     f'Checks: HR as its own network keeps {low:.2f} to {high:.2f} of the contrast; a network that '
-    f'returns the film without the lesion has an AUC within {away:.3f} of 0.5.'
+    f'returns the original without the lesion has an AUC within {away:.3f} of 0.5.'
   )
 
 
@@ -130,13 +130,13 @@ def of_reader(rows: Sequence[Mapping[str, Any]], reader: readers.Reader) -> repo
   """Returns the section of a reader: a row per finding and network."""
   note = (
     f'{reader.name} at {reader.size} pixels, on findings with at least {readers.LEAST} positive '
-    'and negative films. Differences are paired, with 95 % intervals of a bootstrap over patients. '
-    f'Not inferior: the interval to HR lies above -{readers.MARGIN}, fixed beforehand. Not '
-    'informative: the reader sees no more than the low resolution holds, or HR is not better than '
-    'bicubic beyond the interval.'
+    'and negative images. Differences are paired, with 95 % intervals of a bootstrap over '
+    f'patients. Not inferior: the interval to HR lies above -{readers.MARGIN}, fixed beforehand. '
+    'Not informative: the reader sees no more than the low resolution holds, or HR is not better '
+    'than bicubic beyond the interval.'
   )
   if not rows:
-    return report.Section('Reader', f'{note} No finding has enough films.', [])
+    return report.Section('Reader', f'{note} No finding has enough images.', [])
   head = ['finding', 'network', 'positive', 'AUROC HR', 'AUROC', 'to HR', 'to bicubic']
   head += ['HR to bicubic', 'change', 'flips', 'verdict']
   table = []

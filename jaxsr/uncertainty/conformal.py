@@ -19,7 +19,7 @@ FAILURE = 0.1  # the probability that the bound of `rcps` fails
 
 
 def check(rule: str, patients: int, target: float) -> None:
-  """Raise UserError if a rule cannot be passed by any data of so many patients."""
+  """Raise UserError if a rule cannot be passed by any data of this number of patients."""
   if rule not in RULES:
     raise UserError(f'rule {rule!r}: choose one of {", ".join(RULES)}')
   if patients >= (needed := fewest(rule, target)):
