@@ -81,6 +81,10 @@ def atomic(path: Path) -> Iterator[Path]:
     with temporary.open('rb') as file:
       os.fsync(file.fileno())
     temporary.replace(path)
+  except OSError as error:
+    if error.filename is None or str(error.filename) == name:
+      error.filename = str(path)  # of a full disk, the system says no name, or the temporary one
+    raise
   finally:
     temporary.unlink(missing_ok=True)
 

@@ -42,6 +42,7 @@ FILMS, FORMATS = 'data/test_image_files.py::', 'data/test_formats.py::'
 DICOM, COPY, CLI = 'data/test_dicom.py::', 'data/nih/test_local_copy.py::', 'test_cli.py::'
 CHANGED, DOWNLOAD = 'data/test_changed_data.py::', 'data/nih/test_download.py::'
 RECORDS, SPIKES = 'data/test_records.py::', 'training/test_spikes.py::'
+RECORDS_OF = 'training/test_run_records.py::'
 STEP, GAN = 'training/test_step.py::', 'training/test_gan.py::'
 FEATURES, PACKAGE = 'perceptual/test_perceptual.py::', 'inference/test_package.py::'
 INTERVAL = 'one interval'
@@ -53,6 +54,7 @@ ROWS = (
   Row('SIGTERM while training', 'test_main.py::test_sigterm'),
   Row('SIGTERM at a step, with and without workers', f'{TRAIN}test_resume_is_exact'),
   Row('SIGTERM in the last validation', f'{TRAIN}test_a_run_that_is_stopped_in_its_last'),
+  Row('signals of schedulers and limits', f'{FAULTS}test_signals_of', quick=True),
   Row('second signal while a library waits', f'{FAULTS}test_a_second_signal', quick=True),
   Row('trainer killed with workers: processes left', f'{KILL}test_a_killed_trainer', INTERVAL),
   Row(
@@ -73,9 +75,21 @@ ROWS = (
     INTERVAL,
   ),
   Row('all checkpoints damaged', f'{CHECKPOINT}test_when_all_are_damaged', each=2),
+  Row(
+    'checkpoint that cannot be read now: permissions, open files, memory',
+    'checkpoint/test_refused.py::test_what checkpoint/test_refused.py::test_a_device '
+    'checkpoint/test_refused.py::test_a_folder checkpoint/test_refused.py::test_the_best',
+    quick=True,
+  ),
+  Row('checkpoints that are no folder', f'{RECORDS_OF}test_checkpoints_that_are'),
   Row('checkpoints removed, emptied, not mounted', f'{FAULTS}test_a_run_without_its_checkpoints'),
   Row('config.json removed', f'{FAULTS}test_a_missing_config'),
-  Row('metrics.csv saved by another program', f'{FAULTS}test_a_table_that_another'),
+  Row(
+    'metrics.csv saved by another program',
+    f'{FAULTS}test_a_table_that_another {RECORDS_OF}test_a_table',
+    quick=True,
+  ),
+  Row('config.json in other encodings, cut, nested', f'{RECORDS_OF}test_a_config', quick=True),
   Row(
     'records of a run damaged, newest checkpoint gone',
     f'{FAULTS}test_damaged_records {FAULTS}test_a_newest',
@@ -166,7 +180,10 @@ ROWS = (
   Row('film of another size or depth while training', f'{CHANGED}test_a_film', quick=True),
   Row('data folder away for seconds, or for good', f'{CHANGED}test_a_folder', quick=True),
   Row('passing errors of a file server', f'{CHANGED}test_an_error', quick=True),
-  Row('other images under the same folder', f'{CHANGED}test_a_fingerprint {CHANGED}test_a_changed'),
+  Row(
+    'other images under the same folder',
+    f'{CHANGED}test_a_fingerprint {CHANGED}test_a_changed {RECORDS_OF}test_changed',
+  ),
   Row(
     'links to nothing, pipes, unreadable files',
     f'{CLI}test_what_is_no_file {CLI}test_an_unreadable',

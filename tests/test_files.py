@@ -1,5 +1,6 @@
 """Names that file systems allow, and what killed processes leave behind."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from jaxsr import files, runtime
+from jaxsr.errors import describe
 
 
 @pytest.mark.parametrize(
@@ -34,12 +36,13 @@ def test_temporary_files_of_a_killed_process_are_swept(tmp_path):
   environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
   subprocess.run([sys.executable, '-c', kill], cwd=tmp_path, env=environment, check=False)
   (left,) = tmp_path.iterdir()
-  own = tmp_path / f'.jaxsr-{socket.gethostname()}-{os.getpid()}-x'
+  own = tmp_path / f'.jaxsr-{runtime.machine()}-{os.getpid()}-x'
   other = tmp_path / f'.jaxsr-elsewhere-{dead()}-x'
-  for path in (own, other):
+  contained = tmp_path / f'.jaxsr-{socket.gethostname()}-1-{dead()}-x'  # its numbers are its own
+  for path in (own, other, contained):
     path.touch()
   files.make_folder(tmp_path)
-  assert sorted(tmp_path.iterdir()) == sorted([own, other]), left
+  assert sorted(tmp_path.iterdir()) == sorted([own, other, contained]), left
 
 
 @pytest.mark.skipif(not os.path.isdir('/dev/shm'), reason='needs /dev/shm')
@@ -62,3 +65,10 @@ def test_shared_memory_of_killed_workers_is_swept():
     assert os.path.exists(kept) and not os.path.exists(orphan)
   finally:
     os.unlink(kept)
+
+
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path):
+  with pytest.raises(OSError) as raised, files.atomic(tmp_path / 'summary.json'):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+  assert describe(raised.value) == f'{tmp_path / "summary.json"}: No space left on device'
+  assert not list(tmp_path.iterdir())

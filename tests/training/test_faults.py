@@ -24,7 +24,7 @@ from jaxsr.data import pipeline
 from jaxsr.data.sources import Phantoms
 from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import ImageError, Interruption, UserError
-from jaxsr.training import event_file, output, run_log, waiting
+from jaxsr.training import event_file, output, preemption, run_log, waiting
 from jaxsr.training.event_file import EventFile
 from jaxsr.training.tensorboard import Summary
 from jaxsr.training.train import train
@@ -201,6 +201,21 @@ def test_a_second_signal_ends_a_process_that_waits_in_a_library(signals):
   process.send_signal(second)
   assert process.wait(timeout=10) == 128 + second
   process.stdout.close()
+
+
+@pytest.mark.parametrize('name', ['SIGUSR2', 'SIGXCPU'])
+def test_signals_of_limits_stop_a_run_once(name):
+  """SIGXCPU comes every second after the limit, and must not end the process while it saves."""
+  number = signal.Signals[name]
+  with preemption.handled() as stop:
+    os.kill(os.getpid(), number)
+    while stop.signal is None:
+      time.sleep(0.01)
+    assert stop.signal == number
+    stop._since -= 5.0 if name == 'SIGXCPU' else 0.0
+    os.kill(os.getpid(), number)
+    time.sleep(0.1)
+  assert stop.due(together=False)
 
 
 def never():

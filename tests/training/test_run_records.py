@@ -1,0 +1,115 @@
+"""The files of a run, as editors, spreadsheets and other programs leave them."""
+
+import json
+import shutil
+
+import pytest
+
+from jaxsr import config as configs
+from jaxsr.checkpoint import Checkpoints, run_dir
+from jaxsr.config import to_dict
+from jaxsr.data import fingerprint, sources
+from jaxsr.errors import UserError
+from jaxsr.training.train import train
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+  """A copy of a finished run, which may be changed."""
+  shutil.copytree(finished[1], tmp_path / 'run')
+  return finished[0], tmp_path / 'run'
+
+
+@pytest.mark.parametrize(
+  'save',
+  [
+    lambda text: b'\xef\xbb\xbf' + text,
+    lambda text: text.replace(b'\n', b'\r\n'),
+    lambda text: b''.join(reordered(text)),
+  ],
+  ids=['mark', 'CRLF', 'reordered'],
+)
+def test_a_table_that_keeps_its_values_is_read(run, save):
+  folder = run[1]
+  path = folder / run_dir.METRICS
+  before = run_dir.MetricsTable(folder, step=9).rows
+  path.write_bytes(save(path.read_bytes()))
+  assert run_dir.MetricsTable(folder, step=9).rows == before
+  assert run_dir.MetricsTable(folder, step=9).last()['step'] == '4'
+
+
+def reordered(text):
+  header, *lines = text.splitlines(True)
+  return [header, *reversed(lines)]
+
+
+@pytest.mark.parametrize(
+  'save',
+  [
+    lambda text: text.replace(b',', b';').replace(b'\n', b'\r\n'),
+    lambda text: text.decode().encode('utf-16'),
+    lambda text: text.replace(b'4,', b'4.00E+00,'),
+    lambda text: b'\0' + text,
+    lambda text: b'',
+  ],
+  ids=['semicolons', 'UTF-16', 'scientific', 'NUL', 'empty'],
+)
+def test_a_table_that_lost_values_is_refused_or_empty(run, save):
+  path = run[1] / run_dir.METRICS
+  path.write_bytes(save(path.read_bytes()))
+  try:
+    assert run_dir.MetricsTable(run[1], step=9).rows == [] and not path.read_bytes()
+  except UserError as error:
+    assert 'is not as jaxsr wrote it' in str(error)
+
+
+def test_a_config_with_a_byte_order_mark_is_read(run):
+  path = run[1] / run_dir.CONFIG
+  before = run_dir.read_config(run[1])
+  path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes().replace(b'\n', b'\r\n'))
+  assert run_dir.read_config(run[1]) == before
+
+
+@pytest.mark.parametrize(
+  'save',
+  [
+    lambda text: text.decode().encode('utf-16'),
+    lambda text: text[: len(text) // 2],
+    lambda text: b'[' * 200_000,
+    lambda text: b'',
+  ],
+  ids=['UTF-16', 'cut', 'nested', 'empty'],
+)
+def test_a_config_that_cannot_be_read_is_named(run, save):
+  path = run[1] / run_dir.CONFIG
+  path.write_bytes(save(path.read_bytes()))
+  with pytest.raises(UserError, match=r'config.json: is not the config of a run'):
+    run_dir.check_config(run[1], to_dict(run[0]), allowed=False)
+
+
+def test_checkpoints_that_are_no_folder_are_named_at_the_start(run, tmp_path):
+  (tmp_path / 'new').mkdir()
+  (tmp_path / 'new' / 'checkpoints').write_text('')
+  with pytest.raises(UserError, match='checkpoints: cannot be written'):
+    train(run[0], tmp_path / 'new')
+  assert not (tmp_path / 'new' / 'config.json').exists()
+
+
+def test_changed_images_are_noticed_without_the_config(tiny, folder, tmp_path):
+  """The fingerprint in the checkpoint is compared if config.json is another or is lost."""
+  tiny.data.train = tiny.data.val = str(folder)
+  tiny.steps = 2
+  run = tmp_path / 'run'
+  assert train(tiny, run) == 0
+  checkpoints = Checkpoints(run / 'checkpoints')
+  found = {'train': fingerprint.of(sources.Folder(folder))}
+  assert checkpoints.trained_on()['train'] == found['train']
+  saved = json.loads((run / 'config.json').read_text())
+  (folder / 'b.png').unlink()
+  now = {'train': fingerprint.of(sources.Folder(folder))}
+  run_dir.write_config(run, saved['config'], data=now)  # as if from another run
+  longer = configs.copy(tiny)
+  longer.steps = 4
+  with pytest.raises(UserError, match='have changed since the last checkpoint: there were 4'):
+    train(longer, run)
+  run_dir.check_data(run, {}, now, allowed=False)  # a checkpoint of an older version
