@@ -26,6 +26,14 @@ from jaxsr.errors import ImageError
 
 SUFFIXES = ('.dcm', '.dicom', '.ima')
 _MAGIC_AT, _MAGIC = 128, b'DICM'
+_HEADER = 1024  # bytes that hold the kind of object
+_KIND = b'\x02\x00\x02\x00UI'  # MediaStorageSOPClassUID; its length and value follow
+_DOCUMENTS = (
+  b'1.2.840.10008.1.3.10',  # the directory of a medium (DICOMDIR)
+  b'1.2.840.10008.5.1.4.1.1.11.',  # presentation states
+  b'1.2.840.10008.5.1.4.1.1.88.',  # structured reports and key objects
+  b'1.2.840.10008.5.1.4.1.1.104.',  # PDF and other documents
+)
 _GROUPS = (b'\x02\x00', b'\x08\x00')  # the first group of a file without the preamble
 _VALUE_TYPES = (b'UL', b'UI', b'CS', b'DA', b'TM', b'LO', b'SH', b'OB', b'DT', b'IS', b'US')
 _LONGEST = 256  # bytes of such a file's first element
@@ -79,6 +87,17 @@ def is_dicom(path: Path) -> bool:
       return recognise(file)
   except OSError:
     return False
+
+
+def is_document(path: Path) -> bool:
+  """Whether the header of a file says that it is DICOM of a kind without an image."""
+  try:
+    with path.open('rb') as file:
+      head = file.read(_HEADER)
+  except OSError:
+    return False
+  _, found, kind = head[_MAGIC_AT + len(_MAGIC) :].partition(_KIND)
+  return head[_MAGIC_AT:].startswith(_MAGIC) and bool(found) and kind[2:].startswith(_DOCUMENTS)
 
 
 def _begins_with_element(head: bytes) -> bool:

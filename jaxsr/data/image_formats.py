@@ -44,16 +44,24 @@ HEAD = 32  # bytes that tell a format
 
 
 def is_image(path: Path) -> bool:
-  """Whether a file is an image by its suffix, or else by its first bytes."""
-  if path.suffix.lower() in (*SUFFIXES, *_ONLY_READ):
-    return True
+  """Whether a file is an image by its suffix, or else by its first bytes.
+
+  DICOM of a kind without an image, such as a report, is none by either.
+  """
+  suffix = path.suffix.lower()
+  if suffix in (*SUFFIXES, *_ONLY_READ):
+    return suffix not in dicom.SUFFIXES or not dicom.is_document(path)
   try:
     if not path.is_file():
       return False
     with path.open('rb') as file:
       head = file.read(HEAD)
       file.seek(0)
-      return tiff.recognise(head) or raster.recognise(head) or dicom.recognise(file)
+      return (
+        tiff.recognise(head)
+        or raster.recognise(head)
+        or (dicom.recognise(file) and not dicom.is_document(path))
+      )
   except OSError:
     return False
 

@@ -247,8 +247,9 @@ finally:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('options', [(), ('--confidence',)], ids=['image', 'confidence'])
 @pytest.mark.parametrize('suffix', ['.png', '.dcm'])
-def test_a_film_of_8192_pixels_takes_at_most_a_gibibyte_and_a_half(tmp_path, suffix):
+def test_a_film_of_8192_pixels_takes_at_most_a_gibibyte_and_a_half(tmp_path, suffix, options):
   path = tmp_path / f'a{suffix}'
   image = phantom(3, 0, size=1024)
   image = np.tile(image, (2, 2)).astype(np.uint16) * 16
@@ -259,7 +260,7 @@ def test_a_film_of_8192_pixels_takes_at_most_a_gibibyte_and_a_half(tmp_path, suf
   else:
     image_files.write(path, image[..., None])
   out = tmp_path / f'b{suffix}'
-  options = ('--compress', 'none') if suffix == '.dcm' else ()
+  options = (*options, *(('--compress', 'none') if suffix == '.dcm' else ()))
   error = in_a_process(
     PEAK, 'upscale', path, '--checkpoint', 'edsr_x4_tiny', '--output', out, *options
   )

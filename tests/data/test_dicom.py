@@ -288,6 +288,24 @@ def test_a_missing_plug_in_is_named(tmp_path, monkeypatch):
       what(tmp_path / 'film.dcm')
 
 
+@pytest.mark.parametrize(
+  'kind', ['MediaStorageDirectoryStorage', 'BasicTextSRStorage', 'EncapsulatedPDFStorage']
+)
+def test_objects_without_an_image_are_passed_over_in_folders(tmp_path, capsys, kind):
+  """But fail if they are named, and so do images that cannot be read."""
+  ds = build(ramp(), SOPClassUID=getattr(uid, kind))
+  del ds.Rows, ds.Columns, ds.PixelData
+  for name in ('DICOMDIR', 'report.dcm'):
+    save(tmp_path / name, ds)
+  save(tmp_path / 'IM1', build(ramp()))
+  save(tmp_path / 'broken.dcm', build(ramp(), Rows=None, Columns=None))
+  found = image_files.find(tmp_path)
+  assert [path.name for path in found] == ['IM1', 'broken.dcm']
+  assert 'passed over 2 files, not images: DICOMDIR, report.dcm' in capsys.readouterr().err
+  with pytest.raises(ImageError, match='without an image'):
+    image_files.check(*image_files.find(tmp_path / 'report.dcm'))
+
+
 def test_films_of_a_patient_share_an_identity_that_hides_whose(tmp_path):
   whose = {'a': 'Smith7', 'b.dcm': 'Smith7', 'c.DCM': 'Jones3', 'd': None, 'e': ''}
   for name, patient in whose.items():
