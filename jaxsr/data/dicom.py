@@ -92,6 +92,8 @@ def is_dicom(path: Path) -> bool:
 def is_document(path: Path) -> bool:
   """Whether the header of a file says that it is DICOM of a kind without an image."""
   try:
+    if not path.is_file():  # a pipe would wait for its writer
+      return False
     with path.open('rb') as file:
       head = file.read(_HEADER)
   except OSError:

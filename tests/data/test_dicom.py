@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import resource
 import signal
 import struct
@@ -299,8 +300,9 @@ def test_objects_without_an_image_are_passed_over_in_folders(tmp_path, capsys, k
     save(tmp_path / name, ds)
   save(tmp_path / 'IM1', build(ramp()))
   save(tmp_path / 'broken.dcm', build(ramp(), Rows=None, Columns=None))
+  os.mkfifo(tmp_path / 'pipe.dcm')
   found = image_files.find(tmp_path)
-  assert [path.name for path in found] == ['IM1', 'broken.dcm']
+  assert [path.name for path in found] == ['IM1', 'broken.dcm', 'pipe.dcm']
   assert 'passed over 2 files, not images: DICOMDIR, report.dcm' in capsys.readouterr().err
   with pytest.raises(ImageError, match='without an image'):
     image_files.check(*image_files.find(tmp_path / 'report.dcm'))
