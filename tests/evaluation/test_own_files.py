@@ -58,7 +58,7 @@ def test_files_of_others_are_named_and_stay(tmp_path, run, capsys, name, kind):
 def test_a_comparison_replaces_no_files_of_others(tmp_path, run, capsys):
   pytest.importorskip('jinja2')
   (tmp_path / 'compare.csv').write_text('mine')
-  command = ('compare', 'bicubic', 'nearest', '--scale', '4')
+  command = ('compare', 'bicubic', 'lanczos', '--scale', '4')
   assert run(tmp_path, command) == 2
   assert 'compare.csv: was not written by jaxsr' in capsys.readouterr().err
 
