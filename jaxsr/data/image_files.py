@@ -197,7 +197,8 @@ def check_target(path: Path, array: Raw) -> None:
   """Raise ImageError if a file of this name cannot hold the array at its depth."""
   kind = image_formats.KINDS[path.suffix.lower()]
   if array.dtype != np.uint8 and kind == 'JPEG':
-    raise ImageError(path, 'JPEG holds 8 bit, the image has 16; name it .png or .tif (--format png)')
+    text = 'JPEG holds 8 bit, the image has 16; name it .png or .tif (--format png)'
+    raise ImageError(path, text)
   if array.dtype != np.uint8 and array.shape[2] != 1 and kind == 'PNG':
     raise ImageError(path, '16-bit color cannot be written as PNG; name it .tif')
 
