@@ -13,6 +13,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxsr import runtime
 
@@ -30,7 +31,8 @@ def kept() -> Iterator[None]:
   """
   import jax
 
-  own = jax.config.jax_enable_compilation_cache and not jax.config.jax_compilation_cache_dir
+  settings: Any = jax.config  # whose attributes type checkers do not know
+  own = settings.jax_enable_compilation_cache and not settings.jax_compilation_cache_dir
   marker = _prepare() if own else None
   if marker is not None:
     use(marker.parent)
