@@ -37,7 +37,7 @@ def check(output: Path) -> None:
     if path.is_symlink() and not path.exists():
       problem = 'is a link to a file that does not exist'
     elif path.exists() and not _is_own(path, marks):
-      problem = 'was not written by jaxsr'
+      problem = 'is not marked as written by jaxsr'
     else:
       continue
     raise UserError(f'{path}: {problem}, and is not replaced; choose another --output')

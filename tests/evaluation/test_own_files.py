@@ -60,7 +60,7 @@ def test_a_comparison_replaces_no_files_of_others(tmp_path, run, capsys):
   (tmp_path / 'compare.csv').write_text('mine')
   command = ('compare', 'bicubic', 'lanczos', '--scale', '4')
   assert run(tmp_path, command) == 2
-  assert 'compare.csv: was not written by jaxsr' in capsys.readouterr().err
+  assert 'compare.csv: is not marked as written by jaxsr' in capsys.readouterr().err
 
 
 def test_phantoms_and_simulated_films_replace_nothing(tmp_path, films, capsys):
