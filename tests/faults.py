@@ -65,6 +65,7 @@ ROWS = (
   Row(
     'worker killed; wait for a batch', f'{FAULTS}test_the_wait_for_a_batch_ends', each=3, quick=True
   ),
+  Row('workers suspended', f'{FAULTS}test_suspended'),
   Row('read that never ends', f'{FAULTS}test_a_worker_that_reads_forever'),
   Row(
     'checkpoint: flipped bits, cuts, deletions', f'{CHECKPOINT}test_no_damage', INTERVAL, each=20

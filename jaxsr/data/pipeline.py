@@ -139,7 +139,8 @@ def make_loader(
   def describe() -> str:
     found = board.longest()
     if found is None:
-      return 'no image is being read'
+      suspended = '; is a worker process suspended?' if data.workers else ''
+      return f'no image is being read{suspended}'
     return f'{source.names[found[0]]} is being read for {found[1]:.0f} s'
 
   def names(number: int) -> list[str]:

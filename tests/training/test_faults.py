@@ -243,6 +243,36 @@ def test_the_wait_for_a_batch_ends():
     dead.next(lambda: False)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs /proc')
+def test_suspended_workers_end_the_wait_and_the_close():
+  """Python would join them at exit, and a suspended process does not end on SIGTERM."""
+  numbers = grain.MapDataset.range(10**6).batch(2)
+  stream = pipeline.iterate(numbers, start=0, threads=1, workers=2)
+  batches = WaitQueue(stream, timeout=60.0, reading=lambda: 'no image is being read')
+  assert batches.next(lambda: False) is not None
+  children = [
+    int(number)
+    for path in Path('/proc/self/task').glob('*/children')
+    for number in path.read_text().split()
+  ]
+  workers = [c for c in children if b'spawn_main' in Path(f'/proc/{c}/cmdline').read_bytes()]
+  assert len(workers) == 2
+  try:
+    for worker in workers:
+      os.kill(worker, signal.SIGSTOP)
+    batches._timeout = 2.0
+    with pytest.raises(Stalled, match='no image is being read'):
+      while True:
+        batches.next(lambda: False)
+    begun = time.monotonic()
+    batches.close()
+    assert time.monotonic() - begun < 30
+  finally:
+    for worker in workers:
+      os.kill(worker, signal.SIGKILL)
+
+
 def test_a_worker_that_reads_forever_is_named_and_the_state_saved(run, monkeypatch):
   """The film is a pipe by the time that it is read, as a file on a dead server would be."""
   config, folder = run
