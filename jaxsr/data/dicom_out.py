@@ -208,6 +208,7 @@ class Writer:
     with converting(self.path):
       dataset, syntax = self.derived.dataset, _SYNTAXES[self.compression]
       _compress(dataset, self.held, syntax, self.path)
+      self.held = None  # memory for the other files of the film
       _save(self.file, dataset, syntax)
 
 
