@@ -82,7 +82,7 @@ def atomic(path: Path) -> Iterator[Path]:
       os.fsync(file.fileno())
     temporary.replace(path)
   except OSError as error:
-    if error.filename is None or str(error.filename) == name:
+    if error.errno is not None and str(error.filename or name) == name:
       error.filename = str(path)  # of a full disk, the system says no name, or the temporary one
     raise
   finally:

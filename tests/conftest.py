@@ -1,16 +1,13 @@
 """Fixtures that tests share. Four virtual CPU devices stand in for accelerators."""
 
 import os
-from importlib.metadata import version
 
-# Most of a test's time is compilation, so optimization is off; see also `compiled`. Up to jaxlib
-# 0.10, XLA has a second way to compile elementwise operations, which takes half the time.
+# Most of a test's time is compilation, so optimization is off; see also `compiled`.
 if os.environ.setdefault('JAX_PLATFORMS', 'cpu') == 'cpu':
   os.environ['XLA_FLAGS'] = (
     os.environ.get('XLA_FLAGS', '')
     + ' --xla_force_host_platform_device_count=4'
     + ' --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-    + ' --xla_cpu_use_fusion_emitters=false' * version('jaxlib').startswith('0.10.')
   )
 
 from pathlib import Path

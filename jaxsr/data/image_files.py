@@ -170,8 +170,11 @@ def _what_else(path: Path) -> str:
     return 'is missing'
   if not path.is_dir():
     return 'is not a regular file'
-  readable = os.access(path, os.R_OK | os.X_OK)
-  return 'is a folder, not an image' if readable else 'is a folder that cannot be read'
+  try:
+    os.scandir(path).close()
+  except OSError as error:
+    return f'is a folder that cannot be read ({error.strerror})'
+  return 'is a folder, not an image'
 
 
 class _reading:  # a context manager

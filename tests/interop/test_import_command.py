@@ -73,7 +73,8 @@ def test_upscale_and_evaluate_take_the_checkpoint(weights, command, folder, tmp_
   variables, _ = weights
   assert jaxsr(*command) == 0
   run, film = tmp_path / 'runs' / 'new', folder / 'a.png'
-  assert jaxsr('upscale', film, '--checkpoint', run, '--output', tmp_path / 'sr.png') == 0
+  options = ('--checkpoint', run, '--output', tmp_path / 'sr.png', '--no-agree')
+  assert jaxsr('upscale', film, *options) == 0
   lr = image_files.read(film)[None].astype(np.float32) / 255
   sr = build('srresnet').apply(variables, jnp.asarray(lr), train=False)[0]
   difference = image_files.read(tmp_path / 'sr.png') - np.clip(np.asarray(sr), 0, 1) * 255
