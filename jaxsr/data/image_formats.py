@@ -40,7 +40,7 @@ _OTHERS = {  # first bytes of formats that are not read here
   b'<': 'a web page or XML',
   b'version https://git-lfs': 'a pointer of Git LFS',
 }
-HEAD = 32  # bytes that tell a format
+HEAD = 132  # bytes that tell a format
 
 
 def is_image(path: Path) -> bool:
@@ -70,6 +70,8 @@ def recognise(file: File, path: Path) -> str:
   """Returns DICOM, TIFF or PNG (for all that `raster` reads); raises ImageError for others."""
   head = file.read(HEAD)
   file.seek(0)
+  if head[128:132] == b'DICM':  # the bytes before it may be anything
+    return 'DICOM'
   if tiff.recognise(head):
     return 'TIFF'
   if raster.recognise(head):

@@ -76,8 +76,26 @@ def read(file: File, path: Path) -> Decoded:
   if head.startswith(jpeg.MAGIC) and (frame := jpeg.frame(file)):
     return _read_jpeg(file, path, frame)
   with _open(file, path) as image:
+    if image.format == 'BMP':
+      _check_bmp(image, int.from_bytes(_peek(file, 30)[28:30], 'little'), path)
     _load(image, path)
     return _decoded(_pixels(image), _metadata(image), lossy=image.format in ('JPEG', 'WEBP'))
+
+
+def _peek(file: File, count: int) -> bytes:
+  """Returns the first bytes of a file, and leaves its position as it is."""
+  place = file.tell()
+  file.seek(0)
+  head = file.read(count)
+  file.seek(place)
+  return head
+
+
+def _check_bmp(image: Image.Image, bits: int, path: Path) -> None:
+  """Refuse palettes of grays that Pillow takes for samples of 1 or 8 bits."""
+  if (bits in (4, 8) and image.mode == '1') or (bits == 4 and image.mode == 'L'):
+    text = f'is BMP of {bits} bits with a palette of few grays, which is not supported'
+    raise ImageError(path, f'{text}; convert it to PNG')
 
 
 def _decoded(

@@ -133,6 +133,9 @@ def _check_page(page: Any, path: Path) -> None:
     raise ImageError(path, 'is TIFF that lacks PhotometricInterpretation (262): 0 may be black')
   if page.predictor != 1 and page.compression not in _WITH_PREDICTOR:
     _drop_predictor(page, path)
+  if page.predictor not in (1, 2):
+    what = f'is TIFF with predictor {int(page.predictor)}, which integers cannot have'
+    raise ImageError(path, f'{what}; {_CONVERT}')
   name = getattr(kind, 'name', kind)
   subsampled = kind == YCBCR and page.compression not in JPEG
   if kind not in _KINDS or subsampled:
