@@ -24,16 +24,15 @@ LIMIT = 2**30  # bytes that are kept for all machines; the oldest programs are r
 
 
 def machine():
-  """Identify all that the last bits of a result depend on: CPU, cores, versions and flags."""
+  """Identify all that the last bits of a result depend on: the CPU, its cores and the versions."""
   cpu = platform.processor() or platform.machine()
   if Path('/proc/cpuinfo').is_file():
     text = Path('/proc/cpuinfo').read_text()
     cpu += ' '.join(sorted(set(re.findall(r'^(?:flags|Features|model name)\s*:(.*)$', text, re.M))))
   features = hashlib.sha256(cpu.encode()).hexdigest()[:12]
-  flags = hashlib.sha256(os.environ.get('XLA_FLAGS', '').encode()).hexdigest()[:12]
   return (
     f'{platform.machine()} {features} cores {os.cpu_count()} jax {jax.__version__} '
-    f'jaxlib {jaxlib.__version__} numpy {np.__version__} flags {flags}'
+    f'jaxlib {jaxlib.__version__} numpy {np.__version__}'
   )
 
 
