@@ -4,7 +4,7 @@ import struct
 
 import imagecodecs
 import numpy as np
-import pydicom
+import pydicom.examples
 import pytest
 import tifffile
 
@@ -40,7 +40,7 @@ def test_bmp_with_a_full_palette_is_read(tmp_path, rng):
 def test_a_predictor_of_floats_on_integers_is_refused(tmp_path, rng):
   image = rng.integers(0, 65536, (16, 16)).astype(np.uint16)
   tifffile.imwrite(tmp_path / 'a.tif', image, compression='deflate', predictor=2)
-  with tifffile.TiffFile(tmp_path / 'a.tif', mode='r+b') as file:
+  with tifffile.TiffFile(tmp_path / 'a.tif', mode='r+') as file:
     file.pages.first.tags['Predictor'].overwrite(3)
   with pytest.raises(ImageError, match='predictor 3'):
     image_files.read(tmp_path / 'a.tif')
