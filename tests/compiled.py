@@ -9,7 +9,6 @@ JAX finds a program by its code, the versions and the flags; a folder per machin
 import hashlib
 import os
 import platform
-import re
 import shutil
 from pathlib import Path
 
@@ -25,10 +24,7 @@ LIMIT = 2**30  # bytes that are kept for all machines; the oldest programs are r
 
 def machine():
   """Identify all that the last bits of a result depend on: the CPU, its cores and the versions."""
-  cpu = platform.processor() or platform.machine()
-  if Path('/proc/cpuinfo').is_file():
-    text = Path('/proc/cpuinfo').read_text()
-    cpu += ' '.join(sorted(set(re.findall(r'^(?:flags|Features|model name)\s*:(.*)$', text, re.M))))
+  cpu = compiled_programs.describe_cpu()
   features = hashlib.sha256(cpu.encode()).hexdigest()[:12]
   return (
     f'{platform.machine()} {features} cores {os.cpu_count()} jax {jax.__version__} '

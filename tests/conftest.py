@@ -20,6 +20,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import compiled as programs
 from jaxsr import config as configs
+from jaxsr.commands import compiled_programs
 from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
 from jaxsr.training.loop import CompiledSteps
@@ -35,12 +36,7 @@ def compiled(tmp_path_factory):
   folder = tmp_path_factory.mktemp('compiled')
   if (kept := programs.kept()) is not None:
     programs.restore(kept, folder)
-  settings = {
-    'jax_compilation_cache_dir': str(folder),
-    'jax_persistent_cache_min_compile_time_secs': 0.0,  # the smallest takes 25 ms, its reading 2
-    'jax_persistent_cache_enable_xla_caches': 'none',  # they put the folder into a program's key
-  }
-  for name, value in settings.items():
+  for name, value in compiled_programs.settings(folder).items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
   yield

@@ -10,7 +10,6 @@ import hashlib
 import os
 import platform
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 from jaxsr import runtime
 
 LIMIT = 256 * 2**20  # bytes; the programs written first are removed
-_RUNNING = f'running-{socket.gethostname()[:32]}-'
 
 
 @contextlib.contextmanager
@@ -31,11 +29,12 @@ def kept() -> Iterator[None]:
   """
   import jax
 
-  settings: Any = jax.config  # whose attributes type checkers do not know
-  own = settings.jax_enable_compilation_cache and not settings.jax_compilation_cache_dir
+  config: Any = jax.config  # whose attributes type checkers do not know
+  own = config.jax_enable_compilation_cache and not config.jax_compilation_cache_dir
   marker = _prepare() if own else None
   if marker is not None:
-    use(marker.parent)
+    for name, value in settings(marker.parent).items():
+      config.update(name, value)
   try:
     yield
   except KeyboardInterrupt:
@@ -47,23 +46,23 @@ def kept() -> Iterator[None]:
         marker.unlink()
 
 
-def use(folder: Path) -> None:
-  """Make JAX keep its compiled programs in a folder, small ones as well."""
-  import jax
+def settings(folder: Path) -> dict[str, str | float]:
+  """Returns the settings by which JAX keeps its compiled programs in a folder, small ones too."""
+  return {
+    'jax_compilation_cache_dir': str(folder),
+    'jax_persistent_cache_min_compile_time_secs': 0.0,
+    # With XLA's own caches, which only GPUs have, the folder would be a part of a program's key.
+    'jax_persistent_cache_enable_xla_caches': 'none',
+  }
 
-  jax.config.update('jax_compilation_cache_dir', str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-  # With XLA's own caches, which only GPUs have, the folder would be a part of a program's key.
-  jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
 
-
-def machine() -> str:
-  """Returns a description of the CPU, its instructions and the number of its cores."""
+def describe_cpu() -> str:
+  """Returns the name of the CPU and its instructions."""
   cpu = platform.processor() or platform.machine()
   with contextlib.suppress(OSError):
     text = Path('/proc/cpuinfo').read_text()
     cpu += ' '.join(sorted(set(re.findall(r'^(?:flags|Features|model name)\s*:(.*)$', text, re.M))))
-  return f'{platform.machine()} {cpu} cores {os.cpu_count()}'
+  return cpu
 
 
 def remove_oldest(root: Path, limit: int) -> None:
@@ -80,23 +79,30 @@ def _prepare() -> Path | None:
   """Returns the file that marks this process in the folder, or None if nothing can be kept."""
   try:
     root = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'jaxsr' / 'programs'
-    folder = root / hashlib.sha256(machine().encode()).hexdigest()[:16]
+    cpu = f'{describe_cpu()} cores {os.cpu_count()}'
+    folder = root / hashlib.sha256(cpu.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(folder)
     remove_oldest(root, LIMIT)
-    marker = folder / f'{_RUNNING}{os.getpid()}'
+    marker = folder / f'{_running()}{os.getpid()}'
     marker.touch()
   except (OSError, RuntimeError):  # no home, read-only, no space
     return None
   return marker
 
 
+def _running() -> str:
+  """Returns how the names of files begin that mark the processes of this machine."""
+  return f'running-{runtime.machine()}-'
+
+
 def _remove_unfinished(folder: Path) -> None:
   """Remove what killed processes may have written in part: all programs since the first began."""
   dead = [
     marker
-    for marker in folder.glob(f'{_RUNNING}*')
-    if not runtime.is_running(int(marker.name.removeprefix(_RUNNING)))
+    for marker in folder.glob('running-*')
+    if (number := marker.name.removeprefix(_running())).isdecimal()
+    and not runtime.is_running(int(number))
   ]
   if not dead:
     return

@@ -15,12 +15,7 @@ from jaxsr.data import image_files
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
   """The cache folder of a user who has set nothing."""
-  names = (
-    'jax_compilation_cache_dir',
-    'jax_persistent_cache_min_compile_time_secs',
-    'jax_persistent_cache_enable_xla_caches',
-  )
-  before = {name: getattr(jax.config, name) for name in names}
+  before = {name: getattr(jax.config, name) for name in compiled_programs.settings(tmp_path)}
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   jax.config.update('jax_compilation_cache_dir', None)
   compilation_cache.reset_cache()
@@ -66,7 +61,9 @@ def test_what_a_killed_process_wrote_is_not_used(folder):
   ended = subprocess.Popen([sys.executable, '-c', ''])
   ended.wait()
   old, part = place / 'old-cache', place / 'part-cache'
-  marker = place / f'{compiled_programs._RUNNING}{ended.pid}'
+  marker = place / f'{compiled_programs._running()}{ended.pid}'
+  other = place / f'{compiled_programs._running()}2-{ended.pid}'  # of the machine NAME-2
+  other.touch()
   for age, path in ((1000, old), (100, marker), (50, part)):
     path.write_bytes(b'part')
     os.utime(path, (path.stat().st_mtime - age,) * 2)
@@ -75,6 +72,7 @@ def test_what_a_killed_process_wrote_is_not_used(folder):
     assert old.exists()
     assert not part.exists()
     assert not marker.exists()
+    assert other.exists()
 
 
 def test_an_interrupted_command_leaves_its_mark_and_a_failed_one_does_not(folder):
