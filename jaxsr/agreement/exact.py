@@ -22,7 +22,7 @@ _SAFE = 0.48  # of a gray level: half a level, less what float32 passes may be o
 _WIDE_STEPS = (1, 3, 9, 27)
 _FEW_STEPS = (1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32)
 _FEW = 8  # low-resolution pixels that more changes are tried for
-_ROUNDING = 0.1  # gray levels of a low-resolution pixel that a squared level of rounding counts as
+_ROUNDING = 0.1  # the weight of a squared rounding error beside what low-resolution pixels are off
 _CHOICES = 2  # changes that are considered for each low-resolution pixel in a round
 _WIDE_MOST = 64  # low-resolution pixels that wide steps are tried for in a round
 _PATIENCE = 300  # rounds without a better image
@@ -84,11 +84,12 @@ def settle(
     few as were found are off.
   """
   levels = sr * np.float32(white)
-  image = np.rint(levels).astype(lr.dtype)
-  if lr.dtype == np.uint16 and agreement(image, lr, reduction, white=white).most:
-    low = lr[None] / np.float32(white)
-    sr = _project(image[None] / np.float32(white), low, np.float32(white), reduction)
-    levels = np.asarray(sr[0]) * np.float32(white)
+  if lr.dtype == np.uint16:
+    image = np.rint(levels).astype(lr.dtype)
+    if agreement(image, lr, reduction, white=white).most:
+      low = lr[None] / np.float32(white)
+      sr = _project(image[None] / np.float32(white), low, np.float32(white), reduction)
+      levels = np.asarray(sr[0]) * np.float32(white)
   channels = lr.shape[2]
   most = max(_TRIED, _TRIED_PER_PIXEL * lr[..., 0].size) // channels
   planes = [
@@ -213,16 +214,16 @@ class _Plane:
     useful = self._moves(r, c, levels, j[of])
     r, c, of, levels = (n[useful] for n in (r, c, of, levels))
     effect = self._effect(r, c, levels)
-    value = effect
+    cost = effect
     if not wide and self.unit > 1:
-      rounded = levels * (levels - 2 * (self.exact[r, c] - self.x[r, c]))  # growth of its square
-      value = effect + _ROUNDING * self.unit * rounded
-    order = np.lexsort((value, of))
+      error = self.x[r, c] - self.exact[r, c]
+      cost = effect + _ROUNDING * self.unit * ((error + levels) ** 2 - error**2)
+    order = np.lexsort((cost, of))
     order = order[effect[order] < 0]
     rank = np.arange(len(order)) - np.searchsorted(of[order], of[order])
     order = order[rank < _CHOICES]
     reached, helped = np.zeros(self.low.shape, bool), False
-    for k in order[np.argsort(value[order], kind='stable')]:
+    for k in order[np.argsort(cost[order], kind='stable')]:
       place, one = (int(r[k]), int(c[k])), slice(k, k + 1)
       block = self._reached(*place)
       if not 0 <= self.x[place] + levels[k] <= self.white:

@@ -27,9 +27,14 @@ def stored(found: Decoded, path: Path, wanted: int) -> tuple[Raw, int]:
 def _bits(found: Decoded, path: Path, wanted: int) -> int:
   """Determine how many bits an image's values have."""
   container = 8 * found.pixels.itemsize
-  if found.exact or (container == 8 and found.bits is None):
-    return found.bits or container
+  if container == 8 and found.bits is None:
+    return container
   peak = int(found.pixels.max())
+  if found.exact:
+    bits = found.bits or container
+    if peak >= 2**bits:
+      raise ImageError(path, f'has the value {peak}, which {bits} bits do not hold; fetch it again')
+    return bits
   if wanted and container == 16:
     if peak >= 2**wanted:
       reason = f'has values up to {peak}, more than the {wanted} bits that were named'

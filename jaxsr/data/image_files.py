@@ -135,10 +135,6 @@ def _load(file: File, path: Path, channels: int, bits: int) -> tuple[Raw, ImageI
     if array.shape[2] == 3:
       text = 'is in color although gray is required; convert it, or use a model with 3 channels'
       raise ImageError(path, text)
-  if int(highest := array.max(initial=0)) >> used:
-    raise ImageError(
-      path, f'has the value {highest}, which {used} bits do not hold; fetch it again'
-    )
   array = decoded.to_full_range(array, used)
   array = np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
   return array, ImageInfo(max(used, 8), found.dpi, found.icc)

@@ -69,26 +69,17 @@ def _upright(height: int, width: int, metadata: _Metadata) -> tuple[int, int]:
 def read(file: File, path: Path) -> Decoded:
   """Decode a file; raises ImageError if it is damaged or holds what cannot be read without loss."""
   start = file.tell()
-  head = file.read(len(png.MAGIC))
+  head = file.read(30)
   file.seek(start)
-  if head == png.MAGIC:
+  if head.startswith(png.MAGIC):
     return _read_png(file, path)
   if head.startswith(jpeg.MAGIC) and (frame := jpeg.frame(file)):
     return _read_jpeg(file, path, frame)
   with _open(file, path) as image:
     if image.format == 'BMP':
-      _check_bmp(image, int.from_bytes(_peek(file, 30)[28:30], 'little'), path)
+      _check_bmp(image, int.from_bytes(head[28:], 'little'), path)
     _load(image, path)
     return _decoded(_pixels(image), _metadata(image), lossy=image.format in ('JPEG', 'WEBP'))
-
-
-def _peek(file: File, count: int) -> bytes:
-  """Returns the first bytes of a file, and leaves its position as it is."""
-  place = file.tell()
-  file.seek(0)
-  head = file.read(count)
-  file.seek(place)
-  return head
 
 
 def _check_bmp(image: Image.Image, bits: int, path: Path) -> None:
