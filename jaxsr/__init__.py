@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from jaxsr.errors import UserError
-  from jaxsr.evaluation.report import evaluate
+  from jaxsr.evaluation.evaluate import evaluate
   from jaxsr.inference.images import read, write
   from jaxsr.inference.input_range import check_input
   from jaxsr.inference.model import Model, list_models, load
@@ -27,7 +27,7 @@ _MODULES = {
   'Model': 'jaxsr.inference.model',
   'UserError': 'jaxsr.errors',
   'check_input': 'jaxsr.inference.input_range',
-  'evaluate': 'jaxsr.evaluation.report',
+  'evaluate': 'jaxsr.evaluation.evaluate',
   'list_models': 'jaxsr.inference.model',
   'load': 'jaxsr.inference.model',
   'read': 'jaxsr.inference.images',

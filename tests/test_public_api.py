@@ -84,7 +84,7 @@ def test_every_name_is_there_and_documented():
 
 @pytest.mark.parametrize(
   'module',
-  ['jaxsr', 'jaxsr.inference.model', 'jaxsr.inference.images', 'jaxsr.evaluation.report'],
+  ['jaxsr', 'jaxsr.inference.model', 'jaxsr.inference.images', 'jaxsr.evaluation.evaluate'],
 )
 def test_examples_in_docstrings_are_true(module, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)

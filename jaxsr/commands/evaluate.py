@@ -11,7 +11,7 @@ from jaxsr.commands import trust
 from jaxsr.commands.options import Evaluate
 from jaxsr.data.shard import Shard, parse
 from jaxsr.errors import UserError
-from jaxsr.evaluation import conditions_report, inputs, report, text
+from jaxsr.evaluation import conditions_report, evaluate, inputs, text
 from jaxsr.inference.model import Model, load
 from jaxsr.training import setup
 
@@ -44,7 +44,7 @@ def run(options: Evaluate) -> int:
 def _evaluate(
   options: Evaluate, model: Model, features: tuple[str, Any, Any] | None, part: Shard | None
 ) -> dict[str, Any]:
-  return report.measure(
+  return evaluate.measure(
     model,
     options,
     lr=options.lr,

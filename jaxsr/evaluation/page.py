@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
   Attributes:
     name: of the network.
-    summary: as `jaxsr.evaluation.report.evaluate` returns it.
+    summary: as `jaxsr.evaluation.evaluate.evaluate` returns it.
     rows: the figures of each film.
     shown: the films on the page and their rows, by their rank: 'best', 'median', 'worst'.
     doubt: the doubtful pixels of these films, if the network has a calibration.
