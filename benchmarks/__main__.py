@@ -100,7 +100,7 @@ def _measure(
     'matrix_gflops': roof.flops / 1e9,
     'memory_gbytes': roof.bytes / 1e9,
     **roofline.place(roof, own.work, row['seconds']),
-    'utilisation_pytorch': roofline.place(roof, own.work, row['seconds_pytorch'])['utilisation'],
+    'utilization_pytorch': roofline.place(roof, own.work, row['seconds_pytorch'])['utilization'],
   }
 
 
@@ -138,9 +138,9 @@ def _line(row: dict[str, Any]) -> str:
   spread = f'{row["ratio_median"]:.2f} ({row["ratio_min"]:.2f} to {row["ratio_max"]:.2f})'
   times = f'{row["seconds"]:.3g} s, PyTorch {row["seconds_pytorch"]:.3g} s'
   line = f'{row["network"]:12s} {row["mode"]:6s} ratio {spread}; {times}'
-  if 'utilisation' not in row:
+  if 'utilization' not in row:
     return line
-  rate = f'{row["utilisation"]:.0%} of the matrix rate (PyTorch {row["utilisation_pytorch"]:.0%})'
+  rate = f'{row["utilization"]:.0%} of the matrix rate (PyTorch {row["utilization_pytorch"]:.0%})'
   return f'{line}; {rate}, {row["of_roof"]:.0%} of the roof ({row["bound"]})'
 
 

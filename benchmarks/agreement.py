@@ -46,7 +46,7 @@ class Row(NamedTuple):
   found: Agreement
   projected: float
   whole: float
-  centre: float
+  center: float
 
 
 def main(
@@ -89,7 +89,7 @@ def _agreement(model: Model, images: Any, tile: int) -> list[str]:
     f'{max(r.found.most for r in found)}',
     f'{mean("projected"):.2f} ({min(r.projected for r in found):.2f})',
     f'{mean("whole"):+.3f}',
-    f'{mean("centre"):+.3f}',
+    f'{mean("center"):+.3f}',
     f'{min(r.whole for r in found):+.3f}',
   ]
 

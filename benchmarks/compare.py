@@ -84,7 +84,7 @@ def _measure(model: Model, data: Path, films: int, perceptual: Any) -> tuple:
   source = sources.Subset(source, films) if films else source
   evaluator = evaluate.Evaluator(model.network, source, scale=model.scale, perceptual=perceptual)
   rows = [evaluator.measure(model.variables, i)[0] for i in range(len(source))]
-  return evaluate.summarise(rows), rows, lambda i: evaluator.measure(model.variables, i)[1]
+  return evaluate.summarize(rows), rows, lambda i: evaluator.measure(model.variables, i)[1]
 
 
 def _costs(model: Model, *, latency: bool) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _once(path: Path, compute: Any) -> None:
 def _quality(model: Model, source: sources.Source) -> dict[str, Any]:
   evaluator = evaluate.Evaluator(model.network, source, scale=SCALE)
   results = [evaluator.measure(model.variables, i)[0] for i in range(len(source))]
-  return evaluate.summarise(results)
+  return evaluate.summarize(results)
 
 
 def _table(output: Path, networks: tuple[str, ...]) -> str:

@@ -47,7 +47,7 @@ def _fastest(run: Callable[..., jax.Array], *arguments: jax.Array) -> float:
 def place(roof: Roof, work: Work, seconds: float) -> dict[str, Any]:
   """Returns a program's position in the roofline model (Williams et al., CACM 2009).
 
-  `intensity` is operations per byte, `utilisation` the share of the matrix rate, and `of_roof` the
+  `intensity` is operations per byte, `utilization` the share of the matrix rate, and `of_roof` the
   share of the rate that memory allows at this intensity. Both can exceed 1, since Winograd's tiles
   need fewer operations than are counted.
   """
@@ -58,6 +58,6 @@ def place(roof: Roof, work: Work, seconds: float) -> dict[str, Any]:
     'gflops': flops / 1e9,
     'intensity': intensity,
     'bound': 'compute' if reach == roof.flops else 'memory',
-    'utilisation': flops / seconds / roof.flops,
+    'utilization': flops / seconds / roof.flops,
     'of_roof': flops / seconds / reach,
   }

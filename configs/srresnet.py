@@ -8,7 +8,7 @@
 Paper: mean squared error on patches of 24 pixels, batch size 16, Adam with learning rate 1e-4 for
   one million steps; SRGAN starts from the result.
 Here: the same with warm-up and cosine decay, 300,000 steps, and a bicubic skip connection. Its
-  BatchNorm sees crops in training and full images afterwards: check that validation follows
+  BatchNorm sees crops in training and full images afterward: check that validation follows
   training.
 Hardware: one GPU (134 GMACs per 1024x1024 image).
 Result: Not run at full length. 500 steps at a batch size of 1 on two CPU cores gave 35.758 dB on 4

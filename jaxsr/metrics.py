@@ -28,7 +28,7 @@ EQUAL = 100.0  # dB for equal images, whose PSNR is infinite; also the upper lim
 Images = Float[Array, 'b _ _ c']
 
 
-def quantise(image: Images, levels: int | jax.Array) -> Images:
+def quantize(image: Images, levels: int | jax.Array) -> Images:
   """Clip to [0, 1] and round to `levels` steps: 255 for 8 bit, 65535 for 16 bit."""
   return jnp.round(jnp.clip(image, 0.0, 1.0) * levels) / levels
 
@@ -38,7 +38,7 @@ def shave(image: Images, border: int) -> Images:
   return image[:, border : image.shape[1] - border, border : image.shape[2] - border]
 
 
-def centre(image: Images) -> Images:
+def center(image: Images) -> Images:
   """Crop an eighth of the height or width off each side."""
   rows, columns = image.shape[1] // 8, image.shape[2] // 8
   return image[:, rows : image.shape[1] - rows, columns : image.shape[2] - columns]
@@ -154,9 +154,9 @@ def measure(sr: Images, hr: Images, *, scale: int) -> dict[str, jax.Array]:
   return {
     'mse': jnp.asarray(dm_pix.mse(inner_sr, inner_hr)),
     'ssim': ssim(inner_sr, inner_hr),
-    'mse_centre': jnp.asarray(dm_pix.mse(centre(sr), centre(hr))),
-    'ssim_centre': ssim(centre(sr), centre(hr)),
+    'mse_centre': jnp.asarray(dm_pix.mse(center(sr), center(hr))),
+    'ssim_centre': ssim(center(sr), center(hr)),
     'mse_uncropped': jnp.asarray(dm_pix.mse(sr, hr)),
-    'high_energy': high_energy(centre(sr), scale=scale),
-    'high_energy_hr': high_energy(centre(hr), scale=scale),
+    'high_energy': high_energy(center(sr), scale=scale),
+    'high_energy_hr': high_energy(center(hr), scale=scale),
   } | ({'ms_ssim': ms_ssim(inner_sr, inner_hr)} if large else {})

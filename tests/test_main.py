@@ -147,7 +147,7 @@ BAD = [
   (['--config=configs/quickstart.py', '--config.devices=99'], 'config.devices=99'),
   (['--config=configs/quickstart.py', '--config.loss.mse=-1.0'], 'config.loss.mse=-1.0'),
   (['--config=configs/quickstart.py', '--config.data.train={small}'], 'smaller than'),
-  (['--config=configs/quickstart.py', '--config.data.train={colour}'], 'in colo'),
+  (['--config=configs/quickstart.py', '--config.data.train={color}'], 'in colo'),
   (['--config=configs/quickstart.py', '--config.data.train={damaged}'], 'is truncated'),
   (['--config=configs/quickstart.py', '--confg.steps=3'], 'confg'),
   (['configs/quickstart.py'], 'not understood'),
@@ -159,13 +159,13 @@ BAD = [
 def folders(tmp_path_factory, film):
   """Make the folders that the mistakes below name; `gone` does not exist."""
   root = tmp_path_factory.mktemp('folders')
-  found = {n: root / n for n in ('empty', 'gone', 'small', 'stamps', 'colour', 'damaged')}
+  found = {n: root / n for n in ('empty', 'gone', 'small', 'stamps', 'color', 'damaged')}
   for name, folder in found.items():
     if name != 'gone':
       folder.mkdir()
   image_files.write(found['small'] / 'a.png', film[:32, :32])
   image_files.write(found['stamps'] / 'a.png', film[:20, :20])
-  image_files.write(found['colour'] / 'a.png', np.full((512, 512, 3), (1, 2, 3), np.uint8))
+  image_files.write(found['color'] / 'a.png', np.full((512, 512, 3), (1, 2, 3), np.uint8))
   image_files.write(found['damaged'] / 'a.png', film)
   whole = (found['damaged'] / 'a.png').read_bytes()
   (found['damaged'] / 'a.png').write_bytes(whole[:-100])

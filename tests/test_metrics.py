@@ -70,9 +70,9 @@ def test_equal_images_get_a_number(pair):
   assert found['ssim'][0] == pytest.approx(1.0, abs=1e-6)
 
 
-def test_quantise_rounds_and_clips():
+def test_quantize_rounds_and_clips():
   x = jnp.array([-0.5, 0.0, 0.6 / 255, 254.4 / 255, 7.0]).reshape(1, 5, 1, 1)
-  np.testing.assert_allclose(metrics.quantise(x, 255).ravel() * 255, [0, 0, 1, 254, 255], atol=1e-4)
+  np.testing.assert_allclose(metrics.quantize(x, 255).ravel() * 255, [0, 0, 1, 254, 255], atol=1e-4)
 
 
 def test_small_images_are_refused():
@@ -81,8 +81,8 @@ def test_small_images_are_refused():
     metrics.ssim(image, image)
 
 
-def test_centre_is_three_quarters():
-  assert metrics.centre(jnp.zeros((1, 1024, 800, 1))).shape == (1, 768, 600, 1)
+def test_center_is_three_quarters():
+  assert metrics.center(jnp.zeros((1, 1024, 800, 1))).shape == (1, 768, 600, 1)
 
 
 def reference_ms_ssim(a, b):

@@ -109,7 +109,7 @@ def _time(task: Task, sides: Sides, roof: roofline.Roof, pairs: int) -> dict[str
   theirs = roofline.place(roof, own.work, row['seconds_pytorch'])
   return result | {
     'speedup': 1 / row['ratio_median'],
-    'utilisation_pytorch': theirs['utilisation'],
+    'utilization_pytorch': theirs['utilization'],
     'compile_seconds_pytorch': other.compiled_in,
     'difference': sides.difference,
   }
@@ -120,7 +120,7 @@ def describe(row: dict[str, Any]) -> str:
   head = f'{row["mode"]:5s} {row["network"]:12s}'
   if 'failed' in row:
     return f'{head} {row["failed"]}'
-  text = f'{head} {1e3 * row["seconds"]:.2f} ms, {row["utilisation"]:.0%} of the matrix rate'
+  text = f'{head} {1e3 * row["seconds"]:.2f} ms, {row["utilization"]:.0%} of the matrix rate'
   if 'speedup' in row:
     text += f'; PyTorch {1e3 * row["seconds_pytorch"]:.2f} ms, {row["speedup"]:.2f} times as fast'
     text += f' ({1 / row["ratio_max"]:.2f} to {1 / row["ratio_min"]:.2f})'

@@ -41,7 +41,7 @@ class Network(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """How one image is enlarged: by which network, and its size afterwards if that is reduced."""
+  """How one image is enlarged: by which network, and its size afterward if that is reduced."""
 
   network: Network
   made_by: Provenance

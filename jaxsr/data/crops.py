@@ -141,7 +141,7 @@ def _place(
   """Returns where a crop starts along one axis.
 
   The position is drawn from a range that extends beyond the image by the margin and is clipped
-  afterwards; otherwise crops at the edges of the image would be rare.
+  afterward; otherwise crops at the edges of the image would be rare.
   """
   if wanted is None:
     wanted = int(rng.integers(-margin, length - side + margin + 1))

@@ -70,7 +70,7 @@ _CHEST = {  # values that a radiograph of the chest may have; without an element
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def recognise(file: File) -> bool:
+def recognize(file: File) -> bool:
   """Whether a file is DICOM, by its preamble or its first element; keeps the position."""
   place = file.tell()
   head = file.read(_MAGIC_AT + len(_MAGIC))
@@ -84,7 +84,7 @@ def is_dicom(path: Path) -> bool:
     if not path.is_file():
       return False
     with path.open('rb') as file:
-      return recognise(file)
+      return recognize(file)
   except OSError:
     return False
 

@@ -69,7 +69,7 @@ def derive(path: Path, shape: tuple[int, int], method: Method) -> Derived:
     ImageError: the source is not a DICOM file with one gray frame, or lacks an identifier.
   """
   with path.open('rb') as file:
-    if not dicom.recognise(file):
+    if not dicom.recognize(file):
       raise ImageError(path, 'is not DICOM and has no patient or study; give DICOM, or write PNG')
     with converting(path):
       from jaxsr.data import dicom_rules as rules

@@ -52,7 +52,7 @@ def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
     Height and width of the upright image, and the bits of the array's type, 8 or 16.
   """
   with _open(path) as file, _reading(path):
-    kind = image_formats.recognise(file, path)
+    kind = image_formats.recognize(file, path)
     if kind == 'DICOM':
       found = dicom.check(file, path)
       _check_size(path, *found[:2])
@@ -118,7 +118,7 @@ def read_bytes(path: Path, *, most: int) -> bytes:
 def patient(path: Path) -> str | None:
   """Returns a hash that tells whose film a DICOM file is; None for other files."""
   with _open(path) as file, _reading(path):
-    return dicom.patient(path) if image_formats.recognise(file, path) == 'DICOM' else None
+    return dicom.patient(path) if image_formats.recognize(file, path) == 'DICOM' else None
 
 
 def decode(file: File, path: Path, channels: int = 1) -> Raw:
@@ -141,7 +141,7 @@ def _load(file: File, path: Path, channels: int, bits: int) -> tuple[Raw, ImageI
 
 
 def _decode(file: File, path: Path) -> Decoded:
-  kind = image_formats.recognise(file, path)
+  kind = image_formats.recognize(file, path)
   if kind == 'DICOM':
     _check_size(path, *dicom.check(file, path)[:2])
     file.seek(0)
@@ -281,8 +281,8 @@ def read_note(path: Path) -> str:
     with _open(path) as file:
       head = file.read(image_formats.HEAD)
       file.seek(0)
-      if dicom.recognise(file):
+      if dicom.recognize(file):
         return dicom_out.read_note(path)
-      return tiff_out.read_note(file) if tiff.recognise(head) else raster_out.read_note(file)
+      return tiff_out.read_note(file) if tiff.recognize(head) else raster_out.read_note(file)
   except Exception:  # a file that is not an image has none
     return ''

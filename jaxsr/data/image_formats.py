@@ -58,25 +58,25 @@ def is_image(path: Path) -> bool:
       head = file.read(HEAD)
       file.seek(0)
       return (
-        tiff.recognise(head)
-        or raster.recognise(head)
-        or (dicom.recognise(file) and not dicom.is_document(path))
+        tiff.recognize(head)
+        or raster.recognize(head)
+        or (dicom.recognize(file) and not dicom.is_document(path))
       )
   except OSError:
     return False
 
 
-def recognise(file: File, path: Path) -> str:
+def recognize(file: File, path: Path) -> str:
   """Returns DICOM, TIFF or PNG (for all that `raster` reads); raises ImageError for others."""
   head = file.read(HEAD)
   file.seek(0)
   if head[128:132] == b'DICM':  # the bytes before it may be anything
     return 'DICOM'
-  if tiff.recognise(head):
+  if tiff.recognize(head):
     return 'TIFF'
-  if raster.recognise(head):
+  if raster.recognize(head):
     return 'PNG'
-  if dicom.recognise(file):
+  if dicom.recognize(file):
     return 'DICOM'
   if not head:
     raise ImageError(path, 'is empty (0 bytes)')

@@ -42,7 +42,7 @@ class _Metadata(NamedTuple):
   icc: bytes | None
 
 
-def recognise(head: bytes) -> bool:
+def recognize(head: bytes) -> bool:
   """Whether a file's first bytes are those of a format that is read here."""
   return head.startswith((png.MAGIC, jpeg.MAGIC, b'BM')) or head[:4] + head[8:12] == b'RIFFWEBP'
 

@@ -110,7 +110,7 @@ def is_complete(path: Path) -> bool:
     head = file.read(len(png.MAGIC))
     if head == png.MAGIC:
       return _has_all_chunks(file)
-    if not tiff.recognise(head):
+    if not tiff.recognize(head):
       file.seek(-len(_JPEG_END), os.SEEK_END)
       return file.read() == _JPEG_END
   with tifffile.TiffFile(path) as tif:

@@ -22,7 +22,7 @@ _ASSOCIATED_ALPHA, _ALPHA = 1, 2  # kinds of extra samples
 _JPEG = 7  # compression
 
 
-def recognise(head: bytes) -> bool:
+def recognize(head: bytes) -> bool:
   """Whether a file's first bytes are those of TIFF or BigTIFF."""
   return head.startswith(_MAGIC)
 

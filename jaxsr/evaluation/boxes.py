@@ -49,7 +49,7 @@ def _inside(
   return row
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
   """Average over the boxes of each finding, and over all."""
   groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
   for row in rows:

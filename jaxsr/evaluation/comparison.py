@@ -16,7 +16,7 @@ from jaxsr.data.nih.metadata import Box
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import boxes as box_figures
 from jaxsr.evaluation import doubt, figures, inputs, page, report, stratified, unfinished
-from jaxsr.evaluation.evaluator import Evaluator, Figures, summarise
+from jaxsr.evaluation.evaluator import Evaluator, Figures, summarize
 from jaxsr.evaluation.measurement import Measurement
 from jaxsr.evaluation.shards import Measured
 from jaxsr.files import make_folder, to_csv, write_text
@@ -101,7 +101,7 @@ def compare(
     if protocol == 'xray' and not measurement.ensemble:
       doubts = doubt.masks(models[name], evaluator, indices)
     chosen = [rows[file][1] for file in files]
-    summary = summarise(chosen) | {
+    summary = summarize(chosen) | {
       'failed': [str(error) for error in failed],
       'parameters': models[name].parameters,
       'data': folder.resolve().name,
@@ -111,9 +111,9 @@ def compare(
       'version': __version__,
     }
     inside = [row for file in files for row in rows[file][2]]
-    strata = stratified.summarise(chosen, known)
+    strata = stratified.summarize(chosen, known)
     summary |= {'strata': strata} if strata else {}
-    summary |= {'regions': box_figures.summarise(inside)} if inside else {}
+    summary |= {'regions': box_figures.summarize(inside)} if inside else {}
     results.append(page.Result(name, summary, chosen, shown, doubts))
   more = ()
   if parts is not None:

@@ -183,7 +183,7 @@ def measure(
     kept.write()
     raise
   kept.replace(rows)
-  return _summarise(rows, [method.name for method in measured], names)
+  return _summarize(rows, [method.name for method in measured], names)
 
 
 class _Preparation:
@@ -279,7 +279,7 @@ def _figures(scale: int) -> Callable[[np.ndarray, Pair], Row]:
   return figures
 
 
-def _summarise(rows: Sequence[Row], measured: Sequence[str], names: Sequence[str]) -> Table:
+def _summarize(rows: Sequence[Row], measured: Sequence[str], names: Sequence[str]) -> Table:
   values: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
   for row in rows:
     values[row['condition'], row['method']].append([row[name] for name in FIGURES])

@@ -17,7 +17,7 @@ from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.evaluation import boxes as box_figures
 from jaxsr.evaluation import conditions as by_condition
 from jaxsr.evaluation import doubt, inputs, page, report, shards, stratified, unfinished
-from jaxsr.evaluation.evaluator import Evaluator, summarise
+from jaxsr.evaluation.evaluator import Evaluator, summarize
 from jaxsr.evaluation.measurement import Measurement, Protocol
 from jaxsr.evaluation.protocol import PROTOCOLS
 from jaxsr.files import make_folder
@@ -202,10 +202,10 @@ def measure(
     if shard is not None and not failed:
       return {}
     raise UserError(f'{folder}: no image can be measured; {failed[0]}')
-  strata = stratified.summarise(rows, known)
-  summary = summarise(rows) | {'failed': failed} | about
+  strata = stratified.summarize(rows, known)
+  summary = summarize(rows) | {'failed': failed} | about
   summary |= {'strata': strata} if strata else {}
-  summary |= {'regions': box_figures.summarise(inside)} if inside else {}
+  summary |= {'regions': box_figures.summarize(inside)} if inside else {}
   if names and shard is None:
     summary['conditions_version'] = acquisition.VERSION
     summary['conditions'] = by_condition.measure(

@@ -204,7 +204,7 @@ def _figures(found: Figures) -> Figures:
   return row | seen
 
 
-def summarise(rows: Sequence[Figures]) -> Figures:
+def summarize(rows: Sequence[Figures]) -> Figures:
   """Average the figures of images: means, standard deviation of PSNR, PSNR of the mean error.
 
   Images without a figure are left out of its mean, which is None if no image has it.
@@ -237,4 +237,4 @@ def measure(network: Network, variables: Any, source: Source, *, scale: int) -> 
     raise UserError(f'no image can be measured: {failed[0]}')
   for error in failed:
     warn(f'left out: {error}')
-  return summarise(rows) | {'failed': [error.reason for error in failed]}  # without names
+  return summarize(rows) | {'failed': [error.reason for error in failed]}  # without names

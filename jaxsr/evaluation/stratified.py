@@ -19,7 +19,7 @@ FIGURES = ('psnr', 'ssim')
 BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 200))  # years, inclusive
 
 
-def summarise(rows: Sequence[dict[str, Any]], known: Mapping[str, IndexRow]) -> dict[str, Any]:
+def summarize(rows: Sequence[dict[str, Any]], known: Mapping[str, IndexRow]) -> dict[str, Any]:
   """Break an evaluation's rows down by the metadata of their images, given by file name.
 
   Returns `{kind: {value: figures}}` for the kinds `all`, `finding`, `view`, `sex` and `age`. An

@@ -150,7 +150,7 @@ def prepare(
       computation is always in float32.
     size: Height and width of the images in low-resolution pixels; None leaves them free.
     agree: Project results, so that their bicubic reduction rounds to nearly all of the input. The
-      single pixels that `Model.upscale` changes afterwards are not changed.
+      single pixels that `Model.upscale` changes afterward are not changed.
 
   Returns:
     The model with rounded weights.

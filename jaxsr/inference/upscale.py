@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxsr import agreement, sharding
 from jaxsr.agreement import Reduction
 from jaxsr.inference.predict import make_predict
-from jaxsr.metrics import quantise
+from jaxsr.metrics import quantize
 from jaxsr.models import Network, count_parameters
 
 _MIN_ROWS = 32  # low-resolution rows per device
@@ -49,7 +49,7 @@ def make_upscale(
     sr = predict(variables, lr)
     if reduction is not None:
       sr = agreement.project(sr, lr, levels, reduction, width=width)
-    return quantise(sr, levels) if rounded else jnp.clip(sr, 0.0, 1.0)
+    return quantize(sr, levels) if rounded else jnp.clip(sr, 0.0, 1.0)
 
   devices = devices if network.row_shardable else ()
   copies: dict[int, Any] = {}  # of the last variables, by the number of devices

@@ -22,7 +22,7 @@ class Variant(NamedTuple):
 
   Attributes:
     mean: Subtracted from RGB images in [0, 1].
-    deviation: The images are divided by it afterwards.
+    deviation: The images are divided by it afterward.
     bgr: Whether the order of the channels is reversed.
     epsilon: That of BatchNorm.
     tensorflow: Whether strided convolutions pad only at the bottom and right.

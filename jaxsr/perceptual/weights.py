@@ -63,7 +63,7 @@ def load(network: str, layer: str, path: Path, *, variant: str = 'auto') -> Load
   wanted = shapes(network, layer)
   with _open(path) as file:
     naming, found = _match(network, layer, wanted, file, path)
-    chosen = variant if variant != 'auto' else _recognise(path, file.note, naming)
+    chosen = variant if variant != 'auto' else _recognize(path, file.note, naming)
     leaves = [_read(file.get(name), want, path, name) for name, want in found]
   variables = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
   described = f'{network} from {path}, names of {naming.name}, images as {chosen} wants them'
@@ -164,7 +164,7 @@ def _spell(module: str, leaves: Iterable[str]) -> Iterable[str]:
   return (f'{module}{joint}{leaf}' for leaf in leaves for joint in '._/')
 
 
-def _recognise(path: Path, note: str, naming: Naming) -> str:
+def _recognize(path: Path, note: str, naming: Naming) -> str:
   """Detect the variant by the hash of the file, by its metadata, or by its tensor names."""
   if naming.name in ('torchvision', 'jaxsr'):  # which converted weights may also have
     if known := _KNOWN.get(files.sha256(path)):

@@ -14,7 +14,7 @@ from jaxsr.config import Config, compatibility, to_dict
 from jaxsr.data import registration, sources
 from jaxsr.errors import brief
 from jaxsr.evaluation import plots
-from jaxsr.evaluation.evaluator import Figures, summarise
+from jaxsr.evaluation.evaluator import Figures, summarize
 from jaxsr.models import count_parameters
 from jaxsr.training.spikes import SpikeMonitor
 from jaxsr.training.state import State
@@ -143,7 +143,7 @@ class Log:
       A warning if a loss spike begins, else ''.
     """
     self._since += seconds
-    summary = summarise(rows)
+    summary = summarize(rows)
     loss = float(np.mean(self._losses)) if self._losses else float('nan')
     self._losses.clear()
     row = {'step': step} | {name: round(summary[name], 6) for name in ROW}

@@ -50,7 +50,7 @@ class State:
   Attributes:
     step: int32; the number of batches so far, and so the position in the data.
     generator: The network that is trained.
-    ema: Averaged parameters and BatchNorm statistics, which are evaluated and used afterwards.
+    ema: Averaged parameters and BatchNorm statistics, which are evaluated and used afterward.
     skipped: int32; the steps that were skipped because they were not finite.
     skipped_in_row: int32; those of them since the last finite step.
     discriminator: None if no term needs it.

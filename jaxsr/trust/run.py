@@ -94,7 +94,7 @@ def audit_films(
     if (share := max(x.mean() if x.size else 0.0 for x in here.values())) > most:
       worst, most, flags = index, share, here
   write_text(folder / AUDIT_CSV, to_csv(rows))
-  summary = {name: _summarise(rows, name, patients) for name in networks}
+  summary = {name: _summarize(rows, name, patients) for name in networks}
   means = {name: np.mean(found, axis=0) for name, found in curves.items() if found}
   return Audit(rows, summary, means, worst, flags)
 
@@ -113,7 +113,7 @@ class _Upscaled:
     return self._known[network.digest]
 
 
-def _summarise(rows: list[dict[str, Any]], name: str, patients: list[str]) -> dict[str, Any]:
+def _summarize(rows: list[dict[str, Any]], name: str, patients: list[str]) -> dict[str, Any]:
   mine = [row for row in rows if row['network'] == name]
   measured = [(row, who) for row, who in zip(mine, patients, strict=True) if row['patches']]
   if not measured:
@@ -133,7 +133,7 @@ def study_lesions(
   """Run the lesion study on the films and on phantoms, under each condition; write `lesions.csv`.
 
   Returns:
-    The rows of `study.summarise`, with 'films' ('films' or 'phantoms'), 'condition' and the number
+    The rows of `study.summarize`, with 'films' ('films' or 'phantoms'), 'condition' and the number
     of patients 'n'. Groups of fewer than `study.SMALLEST` films with places for lesions are left
     out.
   """
@@ -160,7 +160,7 @@ def study_lesions(
       continue
     for condition, outputs in found.items():
       known = {'films': group, 'condition': condition, 'n': len(set(patients))}
-      rows += [known | row for row in study.summarise(outputs, patients)]
+      rows += [known | row for row in study.summarize(outputs, patients)]
   write_text(folder / LESIONS_CSV, to_csv([_flat(row) for row in rows]))
   return rows
 

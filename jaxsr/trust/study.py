@@ -118,7 +118,7 @@ def _reduce(crop: np.ndarray, condition: str, name: str, scale: int) -> np.ndarr
   return acquisition.acquire(crop, ACQUISITIONS[condition], rng, scale=scale)
 
 
-def summarise(
+def summarize(
   outputs: Mapping[str, Sequence[Outputs]], patients: Sequence[str]
 ) -> list[dict[str, Any]]:
   """Train and test the observers on the films of one condition.

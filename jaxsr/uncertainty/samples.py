@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from jaxsr.uncertainty import doubt, maps
 
 COUNT = 16_384  # pixels per film
-REGIONS = ('edges', 'flat', 'centre', 'outside')
+REGIONS = ('edges', 'flat', 'centre', 'outside')  # 'centre' is the spelling in the files
 _GRADIENT = maps.NAMES.index('gradient')
 
 
@@ -19,7 +19,7 @@ class Sample(NamedTuple):
     patient: whose film it is.
     values: the maps at random pixels.
     errors: the absolute errors there, in gray levels.
-    centre: whether a pixel lies in the middle three quarters of each side.
+    center: whether a pixel lies in the middle three quarters of each side.
     tile_scores, tile_errors: the score and the root mean square error of each tile.
     strata: groups that the film belongs to, as (kind, value).
   """
@@ -27,7 +27,7 @@ class Sample(NamedTuple):
   patient: str
   values: Float[np.ndarray, 'n 10']
   errors: Float[np.ndarray, ' n']
-  centre: Bool[np.ndarray, ' n']
+  center: Bool[np.ndarray, ' n']
   tile_scores: Float[np.ndarray, ' t']
   tile_errors: Float[np.ndarray, ' t']
   strata: tuple[tuple[str, str], ...] = ()
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
     """
     slope = self.values[:, _GRADIENT]
     low, high = np.quantile(slope, (0.5, 0.9))
-    masks = slope > high, slope <= low, self.centre, ~self.centre
+    masks = slope > high, slope <= low, self.center, ~self.center
     return dict(zip(REGIONS, masks, strict=True))
 
 

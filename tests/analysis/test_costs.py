@@ -118,13 +118,13 @@ def test_a_skip_of_interpolation_counts_nothing(name):
 
 @pytest.mark.parametrize('name', TRAINABLE)
 @pytest.mark.parametrize('channels', [1, 3])
-def test_parameters_are_those_of_an_initialisation(name, channels):
+def test_parameters_are_those_of_an_initialization(name, channels):
   network = build(name, channels=channels)
   _, variables = shapes(network, (1, 16, 16, channels), train=False)
   assert analysis.layers(network).parameters == models.count_parameters(variables)
 
 
-def test_a_real_initialisation_has_them_too():
+def test_a_real_initialization_has_them_too():
   network = build('srcnn')
   variables = quick(lambda x: network.init(KEY, x, train=False))(jnp.zeros((1, 8, 8, 1)))
   assert analysis.measure(network).parameters == models.count_parameters(variables)
@@ -216,9 +216,9 @@ def test_the_work_of_any_function_is_counted():
 def test_a_roof_is_the_matrix_rate_or_what_memory_allows():
   roof = roofline.Roof(flops=1_000.0, bytes=10.0)
   dense = roofline.place(roof, analysis.Work(macs=4_000, bytes=20), seconds=16.0)
-  assert (dense['bound'], dense['utilisation'], dense['of_roof']) == ('compute', 0.5, 0.5)
+  assert (dense['bound'], dense['utilization'], dense['of_roof']) == ('compute', 0.5, 0.5)
   thin = roofline.place(roof, analysis.Work(macs=100, bytes=20), seconds=4.0)
-  assert (thin['bound'], thin['utilisation'], thin['of_roof']) == ('memory', 0.05, 0.5)
+  assert (thin['bound'], thin['utilization'], thin['of_roof']) == ('memory', 0.05, 0.5)
 
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])

@@ -26,7 +26,7 @@ def peak(function, *kernels, dtype=jnp.float32):
   return found / SIDE**2
 
 
-def test_of_a_chain_the_two_largest_neighbours_live():
+def test_of_a_chain_the_two_largest_neighbors_live():
   chain = lambda x, a, b: conv(conv(x, a), b)
   assert peak(chain, (1, 8), (8, 1)) == 8 + 1
   assert peak(chain, (1, 8), (8, 4)) == 8 + 4

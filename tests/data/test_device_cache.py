@@ -24,7 +24,7 @@ def phantoms(**options):
   return sources.Phantoms(**{'seed': 2, 'start': 0, 'count': 3, 'size': 128, 'bits': 8} | options)
 
 
-class Labelled(Films):
+class Labeled(Films):
   """Images whose teacher's image is the image upside down."""
 
   def _make(self, index):
@@ -37,8 +37,8 @@ class Labelled(Films):
   [
     (Films, {}, 4),
     (Films, {'channels': 3}, 2),
-    (Labelled, {'bits': 16}, 4),
-    (Labelled, {'channels': 3}, 4),
+    (Labeled, {'bits': 16}, 4),
+    (Labeled, {'channels': 3}, 4),
   ],
 )
 def test_the_device_cuts_the_hosts_batches(kind, options, scale):

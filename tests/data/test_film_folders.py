@@ -67,7 +67,7 @@ def test_unreadable_content_is_not_an_image(folder, monkeypatch):
   def fail(self, *arguments):
     raise OSError(5, 'Input/output error')
 
-  monkeypatch.setattr(image_files.dicom, 'recognise', fail)
+  monkeypatch.setattr(image_files.dicom, 'recognize', fail)
   (folder / 'a.png').write_bytes(b'neither PNG nor TIFF')
   with pytest.raises(ImageError, match=r'cannot be read \(Input/output error\)'):
     image_files.read(folder / 'a.png')

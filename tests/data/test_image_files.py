@@ -19,8 +19,8 @@ def damaged(path, film, kind):
     'flipped': bytes(middle),
     'html': b'<html><body>404</body></html>' * 50,
     'gif': None,
-    'colour': None,
-    'colour16': None,
+    'color': None,
+    'color16': None,
     'frames': None,
     'float': None,
     'bomb': None,
@@ -30,13 +30,13 @@ def damaged(path, film, kind):
     path.write_bytes(content)
   elif kind == 'gif':
     gray.save(path, format='GIF')
-  elif kind == 'colour':
+  elif kind == 'color':
     rgb = np.repeat(film, 3, axis=2)
     rgb[0, 0, 2] ^= 1
     Image.fromarray(rgb).save(path, format='PNG')
-  elif kind == 'colour16':
+  elif kind == 'color16':
     header = bytearray(whole)
-    header[24:26] = bytes((16, 2))  # bit depth and colour type
+    header[24:26] = bytes((16, 2))  # bit depth and color type
     path.write_bytes(header)
   elif kind == 'frames':
     gray.save(path, format='TIFF', save_all=True, append_images=[gray])
@@ -54,8 +54,8 @@ KINDS = {
   'flipped': 'cannot be decoded',
   'html': 'is a web page',
   'gif': 'is GIF, which is not supported',
-  'colour': 'in color although gray is required',
-  'colour16': 'its header cannot be read',
+  'color': 'in color although gray is required',
+  'color16': 'its header cannot be read',
   'frames': 'holds 2 frames',
   'float': 'float32 samples',
   'bomb': '10000x8000 pixels',
@@ -94,7 +94,7 @@ def test_gray_survives_the_round_trip(tmp_path, rng, suffix, dtype):
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'LA', 'P'])
-def test_gray_in_colours_clothes_is_gray(tmp_path, film, mode):
+def test_rgb_of_three_equal_channels_is_gray(tmp_path, film, mode):
   Image.fromarray(film[..., 0]).convert(mode).save(tmp_path / 'film.png')
   np.testing.assert_array_equal(image_files.read(tmp_path / 'film.png'), film)
   rgb = image_files.read(tmp_path / 'film.png', channels=3)
@@ -106,7 +106,7 @@ def test_gray_jpeg_in_rgb_is_gray(tmp_path, film):
   assert image_files.read(tmp_path / 'film.jpg').shape == film.shape
 
 
-def test_colour_is_kept_where_it_is_asked_for(tmp_path, rng):
+def test_color_is_kept_if_it_is_asked_for(tmp_path, rng):
   image = rng.integers(0, 256, (9, 8, 3), np.uint8)
   image_files.write(tmp_path / 'photo.png', image)
   np.testing.assert_array_equal(image_files.read(tmp_path / 'photo.png', channels=3), image)

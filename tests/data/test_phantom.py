@@ -23,7 +23,7 @@ def shrink(image, factor):
 
 
 def region(image, rows, columns):
-  """Mean grey of a box given in fractions of the film, over a dozen films at once."""
+  """Mean gray of a box given in fractions of the film, over a dozen films at once."""
   size = image.shape[-1]
   (r0, r1), (c0, c1) = (np.round(np.array(part) * size).astype(int) for part in (rows, columns))
   return image[..., r0:r1, c0:c1].mean()
@@ -87,7 +87,7 @@ def test_nodules_are_local_and_bright(index):
   for nodule in phantom_nodules(0, index, size=512, nodules=2):
     far &= np.hypot(rows - nodule.row, columns - nodule.column) > 4 * nodule.radius
     row, column = round(nodule.row), round(nodule.column)
-    assert added[row - 1 : row + 2, column - 1 : column + 2].mean() > 257  # a grey level of 8 bits
+    assert added[row - 1 : row + 2, column - 1 : column + 2].mean() > 257  # a gray level of 8 bits
   assert np.abs(added[far]).max() == 0
 
 

@@ -80,10 +80,10 @@ def copy(tmp_path_factory):
   files = {name: png(draw(i)) for i, name in enumerate(names)}
   gray = draw(0)
   files[names[0]] = png(np.stack([gray] * 3 + [np.full_like(gray, 255)], axis=-1))
-  colour = np.stack([gray, gray, 255 - gray], axis=-1)
+  color = np.stack([gray, gray, 255 - gray], axis=-1)
   broken = bytearray(png(draw(1)))
   broken[len(broken) // 2] ^= 0xFF
-  contents = (png(colour), png(gray)[:5000], png(gray[:, :512]), png(gray.astype(np.uint16)))
+  contents = (png(color), png(gray)[:5000], png(gray[:, :512]), png(gray.astype(np.uint16)))
   files |= dict(zip(BAD, (*contents, bytes(broken)), strict=True))
   files['00000099_000.png'] = png(gray)  # of no table
   everything = sorted(files)

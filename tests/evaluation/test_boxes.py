@@ -98,7 +98,7 @@ def test_boxes_are_averaged_by_finding_and_together(example):
   named = (('Mass', NAME), ('Mass', '00000014_000.png'), ('Nodule', '00000014_001.png'))
   boxes = [box(*place, *pair) for place, pair in zip(places, named, strict=True)]
   rows = regions.measure(example, boxes)
-  found = regions.summarise(rows)
+  found = regions.summarize(rows)
   assert list(found) == ['Mass', 'Nodule', 'all']
   assert [(x['n'], x['patients']) for x in found.values()] == [(2, 2), (1, 1), (3, 2)]
   for name in ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim'):

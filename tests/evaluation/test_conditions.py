@@ -63,7 +63,7 @@ def test_figures_are_those_of_other_libraries(films):
       clean = np.rint(255 * kept).astype(np.uint8)
       for method, small in ((conditions.BICUBIC, lr), (conditions.DENOISER, clean)):
         sr, hr2 = resized(small, 128), hr[..., 0]
-        inner, centre = np.s_[4:-4, 4:-4], np.s_[16:-16, 16:-16]
+        inner, center = np.s_[4:-4, 4:-4], np.s_[16:-16, 16:-16]
         options = {'gaussian_weights': True, 'use_sample_covariance': False, 'data_range': 255}
         _, ssim = structural_similarity(sr[inner], hr2[inner], full=True, **options)
         again = psnr(resized(sr, 32), lr)
@@ -71,7 +71,7 @@ def test_figures_are_those_of_other_libraries(films):
           [
             psnr(sr[inner], hr2[inner]),
             ssim[5:-5, 5:-5].mean(),
-            psnr(sr[centre], hr2[centre]),
+            psnr(sr[center], hr2[center]),
             again,
           ]
         )

@@ -4,14 +4,14 @@ from PIL import Image
 
 from jaxsr.data import degradation, sources
 from jaxsr.evaluation import protocol
-from jaxsr.evaluation.evaluator import Evaluator, summarise
+from jaxsr.evaluation.evaluator import Evaluator, summarize
 from jaxsr.models import build
 
 
 def bicubic(folder, *, scale, name, channels):
   source = sources.Folder(folder, channels=channels)
   evaluator = Evaluator(build('bicubic', scale=scale), source, scale=scale, protocol=name)
-  return summarise([row for row, _ in evaluator.measure_all({})])
+  return summarize([row for row, _ in evaluator.measure_all({})])
 
 
 @pytest.mark.slow
@@ -68,7 +68,5 @@ def test_cut_leaves_a_multiple_of_the_scale(film):
 
 
 def test_luminance_is_that_of_the_standard():
-  colours = np.array(
-    [[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8
-  )
-  np.testing.assert_array_equal(protocol.luminance(colours)[0, :, 0], [16, 235, 81, 145, 41])
+  colors = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+  np.testing.assert_array_equal(protocol.luminance(colors)[0, :, 0], [16, 235, 81, 145, 41])

@@ -28,7 +28,7 @@ def mean(rows, name, which):
 def test_a_film_counts_for_each_of_its_findings_and_once_in_all(rng):
   index = known(('a', 'Mass|Nodule', 50), ('a', '', 50), ('b', 'Mass', 50), ('c', 'Edema', 50))
   rows = measured([*list(index)[:3], 'of-nobody.png'], rng)
-  found = stratified.summarise(rows, index)
+  found = stratified.summarize(rows, index)
   assert list(found) == ['all', 'finding', 'view', 'sex', 'age']
   wanted = {'Mass': (0, 2), 'No Finding': (1,), 'Nodule': (0,)}
   assert list(found['finding']) == list(wanted)
@@ -47,7 +47,7 @@ def test_a_film_counts_for_each_of_its_findings_and_once_in_all(rng):
 
 
 def test_films_of_which_nothing_is_known_make_no_strata(rng):
-  assert stratified.summarise(measured(['a.png', 'b.png'], rng), known(('a', '', 50))) == {}
+  assert stratified.summarize(measured(['a.png', 'b.png'], rng), known(('a', '', 50))) == {}
 
 
 BANDS = {
@@ -62,7 +62,7 @@ BANDS = {
 @pytest.mark.parametrize('age, band', [(age, band) for band in BANDS for age in BANDS[band]])
 def test_both_ends_of_a_band_are_in_it(rng, age, band):
   index = known(('a', '', age))
-  assert list(stratified.summarise(measured(index, rng), index)['age']) == [band]
+  assert list(stratified.summarize(measured(index, rng), index)['age']) == [band]
 
 
 def sample(rng, *, patients, spread=1.0, within=0.2):
@@ -133,7 +133,7 @@ def test_one_patient_has_no_interval(rng):
 
 def test_lines_are_a_table_with_a_row_for_each_value(rng):
   index = known(('a', 'Mass', 50), ('a', '', 30), ('b', 'Mass', 70))
-  found = stratified.summarise(measured(index, rng), index)
+  found = stratified.summarize(measured(index, rng), index)
   table = stratified.lines(found)
   assert [(row['kind'], row['value']) for row in table] == [
     (kind, value) for kind, values in found.items() for value in values

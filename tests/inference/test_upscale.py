@@ -73,10 +73,10 @@ def test_every_network_gives_the_same(name, divided):
     ((3, 3), ((0, 2), (1, 1)), 32, 1),  # sums of shifts
     ((5, 5), ((2, 2), (2, 2)), 32, 32),  # XLA's own
     ((3, 3), ((0, 0), (0, 0)), 32, 32),  # fewer rows than it gets
-    ((19, 3), ((9, 9), (1, 1)), 32, 1),  # more rows of a neighbour than there are
+    ((19, 3), ((9, 9), (1, 1)), 32, 1),  # more rows of a neighbor than there are
   ],
 )
-def test_convolutions_see_their_neighbours(size, pads, channels, outputs):
+def test_convolutions_see_their_neighbors(size, pads, channels, outputs):
   rng = np.random.default_rng(1)
   x = rng.standard_normal((2, 32, 24, channels)).astype(np.float32)
   kernel = rng.standard_normal((*size, channels, outputs)).astype(np.float32) / channels

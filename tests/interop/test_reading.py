@@ -12,7 +12,7 @@ from jaxsr import interop, models
 from jaxsr.data import sources
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
-from jaxsr.evaluation.evaluator import Evaluator, summarise
+from jaxsr.evaluation.evaluator import Evaluator, summarize
 from jaxsr.interop import WeightMismatchError, trial
 from models.small import SMALL, TRAINABLE, build, draw, quick
 
@@ -323,7 +323,7 @@ def test_published_weights_give_their_published_metrics(shared, name, model, sca
   network = models.build(model, found.options, scale=scale, channels=found.channels)
   source = sources.Folder(shared / 'reference' / 'set5', channels=3)
   evaluator = Evaluator(network, source, scale=scale, protocol='luma')
-  summary = summarise([row for row, _ in evaluator.measure_all(found.variables)])
+  summary = summarize([row for row, _ in evaluator.measure_all(found.variables)])
   assert summary['n'] == 5
   assert summary['psnr'] == pytest.approx(psnr, abs=0.01)
   assert ssim is None or summary['ssim'] == pytest.approx(ssim, abs=1e-4)

@@ -53,7 +53,7 @@ def test_each_side_pulls_its_own_way(form, logits):
 
 
 @pytest.mark.parametrize('form', FORMS)
-def test_accuracy_is_the_share_of_right_judgements(form):
+def test_accuracy_is_the_share_of_right_judgments(form):
   high, low = jnp.full((4, 1), 3.0), jnp.full((4, 1), -3.0)
   assert adversarial.accuracy(high, low, form=form) == 1
   assert adversarial.accuracy(low, high, form=form) == 0

@@ -152,7 +152,7 @@ BLOCKS = [
 
 @pytest.mark.parametrize(('block', 'twin'), BLOCKS)
 @pytest.mark.parametrize('train', [False, True])
-def test_normalised_blocks(block, twin, train, rng):
+def test_normalized_blocks(block, twin, train, rng):
   twin = twin()
   before, ours = agree(
     rng, block(5, folded=False, dtype=jnp.float32), twin, (2, 8, 9, 5), train=train
@@ -167,7 +167,7 @@ def test_normalised_blocks(block, twin, train, rng):
 
 @pytest.mark.parametrize('name', ['srresnet', 'swift_srgan'])
 @pytest.mark.parametrize(('scale', 'train'), [(4, False), (4, True), (3, False)])
-def test_normalised_networks(name, scale, train, rng):
+def test_normalized_networks(name, scale, train, rng):
   network = models.build(name, {'features': 4, 'blocks': 2}, scale=scale, channels=3)
   twin = NormalizedTwin(scale, 3, 4, 2, swift=name == 'swift_srgan')
   agree(rng, network, twin, (2, 9, 8, 3), train=train)

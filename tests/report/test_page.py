@@ -34,7 +34,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-  """Open a file; afterwards, nothing was logged and nothing but the file was requested."""
+  """Open a file; afterward, nothing was logged and nothing but the file was requested."""
   contexts, problems = [], []
 
   def open_page(path, **options):

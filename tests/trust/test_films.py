@@ -56,7 +56,7 @@ def test_observers_see_what_another_program_found(shared):
     subject = study.Subject(name, crops, np.array(present))
     outputs[study.HR].append(study.observe(subject, None, 'clean', 4))
     outputs['bicubic'].append(study.observe(subject, enlarge, 'clean', 4))
-  rows = study.summarise(outputs, source.identities)
+  rows = study.summarize(outputs, source.identities)
   hr, bicubic = ([row for row in rows if row['network'] == name] for name in outputs)
   found = [(a['auc'], b['auc'], b['contrast_kept']) for a, b in zip(hr, bicubic, strict=True)]
   np.testing.assert_allclose(found, EXPECTED, atol=0.006)

@@ -26,7 +26,7 @@ def rows(subjects):
     'bicubic': [study.observe(x, interpolation(4), 'clean', 4) for x in found],
     'absent': [study.observe(x, without_lesion(x), 'clean', 4) for x in found],
   }
-  return study.summarise(outputs, [x.name for x in found])
+  return study.summarize(outputs, [x.name for x in found])
 
 
 def without_lesion(subject):

@@ -160,7 +160,7 @@ def test_a_sample_holds_the_errors_at_its_pixels(images):
   found = samples.draw('1', hr, lr, sr.astype(np.float64), scale=4, count=2000)
   assert set(np.unique(found.errors)) == {0, 3}
   assert np.mean(found.errors == 0) == pytest.approx(0.5, abs=0.05)
-  assert found.centre.mean() == pytest.approx(9 / 16, abs=0.05)
+  assert found.center.mean() == pytest.approx(9 / 16, abs=0.05)
   assert found.tile_errors[0] == 0 and found.tile_errors[-1] == pytest.approx(3, rel=1e-5)
   half = scale.scale_map(NUMBERS, lr, sr, 4)
   assert half.shape == sr.shape and np.isfinite(half).all()

@@ -28,7 +28,7 @@ class _Measure(Measurement):
   Attributes:
     trust: Audit the output for detail that is not in the images: trust.csv, trust.json and the
       page. Run the same command again to resume.
-    lesions: Insert lesions into the images and measure how well they are seen afterwards:
+    lesions: Insert lesions into the images and measure how well they are seen afterward:
       lesions.csv.
     reader: A classifier of findings, an ONNX file or MODULE:FUNCTION, to apply to the images and
       the output: readers.csv. Needs --tables or records.

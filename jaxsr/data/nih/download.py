@@ -37,7 +37,7 @@ class RetryPolicy(NamedTuple):
   longest_wait: float = 60.0
 
 
-class _Cancelled(Exception):
+class _Canceled(Exception):
   """Raised in a download thread after the others have been told to stop."""
 
 
@@ -121,7 +121,7 @@ class Fetcher:
           f'{before // 10**6} MB, or {constants.manual_download(archive.name)}'
         )
       if self._stop.wait(wait):
-        raise _Cancelled
+        raise _Canceled
       wait = min(2 * wait, self._retries.longest_wait)
 
   def _request_rest(self, archive: Archive, path: Path, digest: 'hashlib._Hash') -> bool:
@@ -162,7 +162,7 @@ class Fetcher:
             f'have moved: {constants.manual_download(archive.name)}'
           )
         if self._stop.is_set():
-          raise _Cancelled
+          raise _Canceled
         file.write(chunk)
         digest.update(chunk)
         came += len(chunk)

@@ -2,7 +2,7 @@
 
 Conventions. Film coordinates run from 0 to 1, x to the right and y down; pixel i has its center at
 (i + 0.5) / size. Patient coordinates (u, v): u = 0 on the midline and 1 at the lateral wall of the
-chest, positive towards the viewer's right (the patient's left); v = 0 at the lung apex and 1 at
+chest, positive toward the viewer's right (the patient's left); v = 0 at the lung apex and 1 at
 the right dome of the diaphragm. Attenuation is the dimensionless sum of mu * t along the ray, on a
 canvas [size, size] to which each organ adds. Each organ has its own random stream, so that a change
 of one organ does not affect the others.
