@@ -27,7 +27,7 @@ from benchmarks.processes import Process
 from jaxsr.errors import UserError
 
 Mode = Literal['train', 'infer', 'load', 'epoch', 'start']
-Keep = Literal['ours', 'both', 'none']
+Keep = Literal['jaxsr', 'both', 'none']
 
 
 def main(
@@ -39,8 +39,8 @@ def main(
   precision: Literal['float32', 'bfloat16'] = 'float32',
   eager: bool = False,
   data: Path | None = None,
-  keep: Keep = 'ours',
-  side: Literal['', 'ours', 'theirs'] = '',
+  keep: Keep = 'jaxsr',
+  side: Literal['', 'jaxsr', 'pytorch'] = '',
 ) -> None:
   """Measure networks (`all`: each) in a mode, print a table, and write it to a JSON file.
 
@@ -81,9 +81,13 @@ def _measure(
 ) -> dict[str, Any]:
   if mode == 'start':
     return _start(name, count, batch, precision, eager)
-  from benchmarks import ours, roofline, theirs  # a process of one side has only that side
+  from benchmarks import (
+    jaxsr_side,
+    pytorch_side,
+    roofline,
+  )  # a process of one side has only that side
 
-  build = getattr(ours, mode), getattr(theirs, mode)
+  build = getattr(jaxsr_side, mode), getattr(pytorch_side, mode)
   given = name, batch, precision
   with (
     Process(keep != 'none', build[0], *given) as own,
@@ -106,7 +110,7 @@ def _measure(
 
 def _start(name: str, count: int, batch: int, precision: str, eager: bool) -> dict[str, Any]:
   """Time fresh processes from start to the end of the first step, without a compilation cache."""
-  found: dict[str, list[dict[str, float]]] = {'ours': [], 'theirs': []}
+  found: dict[str, list[dict[str, float]]] = {'jaxsr': [], 'pytorch': []}
   for _ in range(count):
     for side, results in found.items():
       arguments = ['--network', name, '--batch', str(batch), '--precision', precision]
@@ -116,20 +120,20 @@ def _start(name: str, count: int, batch: int, precision: str, eager: bool) -> di
       done = subprocess.run(command, check=True, capture_output=True, text=True)
       seconds = time.perf_counter() - begun
       results.append(text.loads(done.stdout.splitlines()[-1]) | {'seconds': seconds})
-  seconds = [[one['seconds'] for one in found[side]] for side in ('ours', 'theirs')]
+  seconds = [[one['seconds'] for one in found[side]] for side in ('jaxsr', 'pytorch')]
   peaks = {f'peak_mib_{side}': max(one['peak_mib'] for one in found[side]) for side in found}
   return Ratios(*seconds).row() | peaks
 
 
 def _alone(name: str, side: str, batch: int, precision: str, compiled: bool) -> None:
-  if side == 'ours':
-    from benchmarks import ours
+  if side == 'jaxsr':
+    from benchmarks import jaxsr_side
 
-    ours.train(name, batch, precision)
+    jaxsr_side.train(name, batch, precision)
   else:
-    from benchmarks import theirs
+    from benchmarks import pytorch_side
 
-    theirs.train(name, batch, precision, None, compiled=compiled)
+    pytorch_side.train(name, batch, precision, None, compiled=compiled)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
   print(text.dumps({'peak_mib': peak}))
 

@@ -41,8 +41,8 @@ def main() -> None:
     functions = (lax.conv_general_dilated, ops.convolve)
     before, after = (_programs(one, groups, arrays) for one in functions)
     found = []
-    for own, ours in zip(before, after, strict=True):
-      times = alternate(partial(_run, own, arrays), partial(_run, ours, arrays), 5)
+    for slow, fast in zip(before, after, strict=True):
+      times = alternate(partial(_run, slow, arrays), partial(_run, fast, arrays), 5)
       medians = [1e3 * statistics.median(seconds) for seconds in times]
       found.append('{:7.1f} -> {:6.1f}'.format(*medians))
     name = f'{side}x{side} {"x".join(map(str, shape))} -> {outputs}, {groups} groups'

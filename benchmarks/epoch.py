@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks import ours, theirs
+from benchmarks import jaxsr_side, pytorch_side
 from benchmarks.cases import CASES, SCALE
 from benchmarks.loader import torch_batches
 from benchmarks.pairs import Ratios, alternate
@@ -22,8 +22,8 @@ def beside_torch(
   """
   case = CASES[name]
   size, side = batch or case.batch, SCALE * case.patch
-  own, variables = ours.train(name, batch, precision)
-  other = theirs.train(name, batch, precision, variables, compiled=compiled)
+  own, variables = jaxsr_side.train(name, batch, precision)
+  other = pytorch_side.train(name, batch, precision, variables, compiled=compiled)
   source, mesh = sources.Folder(data, minimum=side), sharding.make_mesh()
   if len(source) < size:
     raise UserError(f'{data}: contains {len(source)} films; at least {size}, one batch, are needed')
@@ -33,16 +33,16 @@ def beside_torch(
   loader = torch_batches(source.paths, side=side, batch_size=size, workers=1)
   steps = len(source) // size
 
-  def run_ours() -> None:
+  def run_jaxsr() -> None:
     for _ in range(steps):
       own.run(sharding.put(next(stream), mesh))
 
-  def run_theirs() -> None:
+  def run_pytorch() -> None:
     for _ in range(steps):
       lr, hr = next(loader)
-      other.run((theirs.to_device(lr[:, None]), theirs.to_device(hr[:, None])))
+      other.run((pytorch_side.to_device(lr[:, None]), pytorch_side.to_device(hr[:, None])))
 
-  found = alternate(run_ours, run_theirs, pairs)
+  found = alternate(run_jaxsr, run_pytorch, pairs)
   stream.close()
   by_image = lambda seconds: [s / (steps * size) for s in seconds]  # noqa: E731
-  return Ratios(by_image(found.ours), by_image(found.theirs))
+  return Ratios(by_image(found.jaxsr), by_image(found.other))

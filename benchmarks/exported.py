@@ -41,9 +41,12 @@ def main(
   rows = []
   for name in models:
     content = onnx_file.serialize(exportable.prepare(load(name), precision=precision))[0]
-    with Process(True, ours, name) as one, Process(False, theirs, name, content) as other:
-      difference = largest_difference(name, one.outcome, other.outcome, precision)
-      found = alternate(one.run, other.run, pairs, twice=True)
+    with (
+      Process(True, build_jaxsr, name) as own,
+      Process(False, build_onnx, name, content) as other,
+    ):
+      difference = largest_difference(name, own.outcome, other.outcome, precision)
+      found = alternate(own.run, other.run, pairs, twice=True)
     ratios = [a / b for a, b in zip(*found, strict=True)]
     rows.append({'model': name, 'difference': difference} | found._asdict())
     ratio = f'{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})'
@@ -54,7 +57,7 @@ def main(
     json.write_text(text.dumps(result | {'results': rows}, indent=2) + '\n', encoding='utf-8')
 
 
-def ours(name: str) -> Side:
+def build_jaxsr(name: str) -> Side:
   """Build the upscaling of a film as `jaxsr upscale --no-agree` does it."""
   runtime.use_cpu_devices()
   model = load(name)
@@ -64,7 +67,7 @@ def ours(name: str) -> Side:
   return Side(lambda: model.upscale(film, agree=False), outcome, time.perf_counter() - begun)
 
 
-def theirs(name: str, content: bytes) -> Side:
+def build_onnx(name: str, content: bytes) -> Side:
   """Build the same of the content of an ONNX file in onnxruntime."""
   begun = time.perf_counter()
   session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])

@@ -45,14 +45,14 @@ def beside_torch(data: Path, pairs: int, batch_size: int = 16) -> Ratios:
   kept, stream = _open(data, batch_size, 1)
   for i in range(len(kept)):
     kept[i]  # decoded once, as in the first epoch of a run
-  theirs = torch_batches(sources.Folder(data, minimum=SIDE).paths, side=SIDE, batch_size=batch_size)
+  other = torch_batches(sources.Folder(data, minimum=SIDE).paths, side=SIDE, batch_size=batch_size)
   many, few = 100, 2
-  run_ours = lambda: [next(stream) for _ in range(many)]  # noqa: E731
-  run_theirs = lambda: [next(theirs) for _ in range(few)]  # noqa: E731
-  found = alternate(run_ours, run_theirs, pairs)
+  run_jaxsr = lambda: [next(stream) for _ in range(many)]  # noqa: E731
+  run_pytorch = lambda: [next(other) for _ in range(few)]  # noqa: E731
+  found = alternate(run_jaxsr, run_pytorch, pairs)
   stream.close()
   by_crop = lambda seconds, n: [s / (n * batch_size) for s in seconds]  # noqa: E731
-  return Ratios(by_crop(found.ours, many), by_crop(found.theirs, few))
+  return Ratios(by_crop(found.jaxsr, many), by_crop(found.other, few))
 
 
 def torch_batches(

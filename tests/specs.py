@@ -32,7 +32,7 @@ SPECS = {
     small={'features': 8, 'blocks': 2},
     sliceable={'features': 16, 'blocks': 4},
     counts=((3, {}, 1_517_571),),
-    reference='test_twins_of_the_classics',
+    reference='test_references_classic',
   ),
   'fsrcnn': Spec(
     small={'features': 8, 'shrunk': 4, 'blocks': 2},
@@ -41,13 +41,13 @@ SPECS = {
       (1, {}, 12_464 + 209 + 136),  # the paper's weights; biases; slopes of PReLU
       (3, {}, 24_683),
     ),
-    reference='test_twins_of_the_field',
+    reference='test_references',
   ),
   'msrresnet': Spec(
     small={'features': 8, 'blocks': 2},
     sliceable={'features': 16, 'blocks': 4},
     counts=((3, {}, 1_517_571),),
-    reference='test_twins_of_the_field',
+    reference='test_references',
   ),
   'rcan': Spec(
     small={'features': 8, 'groups': 2, 'blocks': 2, 'reduction': 4},
@@ -57,7 +57,7 @@ SPECS = {
       (3, {}, RCAN),
       (3, {'attention': False}, RCAN - RCAN_ATTENTION),
     ),
-    reference='test_twins_of_the_field',
+    reference='test_references',
   ),
   'rdn': Spec(
     small={'features': 8, 'blocks': 2, 'layers': 2, 'growth': 4},
@@ -68,7 +68,7 @@ SPECS = {
       (1, {'remat': True}, 22_268_801),
       (3, {}, 22_271_107),
     ),
-    reference='test_twins_of_dense_and_gan_networks',
+    reference='test_references_dense_and_gan',
   ),
   'rlfn': Spec(
     small={'features': 8, 'blocks': 2, 'attention': 4},
@@ -78,13 +78,13 @@ SPECS = {
       (3, {'features': 48}, 470_208),  # RLFN-S: 470 K
       (3, {'features': 46, 'middle': 48, 'blocks': 4}, 317_218),  # NTIRE 2022: 0.317 M
     ),
-    reference='test_twins_of_the_field',
+    reference='test_references',
   ),
   'rrdb': Spec(
     small={'features': 8, 'growth': 4, 'blocks': 2},
     sliceable={'features': 16, 'blocks': 3, 'growth': 16},
     counts=((3, {}, 16_697_987),),
-    reference='test_twins_of_the_field',
+    reference='test_references',
   ),
   'span': Spec(
     small={'features': 8, 'blocks': 2},
@@ -93,7 +93,7 @@ SPECS = {
       (3, {'folded': True}, 426_288),  # the paper's 426 K
       (3, {'folded': True, 'features': 28}, 150_688),  # NTIRE 2024: 0.151 M
     ),
-    reference='test_twins_of_the_field',
+    reference='test_references',
   ),
   'srcnn': Spec(
     small={'features': (8, 4)},
@@ -104,7 +104,7 @@ SPECS = {
       (1, {}, 57_281),
       (3, {}, 69_251),
     ),
-    reference='test_twins_of_the_classics',
+    reference='test_references_classic',
   ),
   'srdensenet': Spec(
     small={'growth': 4, 'blocks': 2, 'layers': 3, 'bottleneck': 8},
@@ -113,13 +113,13 @@ SPECS = {
       (1, {}, 2_659_585),
       (1, {'variant': 'prelu'}, 2_003_467),
     ),
-    reference='test_twins_of_dense_and_gan_networks',
+    reference='test_references_dense_and_gan',
   ),
   'srresnet': Spec(
     small={'features': 8, 'blocks': 2},
     sliceable={'features': 16, 'blocks': 4},
     counts=((3, {}, 1_549_462),),
-    reference='test_twins_of_dense_and_gan_networks',
+    reference='test_references_dense_and_gan',
   ),
   'swift_srgan': Spec(
     small={'features': 8, 'blocks': 2},
@@ -128,19 +128,19 @@ SPECS = {
       (1, {}, 200_787),
       (3, {}, 201_209),
     ),
-    reference='test_twins_of_dense_and_gan_networks',
+    reference='test_references_dense_and_gan',
   ),
   'swinir': Spec(
     small={'features': 12, 'depths': (2, 2), 'heads': 2, 'window': 4, 'tail_features': 8},
     sliceable={'features': 48, 'depths': (2, 4)},
     counts=((3, {}, 11_900_199),),
-    reference='test_twins_of_the_field',
+    reference='test_references',
   ),
   'vdsr': Spec(
     small={'features': 8, 'blocks': 3},
     sliceable={'features': 16, 'blocks': 6},
     counts=((1, {}, 664_704 + 1_217),),
-    reference='test_twins_of_the_classics',
+    reference='test_references_classic',
   ),
 }
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from typing import Any, Literal, NamedTuple
 
-from benchmarks import ours, roofline
+from benchmarks import jaxsr_side, roofline
 from benchmarks.pairs import alternate, largest_difference
 from benchmarks.processes import Process
 
@@ -30,10 +30,10 @@ class Task(NamedTuple):
 
 
 class Sides(NamedTuple):
-  """Both sides of a task, built; `theirs` is None without PyTorch."""
+  """Both sides of a task, built; `pytorch` is None without PyTorch."""
 
-  ours: Process
-  theirs: Process | None
+  jaxsr: Process
+  pytorch: Process | None
   difference: float | None
 
 
@@ -51,7 +51,7 @@ def measure(
   """
   deadline = time.monotonic() + seconds
   with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(tasks)) as pool:
-    os.environ[ours.LOCK] = stack.enter_context(tempfile.NamedTemporaryFile()).name
+    os.environ[jaxsr_side.LOCK] = stack.enter_context(tempfile.NamedTemporaryFile()).name
     built = {t: pool.submit(_build, t, precision, side, stack) for t in tasks}
     ready: dict[Task, Sides] = {}
     failed: dict[Task, str] = {}
@@ -64,7 +64,7 @@ def measure(
         yield {**row, 'failed': failed[task]}
         continue
       sides = ready[task]
-      roof = roof or sides.ours.call(roofline.measure, precision)
+      roof = roof or sides.jaxsr.call(roofline.measure, precision)
       yield row | _time(task, sides, roof, pairs)
 
 
@@ -82,13 +82,13 @@ def _collect(
 def _build(task: Task, precision: str, side: int, stack: contextlib.ExitStack) -> Sides:
   shape = {} if task.mode == 'train' else {'side': side}
   options = {'repeat': task.repeat, **shape}
-  own = Process(True, getattr(ours, task.mode), task.name, 0, precision, **options)
+  own = Process(True, getattr(jaxsr_side, task.mode), task.name, 0, precision, **options)
   stack.callback(own.stop)
   try:
-    from benchmarks import theirs  # the extra 'benchmarks'
+    from benchmarks import pytorch_side  # the extra 'benchmarks'
   except ImportError:
     return Sides(own, None, None)
-  build = getattr(theirs, task.mode)
+  build = getattr(pytorch_side, task.mode)
   given = (task.name, 0, precision, own.variables)
   other = Process(False, build, *given, compiled=True, **options)
   stack.callback(other.stop)
@@ -97,7 +97,7 @@ def _build(task: Task, precision: str, side: int, stack: contextlib.ExitStack) -
 
 def _time(task: Task, sides: Sides, roof: roofline.Roof, pairs: int) -> dict[str, Any]:
   """Times both sides in turn; without PyTorch, only this implementation."""
-  own, other = sides.ours, sides.theirs
+  own, other = sides.jaxsr, sides.pytorch
   found = alternate(own.run, (other or own).run, pairs)
   row = found.row()
   names = ('seconds', 'seconds_pytorch')
@@ -106,10 +106,10 @@ def _time(task: Task, sides: Sides, roof: roofline.Roof, pairs: int) -> dict[str
   result = row | place | {'compile_seconds': own.compiled_in, 'matrix_tflops': roof.flops / 1e12}
   if other is None:
     return {key: x for key, x in result.items() if not key.startswith(('ratio', 'seconds_py'))}
-  theirs = roofline.place(roof, own.work, row['seconds_pytorch'])
+  pytorch = roofline.place(roof, own.work, row['seconds_pytorch'])
   return result | {
     'speedup': 1 / row['ratio_median'],
-    'utilization_pytorch': theirs['utilization'],
+    'utilization_pytorch': pytorch['utilization'],
     'compile_seconds_pytorch': other.compiled_in,
     'difference': sides.difference,
   }

@@ -165,8 +165,8 @@ def test_patients_are_in_one_split(prepared):
 def test_a_film_is_what_a_folder_gives(prepared, scale):
   source = Records(prepared, 'train')
   for i in (0, len(source) - 1):
-    mine, theirs = source.film(i, scale), crops.make_film(source[i], scale)
-    for a, b in zip(mine, theirs, strict=True):
+    mine, expected = source.film(i, scale), crops.make_film(source[i], scale)
+    for a, b in zip(mine, expected, strict=True):
       np.testing.assert_array_equal(a, b)
 
 
@@ -203,8 +203,8 @@ def test_file_systems_without_links_get_copies(copy, prepared, tmp_path, monkeyp
 def test_every_form_holds_the_same(copy, prepared, tmp_path, form):
   assert prepare(copy, tmp_path, '--workers', 1, '--form', form) == 1
   assert read_all(tmp_path) == read_all(prepared)
-  mine, theirs = Records(tmp_path, 'train').film(1, 4), Records(prepared, 'train').film(1, 4)
-  np.testing.assert_array_equal(mine.lr, theirs.lr)
+  mine, expected = Records(tmp_path, 'train').film(1, 4), Records(prepared, 'train').film(1, 4)
+  np.testing.assert_array_equal(mine.lr, expected.lr)
 
 
 def test_a_film_is_always_the_same_bytes():

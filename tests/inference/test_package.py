@@ -46,10 +46,12 @@ def test_a_package_gives_the_image_of_its_run(run, tmp_path, folder, capsys):
   output = tmp_path / 'shipped'
   assert command('package', run, '--output', output, '--data', folder) == 0
   assert '/films, ' in capsys.readouterr().out
-  ours, theirs = load(str(run)), load(str(output))
-  assert theirs.step == ours.step and theirs.network == ours.network
+  run_model, packaged = load(str(run)), load(str(output))
+  assert packaged.step == run_model.step and packaged.network == run_model.network
   lr = jnp.asarray(np.random.default_rng(0).random((1, 16, 16, 1), dtype=np.float32))
-  images = [np.asarray(one.network.apply(one.variables, lr, train=False)) for one in (ours, theirs)]
+  images = [
+    np.asarray(one.network.apply(one.variables, lr, train=False)) for one in (run_model, packaged)
+  ]
   np.testing.assert_array_equal(*images)
   metrics = json.loads((output / 'metrics.json').read_text())
   assert metrics['n'] == 4 and metrics['psnr'] > 20

@@ -208,7 +208,7 @@ def used_in(path):
 
 
 def test_every_layer_is_compared_with_pytorch():
-  paths = Path(__file__).parent.glob('test_twins_*.py')
+  paths = Path(__file__).parent.glob('test_references*.py')
   compared = set().union(*map(used_in, paths))
   found = list(layers())
   assert set(TRAINABLE) <= set(found) and 'layers.Upsampler' in found

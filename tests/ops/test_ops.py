@@ -148,8 +148,8 @@ def test_joining_is_a_convolution_of_what_is_side_by_side(rng, dtype):
   with jax.enable_x64(True):
     parts = [jnp.asarray(rng.normal(size=(2, 5, 4, c)), dtype) for c in (3, 1, 4)]
     kernel = jnp.asarray(rng.normal(size=(1, 1, 8, 6)), dtype)
-    ours = pulled(ops.join, parts, kernel)
-    theirs = pulled(
+    own = pulled(ops.join, parts, kernel)
+    expected = pulled(
       lambda parts, kernel: jax.lax.conv_general_dilated(
         jnp.concatenate(parts, -1), kernel, (1, 1), 'VALID', dimension_numbers=ops.NHWC
       ),
@@ -160,7 +160,7 @@ def test_joining_is_a_convolution_of_what_is_side_by_side(rng, dtype):
   close = lambda a, b: np.testing.assert_allclose(
     np.float64(a), np.float64(b), rtol=0, atol=tolerance * np.abs(np.float64(b)).max()
   )
-  jax.tree.map(close, ours, theirs)
+  jax.tree.map(close, own, expected)
 
 
 @pytest.mark.parametrize(

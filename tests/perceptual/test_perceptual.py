@@ -26,9 +26,9 @@ def tensors(network, layer, naming, rng):
   for keys, x in leaves:
     module, leaf = '/'.join(k.key for k in keys[1:-1]), keys[-1].key
     value = rng.normal(0, 0.1, x.shape).astype(np.float32) + (leaf in ('var', 'scale'))
-    theirs = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
+    names_of = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
     value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
-    found[f'{naming.module(module)}.{theirs.get(leaf, leaf)}'] = np.ascontiguousarray(value)
+    found[f'{naming.module(module)}.{names_of.get(leaf, leaf)}'] = np.ascontiguousarray(value)
   return found
 
 
@@ -176,13 +176,13 @@ def natural(path):
 
 def fill(torch, model, variables, names):
   """Copy variables into a PyTorch network."""
-  theirs = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
+  names_of = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
   state = model.state_dict()
   for keys, x in jax.tree.flatten_with_path(variables)[0]:
     module, leaf = '/'.join(k.key for k in keys[1:-1]), keys[-1].key
     value = np.asarray(x)
     value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
-    state[f'{names[module]}.{theirs.get(leaf, leaf)}'].copy_(torch.from_numpy(value.copy()))
+    state[f'{names[module]}.{names_of.get(leaf, leaf)}'].copy_(torch.from_numpy(value.copy()))
 
 
 @pytest.mark.parametrize('network', COUNTS)

@@ -20,9 +20,9 @@ IMAGES = {
 
 def equals_pillow(image, scale):
   lr = bicubic.downscale(image, scale)
-  theirs = degradation.downscale(image[..., None], scale)
-  np.testing.assert_array_equal(lr, theirs[..., 0])
-  errors, expected = bicubic.map_error(image, lr), crops.map_error(image[..., None], theirs)
+  reference = degradation.downscale(image[..., None], scale)
+  np.testing.assert_array_equal(lr, reference[..., 0])
+  errors, expected = bicubic.map_error(image, lr), crops.map_error(image[..., None], reference)
   assert errors.dtype == expected.dtype
   np.testing.assert_array_equal(errors, expected)
 

@@ -8,13 +8,13 @@ import pytest
 
 from jaxsr import models
 from jaxsr.models import discriminator, layers, rdn, srdensenet, srresnet, swift_srgan
-from models.twins import F, agree, close, tn, torch
-from torch_reference.twins import (
+from models.references import F, agree, close, tn, torch
+from torch_reference.networks import (
   RDN,
   STAGES,
-  DiscriminatorTwin,
+  Discriminator,
   NormalizedBlock,
-  NormalizedTwin,
+  NormalizedNet,
   RDNBlock,
   Separable,
   conv,
@@ -36,7 +36,7 @@ def test_rdn(scale, rng):
   agree(rng, network, RDN(scale, 3, **options), (1, 8, 7, 3), train=False)
 
 
-class DenseTwin(tn.Module):
+class Dense(tn.Module):
   """A block of SRDenseNet; the variant 'prelu' activates again after each concatenation."""
 
   def __init__(self, inputs, growth, layers, variant):
@@ -59,12 +59,12 @@ class DenseTwin(tn.Module):
     return torch.cat([x, seen], 1)
 
 
-class SRDenseNetTwin(tn.Module):
+class SRDenseNet(tn.Module):
   def __init__(self, scale, growth, blocks, layers, bottleneck, variant):
     super().__init__()
     width, bias, stages = growth * layers, variant != 'prelu', STAGES[scale]
     self.head = conv(1, width)
-    parts = (DenseTwin(width * (i + 1), growth, layers, variant) for i in range(blocks))
+    parts = (Dense(width * (i + 1), growth, layers, variant) for i in range(blocks))
     self.blocks = numbered(self, 'block', parts)
     self.bottleneck = conv(width * (blocks + 1), bottleneck, 1, bias=bias)
     parts = (self.deconvolution(bottleneck, s, bias) for s in stages)
@@ -93,7 +93,7 @@ class SRDenseNetTwin(tn.Module):
 @pytest.mark.parametrize('variant', srdensenet.VARIANTS)
 def test_srdensenet_block(variant, rng):
   block = srdensenet.DenseBlock(3, 4, variant, jnp.float32)
-  agree(rng, block, DenseTwin(5, 3, 4, variant), (2, 8, 9, 5))
+  agree(rng, block, Dense(5, 3, 4, variant), (2, 8, 9, 5))
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_srdensenet_block(variant, rng):
 )
 def test_deconvolution_has_the_geometry_it_says(kernel, stride, padding, output_padding, rng):
   geometry = {'padding': padding, 'output_padding': output_padding}
-  twin = tn.ConvTranspose2d(5, 4, kernel, stride, **geometry)
-  agree(rng, layers.Deconvolution(4, stride, kernel), twin, (1, 4, 6, 5))
+  reference = tn.ConvTranspose2d(5, 4, kernel, stride, **geometry)
+  agree(rng, layers.Deconvolution(4, stride, kernel), reference, (1, 4, 6, 5))
 
 
 @pytest.mark.parametrize(('variant', 'scale'), [('all', 4), ('prelu', 4), ('dense', 2), ('all', 3)])
 def test_srdensenet(variant, scale, rng):
   options = {'growth': 3, 'blocks': 2, 'layers': 3, 'bottleneck': 5, 'variant': variant}
   network = models.build('srdensenet', options, scale=scale)
-  agree(rng, network, SRDenseNetTwin(scale, **options), (1, 8, 7, 1), train=False)
+  agree(rng, network, SRDenseNet(scale, **options), (1, 8, 7, 1), train=False)
 
 
 @pytest.mark.parametrize('features', [1, 7])
@@ -128,20 +128,20 @@ def test_separable_convolution(kernel, stride, bias, features, rng):
   with nn.intercept_methods(record):
     jax.eval_shape(lambda x: layer.init(jax.random.key(0), x), jnp.zeros((1, 8, 9, 5)))
   assert ({swift_srgan.MixedConv, swift_srgan.Mixture} <= calls) == (features == 1)
-  twin = Separable(5, features, kernel, stride=stride, bias=bias)
-  agree(rng, layer, twin, (2, 8, 9, 5))
+  reference = Separable(5, features, kernel, stride=stride, bias=bias)
+  agree(rng, layer, reference, (2, 8, 9, 5))
 
 
-def averages_agree(twin, ours, before, *, count):
+def averages_agree(reference, own, before, *, count):
   """Compare running averages after a step; PyTorch's variance is n / (n - 1) of Flax's."""
 
   def unbiased(path, new, old):
     factor = count / (count - 1) if path[-1].key == 'var' else 1.0
     return (new - 0.9 * old) * factor + 0.9 * old
 
-  taken_up = jax.tree_util.tree_map_with_path(unbiased, ours, before)
-  for _, theirs, found in weights(twin, taken_up):
-    np.testing.assert_allclose(found, theirs, rtol=1e-5, atol=1e-5)
+  taken_up = jax.tree_util.tree_map_with_path(unbiased, own, before)
+  for _, expected, found in weights(reference, taken_up):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 BLOCKS = [
@@ -150,39 +150,39 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize(('block', 'twin'), BLOCKS)
+@pytest.mark.parametrize(('block', 'reference'), BLOCKS)
 @pytest.mark.parametrize('train', [False, True])
-def test_normalized_blocks(block, twin, train, rng):
-  twin = twin()
-  before, ours = agree(
-    rng, block(5, folded=False, dtype=jnp.float32), twin, (2, 8, 9, 5), train=train
+def test_normalized_blocks(block, reference, train, rng):
+  reference = reference()
+  before, own = agree(
+    rng, block(5, folded=False, dtype=jnp.float32), reference, (2, 8, 9, 5), train=train
   )
   if train:
-    averages_agree(twin, ours, before, count=2 * 8 * 9)
+    averages_agree(reference, own, before, count=2 * 8 * 9)
   else:
-    jax.tree.map(np.testing.assert_array_equal, ours, before)
-    for _, theirs, old in weights(twin, before):
-      np.testing.assert_array_equal(theirs, old)
+    jax.tree.map(np.testing.assert_array_equal, own, before)
+    for _, expected, old in weights(reference, before):
+      np.testing.assert_array_equal(expected, old)
 
 
 @pytest.mark.parametrize('name', ['srresnet', 'swift_srgan'])
 @pytest.mark.parametrize(('scale', 'train'), [(4, False), (4, True), (3, False)])
 def test_normalized_networks(name, scale, train, rng):
   network = models.build(name, {'features': 4, 'blocks': 2}, scale=scale, channels=3)
-  twin = NormalizedTwin(scale, 3, 4, 2, swift=name == 'swift_srgan')
-  agree(rng, network, twin, (2, 9, 8, 3), train=train)
+  reference = NormalizedNet(scale, 3, 4, 2, swift=name == 'swift_srgan')
+  agree(rng, network, reference, (2, 9, 8, 3), train=train)
 
 
 @pytest.mark.parametrize('separable', [False, True])
 @pytest.mark.parametrize('train', [False, True])
 def test_discriminators(separable, train, rng):
-  twin = DiscriminatorTwin(3, 2, 7, swift=separable)
+  reference = Discriminator(3, 2, 7, swift=separable)
   network = discriminator.Discriminator(features=2, hidden=7, separable=separable)
-  agree(rng, network, twin, (2, 65, 50, 3), amplify=100.0, train=train)
+  agree(rng, network, reference, (2, 65, 50, 3), amplify=100.0, train=train)
 
 
 @pytest.mark.parametrize('size', [(6, 6), (12, 18), (7, 13), (5, 1), (64, 41)])
 def test_adaptive_pool_is_pytorchs(size, rng):
   x = rng.random((2, *size, 3), dtype=np.float32)
-  theirs = F.adaptive_avg_pool2d(to_torch(x), 6)
-  close(discriminator.adaptive_average_pool(jnp.asarray(x), 6), from_torch(theirs))
+  expected = F.adaptive_avg_pool2d(to_torch(x), 6)
+  close(discriminator.adaptive_average_pool(jnp.asarray(x), 6), from_torch(expected))

@@ -9,8 +9,8 @@ import pytest
 
 from jaxsr import models
 from jaxsr.models import rcan, rlfn, rrdb, span, swinir
-from models.twins import F, agree, tn, torch
-from torch_reference.twins import (
+from models.references import F, agree, tn, torch
+from torch_reference.networks import (
   MEAN,
   SPAB,
   SPAN,
@@ -183,16 +183,16 @@ def test_conv3xc(rng):
 
 @pytest.mark.parametrize('folded', [False, True])
 def test_spab(folded, rng):
-  twin = Joined(8, conv if folded else Conv3XC)
-  agree(rng, span.SPAB(8, folded, jnp.float32), twin, (2, 5, 6, 8))
+  reference = Joined(8, conv if folded else Conv3XC)
+  agree(rng, span.SPAB(8, folded, jnp.float32), reference, (2, 5, 6, 8))
 
 
 @pytest.mark.parametrize('folded', [False, True])
 def test_span(folded, rng):
   options = {'features': 8, 'blocks': 2, 'image_range': 8.0}
   network = models.build('span', options | {'folded': folded}, scale=3, channels=3)
-  twin = SPAN(3, *options.values(), conv if folded else Conv3XC)
-  agree(rng, network, twin, (1, 5, 6, 3), train=False)
+  reference = SPAN(3, *options.values(), conv if folded else Conv3XC)
+  agree(rng, network, reference, (1, 5, 6, 3), train=False)
 
 
 class ESA(tn.Module):
@@ -309,17 +309,17 @@ def test_window_attention(rng):
   regions = swinir.regions(8, 4, 4, 2)
   mask = np.where(regions[:, :, None] == regions[:, None], 0.0, -100.0)
   attention = swinir.WindowAttention(8, 2, 4, jnp.float32)
-  twin = WindowAttention(8, 2, 4)
-  twin.forward = partial(twin.forward, mask=to_torch(mask.astype(np.float32)))
-  agree(rng, attention, twin, (4, 16, 8), regions=regions)
+  reference = WindowAttention(8, 2, 4)
+  reference.forward = partial(reference.forward, mask=to_torch(mask.astype(np.float32)))
+  agree(rng, attention, reference, (4, 16, 8), regions=regions)
 
 
 @pytest.mark.parametrize('shift', [0, 2])
 @pytest.mark.parametrize('size', [(8, 12), (4, 4)])
 def test_swin_block(shift, size, rng):
   block = swinir.SwinBlock(8, 2, 4, shift, 2.0, jnp.float32)
-  for twin in (SlowSwinBlock, SwinBlock):
-    agree(rng, block, twin(8, 2, 4, shift), (2, *size, 8))
+  for reference in (SlowSwinBlock, SwinBlock):
+    agree(rng, block, reference(8, 2, 4, shift), (2, *size, 8))
 
 
 def test_swin_group(rng):
@@ -331,5 +331,5 @@ def test_swin_group(rng):
 def test_swinir(upsampler, rng):
   options = {'features': 8, 'depths': (2, 1), 'heads': 2, 'window': 4, 'tail_features': 6}
   network = models.build('swinir', options | {'upsampler': upsampler}, scale=2, channels=3)
-  twin = SwinIR(2, *options.values(), upsampler == 'direct', SwinBlock)
-  agree(rng, network, twin, (1, 6, 9, 3), train=False)
+  reference = SwinIR(2, *options.values(), upsampler == 'direct', SwinBlock)
+  agree(rng, network, reference, (1, 6, 9, 3), train=False)

@@ -42,13 +42,13 @@ def leaves(tree, path=()):
       yield (*path, key), x
 
 
-def weights(twin, tree):
+def weights(reference, tree):
   """Yields, per leaf, the reference's layer and tensor, and the leaf in PyTorch's layout."""
   for path, x in leaves(tree):
     *modules, name = path
-    layer = twin.get_submodule('.'.join(modules))
-    theirs = getattr(layer, NAMES.get(name, name))
-    yield layer, theirs, laid_out(layer, name, np.array(x, np.float64))
+    layer = reference.get_submodule('.'.join(modules))
+    tensor = getattr(layer, NAMES.get(name, name))
+    yield layer, tensor, laid_out(layer, name, np.array(x, np.float64))
 
 
 def laid_out(layer, name, x):
@@ -64,13 +64,13 @@ def laid_out(layer, name, x):
   return np.atleast_1d(x)  # a slope for all channels
 
 
-def load(twin, variables):
+def load(reference, variables):
   """Copy parameters and running averages to the reference; all must be used."""
   for tree in variables.values():
-    for _, theirs, ours in weights(twin, tree):
-      assert theirs.shape == ours.shape
-      theirs.data = torch.tensor(np.ascontiguousarray(ours))
-  count = sum(p.numel() for p in twin.parameters())
+    for _, tensor, own in weights(reference, tree):
+      assert tensor.shape == own.shape
+      tensor.data = torch.tensor(np.ascontiguousarray(own))
+  count = sum(p.numel() for p in reference.parameters())
   assert count == sum(np.size(x) for _, x in leaves(variables.get('params', {})))
 
 
@@ -302,7 +302,7 @@ class NormalizedBlock(tn.Module):
     return x + self.norm_1(self.conv_1(y))
 
 
-class NormalizedTwin(tn.Module):
+class NormalizedNet(tn.Module):
   """SRResNet or Swift-SRGAN."""
 
   def __init__(self, scale, channels, features, blocks, *, swift):
@@ -331,7 +331,7 @@ class NormalizedTwin(tn.Module):
     return (torch.tanh(x) + 1) / 2 if self.swift else x
 
 
-class DiscriminatorTwin(tn.Module):
+class Discriminator(tn.Module):
   def __init__(self, channels, features, hidden, *, swift):
     super().__init__()
     widths = [features * 2 ** (i // 2) for i in range(8)]

@@ -10,32 +10,32 @@ import pytest
 
 from models.small import draw, quick
 
-torch = pytest.importorskip('torch', reason='PyTorch twins (pip install torch)')
+torch = pytest.importorskip('torch', reason='PyTorch references (pip install torch)')
 
-from torch_reference.twins import from_torch, load, to_torch, weights  # noqa: E402
+from torch_reference.networks import from_torch, load, to_torch, weights  # noqa: E402
 
 tn, F = torch.nn, torch.nn.functional
 
 
-def close(ours, theirs, largest=None):
-  largest = np.abs(theirs).max() if largest is None else largest
-  np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * max(1.0, largest))
+def close(own, expected, largest=None):
+  largest = np.abs(expected).max() if largest is None else largest
+  np.testing.assert_allclose(own, expected, rtol=0, atol=1e-5 * max(1.0, largest))
 
 
-def agree(rng, network, twin, shape, *, amplify=1.0, **options):
+def agree(rng, network, reference, shape, *, amplify=1.0, **options):
   """Compare the output and the gradients of the input and of each parameter.
 
   `amplify` enlarges gradients that would be too small to compare. Returns this implementation's
-  running averages before and after; the reference's are in `twin`.
+  running averages before and after; the reference's are in `reference`.
   """
   x = rng.random(shape, dtype=np.float32)
   variables = draw(rng, network, shape, **options)
-  twin.double().train(options.get('train', False))
-  load(twin, variables)
-  theirs_in = to_torch(x).requires_grad_()
-  theirs = twin(theirs_in)
-  g = (amplify * rng.normal(size=from_torch(theirs).shape)).astype(np.float32)
-  theirs.backward(to_torch(g))
+  reference.double().train(options.get('train', False))
+  load(reference, variables)
+  torch_x = to_torch(x).requires_grad_()
+  expected = reference(torch_x)
+  g = (amplify * rng.normal(size=from_torch(expected).shape)).astype(np.float32)
+  expected.backward(to_torch(g))
 
   @quick
   def run(variables, x, g):
@@ -49,22 +49,22 @@ def agree(rng, network, twin, shape, *, amplify=1.0, **options):
     return y, *pull(g), changed
 
   y, of_params, of_x, changed = run(variables, x, g)
-  for a, b in ((y, from_torch(theirs)), (of_x, from_torch(theirs_in.grad))):
+  for a, b in ((y, from_torch(expected)), (of_x, from_torch(torch_x.grad))):
     close(a, b)
     assert np.abs(b).max() > 1e-3
-  parameters_agree(twin, of_params)
+  parameters_agree(reference, of_params)
   return variables.get('batch_stats', {}), changed.get('batch_stats', {})
 
 
-def parameters_agree(twin, gradient):
+def parameters_agree(reference, gradient):
   """Compare gradients of parameters, to 1e-5 of the layer's largest gradient.
 
   Not of the parameter's own: the gradient of a bias before a BatchNorm is a sum of large numbers
   that cancel.
   """
-  for parameter in twin.parameters():
+  for parameter in reference.parameters():
     if parameter.grad is None:  # a slope that is never used
       parameter.grad = torch.zeros_like(parameter)
-  for layer, parameter, ours in weights(twin, gradient):
+  for layer, parameter, found in weights(reference, gradient):
     largest = max(float(p.grad.abs().max()) for p in layer.parameters(recurse=False))
-    close(ours, parameter.grad.numpy(), largest)
+    close(found, parameter.grad.numpy(), largest)

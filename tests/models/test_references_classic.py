@@ -8,8 +8,8 @@ import pytest
 
 from jaxsr import models
 from jaxsr.models import edsr, layers
-from models.twins import F, agree, tn
-from torch_reference.twins import (
+from models.references import F, agree, tn
+from torch_reference.networks import (
   EDSR,
   MEAN,
   VDSR,
@@ -44,16 +44,16 @@ class SRCNN(tn.Module):
 def test_srcnn(scale, kernels, edges, rng):
   options = {'features': (8, 4), 'kernels': kernels}
   network = models.build('srcnn', options | {'edges': edges}, scale=scale)
-  twin = SRCNN(Cubic((5, 6), scale, edges), **options)
-  agree(rng, network, twin, (2, 5, 6, 1), train=False)
+  reference = SRCNN(Cubic((5, 6), scale, edges), **options)
+  agree(rng, network, reference, (2, 5, 6, 1), train=False)
 
 
 @pytest.mark.parametrize(('scale', 'channels', 'edges'), [(2, 1, 'mirror'), (3, 3, 'cut')])
 def test_vdsr(scale, channels, edges, rng):
   options = {'features': 8, 'blocks': 4}
   network = models.build('vdsr', options | {'edges': edges}, scale=scale, channels=channels)
-  twin = VDSR(Cubic((5, 6), scale, edges), channels, **options)
-  agree(rng, network, twin, (2, 5, 6, channels), train=False)
+  reference = VDSR(Cubic((5, 6), scale, edges), channels, **options)
+  agree(rng, network, reference, (2, 5, 6, channels), train=False)
 
 
 FULL = {'residual_scaling': 0.1, 'image_range': 255.0, 'mean': (0.4488, 0.4371, 0.4040)}
@@ -73,10 +73,10 @@ CASES = {
 
 @pytest.mark.parametrize('case', CASES)
 def test_edsr(case, rng):
-  scale, channels, options, twin = CASES[case]
+  scale, channels, options, reference = CASES[case]
   options = options | {'features': 8, 'blocks': 2}
   network = models.build('edsr', options, scale=scale, channels=channels)
-  agree(rng, network, twin(), (2, 5, 6, channels), train=False)
+  agree(rng, network, reference(), (2, 5, 6, channels), train=False)
 
 
 @pytest.mark.parametrize('scaling', [1.0, 0.1])

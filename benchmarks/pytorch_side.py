@@ -23,7 +23,7 @@ from benchmarks.cases import (
   make_batch,
   make_images,
 )
-from tests.torch_reference import twins
+from tests.torch_reference import networks
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
@@ -33,7 +33,9 @@ def train(
 ) -> Side:
   """Build a training step that starts with JAX variables, or with its own if there are none."""
   case = ALL_CASES[name]
-  generator = _placed(_twin(name, (case.patch, case.patch)), variables and variables[0]).train()
+  generator = _placed(
+    _reference(name, (case.patch, case.patch)), variables and variables[0]
+  ).train()
   make_optimizer = functools.partial(
     torch.optim.AdamW, lr=LEARNING_RATE, weight_decay=0.0, fused=True
   )
@@ -41,7 +43,7 @@ def train(
   optimizer, apply = make_optimizer(generator.parameters()), wrap(generator)
   discriminator = discriminator_optimizer = logits_of = None
   if case.adversarial:
-    reference = twins.DiscriminatorTwin(1, 64, 1024, swift=False)
+    reference = networks.Discriminator(1, 64, 1024, swift=False)
     discriminator = _placed(reference, variables and variables[1]).train()
     discriminator_optimizer, logits_of = (
       make_optimizer(discriminator.parameters()),
@@ -98,7 +100,9 @@ def infer(
 ) -> Side:
   """Build the upscaling of images of 256x256, in one batch or one by one, whichever is faster."""
   folded = (ALL_CASES[name].network or name) in FOLDED
-  reference = _placed(_twin(name, (side, side), folded=folded), variables and variables[0]).eval()
+  reference = _placed(
+    _reference(name, (side, side), folded=folded), variables and variables[0]
+  ).eval()
   apply: Any = torch.compile(reference, disable=not compiled)
   images = make_images(batch, side)
 
@@ -119,28 +123,30 @@ def infer(
   return Side(lambda: enlarge(groups), {'image': image}, seconds)
 
 
-def _twin(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn.Module:
+def _reference(name: str, size: tuple[int, int], *, folded: bool = False) -> torch.nn.Module:
   """Build the PyTorch reference of a case for low-resolution images of a size."""
   options, name = ALL_CASES[name].options, ALL_CASES[name].network or name
   if name == 'edsr':
-    return twins.EDSR(twins.by_shuffles(SCALE, features=64), features=64, **options)
+    return networks.EDSR(networks.by_shuffles(SCALE, features=64), features=64, **options)
   if name == 'rdn':
-    return twins.RDN(SCALE, 1, features=64, **options)
+    return networks.RDN(SCALE, 1, features=64, **options)
   if name == 'span':
-    return twins.SPAN(SCALE, 48, 6, 255.0, twins.conv if folded else twins.Conv3XC, channels=1)
+    return networks.SPAN(
+      SCALE, 48, 6, 255.0, networks.conv if folded else networks.Conv3XC, channels=1
+    )
   if name == 'vdsr':
-    return twins.VDSR(twins.Cubic(size, SCALE), 1, 64, 20)
+    return networks.VDSR(networks.Cubic(size, SCALE), 1, 64, 20)
   if name == 'rrdb':
-    return twins.RRDBNet(SCALE, 1, 64, 32, **options)
+    return networks.RRDBNet(SCALE, 1, 64, 32, **options)
   if name == 'swinir':
     fields = (options['features'], options['depths'], 6, 8, 64, True)
-    return twins.SwinIR(SCALE, *fields, twins.SwinBlock, channels=1)
-  return twins.NormalizedTwin(SCALE, 1, 64, 16, swift=name == 'swift_srgan')
+    return networks.SwinIR(SCALE, *fields, networks.SwinBlock, channels=1)
+  return networks.NormalizedNet(SCALE, 1, 64, 16, swift=name == 'swift_srgan')
 
 
 def _placed(reference: torch.nn.Module, variables: Any) -> Any:
   if variables:
-    twins.load(reference, variables)
+    networks.load(reference, variables)
   return reference.float().to(DEVICE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
