@@ -19,12 +19,12 @@ import jax
 import numpy as np
 import tyro
 
-from jaxsr import agreement, metrics, runtime
-from jaxsr.agreement import Agreement, Reduction
+from jaxsr import metrics, runtime
 from jaxsr.data import degradation, sources
 from jaxsr.evaluation import figures
-from jaxsr.inference import tiling
+from jaxsr.inference import agreement, tiling
 from jaxsr.inference.agreeing import to_levels
+from jaxsr.inference.agreement import Agreement, Reduction
 from jaxsr.inference.model import Model, load
 
 HEADS = (

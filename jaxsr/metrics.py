@@ -28,11 +28,6 @@ EQUAL = 100.0  # dB for equal images, whose PSNR is infinite; also the upper lim
 Images = Float[Array, 'b _ _ c']
 
 
-def quantize(image: Images, levels: int | jax.Array) -> Images:
-  """Clip to [0, 1] and round to `levels` steps: 255 for 8 bit, 65535 for 16 bit."""
-  return jnp.round(jnp.clip(image, 0.0, 1.0) * levels) / levels
-
-
 def shave(image: Images, border: int) -> Images:
   """Crop `border` pixels off each side."""
   return image[:, border : image.shape[1] - border, border : image.shape[2] - border]
@@ -160,3 +155,14 @@ def measure(sr: Images, hr: Images, *, scale: int) -> dict[str, jax.Array]:
     'high_energy': high_energy(center(sr), scale=scale),
     'high_energy_hr': high_energy(center(hr), scale=scale),
   } | ({'ms_ssim': ms_ssim(inner_sr, inner_hr)} if large else {})
+
+
+def feature_distance(
+  sr: Float[Array, 'b y x f'], hr: Float[Array, 'b y x f']
+) -> Float[Array, ' b']:
+  """Compute the squared distance of features, divided by the squared norm of the original's.
+
+  It has no unit, so that it can be compared between networks and layers.
+  """
+  sr, hr = sr.astype(jnp.float32), hr.astype(jnp.float32)
+  return jnp.square(sr - hr).sum((1, 2, 3)) / jnp.square(hr).sum((1, 2, 3))

@@ -15,9 +15,9 @@ from jaxsr.evaluation import inputs, stratified
 from jaxsr.files import make_folder, write_json
 from jaxsr.inference import confidence, package, training_films
 from jaxsr.inference.model import Model, load
-from jaxsr.uncertainty import calibration as calibrating
-from jaxsr.uncertainty import maps
-from jaxsr.uncertainty.samples import Sample, draw
+from jaxsr.inference.uncertainty import calibration as calibrating
+from jaxsr.inference.uncertainty import maps
+from jaxsr.inference.uncertainty.samples import Sample, draw
 
 _SMALLEST = 64  # pixels of a side
 

@@ -3,12 +3,12 @@
 import collections
 
 from jaxsr import files
-from jaxsr import report as pages
 from jaxsr.commands import report as failed_images
 from jaxsr.commands import trust
 from jaxsr.commands.options import Compare
 from jaxsr.errors import UserError, count
 from jaxsr.evaluation import comparison, figures, inputs, page
+from jaxsr.evaluation import html as pages
 from jaxsr.inference.model import Model, load
 
 

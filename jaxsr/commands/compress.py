@@ -5,9 +5,10 @@ from pathlib import Path
 import jax
 
 from jaxsr import config as configs
-from jaxsr import files, report, study
+from jaxsr import files, study
 from jaxsr.commands.options import Compress
 from jaxsr.errors import UserError
+from jaxsr.evaluation import html
 from jaxsr.files import make_folder
 from jaxsr.study import page, table
 from jaxsr.training import preemption
@@ -15,7 +16,7 @@ from jaxsr.training import preemption
 
 def run(options: Compress) -> int:
   """Train what is missing, then write the table and the page; return the exit code."""
-  report.check()
+  html.check()
   jax.config.update('jax_platforms', 'cpu')  # the GPUs are for the trials
   config = configs.override(configs.load(options.config), options.overrides)
   if 'study' not in config:

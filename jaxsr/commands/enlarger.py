@@ -10,7 +10,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from jaxsr import __version__
-from jaxsr.agreement import Agreement
 from jaxsr.commands import confidence_files
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
@@ -20,6 +19,7 @@ from jaxsr.data.decoded import ImageInfo, Method
 from jaxsr.errors import ImageError
 from jaxsr.inference import confidence, provenance, streaming, tiling
 from jaxsr.inference.agreeing import Upscaled
+from jaxsr.inference.agreement import Agreement
 from jaxsr.inference.confidence import Calibration
 from jaxsr.inference.input_range import check_input
 from jaxsr.inference.memory import OutOfMemory

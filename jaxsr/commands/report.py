@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jaxsr.agreement import Agreement
 from jaxsr.errors import FAILED, count
+from jaxsr.inference.agreement import Agreement
 
 
 def progress(items: Iterable, total: int, name: str) -> Iterable:

@@ -2,9 +2,9 @@
 
 import functools
 
-from jaxsr import report
 from jaxsr.commands.options import Compare, Evaluate
 from jaxsr.errors import UserError
+from jaxsr.evaluation import html
 from jaxsr.evaluation.page import Parts
 from jaxsr.trust import parts as trust_parts
 from jaxsr.trust import readers
@@ -14,7 +14,7 @@ def parts(options: Evaluate | Compare) -> Parts | None:
   """Returns what computes the trust parts of the page; None if no option asks for it."""
   if not (options.trust or options.lesions or options.reader):
     return None
-  report.check()
+  html.check()
   if options.protocol != 'xray':
     raise UserError(
       f'--trust, --lesions and --reader need the protocol xray, not {options.protocol}'

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxsr import runtime
-from jaxsr.agreement import Agreement
 from jaxsr.commands import report, upscale_files
 from jaxsr.commands.enlarger import Enlarger
 from jaxsr.commands.options import Upscale
@@ -15,6 +14,7 @@ from jaxsr.data import dicom, shard
 from jaxsr.errors import ImageError, brief, count
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
+from jaxsr.inference.agreement import Agreement
 
 _MOST_THREADS = 16
 _NOT_CHEST = 'not a chest radiograph by modality, body part or view; check the results'

@@ -9,19 +9,19 @@ import jax
 from tqdm import tqdm
 
 from jaxsr import __version__
-from jaxsr import report as pages
-from jaxsr.agreement import Reduction
 from jaxsr.data import fingerprint
 from jaxsr.data.nih.metadata import Box
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import boxes as box_figures
 from jaxsr.evaluation import doubt, figures, inputs, page, report, stratified, unfinished
+from jaxsr.evaluation import html as pages
 from jaxsr.evaluation.evaluator import Evaluator, Figures, summarize
 from jaxsr.evaluation.measurement import Measurement
 from jaxsr.evaluation.shards import Measured
 from jaxsr.files import make_folder, to_csv, write_text
 from jaxsr.inference import provenance
 from jaxsr.inference.agreeing import Rule
+from jaxsr.inference.agreement import Reduction
 from jaxsr.inference.model import Model
 
 TABLE, PER_IMAGE = 'compare.csv', 'compare_per_image.csv'

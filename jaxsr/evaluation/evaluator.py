@@ -10,15 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsr import metrics, runtime
-from jaxsr.agreement import project
 from jaxsr.data import sources
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError, warn
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.protocol import Pair, of_given, preparation, shrink
 from jaxsr.inference.agreeing import Rule, Upscaled
+from jaxsr.inference.agreement import project
 from jaxsr.inference.upscale import make_upscale
-from jaxsr.losses.perceptual import relative
 from jaxsr.models import Network
 from jaxsr.models.interpolation import Bicubic
 from jaxsr.perceptual import FeatureExtractor
@@ -130,7 +129,7 @@ class Evaluator:
     found['mse_consistency'] = float(np.square(again - lr).mean())
     if self._perceptual and self._extract:
       seen = [self._extract(self._perceptual[1], image) for image in images]
-      found['feature_distance'] = float(relative(*seen)[0])
+      found['feature_distance'] = float(metrics.feature_distance(*seen)[0])
     return found
 
   def measure_all(

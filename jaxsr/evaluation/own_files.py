@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jaxsr import __version__
 from jaxsr.errors import UserError
-from jaxsr.report import GENERATOR
+from jaxsr.evaluation.html import GENERATOR
 
 NOTE = f'jaxsr {__version__}; by evaluate'  # the comment of pictures
 _PICTURE = 'Comment\0jaxsr '

@@ -7,20 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from jaxsr import report
 from jaxsr.data.sources import Source
 from jaxsr.errors import count
-from jaxsr.evaluation import doubt, figures
+from jaxsr.evaluation import doubt, figures, html
+from jaxsr.evaluation.html import figures as drawing
 from jaxsr.evaluation.plots import Example
 from jaxsr.inference.model import Model
-from jaxsr.report import figures as drawing
 
 BICUBIC = 'bicubic'
 TRUST_JSON, AUDIT_CSV = 'trust.json', 'trust.csv'
 LESIONS_CSV, READERS_CSV = 'lesions.csv', 'readers.csv'
 
 # Computes sections from models by their names, the films and the output folder.
-Parts = Callable[[Mapping[str, Model], Source, Path], Sequence[report.Section]]
+Parts = Callable[[Mapping[str, Model], Source, Path], Sequence[html.Section]]
 _BY_FILM = ('psnr', 'psnr_centre', 'ssim', 'high_frequency')  # whose distributions are drawn
 _ZOOM = 8  # a place is an eighth of the film's shorter side
 
@@ -46,7 +45,7 @@ class Result(NamedTuple):
 def write(
   folder: Path,
   results: Sequence[Result],
-  more: Sequence[report.Section] = (),
+  more: Sequence[html.Section] = (),
 ) -> None:
   """Write `report.html` of networks that were measured on the same films.
 
@@ -60,10 +59,10 @@ def write(
   note = 'Drag the boundary; choose the versions on both sides. Places are shown without loss.'
   note += f' {doubt.NOTE}' if any(result.doubt for result in results) else ''
   sections = [
-    report.Section('Metrics', 'Means over images. Select a name to read its definition.', [
+    html.Section('Metrics', 'Means over images. Select a name to read its definition.', [
       _metrics(others, first)
     ]),
-    report.Section('Films', note, [_film(rank, results[0], others) for rank in results[0].shown]),
+    html.Section('Films', note, [_film(rank, results[0], others) for rank in results[0].shown]),
     *_by_film(others, results[0]),
     *_strata(others),
     *more,
@@ -73,8 +72,8 @@ def write(
     f'{names} on {count(first["n"], "image")} of {first["data"]}, x{first["scale"]}, '
     f'protocol {first["protocol"]}, jaxsr {first["version"]}. For research, not for diagnosis.'
   )
-  known = report.terms([*figures.FIGURES.values(), *(figures.TRUST.values() if more else ())])
-  report.write(folder / report.PAGE, report.Page(f'Evaluation of {names}', lead, sections, known))
+  known = html.terms([*figures.FIGURES.values(), *(figures.TRUST.values() if more else ())])
+  html.write(folder / html.PAGE, html.Page(f'Evaluation of {names}', lead, sections, known))
 
 
 def remove_parts(folder: Path) -> None:
@@ -83,7 +82,7 @@ def remove_parts(folder: Path) -> None:
     (folder / name).unlink(missing_ok=True)
 
 
-def _metrics(others: Sequence[Result], first: Mapping[str, Any]) -> report.Table:
+def _metrics(others: Sequence[Result], first: Mapping[str, Any]) -> html.Table:
   """Returns the table of metrics: bicubic and the networks, and the gain of a single network."""
   head = ['', BICUBIC, *(result.name for result in others)]
   head += ['gain'] if len(others) == 1 else []
@@ -92,16 +91,16 @@ def _metrics(others: Sequence[Result], first: Mapping[str, Any]) -> report.Table
     values = [first[f'bicubic_{figure.name}'], *(r.summary[figure.name] for r in others)]
     cells = [format(value, figure.format) for value in values]
     cells += [f'{values[1] - values[0]:+{figure.format}}'] if len(others) == 1 else []
-    rows.append(report.Row([report.Term(figure.name, figure.title), *cells]))
+    rows.append(html.Row([html.Term(figure.name, figure.title), *cells]))
   if others:
     below = figures.FIGURES['images_below_bicubic']
     cells = ['', *(str(r.summary[below.name]) for r in others)]
     cells += [''] if len(others) == 1 else []
-    rows.append(report.Row([report.Term(below.name, below.title), *cells]))
-  return report.Table(head, rows)
+    rows.append(html.Row([html.Term(below.name, below.title), *cells]))
+  return html.Table(head, rows)
 
 
-def _film(rank: str, first: Result, others: Sequence[Result]) -> report.Film:
+def _film(rank: str, first: Result, others: Sequence[Result]) -> html.Film:
   row, example = first.shown[rank]
   shown = {result.name: result.shown[rank] for result in others}
   versions = {BICUBIC: example.bicubic} | {name: one.sr for name, (_, one) in shown.items()}
@@ -109,7 +108,7 @@ def _film(rank: str, first: Result, others: Sequence[Result]) -> report.Film:
   captions = {BICUBIC: f'bicubic, {own:.2f} dB'}
   captions |= {name: f'{name}, {one["psnr"]:.2f} dB' for name, (one, _) in shown.items()}
   places = {f'where {name} errs most': place(image, example.hr) for name, image in versions.items()}
-  return report.Film(
+  return html.Film(
     f'{rank}: {row["file"]}',
     versions | {'HR': example.hr},
     captions | {'HR': 'HR, the original'},
@@ -133,10 +132,10 @@ def place(image: np.ndarray, hr: np.ndarray) -> tuple[int, int, int]:
   return int(row), int(column), side
 
 
-def _by_film(others: Sequence[Result], first: Result) -> list[report.Section]:
+def _by_film(others: Sequence[Result], first: Result) -> list[html.Section]:
   if len(first.rows) < 2:
     return []
-  drawn, definitions = [], report.terms(list(figures.FIGURES.values()))
+  drawn, definitions = [], html.terms(list(figures.FIGURES.values()))
   for name in _BY_FILM:
     groups = {BICUBIC: [row[f'bicubic_{name}'] for row in first.rows]}
     groups |= {result.name: [row[name] for row in result.rows] for result in others}
@@ -145,10 +144,10 @@ def _by_film(others: Sequence[Result], first: Result) -> list[report.Section]:
       figure = figures.FIGURES[name]
       drawn.append((drawing.distribution(figure.title, groups), definitions[name][1]))
   note = 'One dot per image; boxes hold the middle half, with the median.'
-  return [report.Section('By image', note, [report.Figures(drawn)])]
+  return [html.Section('By image', note, [html.Figures(drawn)])]
 
 
-def _strata(others: Sequence[Result]) -> list[report.Section]:
+def _strata(others: Sequence[Result]) -> list[html.Section]:
   """Returns the gain over bicubic by finding, view, sex and age, and inside boxes."""
   if not others:
     return []
@@ -164,7 +163,7 @@ def _strata(others: Sequence[Result]) -> list[report.Section]:
   if inside:
     sections.append(('Inside boxes', [(_gains(inside), 'by finding')]))
   note = 'Gain in PSNR over bicubic, with 95 % intervals of a bootstrap over patients.'
-  return [report.Section(title, note, [report.Figures(parts)]) for title, parts in sections]
+  return [html.Section(title, note, [html.Figures(parts)]) for title, parts in sections]
 
 
 def _gains(values: Mapping[str, Mapping[str, Any]]) -> str:

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxsr import report as pages
 from jaxsr.data import image_files
 from jaxsr.errors import count
 from jaxsr.evaluation import conditions_report, own_files, page, plots, stratified
+from jaxsr.evaluation import html as pages
 from jaxsr.evaluation.evaluator import Figures
 from jaxsr.files import to_csv, write_json, write_text
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsr import ops
-from jaxsr.agreement import MARGIN, Reduction, filters, project
 from jaxsr.analysis import jaxpr
 from jaxsr.errors import UserError
 from jaxsr.export import rounding
 from jaxsr.inference import provenance, tiling
+from jaxsr.inference.agreement import MARGIN, Reduction, filters, project
 from jaxsr.inference.model import Model
 
 PRECISIONS = ('float32', 'float16', 'int8')

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt
 
-from jaxsr import agreement
-from jaxsr.agreement import Agreement, Reduction
 from jaxsr.data import quality
-from jaxsr.inference import input_range
+from jaxsr.inference import agreement, input_range
+from jaxsr.inference.agreement import Agreement, Reduction
 from jaxsr.inference.input_range import InputRange
 
 # The share of the input's pixels that may be off before the exact step. Rounding alone puts up to

@@ -19,10 +19,10 @@ from jaxsr import models
 from jaxsr.errors import UserError
 from jaxsr.files import sha256
 from jaxsr.inference import package
-from jaxsr.uncertainty import calibration as calibrating
-from jaxsr.uncertainty import doubt, maps
-from jaxsr.uncertainty.calibration import Doubt, Interval
-from jaxsr.uncertainty.scale import apply, scale_map
+from jaxsr.inference.uncertainty import calibration as calibrating
+from jaxsr.inference.uncertainty import doubt, maps
+from jaxsr.inference.uncertainty.calibration import Doubt, Interval
+from jaxsr.inference.uncertainty.scale import apply, scale_map
 
 if TYPE_CHECKING:
   from jaxsr.inference.model import Model

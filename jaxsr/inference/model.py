@@ -14,10 +14,10 @@ from jax.typing import ArrayLike
 from jaxtyping import UInt
 
 from jaxsr import models
-from jaxsr.agreement import Reduction
 from jaxsr.errors import UserError
 from jaxsr.inference import confidence, input_range, package, stored, tiling
 from jaxsr.inference.agreeing import Rule, Upscaled, to_levels
+from jaxsr.inference.agreement import Reduction
 from jaxsr.inference.arguments import prepare
 from jaxsr.inference.confidence import Calibration, Confidence
 from jaxsr.inference.predict import make_predict

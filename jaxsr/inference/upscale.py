@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxsr import agreement, sharding
-from jaxsr.agreement import Reduction
+from jaxsr import sharding
+from jaxsr.data.batch import quantize
+from jaxsr.inference import agreement
+from jaxsr.inference.agreement import Reduction
 from jaxsr.inference.predict import make_predict
-from jaxsr.metrics import quantize
 from jaxsr.models import Network, count_parameters
 
 _MIN_ROWS = 32  # low-resolution rows per device

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt
 
-from jaxsr import agreement, sharding
-from jaxsr.agreement import Reduction
-from jaxsr.inference import tiling
+from jaxsr import sharding
+from jaxsr.inference import agreement, tiling
+from jaxsr.inference.agreement import Reduction
 from jaxsr.inference.upscale import make_upscale
 
 if TYPE_CHECKING:

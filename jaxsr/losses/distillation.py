@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsr.losses.perceptual import relative
+from jaxsr.metrics import feature_distance
 
 Image = Float[Array, 'b h w c']
 Features = Float[Array, 'b h w f']
@@ -18,7 +18,7 @@ def feature(student: Features, teacher: Features) -> Float[Array, ' b']:
   Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015. Here it is divided by the squared
   norm of the teacher's features, so that the weight does not depend on the layer.
   """
-  return relative(student, teacher)
+  return feature_distance(student, teacher)
 
 
 def affinity(

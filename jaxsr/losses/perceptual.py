@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxsr.metrics import feature_distance
+
 Features = Float[Array, 'b y x f']
 
 DISTANCES = ('mse', 'l1', 'euclidean', 'relative')
@@ -18,18 +20,9 @@ def content(sr: Features, hr: Features, *, distance: str) -> Float[Array, ' b']:
     distance: 'mse' (SRGAN), 'euclidean' (its root), 'l1' (ESRGAN) or 'relative'.
   """
   if distance == 'relative':
-    return relative(sr, hr)
+    return feature_distance(sr, hr)
   difference = sr.astype(jnp.float32) - hr.astype(jnp.float32)
   if distance == 'l1':
     return jnp.abs(difference).mean(_ALL)
   mse = jnp.square(difference).mean(_ALL)
   return jnp.sqrt(mse + 1e-12) if distance == 'euclidean' else mse
-
-
-def relative(sr: Features, hr: Features) -> Float[Array, ' b']:
-  """Compute the squared distance of features, divided by the squared norm of the true ones.
-
-  It has no unit, so that it can be compared between networks and layers.
-  """
-  sr, hr = sr.astype(jnp.float32), hr.astype(jnp.float32)
-  return jnp.square(sr - hr).sum(_ALL) / jnp.square(hr).sum(_ALL)

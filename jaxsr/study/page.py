@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxsr import report
 from jaxsr.config import copy as copy_config
 from jaxsr.data import sources
-from jaxsr.evaluation import evaluator, plots
+from jaxsr.evaluation import evaluator, html, plots
 from jaxsr.evaluation.figures import FIGURES
+from jaxsr.evaluation.html import figures as drawing
 from jaxsr.inference.model import load
-from jaxsr.report import figures as drawing
 from jaxsr.study import Trial, checkpoint_of, result
 from jaxsr.study.table import TrialRow, faults
 
@@ -40,27 +39,27 @@ def write(
   first = next(trial for trial in trials)
   done = sum(row['status'] == 'done' for row in table)
   sections = (
-    report.Section(
+    html.Section(
       'Quality against cost',
       'Each dot is the mean over seeds. Lines join the sizes that no cheaper size beats. Dashed '
       'line: the teacher. Dotted line: bicubic.',
-      [report.Figures(drawn)],
+      [html.Figures(drawn)],
     ),
-    report.Section(
+    html.Section(
       'All trials',
       'Means over seeds, with the standard deviation for several. Red: worse than bicubic, or '
       'than the same student trained without a teacher for as many steps.',
       [_table(grouped)],
     ),
-    report.Section('Crops', '', [report.Pictures(_crops(workdir, teacher, trials))]),
+    html.Section('Crops', '', [html.Pictures(_crops(workdir, teacher, trials))]),
   )
   lead = (
     f'{first.config.model.name}, x{first.config.scale}: {done} of {len(table)} rows are measured, '
     f'each on {table[0]["films"]} images of {Path(str(first.config.data.val)).name}. '
     'For research, not for diagnosis.'
   )
-  known = report.terms(list(FIGURES.values()))
-  report.write(workdir / PAGE, report.Page('Compression study', lead, sections, known))
+  known = html.terms(list(FIGURES.values()))
+  html.write(workdir / PAGE, html.Page('Compression study', lead, sections, known))
 
 
 def _plot(grouped: Sequence[TrialRow], axis: str) -> tuple[bytes, str]:
@@ -111,8 +110,8 @@ def _front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
   return front
 
 
-def _term(name: str) -> report.Term:
-  return report.Term(name, FIGURES[name].title)
+def _term(name: str) -> html.Term:
+  return html.Term(name, FIGURES[name].title)
 
 
 _CELLS = (
@@ -130,7 +129,7 @@ _CELLS = (
 )
 
 
-def _table(grouped: Sequence[TrialRow]) -> report.Table:
+def _table(grouped: Sequence[TrialRow]) -> html.Table:
   rows = []
   for row in grouped:
     found = faults(row)
@@ -141,8 +140,8 @@ def _table(grouped: Sequence[TrialRow]) -> report.Table:
       text = '' if value is None else f'{value:{style}}'
       cells.append(text if spread is None else f'{text} ± {spread:.3f}')
     cells.append(', '.join(found) if row['status'] == 'done' else 'not finished')
-    rows.append(report.Row(cells, bool(found)))
-  return report.Table(['student', *(title for title, _, _ in _CELLS), ''], rows)
+    rows.append(html.Row(cells, bool(found)))
+  return html.Table(['student', *(title for title, _, _ in _CELLS), ''], rows)
 
 
 def _label(row: TrialRow) -> str:

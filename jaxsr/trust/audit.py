@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
-from jaxsr.agreement import Reduction, matrix
+from jaxsr.inference.agreement import Reduction, matrix
 
 SIDE = 64  # pixels of a patch
 RINGS = SIDE // 2  # inscribed in the spectrum of a patch

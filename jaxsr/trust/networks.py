@@ -8,7 +8,6 @@ import numpy as np
 
 from jaxsr.inference.model import Model, load
 from jaxsr.inference.upscale import make_upscale
-from jaxsr.models.interpolation import Bicubic
 from jaxsr.trust import Enlarge
 
 BICUBIC = 'bicubic'
@@ -24,7 +23,7 @@ def networks(
   """
   found = {BICUBIC: interpolation(scale)}
   for name, model in models.items():
-    if not isinstance(model.network, Bicubic):
+    if model.architecture != BICUBIC:
       found[name] = enlarger(model, ensemble=ensemble)
   return found
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxsr import report
 from jaxsr.data import degradation
 from jaxsr.data.sources import Source
 from jaxsr.errors import UserError
-from jaxsr.evaluation import inputs
+from jaxsr.evaluation import html, inputs
 from jaxsr.evaluation.page import TRUST_JSON
 from jaxsr.files import write_json
 from jaxsr.inference.model import Model, load
@@ -26,7 +25,7 @@ def measure(
   reader: readers.Reader | None = None,
   tables: Path | None = None,
   ensemble: bool = False,
-) -> list[report.Section]:
+) -> list[html.Section]:
   """Audit models and study lesions in their images; write `trust.json` and the tables.
 
   Args:
@@ -53,7 +52,7 @@ def measure(
     'scale': scale,
     'networks': {name: network.digest for name, network in found.items()},
   }
-  parts: list[report.Section] = []
+  parts: list[html.Section] = []
   if with_audit:
     audited = run.audit_films(found, source, folder, scale, _pixel(scale, channels))
     written['audit'] = audited.summary
@@ -84,7 +83,7 @@ def _pixel(scale: int, channels: int) -> run.Network | None:
 
 def _film(
   audited: run.Audit, found: Mapping[str, run.Network], source: Source, scale: int
-) -> report.Film:
+) -> html.Film:
   """Returns the film with the most flagged patches, with the marks of each network."""
   film, name = degradation.cut(source[audited.worst], scale), source.names[audited.worst]
   lr = degradation.downscale(film, scale)[None]
@@ -92,7 +91,7 @@ def _film(
   versions['HR'] = study.gray(film)
   shares = {r['network']: r['flagged'] for r in audited.rows if r['file'] == name and r['patches']}
   captions = {key: f'{key}, {shares.get(key, 0):.1%} flagged' for key in found}
-  return report.Film(
+  return html.Film(
     f'most flagged patches: {name}',
     {key: image[..., None] for key, image in versions.items()},
     captions | {'HR': 'HR, the original'},

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxsr import report
+from jaxsr.evaluation import html
 from jaxsr.evaluation.figures import TRUST
-from jaxsr.report import figures as drawing
+from jaxsr.evaluation.html import figures as drawing
 from jaxsr.trust import audit, readers, study
 
-DEFINITIONS = report.terms(list(TRUST.values()))
+DEFINITIONS = html.terms(list(TRUST.values()))
 _AUDIT = ('flagged', 'invented', 'energy', 'correlation', 'crossing', 'contradicted', 'null')
 _AUDIT += ('null_error', 'unsupported')
 _LESIONS = ('auc', 'contrast_kept', 'hits')
@@ -20,11 +20,11 @@ def of_audit(
   summary: Mapping[str, Mapping[str, Any]],
   rows: Sequence[Mapping[str, Any]],
   curves: Mapping[str, np.ndarray],
-  film: report.Film,
-) -> report.Section:
+  film: html.Film,
+) -> html.Section:
   """Returns the section of the audit: means, distributions, ring correlations, the worst film."""
   table = [
-    report.Row([name, *(_audit_cell(found, key) for key in _AUDIT)])
+    html.Row([name, *(_audit_cell(found, key) for key in _AUDIT)])
     for name, found in summary.items()
     if found['films']
   ]
@@ -41,11 +41,11 @@ def of_audit(
   axes.set(xlabel='frequency, relative to Nyquist', ylabel='ring correlation with the original')
   drawing.legend(axes)
   drawn.append((drawing.svg(figure), 'mean over patches'))
-  return report.Section(
+  return html.Section(
     'Invented detail',
     'Patches of 64x64 pixels against the original. Flagged patches have detail that it does not '
     'have. Below, the image with the most of them; switch the marks on.',
-    [report.Table(['', *(_term(key) for key in _AUDIT)], table), report.Figures(drawn), film],
+    [html.Table(['', *(_term(key) for key in _AUDIT)], table), html.Figures(drawn), film],
   )
 
 
@@ -58,15 +58,15 @@ def _audit_cell(found: Mapping[str, Any], key: str) -> str:
   return text
 
 
-def _term(key: str) -> report.Term:
-  return report.Term(key, TRUST[key].title)
+def _term(key: str) -> html.Term:
+  return html.Term(key, TRUST[key].title)
 
 
-def of_lesions(rows: Sequence[Mapping[str, Any]]) -> list[report.Section]:
+def of_lesions(rows: Sequence[Mapping[str, Any]]) -> list[html.Section]:
   """Returns a section per group of films and condition of the lesion study."""
   if not rows:
     note = f'Not run: fewer than {study.SMALLEST} patients have places for lesions.'
-    return [report.Section('Lesions', note, [])]
+    return [html.Section('Lesions', note, [])]
   groups = dict.fromkeys((row['films'], row['condition'], row['n']) for row in rows)
   sections = []
   for films, condition, count in groups:
@@ -76,9 +76,9 @@ def of_lesions(rows: Sequence[Mapping[str, Any]]) -> list[report.Section]:
       f'Lesions put into {count} {films} at {condition}. Each cell: AUC with its 95 % interval; '
       'contrast kept (10th percentile); hits / false alarms of the observer of HR. ' + _check(mine)
     )
-    terms = report.Table([_term(key) for key in _LESIONS], [])
-    parts = [report.Figures(_curves(mine, names)), terms, _table(mine, names)]
-    sections.append(report.Section(f'Lesions: {films}, {condition}', note, parts))
+    terms = html.Table([_term(key) for key in _LESIONS], [])
+    parts = [html.Figures(_curves(mine, names)), terms, _table(mine, names)]
+    sections.append(html.Section(f'Lesions: {films}, {condition}', note, parts))
   return sections
 
 
@@ -95,7 +95,7 @@ def _check(rows: Sequence[Mapping[str, Any]]) -> str:
   )
 
 
-def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> report.Table:
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> html.Table:
   cells: dict[str, dict[str, str]] = {}
   for row in rows:
     low, high = row['auc_interval']
@@ -103,8 +103,8 @@ def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> report.Ta
     found = f'{row["hits"]:.2f} / {row["false_alarms"]:.2f}'
     text = f'{row["auc"]:.3f} [{low:.2f}, {high:.2f}]; {kept}; {found}'
     cells.setdefault(_title(row), {})[row['network']] = text
-  body = [report.Row([title, *(found[n] for n in names)]) for title, found in cells.items()]
-  return report.Table(['lesion', *names], body)
+  body = [html.Row([title, *(found[n] for n in names)]) for title, found in cells.items()]
+  return html.Table(['lesion', *names], body)
 
 
 def _title(row: Mapping[str, Any]) -> str:
@@ -126,7 +126,7 @@ def _curves(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tup
   return drawn
 
 
-def of_reader(rows: Sequence[Mapping[str, Any]], reader: readers.Reader) -> report.Section:
+def of_reader(rows: Sequence[Mapping[str, Any]], reader: readers.Reader) -> html.Section:
   """Returns the section of a reader: a row per finding and network."""
   note = (
     f'{reader.name} at {reader.size} pixels, on findings with at least {readers.LEAST} positive '
@@ -136,7 +136,7 @@ def of_reader(rows: Sequence[Mapping[str, Any]], reader: readers.Reader) -> repo
     'than bicubic beyond the interval.'
   )
   if not rows:
-    return report.Section('Reader', f'{note} No finding has enough images.', [])
+    return html.Section('Reader', f'{note} No finding has enough images.', [])
   head = ['finding', 'network', 'positive', 'AUROC HR', 'AUROC', 'to HR', 'to bicubic']
   head += ['HR to bicubic', 'change', 'flips', 'verdict']
   table = []
@@ -149,5 +149,5 @@ def of_reader(rows: Sequence[Mapping[str, Any]], reader: readers.Reader) -> repo
     inferior = 'not inferior' if row['non_inferior'] else 'not shown'
     verdict = inferior if row['informative'] else 'not informative'
     cells += [f'{row["change"]:.4f}', f'{row["flips"]:.1%}', verdict]
-    table.append(report.Row(cells))
-  return report.Section('Reader', note, [report.Table(head, table)])
+    table.append(html.Row(cells))
+  return html.Section('Reader', note, [html.Table(head, table)])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxsr.data import crops, degradation, image_cache, image_files, pipeline, sources
-from jaxsr.data.batch import normalize
+from jaxsr.data.batch import normalize, quantize
 from jaxsr.data.crops import Windows
 from jaxsr.errors import ImageError
 
@@ -181,3 +181,8 @@ def test_sixteen_bit_films_stay_sixteen_bit():
 def test_by_error_covers_flat_films():
   flat = crops.make_film(np.full((64, 64, 1), 9, np.uint8), 4)
   np.testing.assert_allclose(np.diff(flat.error), 1 / 16)
+
+
+def test_quantize_rounds_and_clips():
+  x = jnp.array([-0.5, 0.0, 0.6 / 255, 254.4 / 255, 7.0]).reshape(1, 5, 1, 1)
+  np.testing.assert_allclose(quantize(x, 255).ravel() * 255, [0, 0, 1, 254, 255], atol=1e-4)

@@ -9,9 +9,9 @@ import pytest
 
 import jaxsr
 from jaxsr import cli, models
-from jaxsr.agreement import Reduction, agreement, project
 from jaxsr.data.phantom import phantom
 from jaxsr.export import exportable, rounding, stablehlo
+from jaxsr.inference.agreement import Reduction, agreement, project
 from jaxsr.inference.model import Model, load
 from models.small import TRAINABLE, build, draw
 

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from jaxsr import cli, models, sharding
-from jaxsr.agreement import Agreement, Reduction, agreement, exact, project, settle
-from jaxsr.agreement.exact import _axis
-from jaxsr.agreement.reduction import matrix
 from jaxsr.commands import report
 from jaxsr.data import degradation, image_files
 from jaxsr.data.phantom import phantom
+from jaxsr.inference.agreement import Agreement, Reduction, agreement, exact, project, settle
+from jaxsr.inference.agreement.exact import _axis
+from jaxsr.inference.agreement.reduction import matrix
 from jaxsr.inference.model import Model, load
 from models.small import build
 from runs import variables_of

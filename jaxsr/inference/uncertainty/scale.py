@@ -7,7 +7,7 @@ errors of films by the pinball loss (Koenker and Bassett, Regression Quantiles, 
 import numpy as np
 from jaxtyping import Float
 
-from jaxsr.uncertainty import maps
+from jaxsr.inference.uncertainty import maps
 
 _SMALLEST, _LARGEST = 0.02, 150.0  # gray levels
 

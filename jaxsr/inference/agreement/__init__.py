@@ -15,8 +15,8 @@ of Pillow. `jaxsr.inference.model.Model.upscale` does both.
 (256, 256, True)
 """
 
-from jaxsr.agreement.exact import Agreement, agreement, settle
-from jaxsr.agreement.projection import MARGIN, project
-from jaxsr.agreement.reduction import KINDS, Reduction, matrix
+from jaxsr.inference.agreement.exact import Agreement, agreement, settle
+from jaxsr.inference.agreement.projection import MARGIN, project
+from jaxsr.inference.agreement.reduction import KINDS, Reduction, matrix
 
 __all__ = ['KINDS', 'MARGIN', 'Agreement', 'Reduction', 'agreement', 'matrix', 'project', 'settle']

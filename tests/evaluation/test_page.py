@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr import cli, report
+from jaxsr import cli
 from jaxsr.data import degradation, image_files
+from jaxsr.evaluation import html
 from jaxsr.evaluation import page as evaluation_page
+from jaxsr.evaluation.html import figures
 from jaxsr.inference.model import load
-from jaxsr.report import figures
 
 CHROMIUM = next(
   filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
@@ -60,18 +61,18 @@ def make_film(rng):
   mask = np.zeros((64, 64), bool)
   mask[16:32, 16:32] = True
   captions = {name: f'{name}, 40 dB' for name in versions}
-  return report.Film('worst: a.png', versions, captions, {'corner': (0, 8, 32)}, {'doubt': mask})
+  return html.Film('worst: a.png', versions, captions, {'corner': (0, 8, 32)}, {'doubt': mask})
 
 
 @pytest.fixture
 def path(tmp_path, rng):
   """A page with one part of each kind."""
-  table = report.Table(['', 'PSNR'], [report.Row([report.Term('psnr', 'PSNR'), '<40>'], True)])
-  drawn = report.Figures([(figures.distribution('PSNR', {'a': [1.0, 2.0], 'b': [3.0]}), 'dots')])
-  small = report.Pictures([(rng.uniform(0, 1, (8, 8, 1)), 'crop')])
-  section = report.Section('All', 'note', [table, drawn, small, make_film(rng)])
-  page = report.Page('Title & more', 'lead', [section], {'psnr': ('PSNR', 'in decibels')})
-  report.write(tmp_path / 'page.html', page)
+  table = html.Table(['', 'PSNR'], [html.Row([html.Term('psnr', 'PSNR'), '<40>'], True)])
+  drawn = html.Figures([(figures.distribution('PSNR', {'a': [1.0, 2.0], 'b': [3.0]}), 'dots')])
+  small = html.Pictures([(rng.uniform(0, 1, (8, 8, 1)), 'crop')])
+  section = html.Section('All', 'note', [table, drawn, small, make_film(rng)])
+  page = html.Page('Title & more', 'lead', [section], {'psnr': ('PSNR', 'in decibels')})
+  html.write(tmp_path / 'page.html', page)
   return tmp_path / 'page.html'
 
 
@@ -190,7 +191,7 @@ def test_evaluate_without_the_packages_leaves_the_page_out(folder, tmp_path, cap
   assert cli.run(['evaluate', *map(str, options)]) == 0
   error = capsys.readouterr().err
   assert "needs no_such_package; pip install 'jaxsr-xray[report]'" in error
-  assert not (tmp_path / 'e' / report.PAGE).exists()
+  assert not (tmp_path / 'e' / html.PAGE).exists()
   assert (tmp_path / 'e' / 'summary.json').exists()
 
 

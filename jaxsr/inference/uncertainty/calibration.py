@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxsr.errors import UserError
-from jaxsr.uncertainty import conformal, maps, scale
-from jaxsr.uncertainty.samples import Sample
+from jaxsr.inference.uncertainty import conformal, maps, scale
+from jaxsr.inference.uncertainty.samples import Sample
 
 BAD = 4.0  # gray levels: a tile with a larger root mean square error is bad
 MISSED = 0.1  # the share of a film's bad tiles that may be missed

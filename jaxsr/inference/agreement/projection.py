@@ -12,8 +12,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxsr.agreement.filters import LONGEST, SAMPLE, Filter, make_filter
-from jaxsr.agreement.reduction import Reduction, matrix
+from jaxsr.inference.agreement.filters import LONGEST, SAMPLE, Filter, make_filter
+from jaxsr.inference.agreement.reduction import Reduction, matrix
 
 STEPS = 6
 MARGIN = 12  # low-resolution pixels around a tile beyond which its ends change less than 1e-4

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from jaxsr.uncertainty import maps
+from jaxsr.inference.uncertainty import maps
 
 TILE = 16  # pixels of the upscaled image; tiles at its right and lower end may be smaller
 _BLUR = 2.0  # standard deviation in pixels; half the scale for a difference from bicubic

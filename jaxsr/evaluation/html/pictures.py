@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 if TYPE_CHECKING:
-  from jaxsr.report import Film
+  from jaxsr.evaluation.html import Film
 
 Picture = Float[np.ndarray, 'h w c']
 

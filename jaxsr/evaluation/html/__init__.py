@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsr.errors import UserError
+from jaxsr.evaluation.html import pictures
 from jaxsr.files import write_text
-from jaxsr.report import pictures
 
 PAGE = 'report.html'
 GENERATOR = '<meta name="generator" content="jaxsr">'  # in the template; marks own pages

@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage, stats
 
 from jaxsr.errors import UserError
-from jaxsr.uncertainty import calibration, conformal, doubt, maps, samples, scale
-from jaxsr.uncertainty.samples import Sample
+from jaxsr.inference.uncertainty import calibration, conformal, doubt, maps, samples, scale
+from jaxsr.inference.uncertainty.samples import Sample
 
 NUMBERS = np.array([0.4, 0.5, 0.3, 0.2, 0, 0.3, 0, 0.2, 0, 0])
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxsr.uncertainty import doubt, maps
+from jaxsr.inference.uncertainty import doubt, maps
 
 COUNT = 16_384  # pixels per film
 REGIONS = ('edges', 'flat', 'centre', 'outside')  # 'centre' is the spelling in the files

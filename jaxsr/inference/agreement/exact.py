@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, UInt
 from scipy import sparse
 
-from jaxsr.agreement.projection import project
-from jaxsr.agreement.reduction import Reduction, matrix
+from jaxsr.inference.agreement.projection import project
+from jaxsr.inference.agreement.reduction import Reduction, matrix
 
 _BITS = 22  # after the binary point of Pillow's weights for 8-bit images
 _SAFE = 0.48  # of a gray level: half a level, less what float32 passes may be off
