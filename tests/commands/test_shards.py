@@ -93,7 +93,7 @@ def test_parts_are_not_mixed_with_other_options(films, tmp_path, capsys):
 
 def start(*arguments):
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  command = [sys.executable, '-m', 'jaxsr.cli', *map(str, arguments)]
+  command = [sys.executable, '-m', 'jaxsr', *map(str, arguments)]
   return subprocess.Popen(
     command,
     env={**environment, 'PYTHONPATH': str(ROOT), 'JAX_NUM_CPU_DEVICES': '1'},

@@ -440,7 +440,7 @@ def free_port():
 
 def command(copy, output, workers):
   arguments = ['data', 'prepare', 'nih', copy, '--output', output, '--validation', 0.3]
-  return [sys.executable, '-m', 'jaxsr.cli', *map(str, [*arguments, '--workers', workers])]
+  return [sys.executable, '-m', 'jaxsr', *map(str, [*arguments, '--workers', workers])]
 
 
 @pytest.mark.slow

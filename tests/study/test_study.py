@@ -38,7 +38,7 @@ def config():
 
 
 def command(workdir, *flags):
-  base = [sys.executable, '-m', 'jaxsr.cli', 'compress', '--config=configs/compress.py:smoke']
+  base = [sys.executable, '-m', 'jaxsr', 'compress', '--config=configs/compress.py:smoke']
   return [*base, f'--workdir={workdir}', *FLAGS, *flags]
 
 
