@@ -45,6 +45,7 @@ ALLOWED = {
     'interop models runtime study training trust'
   ),
   'cli': 'commands errors runtime',
+  '__main__': 'cli',
 }
 
 
