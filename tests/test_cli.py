@@ -17,6 +17,7 @@ import pytest
 from jaxsr import __version__, cli, config
 from jaxsr.commands import options
 from jaxsr.config import validate
+from jaxsr.config.overrides import PATHS, override
 from jaxsr.data import degradation, image_files
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
@@ -428,10 +429,10 @@ def test_a_tilde_is_the_home_folder_with_and_without_an_equals_sign(
 
 def test_every_path_of_a_config_takes_a_tilde(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
-  flags = [f'--config.{name}=~/x' for name in config.PATHS if name != 'teacher.checkpoint']
-  found = config.override(config.base(), [*flags, '--config.teacher.checkpoint=~/a,~/b'])
-  values = {name: validate.get(found, name) for name in config.PATHS}
-  expected = {name: f'{tmp_path}/x' for name in config.PATHS}
+  flags = [f'--config.{name}=~/x' for name in PATHS if name != 'teacher.checkpoint']
+  found = override(config.base(), [*flags, '--config.teacher.checkpoint=~/a,~/b'])
+  values = {name: validate.get(found, name) for name in PATHS}
+  expected = {name: f'{tmp_path}/x' for name in PATHS}
   assert values == expected | {'teacher.checkpoint': f'{tmp_path}/a,{tmp_path}/b'}
 
 

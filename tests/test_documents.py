@@ -12,6 +12,7 @@ import pytest
 
 import jaxsr
 from jaxsr import cli, config, models
+from jaxsr.config.overrides import override
 from jaxsr.data.phantom import phantom
 from jaxsr.evaluation import figures
 from jaxsr.inference.model import Model
@@ -178,7 +179,7 @@ def parse(arguments):
   overrides = getattr(command, 'overrides', ())
   if overrides:
     experiment = getattr(command, 'config', None)
-    config.override(config.load(experiment) if experiment else all_settings(), overrides)
+    override(config.load(experiment) if experiment else all_settings(), overrides)
   elif getattr(command, 'config', None):
     config.load(command.config)
 

@@ -7,6 +7,7 @@ import jax
 from jaxsr import config as configs
 from jaxsr import files, study
 from jaxsr.commands.options import Compress
+from jaxsr.config.overrides import override
 from jaxsr.errors import UserError
 from jaxsr.evaluation import html
 from jaxsr.files import make_folder
@@ -18,7 +19,7 @@ def run(options: Compress) -> int:
   """Train what is missing, then write the table and the page; return the exit code."""
   html.check()
   jax.config.update('jax_platforms', 'cpu')  # the GPUs are for the trials
-  config = configs.override(configs.load(options.config), options.overrides)
+  config = override(configs.load(options.config), options.overrides)
   if 'study' not in config:
     raise UserError(f'--config={options.config}: has no section `study`; see configs/compress.py')
   make_folder(options.workdir)

@@ -16,6 +16,7 @@ from jaxsr import files, interop, models
 from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.commands.options import Import
 from jaxsr.config import Config
+from jaxsr.config.overrides import override
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import new_folder
@@ -58,7 +59,7 @@ def _config(options: Import) -> Config:
     )
   config = configs.base()
   config.scale, config.model = options.scale, configs.network(options.model)
-  return configs.override(config, options.overrides)
+  return override(config, options.overrides)
 
 
 def _overridden(options: Import) -> list[str]:

@@ -9,6 +9,7 @@ from jaxsr import config as configs
 from jaxsr.analysis import Costs, Layer
 from jaxsr.commands.options import Models
 from jaxsr.config import Config
+from jaxsr.config.overrides import override
 from jaxsr.errors import UserError, first_line, nearest
 
 
@@ -36,7 +37,7 @@ def _config(options: Models, name: str) -> Config:
   for key, value in (('width', options.width), ('depth', options.depth)):
     if key in config.model or (options.name is not None and value != 1):  # then it is refused
       config.model[key] = value
-  return configs.override(config, options.overrides)
+  return override(config, options.overrides)
 
 
 def _describe(options: Models, name: str) -> None:

@@ -6,6 +6,7 @@ from absl import flags
 
 from jaxsr import config as configs
 from jaxsr.commands.options import Train
+from jaxsr.config.overrides import override
 from jaxsr.errors import UserError
 
 
@@ -15,7 +16,7 @@ def run(options: Train) -> int:
   if config is None or workdir is None:
     missing = '--config' if config is None else '--workdir'
     raise UserError(f'{missing} is missing: jaxsr train --config=FILE --workdir=FOLDER')
-  settings = configs.override(configs.load(config), options.overrides)
+  settings = override(configs.load(config), options.overrides)
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
   if not options.debug:

@@ -1,21 +1,20 @@
-"""The config of an experiment: its values, and how it is loaded, overridden and shortened.
+"""The config of an experiment: its values, and how it is loaded and shortened.
 
 A file in `configs/` starts from `base()`, sets the values of its experiment and ends with
-`finish(config, arg)`. `validate` checks a config, `compatibility` compares it with that of a run.
+`finish(config, arg)`. `overrides` sets values from the command line, `validate` checks a config,
+`compatibility` compares it with that of a run.
 """
 
 import dataclasses
 import json
-import os
 import runpy
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl.flags import Error, FlagValues
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from jaxsr import models, perceptual
+from jaxsr.config.overrides import expand_paths
 from jaxsr.data.acquisition.crops import Mixture
 from jaxsr.errors import UserError, flat, nearest
 from jaxsr.losses import CONTENT, TERMS, schedule
@@ -23,12 +22,6 @@ from jaxsr.losses.schedule import Plan
 from jaxsr.models import Network
 from jaxsr.perceptual import weights
 
-PATHS = (
-  'init_from',
-  *('data.train', 'data.val', 'data.train_lr', 'data.val_lr', 'data.records'),
-  *('teacher.checkpoint', 'teacher.cache'),
-  *(f'content.{name}.weights' for name in CONTENT),
-)
 Config = Any  # an ml_collections.ConfigDict, whose values have no static types
 
 
@@ -186,71 +179,6 @@ def load(path: str) -> Config:
     return expand_paths(runpy.run_path(str(file))['get_config'](argument or None))
   except (KeyError, SyntaxError, ImportError) as error:
     raise UserError(f'--config={name}: {flat(error)}') from error
-
-
-def override(config: Config, flags: Sequence[str]) -> Config:
-  """Set values of a config by flags `--config.KEY=VALUE`, as on the command line."""
-  values, argv = FlagValues(), ['', *(_parse(config, flag) for flag in expand(flags))]
-  try:
-    config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
-    values(argv)
-  except (Error, AttributeError, KeyError, TypeError, ValueError) as error:
-    raise UserError(flat(error)) from error
-  return expand_paths(values['config'].value)
-
-
-def expand_paths(config: Config) -> Config:
-  """Expand `~` in every path of a config, in place; returns the config."""
-  for name in PATHS:
-    section, _, key = name.rpartition('.')
-    owner = config
-    for part in section.split('.') if section else ():
-      owner = owner.get(part, {})
-    if owner.get(key):
-      # Teachers are separated by commas.
-      owner[key] = ','.join(os.path.expanduser(each.strip()) for each in owner[key].split(','))
-  return config
-
-
-def _parse(config: Config, flag: str) -> str:
-  """Check the name of a flag, and write whole numbers such as 1e3 as ml_collections reads them."""
-  name, equals, value = flag.removeprefix('--config.').partition('=')
-  if not equals or '[' in name:
-    return flag
-  current: Any = config
-  parts = name.split('.')
-  for i, part in enumerate(parts):
-    known = list(current) if isinstance(current, ConfigDict) else []
-    if part not in known:
-      section = '.'.join(['config', *parts[:i]])
-      hint = nearest(part, known) if known else 'it is a value, not a section'
-      raise UserError(f'{section} has no {part!r}: {hint}')
-    current = current[part]
-  if isinstance(current, (int, float)) and not isinstance(current, bool):
-    value = _number(name, value, whole=isinstance(current, int))
-  return f'--config.{name}={value}'
-
-
-def _number(name: str, value: str, *, whole: bool) -> str:
-  """Check a number, and write a whole one without a decimal point or an exponent."""
-  try:
-    number = float(value.replace('_', ''))
-  except ValueError as error:
-    raise UserError(f'config.{name}={value}: must be a number') from error
-  if whole and not number.is_integer():
-    raise UserError(f'config.{name}={value}: must be a whole number')
-  return str(int(number)) if whole else value
-
-
-def expand(flags: Sequence[str]) -> list[str]:
-  """Expand `--config.data=NAME` to the training and the validation data."""
-  short = '--config.data='
-  pairs = [(f, f.removeprefix(short)) for f in flags]
-  long = [
-    [f] if f == name else [f'--config.data.{k}={name}' for k in ('train', 'val')]
-    for f, name in pairs
-  ]
-  return [flag for each in long for flag in each]
 
 
 def finish(config: Config, arg: str | None) -> Config:

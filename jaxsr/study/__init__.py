@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxsr.config import Config, compatibility, override, to_dict, validate
+from jaxsr.config import Config, compatibility, to_dict, validate
 from jaxsr.config import copy as copy_config
+from jaxsr.config.overrides import override
 from jaxsr.errors import UserError, nearest
 from jaxsr.files import make_folder, write_json
 from jaxsr.inference import stored

@@ -23,6 +23,7 @@ pytest.importorskip('tensorflow_datasets', reason="records need pip install 'jax
 
 from jaxsr import cli
 from jaxsr import config as configs
+from jaxsr.config.overrides import override
 from jaxsr.data import crops, degradation, fingerprint, image_files, pipeline, records, sources
 from jaxsr.data.crops import Windows
 from jaxsr.data.image_cache import Films
@@ -411,12 +412,12 @@ def test_records_pair_with_low_resolutions_of_a_folder(prepared, tmp_path):
 
 def test_a_short_flag_stands_for_two():
   flags = ['--config.data=nih', '--config.steps=3', '--config.data.records=DIR']
-  config = configs.override(configs.base(), flags)
+  config = override(configs.base(), flags)
   assert (config.data.train, config.data.val, config.data.records) == ('nih', 'nih', 'DIR')
 
 
 def test_records_must_be_named(tmp_path):
-  config = configs.override(configs.load('configs/quickstart.py:smoke'), ['--config.data=nih/test'])
+  config = override(configs.load('configs/quickstart.py:smoke'), ['--config.data=nih/test'])
   with pytest.raises(UserError, match='config.data.train=nih/test needs config.data.records'):
     train(config, tmp_path)
 

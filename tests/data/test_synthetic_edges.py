@@ -3,6 +3,7 @@ import pytest
 
 from jaxsr import config as configs
 from jaxsr.config import validate
+from jaxsr.config.overrides import override
 from jaxsr.data import degradation, pipeline, sources, synthetic_edges
 from jaxsr.data.crops import Windows
 from jaxsr.data.image_cache import Films
@@ -74,6 +75,6 @@ def turns(*images):
 )
 def test_what_does_not_go_together_is_refused(flags, reason):
   config = configs.load('configs/quickstart.py:smoke')
-  config = configs.override(config, ['--config.data.edges=0.5', *flags])
+  config = override(config, ['--config.data.edges=0.5', *flags])
   with pytest.raises(UserError, match=reason):
     validate.check(config)

@@ -3,6 +3,7 @@
 import pytest
 
 from jaxsr import config as configs
+from jaxsr.config.overrides import override
 from jaxsr.errors import UserError
 
 
@@ -10,13 +11,13 @@ from jaxsr.errors import UserError
   ('flag', 'value'), [('1e3', 1000), ('1_000', 1000), ('2.5e1', 25), ('7', 7)]
 )
 def test_whole_numbers_may_be_written_as_floats(flag, value):
-  config = configs.override(configs.base(), [f'--config.steps={flag}'])
+  config = override(configs.base(), [f'--config.steps={flag}'])
   assert config.steps == value and type(config.steps) is int
 
 
 def test_other_values_are_set():
   flags = ['--config.loss.l1=1', '--config.data.train=DIR', '--config.slimmable.widths=(0.5,)']
-  config = configs.override(configs.base(), [*flags, '--config.discriminator.separable=true'])
+  config = override(configs.base(), [*flags, '--config.discriminator.separable=true'])
   assert (config.loss.l1, config.data.train) == (1.0, 'DIR')
   assert config.slimmable.widths == (0.5,) and config.discriminator.separable is True
 
@@ -34,4 +35,4 @@ def test_other_values_are_set():
 )
 def test_a_bad_flag_says_what_there_is(flag, message):
   with pytest.raises(UserError, match=message):
-    configs.override(configs.base(), [f'--config.{flag}'])
+    override(configs.base(), [f'--config.{flag}'])
