@@ -277,12 +277,12 @@ def cells(line):
 def test_every_name_is_documented():
   """Each network, loss term and experiment stands in the page that lists them."""
   for name in models.MODELS:
-    assert f'`{name}`' in read('docs/models.md'), name
+    assert f'`{name}`' in read('docs/models.md'), f'add a row for {name} to docs/models.md'
   losses = read('docs/gan.md') + read('docs/distill.md')
   for name in TERMS:
-    assert f'`{name}`' in losses, name
+    assert f'`{name}`' in losses, f'add a row for {name} to docs/gan.md or docs/distill.md'
   for name in figures.FIGURES:
-    assert f'`{name}`' in read('docs/evaluate.md'), name
+    assert f'`{name}`' in read('docs/evaluate.md'), f'add a row for {name} to docs/evaluate.md'
 
 
 SNIPPETS = [(name, i, text) for name in DOCUMENTS for i, text in enumerate(blocks(name, 'python'))]
