@@ -69,6 +69,13 @@ def keep_freed_memory() -> None:
       mallopt(option, value)
 
 
+def return_freed_memory() -> None:
+  """Make glibc return all freed memory to the system, also after `keep_freed_memory`."""
+  trim = getattr(ctypes.CDLL(None), 'malloc_trim', None) if sys.platform == 'linux' else None
+  if trim is not None:
+    trim(0)
+
+
 def die_with_parent() -> None:
   """Kill this process when its parent ends, even if the parent is killed (Linux only)."""
   if sys.platform == 'linux':

@@ -14,7 +14,7 @@ from jaxsr.commands import confidence_files
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
 from jaxsr.commands.upscale_plan import Network, Plan, Planner
-from jaxsr.data import dicom_out, image_files, rows
+from jaxsr.data import dicom_derived, dicom_out, image_files, rows
 from jaxsr.data.decoded import ImageInfo, Method
 from jaxsr.errors import ImageError
 from jaxsr.inference import confidence, provenance, streaming, tiling
@@ -150,7 +150,7 @@ class Enlarger:
     """Returns a context with a writer of the image's rows; DICOM holds a text on the result."""
     job = film.job
     if job.as_dicom:
-      derived = dicom_out.derive(job.source, film.shape, film.method(text))
+      derived = dicom_derived.derive(job.source, film.shape, film.method(text))
       return dicom_out.writing(job.target, derived, self.options.compress)
     return image_files.writing(
       job.target,

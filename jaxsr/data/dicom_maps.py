@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt
 
-from jaxsr.data import dicom_out
+from jaxsr.data import dicom_derived, dicom_out
 from jaxsr.data.decoded import Method
 
 # Elements that describe how the gray of the enlarged image is displayed, or what it measures.
 _OF_GRAY = (
   *('WindowCenter', 'WindowWidth', 'WindowCenterWidthExplanation', 'VOILUTFunction'),
   *('VOILUTSequence', 'PresentationLUTSequence', 'RealWorldValueMappingSequence'),
-  *('PixelPaddingValue', 'PixelPaddingRangeLimit'),
+  'PixelPaddingValue',
 )
+# Secondary Capture of words, and of bytes, which 8-bit maps are.
+_OF_WORDS, _OF_BYTES = '1.2.840.10008.5.1.4.1.1.7.3', '1.2.840.10008.5.1.4.1.1.7.2'
 
 
 class Shown(NamedTuple):
@@ -77,9 +79,9 @@ def writing_half_widths(
     compress: as `dicom_out.writing` takes it.
 
   Raises:
-    ImageError: as `dicom_out.derive` does.
+    ImageError: as `dicom_derived.derive` does.
   """
-  image = dicom_out.derive(like, shape, method)
+  image = dicom_derived.derive(like, shape, method)
   bits, kind = int(image.dataset.BitsStored), f'<u{image.table.itemsize}'
   most, peak = 2**bits - 1, len(image.table) - 1
   slope = abs(float(image.dataset.get('RescaleSlope', 1) or 1))
@@ -106,7 +108,7 @@ def writing_mask(
   def convert(mask: Bool[np.ndarray, 'rows w']) -> UInt[np.ndarray, 'rows w']:
     return np.where(mask, 255, 0).astype(np.uint8)
 
-  image = dicom_out.derive(like, shape, method)
+  image = dicom_derived.derive(like, shape, method)
   with _writing(path, image, shown, convert, (8, 1.0), compress) as writer:
     yield writer
 
@@ -128,7 +130,7 @@ def _writing(
   kind = np.uint8 if bits <= 8 else np.uint16
   same = np.arange(np.iinfo(kind).max + 1, dtype=kind)
   derived = image._replace(table=same, fill=0)
-  with dicom_out.converting(path):
+  with dicom_derived.converting(path):
     _describe(image.dataset, shown)
     _display(image.dataset, kind, bits, slope)
   with dicom_out.writing(path, derived, compress) as writer:
@@ -156,6 +158,8 @@ def _display(dataset: Any, kind: Any, bits: int, slope: float) -> None:
 
   for name in _OF_GRAY:
     dataset.pop(name, None)
+  if dataset.SOPClassUID == _OF_WORDS and bits == 8:
+    dataset.SOPClassUID = _OF_BYTES
   dataset.BitsAllocated = 8 * np.dtype(kind).itemsize
   dataset.BitsStored, dataset.HighBit = bits, bits - 1
   dataset.PixelRepresentation = 0

@@ -7,12 +7,10 @@ group of elements of a pydicom data set in place; `docs/dicom.md` has the table 
 
 import datetime
 import functools
-import math
-from collections.abc import Callable
-from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from pydicom.charset import convert_encodings, encode_string
 from pydicom.datadict import dictionary_has_tag, repeater_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -20,6 +18,7 @@ from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, format_number_as_ds
 
 from jaxsr.data.decoded import Method
+from jaxsr.data.dicom_geometry import Sizes, numbers
 from jaxsr.errors import ImageError
 
 REQUIRED = {
@@ -31,7 +30,9 @@ REQUIRED = {
 # Elements that describe the source's pixels, its file, or the procedure step that made it.
 DROPPED = (
   *('SmallestImagePixelValue', 'LargestImagePixelValue', 'SmallestPixelValueInSeries'),
-  *('LargestPixelValueInSeries', 'IconImageSequence', 'HistogramSequence', 'PixelData'),
+  *('LargestPixelValueInSeries', 'SmallestImagePixelValueInPlane', 'LargestImagePixelValueInPlane'),
+  *('SmallestValidPixelValue', 'LargestValidPixelValue', 'PixelPaddingRangeLimit'),
+  *('IconImageSequence', 'HistogramSequence', 'PixelData', 'LengthToEnd', 'ImageLocation'),
   *('PixelDataProviderURL', 'ExtendedOffsetTable', 'ExtendedOffsetTableLengths'),
   *('MACParametersSequence', 'DigitalSignaturesSequence', 'EncryptedAttributesSequence'),
   *('DataSetTrailingPadding', 'InstanceCreatorUID', 'StorageMediaFileSetID'),
@@ -40,19 +41,10 @@ DROPPED = (
   *('PerformedProcedureStepStartTime', 'PerformedProcedureStepEndDate'),
   *('PerformedProcedureStepEndTime', 'PerformedProcedureStepID'),
   *('PerformedProcedureStepDescription', 'PerformedProtocolCodeSequence'),
+  'CommentsOnThePerformedProcedureStep',
 )
+_OF_DATA_SETS = 0x0008  # the first group; the others are of messages, file headers and directories
 _FUNCTIONAL = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
-_STATISTICS = (0x1301, 0x1302, 0x1303)  # of an overlay's region, in pixels
-_SPACINGS = (
-  *('PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing'),
-  'PresentationPixelSpacing',
-)
-_ENDS = {'LeftVertical': 1, 'RightVertical': 1, 'UpperHorizontal': 0, 'LowerHorizontal': 0}
-_RADII = ('RadiusOfCircularShutter', 'RadiusOfCircularCollimator')
-_POINTS = (
-  *('CenterOfCircularShutter', 'CenterOfCircularCollimator'),
-  *('VerticesOfThePolygonalShutter', 'VerticesOfThePolygonalCollimator'),
-)
 _LOSSY = {  # compressions that change pixels, with the terms of LossyImageCompressionMethod
   '1.2.840.10008.1.2.4.50': 'ISO_10918_1',
   '1.2.840.10008.1.2.4.51': 'ISO_10918_1',
@@ -61,23 +53,10 @@ _LOSSY = {  # compressions that change pixels, with the terms of LossyImageCompr
   '1.2.840.10008.1.2.4.203': 'ISO_15444_15',
 }
 _WORDS = {'OW': 2, 'OF': 4, 'OL': 4, 'OD': 8, 'OV': 8}  # bytes per value
-_LONGEST = 64  # characters of SeriesDescription
+_LONGEST = 64  # characters of SeriesDescription, and bytes, which some programs count
 _LARGEST = 2**31 - 1  # of an integer string
 _PROCESSING = ('109102', 'Processing Equipment')
 NAME = 'jaxsr'
-
-
-class Sizes(NamedTuple):
-  """Height and width in pixels of the source and of the result."""
-
-  source: tuple[int, int]
-  result: tuple[int, int]
-
-  @property
-  def ratios(self) -> tuple[Fraction, Fraction]:
-    """Result pixels per source pixel, down and across."""
-    (h, w), (tall, wide) = self
-    return Fraction(tall, h), Fraction(wide, w)
 
 
 def check(dataset: Any, path: Any) -> None:
@@ -87,6 +66,9 @@ def check(dataset: Any, path: Any) -> None:
     raise ImageError(path, f'lacks {named}, which a derived DICOM needs; use --format png')
   if found := [name for name in _FUNCTIONAL if name in dataset]:
     reason = f'is an enhanced object (it has {found[0]}), whose geometry is not scaled'
+    raise ImageError(path, f'{reason}; use --format png')
+  if int(dataset.BitsAllocated) == 1:
+    reason = 'has 1 bit per pixel, of which no derived DICOM is made'
     raise ImageError(path, f'{reason}; use --format png')
 
 
@@ -112,116 +94,20 @@ class _Verbatim(bytes):
 def clean(dataset: Any) -> None:
   """Delete private and unknown elements, curves, group lengths and `DROPPED`, also in sequences.
 
+  Elements of messages, file headers and directories do not belong into a data set either.
   Text that is not of its character set is kept byte by byte, which pydicom would replace.
   """
   for tag in sorted(dataset.keys()):
     raw, element = dataset.get_item(tag), dataset[tag]
     is_known = tag.element != 0 and (dictionary_has_tag(tag) or repeater_has_tag(tag))
-    is_curve = 0x5000 <= tag.group < 0x5100
-    if tag.is_private or not is_known or is_curve or element.keyword in DROPPED:
+    is_foreign = tag.group < _OF_DATA_SETS or 0x5000 <= tag.group < 0x5100
+    if tag.is_private or not is_known or is_foreign or element.keyword in DROPPED:
       del dataset[tag]
     elif element.VR == 'SQ':
       for item in element.value or ():
         clean(item)
     elif element.VR in CUSTOMIZABLE_CHARSET_VR and '\ufffd' in str(element.value):
       dataset[tag] = DataElement(tag, element.VR, _Verbatim(raw.value), already_converted=True)
-
-
-def scale_geometry(dataset: Any, sizes: Sizes) -> None:
-  """Divide spacings, and multiply positions in pixels."""
-  down, across = sizes.ratios
-  _shift_position(dataset, sizes)
-  for name in _SPACINGS:
-    if values := _numbers(dataset, name):
-      pair = zip(values, (down, across), strict=False)
-      setattr(dataset, name, [format_number_as_ds(v / float(r)) for v, r in pair])
-  for kind in ('Shutter', 'Collimator'):
-    for end, axis in _ENDS.items():
-      rule = _first if end in ('LeftVertical', 'UpperHorizontal') else _last
-      _replace(dataset, f'{kind}{end}Edge', lambda n, i, a=axis, f=rule: f(n, sizes.ratios[a]))
-  for name in _POINTS:  # row, column, row, column, ...
-    _replace(dataset, name, lambda n, i: _center(n, sizes.ratios[i % 2]))
-  for name in _RADII:
-    _replace(dataset, name, lambda n, i: round(n * down))
-
-
-def _replace(dataset: Any, name: str, rule: Callable[[int, int], int]) -> None:
-  """Replace each integer of an element, if it is there, by a function of it and its index."""
-  if new := [rule(int(n), i) for i, n in enumerate(_numbers(dataset, name))]:
-    setattr(dataset, name, new if len(new) > 1 else new[0])
-
-
-def _numbers(dataset: Any, name: str) -> list[float]:
-  """Returns the numbers of an element; one with other text in it means nothing and is dropped."""
-  value = dataset.get(name)
-  if value is None or value == '':
-    return []
-  try:
-    found = [float(n) for n in ([value] if isinstance(value, str | int | float) else value)]
-  except (TypeError, ValueError):
-    found = [math.nan]
-  if np.isfinite(found).all():
-    return found
-  del dataset[name]
-  return []
-
-
-def _first(n: int, ratio: Fraction) -> int:
-  """Returns the first of the pixels that source pixel n, counted from 1, becomes."""
-  return math.floor(ratio * (n - 1)) + 1
-
-
-def _last(n: int, ratio: Fraction) -> int:
-  return math.ceil(ratio * n)
-
-
-def _center(n: int, ratio: Fraction) -> int:
-  half = Fraction(1, 2)
-  return round(ratio * (n - half) + half)
-
-
-def _shift_position(dataset: Any, sizes: Sizes) -> None:
-  """Move the position of the first pixel's center, in mm, which smaller pixels change."""
-  names = ('ImagePositionPatient', 'ImageOrientationPatient', 'PixelSpacing')
-  position, directions, spacing = (_numbers(dataset, name) for name in names)
-  if (len(position), len(directions), len(spacing)) != (3, 6, 2):
-    return
-  moved = np.array(position)
-  row, column = np.array(directions).reshape(2, 3)
-  for direction, step, ratio in zip((column, row), spacing, sizes.ratios, strict=True):
-    moved += direction * step * float(1 / ratio - 1) / 2
-  dataset.ImagePositionPatient = [format_number_as_ds(float(value)) for value in moved]
-
-
-def scale_overlays(dataset: Any, sizes: Sizes) -> None:
-  """Repeat the bits of overlay planes; drop overlays that lie in unused bits of the pixels."""
-  for group in range(0x6000, 0x6100, 2):
-    data, rows, columns = (dataset.get((group, n)) for n in (0x3000, 0x0010, 0x0011))
-    if data is None or rows is None or columns is None:
-      for element in list(dataset.group_dataset(group)):
-        del dataset[element.tag]
-      continue
-    for n in _STATISTICS:
-      dataset.pop((group, n), None)
-    shape = (rows.value, columns.value)
-    bits = np.unpackbits(np.frombuffer(data.value, np.uint8), bitorder='little')
-    frames = int(getattr(dataset.get((group, 0x0015)), 'value', None) or 1)
-    planes = bits[: frames * math.prod(shape)].reshape(frames, *shape)
-    new = tuple(round(n * ratio) for n, ratio in zip(shape, sizes.ratios, strict=True))
-    planes = planes[:, nearest(shape[0], new[0])][:, :, nearest(shape[1], new[1])]
-    packed = np.packbits(planes.ravel(), bitorder='little').tobytes()
-    rows.value, columns.value = new
-    dataset.add_new((group, 0x3000), 'OW', packed + bytes(len(packed) % 2))
-    dataset.add_new((group, 0x0100), 'US', 1)
-    dataset.add_new((group, 0x0102), 'US', 0)
-    if origin := dataset.get((group, 0x0050)):
-      pair = zip(origin.value, sizes.ratios, strict=True)
-      origin.value = [_first(int(n), ratio) for n, ratio in pair]
-
-
-def nearest(source: int, result: int) -> np.ndarray:
-  """Returns the source pixel of each result pixel along one axis."""
-  return np.arange(result) * source // result
 
 
 def keep_voi_tables(dataset: Any, *, signed: bool) -> None:
@@ -258,15 +144,22 @@ def mark_derived(dataset: Any, method: Method, sizes: Sizes) -> None:
   parts = method.note.split('; ')
   shared = '; '.join(part for part in parts if not part.startswith(('source ', 'pixels ')))
   dataset.SeriesInstanceUID = new_uid('series', dataset.SeriesInstanceUID, shared)
-  end = f'SR {method.name}, not for diagnosis'[:_LONGEST]
-  found = dataset.get('SeriesDescription') or ''
-  found = found.decode('ascii', 'ignore') if isinstance(found, bytes) else str(found)
-  start = found[: max(0, _LONGEST - len(end) - 1)]
-  dataset.SeriesDescription = f'{start} {end}'.strip()
-  number = int((_numbers(dataset, 'SeriesNumber') or [0])[0])
+  dataset.SeriesDescription = _series_description(dataset, method)
+  number = int((numbers(dataset, 'SeriesNumber') or [0])[0])
   new = 100 * number + round(sizes.ratios[0])
   dataset.SeriesNumber = new if abs(new) <= _LARGEST else number
-  dataset.InstanceNumber = int((_numbers(dataset, 'InstanceNumber') or [1])[0])
+  dataset.InstanceNumber = int((numbers(dataset, 'InstanceNumber') or [1])[0])
+
+
+def _series_description(dataset: Any, method: Method) -> str:
+  """Returns that of the source, cut so that the text behind it fits in, also as bytes."""
+  end = f'SR {method.name}, not for diagnosis'[:_LONGEST]
+  start = dataset.get('SeriesDescription') or ''
+  start = start.decode('ascii', 'ignore') if isinstance(start, bytes) else str(start)
+  encodings = convert_encodings(dataset.get('SpecificCharacterSet') or '')
+  while start and len(encode_string(f'{start} {end}', encodings)) > _LONGEST:
+    start = start[:-1]
+  return f'{start.rstrip()} {end}'.strip()
 
 
 def describe(method: Method) -> str:

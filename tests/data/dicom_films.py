@@ -61,7 +61,7 @@ def save(path, ds, syntax=None):
   return path
 
 
-def add_overlay(ds, plane, group=0x6000, order='<'):
+def add_overlay(ds, plane, group=0x6000):
   """Add an overlay plane, a boolean array of the image's size."""
   ds.add_new((group, 0x0010), 'US', plane.shape[0])
   ds.add_new((group, 0x0011), 'US', plane.shape[1])
@@ -70,5 +70,4 @@ def add_overlay(ds, plane, group=0x6000, order='<'):
   ds.add_new((group, 0x0100), 'US', 1)
   ds.add_new((group, 0x0102), 'US', 0)
   ds.add_new((group, 0x1301), 'IS', int(plane.sum()))
-  words = np.packbits(plane.ravel(), bitorder='little').view('<u2')
-  ds.add_new((group, 0x3000), 'OW', words.astype(f'{order}u2').tobytes())
+  ds.add_new((group, 0x3000), 'OW', np.packbits(plane.ravel(), bitorder='little').tobytes())

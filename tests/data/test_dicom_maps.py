@@ -98,6 +98,15 @@ def test_they_are_instances_of_the_series_that_refer_to_the_image(written):
   assert interval.DerivationDescription == SHOWN.note
 
 
+def test_doubt_of_a_capture_of_words_is_one_of_bytes(written):
+  words = pydicom.uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+  half, mask = np.ones(LARGE, np.float32), np.zeros(LARGE, bool)
+  interval, doubt, image = written(half, mask, bits=16, SOPClassUID=words, Modality='OT')
+  assert interval.SOPClassUID == image.SOPClassUID == words
+  assert doubt.SOPClassUID == pydicom.uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage
+  assert doubt.SourceImageSequence[1].ReferencedSOPClassUID == words
+
+
 def test_their_provenance_is_read_back(written, tmp_path):
   written(np.zeros(LARGE, np.float32), np.zeros(LARGE, bool))
   assert dicom_out.read_note(tmp_path / 'i.dcm') == SHOWN.note

@@ -15,7 +15,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from data.dicom_films import SIZE, add_overlay, build, ramp, save
-from jaxsr.data import dicom_out, dicom_rules, image_files
+from jaxsr.data import dicom_derived, dicom_out, dicom_rules, image_files
 from jaxsr.data.decoded import Method
 from jaxsr.errors import ImageError
 
@@ -41,6 +41,22 @@ def derived(tmp_path):
     return enlarge(save(tmp_path / 'a.dcm', source), tmp_path / 'b.dcm', scale=scale)
 
   return make
+
+
+def save_big(path, ds):
+  """Save a data set of little-endian words as big-endian."""
+
+  def swap(ds):
+    for element in ds:
+      for item in element.value if element.VR == 'SQ' else ():
+        swap(item)
+      if isinstance(element.value, bytes):
+        element.value = np.frombuffer(element.value, '<u2').astype('>u2').tobytes()
+
+  swap(ds)
+  ds.file_meta.TransferSyntaxUID = uid.ExplicitVRBigEndian
+  ds.save_as(path, implicit_vr=False, little_endian=False)
+  return path
 
 
 def look_up_table(bits, signed, deep):
@@ -97,17 +113,28 @@ def test_each_kind_of_gray_reads_back_within_half_a_stored_step(tmp_path, signed
 
 
 def test_pixels_are_black_where_the_source_has_padding(tmp_path):
-  """One pixel that equals the padding value by chance is moved by one stored value."""
+  """A pixel that equals the padding value by chance is moved by one stored value, others are not.
+
+  All padding gets that value, so values of the source's range no longer mean padding.
+  """
   stored = np.full(SIZE, 2000)
-  stored[:4] = 100
+  stored[:4] = 105
   path = save(tmp_path / 'a.dcm', build(stored, PixelPaddingValue=100, PixelPaddingRangeLimit=120))
   sr = image_files.read(path).repeat(2, 0).repeat(2, 1)
-  sr[20, 20] = round(110 * 65535 / 4095)
+  sr[20, 20], sr[20, 21] = (round(value * 65535 / 4095) for value in (100, 110))
   dicom_out.write(tmp_path / 'b.dcm', sr, path, METHOD)
   ds = pydicom.dcmread(tmp_path / 'b.dcm')
-  assert (ds.pixel_array[:8] == 100).all() and (ds.pixel_array[8:] > 120).all()
-  assert ds.pixel_array[20, 20] == 121
-  assert (ds.PixelPaddingValue, ds.PixelPaddingRangeLimit) == (100, 120)
+  assert (ds.pixel_array[:8] == 100).all() and ds.PixelPaddingValue == 100
+  assert ds.pixel_array[20, 20] == 101 and ds.pixel_array[20, 21] == 110
+  assert (ds.pixel_array == 2000).sum() == 24 * 48 - 2 and 'PixelPaddingRangeLimit' not in ds
+
+
+def test_padding_of_the_other_sign_is_written_with_that_of_the_pixels(tmp_path):
+  stored = ramp(16, signed=True)
+  ds = build(stored, bits=16, signed=True)
+  ds.add_new('PixelPaddingValue', 'US', 2**15)
+  found = enlarge(save(tmp_path / 'a.dcm', ds), tmp_path / 'b.dcm', scale=1)
+  assert found.PixelPaddingValue == stored[0, 0] == found.pixel_array[0, 0] == -(2**15)
 
 
 def test_values_of_more_bits_than_bits_stored_keep_them(derived):
@@ -115,8 +142,13 @@ def test_values_of_more_bits_than_bits_stored_keep_them(derived):
   assert ds.BitsStored == 13 and ds.HighBit == 12
 
 
-def test_the_output_of_a_modality_table_is_stored(derived):
-  ds = derived(ModalityLUTSequence=look_up_table(12, False, 16))
+@pytest.mark.parametrize('big', [False, True])
+def test_the_output_of_a_modality_table_is_stored(tmp_path, big):
+  source = build(ramp(), ModalityLUTSequence=look_up_table(12, False, 16))
+  path = (save_big if big else save)(tmp_path / 'a.dcm', source)
+  ds = enlarge(path, tmp_path / 'b.dcm')
+  want = np.linspace(0, 65535, 4096).round()[ramp()]
+  np.testing.assert_array_equal(ds.pixel_array, want.repeat(4, 0).repeat(4, 1))
   assert 'ModalityLUTSequence' not in ds and ds.BitsStored == 16
   assert (ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType) == (1, 0, 'US')
 
@@ -188,17 +220,33 @@ def test_the_position_of_the_first_pixel_follows(derived):
 def test_overlays_are_repeated_in_either_byte_order(tmp_path, big):
   plane = np.random.default_rng(0).random(SIZE) < 0.3
   ds = build(ramp())
-  add_overlay(ds, plane, order='>' if big else '<')
-  if big:
-    ds.PixelData = ramp().astype('>u2').tobytes()
-    ds.file_meta.TransferSyntaxUID = uid.ExplicitVRBigEndian
-    ds.save_as(tmp_path / 'a.dcm', implicit_vr=False, little_endian=False)
-  else:
-    save(tmp_path / 'a.dcm', ds)
+  add_overlay(ds, plane)
+  (save_big if big else save)(tmp_path / 'a.dcm', ds)
   ds = enlarge(tmp_path / 'a.dcm', tmp_path / 'b.dcm')
   np.testing.assert_array_equal(ds.overlay_array(0x6000), plane.repeat(4, 0).repeat(4, 1))
   np.testing.assert_array_equal(ds.pixel_array, ramp().repeat(4, 0).repeat(4, 1))
   assert (0x6000, 0x1301) not in ds
+
+
+BROKEN = {
+  'no rows': (0x10, None),
+  '0 rows': (0x10, 0),
+  'short': (0x3000, b'1234'),
+  'text': (0x15, 'x'),
+}
+
+
+@pytest.mark.parametrize('kind', BROKEN)
+def test_a_broken_overlay_is_dropped_and_the_others_stay(tmp_path, kind):
+  ds, plane = build(ramp()), np.random.default_rng(0).random(SIZE) < 0.3
+  for group in (0x6000, 0x6002):
+    add_overlay(ds, plane, group)
+  ds[0x6002, 0x50].value = None  # the origin, which viewers take as 1 then
+  element, value = BROKEN[kind]
+  ds.add_new((0x6000, element), {0x15: 'LO', 0x3000: 'OW'}.get(element, 'US'), value)
+  ds = enlarge(save(tmp_path / 'a.dcm', ds), tmp_path / 'b.dcm')
+  assert not ds.group_dataset(0x6000)
+  np.testing.assert_array_equal(ds.overlay_array(0x6002), plane.repeat(4, 0).repeat(4, 1))
 
 
 def test_overlays_in_unused_bits_are_dropped(tmp_path):
@@ -271,6 +319,13 @@ def test_an_enhanced_object_is_refused_by_name(tmp_path):
     enlarge(path, tmp_path / 'b.dcm')
 
 
+def test_an_image_of_one_bit_is_refused_by_name(tmp_path):
+  ds = build(np.zeros(SIZE, int), bits=1)
+  ds.BitsAllocated = 1
+  with pytest.raises(ImageError, match='has 1 bit per pixel, .* use --format png'):
+    enlarge(save(tmp_path / 'a.dcm', ds), tmp_path / 'b.dcm')
+
+
 def test_errors_of_pydicom_do_not_end_a_batch_and_quote_nothing(tmp_path, monkeypatch):
   def fail(*arguments):
     raise OSError(f'for data_element: {CANARY}')  # as pydicom's writer does
@@ -306,6 +361,12 @@ def test_a_long_description_keeps_the_notice(derived):
   assert len(found.SeriesDescription) == 64
   assert found.SeriesDescription.endswith('not for diagnosis')
   assert list(found.ImageType) == ['DERIVED', 'SECONDARY', '', 'X']
+
+
+def test_a_description_of_many_bytes_is_cut_at_a_character(derived):
+  found = derived(SpecificCharacterSet='ISO_IR 192', SeriesDescription='胸部 ' * 10)
+  assert found.SeriesDescription == '胸部 胸部 胸部 胸 SR edsr x4, not for diagnosis'
+  assert len(found.SeriesDescription.encode()) <= 64
 
 
 def test_earlier_equipment_stays_in_the_list(derived):
@@ -383,9 +444,9 @@ def test_what_is_dropped_stands_nowhere_in_the_file(tmp_path):
   ds = build(ramp())
   nested = Dataset()
   private = [(0x0009, 0x0010), (0x0009, 0x1001), (0x0029, 0x0010), (0x5001, 0x0010)]
-  private += [(0x0008, 0x9999)]  # public, but in no dictionary
+  private += [(0x0008, 0x9999), (0x0006, 0x0010)]  # public, but in no dictionary
   planted = [*private, (0x5000, 0x3000), (0x5000, 0x2500), (0xFFFC, 0xFFFC)]
-  numeric = ('US', 'SS', 'DA', 'TM', 'UI', 'OV', 'US or SS')
+  numeric = ('US', 'SS', 'UL', 'DA', 'TM', 'UI', 'OV', 'US or SS')
   for name in dicom_rules.DROPPED:
     kind, tag = pydicom.datadict.dictionary_VR(name), pydicom.tag.Tag(name)
     if name != 'PixelData' and kind not in numeric:
@@ -396,6 +457,7 @@ def test_what_is_dropped_stands_nowhere_in_the_file(tmp_path):
   plant(nested, (0x0009, 0x1001), 'LO')
   plant(nested, pydicom.tag.Tag('DigitalSignaturesSequence'), 'SQ')
   ds.RequestAttributesSequence = [nested]
+  ds.FileSetID = CANARY  # of a directory
   ds.PerformedProcedureStepStartDate, ds.SmallestImagePixelValue = '19991231', 0
   ds.InstanceCreatorUID, ds.PixelPaddingRangeLimit = '1.2.999999', 5
   ds.preamble = CANARY.encode().ljust(128, b'\0')
@@ -435,6 +497,15 @@ def test_compression_loses_nothing(tmp_path, bits, signed):
     assert found.SOPInstanceUID == want.SOPInstanceUID
 
 
+def test_compression_takes_big_endian_sources_and_names_what_it_does_not(tmp_path):
+  path = save_big(tmp_path / 'a.dcm', build(ramp()))
+  found = enlarge(path, tmp_path / 'b.dcm', compress='jpegls').pixel_array
+  np.testing.assert_array_equal(found, ramp().repeat(4, 0).repeat(4, 1))
+  with pytest.raises(ImageError, match='24x16 pixels; --compress j2k takes at least 32 .* jpegls'):
+    enlarge(path, tmp_path / 'c.dcm', scale=1, compress='j2k')
+  assert not (tmp_path / 'c.dcm').exists()
+
+
 def test_a_large_film_is_compressed_by_default(tmp_path, monkeypatch):
   path = save(tmp_path / 'a.dcm', build(ramp()))
   assert enlarge(path, tmp_path / 'b.dcm').file_meta.TransferSyntaxUID == uid.ExplicitVRLittleEndian
@@ -462,7 +533,7 @@ def test_rows_come_one_by_one(tmp_path):
   path = save(tmp_path / 'a.dcm', build(stored, bits=8, PixelPaddingValue=7))
   want = enlarge(path, tmp_path / 'b.dcm', scale=3)
   sr = image_files.read(path).repeat(3, 0).repeat(3, 1)
-  derived = dicom_out.derive(path, sr.shape[:2], METHOD._replace(found='Much text.'))
+  derived = dicom_derived.derive(path, sr.shape[:2], METHOD._replace(found='Much text.'))
   with dicom_out.writing(tmp_path / 'c.dcm', derived, None) as writer:
     for top in range(0, len(sr), 4):
       writer.write(sr[top : top + 4])
