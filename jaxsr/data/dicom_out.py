@@ -56,6 +56,7 @@ class Writer:
 
   @property
   def is_raw(self) -> bool:
+    """Whether the pixels go into the file as they are."""
     return self.compression == 'none'
 
   def _write_header(self) -> None:
