@@ -36,11 +36,11 @@ class Cut(NamedTuple):
     """Cut the variables of the small network from those of the large one."""
     flat: dict[Any, Any] = flatten_dict(variables)
     return unflatten_dict(
-      {path: _take(flat[source], places) for path, (source, places) in self.sources.items()}
+      {path: _select(flat[source], places) for path, (source, places) in self.sources.items()}
     )
 
 
-def _take(x: Any, places: tuple[np.ndarray, ...]) -> Any:
+def _select(x: Any, places: tuple[np.ndarray, ...]) -> Any:
   for axis, chosen in enumerate(places):
     if len(chosen) < x.shape[axis] or (chosen != np.arange(len(chosen))).any():
       run = chosen[0] + np.arange(len(chosen))
@@ -61,7 +61,7 @@ def differences(small: Network, large: Network) -> list[str]:
     here, there = getattr(small, field.name), getattr(large, field.name)
     if field.name in _IRRELEVANT or here == there:
       continue
-    if field.name not in sizes or not _fits(here, there):
+    if field.name not in sizes or not _is_not_larger(here, there):
       found.append(f'its {field.name} is {there}, not {here}')
   return found
 
@@ -73,9 +73,9 @@ def smaller(small: Network, large: Network) -> str:
   return ', '.join(f'{name} {here} of {there}' for name, here, there in pairs if here != there)
 
 
-def _fits(here: Any, there: Any) -> bool:
+def _is_not_larger(here: Any, there: Any) -> bool:
   if isinstance(here, tuple) and isinstance(there, tuple):
-    return len(here) == len(there) and all(map(_fits, here, there))
+    return len(here) == len(there) and all(map(_is_not_larger, here, there))
   return here <= there
 
 
@@ -141,7 +141,7 @@ def _rename(small: list[Path], large: list[Path]) -> dict[Path, Path]:
         stem, number = match[1], int(match[2])
         few = counts[0][*path[:depth], stem]
         many = counts[1][*new, stem]
-        name = f'{stem}_{_spread(number, few, many)}'
+        name = f'{stem}_{_evenly_spaced(number, few, many)}'
       new.append(name)
     renamed[path] = tuple(new)
   return renamed
@@ -157,7 +157,7 @@ def _count(paths: list[Path]) -> dict[Path, int]:
   return {stem: len(names) for stem, names in found.items()}
 
 
-def _spread(number: int, few: int, many: int) -> int:
+def _evenly_spaced(number: int, few: int, many: int) -> int:
   return number if few == many else round(number * (many - 1) / max(1, few - 1))
 
 

@@ -84,7 +84,7 @@ class SeparableConv(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b hs ws d']:
     if self.features == 1:
-      return self._at_once(x)
+      return self._as_one_convolution(x)
     x = Conv(
       x.shape[-1],
       (self.kernel, self.kernel),
@@ -104,7 +104,7 @@ class SeparableConv(nn.Module):
       name='pointwise',
     )(x)
 
-  def _at_once(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b hs ws 1']:
+  def _as_one_convolution(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b hs ws 1']:
     mixture = Mixture(self.use_bias, self.mix_init, name='pointwise')(x.shape[-1])
     return MixedConv(self.kernel, self.stride, self.dtype, name='depthwise')(x, *mixture)
 

@@ -38,13 +38,13 @@ def attend(
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _attend(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Array:
-  whole = partial(_whole, heads=heads)
+  whole = partial(_attend_at_once, heads=heads)
   by_parts = partial(_by_parts, heads=heads)
   return jnp.asarray(by_platform(qkv, bias, regions, cpu=by_parts, default=whole))
 
 
 def _with_saved(qkv: Array, bias: Array, regions: Array | None, heads: int) -> tuple:
-  return jax.vjp(lambda qkv, bias: _whole(qkv, bias, regions, heads), qkv, bias)
+  return jax.vjp(lambda qkv, bias: _attend_at_once(qkv, bias, regions, heads), qkv, bias)
 
 
 def _gradients(heads: int, back: Callable[[Array], tuple[Array, Array]], pull: Array) -> tuple:
@@ -62,20 +62,20 @@ def _by_parts(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Arr
   if regions is not None:
     regions = jnp.tile(regions, (len(qkv) // len(regions), 1))
   if len(qkv) % halo.parts():
-    return _whole(qkv, bias, regions, heads)
-  return halo.apart(partial(_one_by_one, heads=heads), (qkv, regions), bias)
+    return _attend_at_once(qkv, bias, regions, heads)
+  return halo.apart(partial(_attend_in_groups, heads=heads), (qkv, regions), bias)
 
 
-def _one_by_one(windows: tuple[Array, Array | None], bias: Array, heads: int) -> Array:
+def _attend_in_groups(windows: tuple[Array, Array | None], bias: Array, heads: int) -> Array:
   def one(window: tuple[Array, Array | None]) -> Array:
     qkv, regions = window
     regions = None if regions is None else regions[None]
-    return _whole(qkv[None], bias, regions, heads)[0]
+    return _attend_at_once(qkv[None], bias, regions, heads)[0]
 
   return jnp.asarray(lax.map(one, windows, batch_size=_TOGETHER))
 
 
-def _whole(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Array:
+def _attend_at_once(qkv: Array, bias: Array, regions: Array | None, heads: int) -> Array:
   total, pixels, _ = qkv.shape
   q, k, v = jnp.moveaxis(qkv.reshape(total, pixels, 3, heads, -1), 2, 0)
   scores = jnp.einsum('bnhd,bmhd->bhnm', q * q.shape[-1] ** -0.5, k) + bias[None]

@@ -54,7 +54,7 @@ def convolve(
   )
   dilated = any(set(dilation or (1,)) != {1} for dilation in (lhs_dilation, rhs_dilation))
   special = dilated or preferred_element_type is not None or is_plain()
-  way = None if special else _way(x, kernel, strides, feature_group_count)
+  way = None if special else _choose_algorithm(x, kernel, strides, feature_group_count)
   if way is None:
     return jnp.asarray(own(x, kernel))
   if isinstance(padding, str):
@@ -68,7 +68,7 @@ def convolve(
   return jnp.asarray(by_platform(x, kernel, cpu=on_cpu, default=own))
 
 
-def _way(
+def _choose_algorithm(
   x: Array, kernel: Array, strides: Sequence[int], groups: int
 ) -> Callable[[Array, Array, Pads], Array] | None:
   """Returns the fastest convolution on a CPU, or None if that is XLA's."""
@@ -78,7 +78,7 @@ def _way(
   if groups > 1 or set(strides) != {1} or x.dtype not in (jnp.float32, jnp.float64):
     return None
   if (height, width) == (1, 1):
-    return _mix
+    return _convolve_1x1
   if narrow.pays(kernel.shape):
     return narrow.convolve
   if (height, width) == (3, 3) and winograd.pays(x.shape, inputs, outputs):
@@ -86,7 +86,7 @@ def _way(
   return None
 
 
-def _mix(x: Array, kernel: Array, pads: Pads) -> Array:
+def _convolve_1x1(x: Array, kernel: Array, pads: Pads) -> Array:
   return multiply(pad(x, pads), kernel[0, 0])
 
 
@@ -147,11 +147,11 @@ def _deconvolve_forward(x: Array, kernel: Array, factor: int, padding: int) -> t
 
 
 def _deconvolve_backward(factor: int, padding: int, saved: tuple, gradient: Array) -> tuple:
-  def back(compute: Callable[..., Array]) -> Callable[..., tuple]:
+  def gradients_of(compute: Callable[..., Array]) -> Callable[..., tuple]:
     forward = lambda x, kernel: compute(x, kernel, factor, padding)  # noqa: E731
     return lambda x, kernel, g: jax.vjp(forward, x, kernel)[1](g)
 
-  cpu, default = back(_by_phases), back(_by_dilation)
+  cpu, default = gradients_of(_by_phases), gradients_of(_by_dilation)
   return by_platform(*saved, gradient, cpu=cpu, default=default)
 
 

@@ -92,8 +92,8 @@ def rows(teacher: Trial, trials: Sequence[Trial], workdir: Path, sizes: Costs) -
       row |= _figures(summary)
       untaught = summaries.get(f'{trial.size}_{UNTAUGHT}_s{trial.seed}', {}).get('psnr')
       if trial is not teacher:
-        row['gain_untaught'] = _less(row['psnr'], untaught)
-        row['gap_teacher'] = _less(row['psnr'], best)
+        row['gain_untaught'] = _difference(row['psnr'], untaught)
+        row['gap_teacher'] = _difference(row['psnr'], best)
     table.append(row)
   return table
 
@@ -118,7 +118,7 @@ def _figures(summary: TrialRow) -> TrialRow:
   }
 
 
-def _less(one: float, other: float | None) -> float | None:
+def _difference(one: float, other: float | None) -> float | None:
   return None if other is None else round(one - other, 4)
 
 

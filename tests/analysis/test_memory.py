@@ -90,7 +90,7 @@ def network_peak(network, side):
 )
 @pytest.mark.usefixtures('uncached')
 def test_peak_is_near_what_xla_takes(name, options, factor, monkeypatch):
-  monkeypatch.setattr(convolution, '_way', lambda *_: None)  # as on an accelerator
+  monkeypatch.setattr(convolution, '_choose_algorithm', lambda *_: None)  # as on an accelerator
   found, apply, variables, image = network_peak(build(name, options, scale=4), 32)
   compiled = jax.jit(apply).lower(variables, image).compile()
   taken = compiled.memory_analysis().temp_size_in_bytes

@@ -91,7 +91,7 @@ def test_a_group_for_each_channel(rng, stride, size, image):
 @pytest.mark.parametrize(
   ('size', 'inputs', 'outputs', 'way'),
   [
-    (1, 5, 7, convolution._mix),
+    (1, 5, 7, convolution._convolve_1x1),
     (3, 32, 40, winograd.convolve),
     (3, 40, 32, winograd.convolve),
     (3, 27, 3, narrow.convolve),
@@ -116,7 +116,7 @@ def test_each_way_to_convolve_is_a_convolution(rng, size, inputs, outputs, way, 
   with jax.enable_x64(True):
     x = jnp.asarray(rng.normal(size=(*image, inputs)))
     kernel = jnp.asarray(rng.normal(size=(size, size, inputs, outputs)))
-    chosen = convolution._way(x, kernel, (1, 1), 1)
+    chosen = convolution._choose_algorithm(x, kernel, (1, 1), 1)
     assert chosen is way
     agrees(x, kernel, (1, 1), padding, tolerance=1e-12)
 
@@ -221,7 +221,7 @@ def test_strides_and_bfloat16_are_left_to_xla(rng):
   x = jnp.asarray(rng.normal(size=(1, 16, 16, 32)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)
   agrees(x, kernel, (2, 2), 'SAME', tolerance=1e-6)
-  assert convolution._way(x.astype(jnp.bfloat16), kernel, (1, 1), 1) is None
+  assert convolution._choose_algorithm(x.astype(jnp.bfloat16), kernel, (1, 1), 1) is None
 
 
 @pytest.mark.parametrize(('size', 'groups'), [(3, 1), (3, 32), (5, 32)])
@@ -250,13 +250,15 @@ def test_attention_by_parts_is_attention(rng, images, divided):
   qkv = jnp.asarray(rng.normal(size=(12 * images, 9, 3 * 2 * 4)), jnp.float32)
   bias = jnp.asarray(rng.normal(size=(2, 9, 9)), jnp.float32)
   regions = jnp.asarray(rng.integers(0, 3, (12, 9))) if divided else None
-  parts, whole = (f(qkv, bias, regions, 2) for f in (attention._by_parts, attention._whole))
+  parts, whole = (
+    f(qkv, bias, regions, 2) for f in (attention._by_parts, attention._attend_at_once)
+  )
   np.testing.assert_allclose(parts, whole, atol=1e-6)
   chosen = lambda *a: ops.attend(*a, regions, heads=2)
   np.testing.assert_allclose(chosen(qkv, bias), whole, atol=1e-6)
   found, expected = (
     jax.grad(lambda x, b, f=f: jnp.sin(f(x, b)).sum(), (0, 1))(qkv, bias)
-    for f in (chosen, lambda x, b: attention._whole(x, b, regions, 2))
+    for f in (chosen, lambda x, b: attention._attend_at_once(x, b, regions, 2))
   )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
 

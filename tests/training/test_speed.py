@@ -82,7 +82,7 @@ def test_the_host_waits_for_scalars_only_when_it_logs(tmp_path, monkeypatch):
 @pytest.mark.parametrize('upsampler', ['shuffle', 'direct'])
 def test_a_step_is_a_pass_forward_and_two_back(monkeypatch, upsampler):
   """Counted by XLA for its own convolutions on a CPU; one more forward pass would make it four."""
-  monkeypatch.setattr(convolution, '_way', lambda *_: None)
+  monkeypatch.setattr(convolution, '_choose_algorithm', lambda *_: None)
   config = configs.base()
   config.model = configs.network('edsr', features=16, blocks=4, upsampler=upsampler)
   config.loss.l1, config.batch_size, config.data.patch, config.data.margin = 1.0, 2, 24, 0
