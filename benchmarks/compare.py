@@ -140,7 +140,10 @@ def _draw(folder: Path, path: Path) -> None:
     'logits': ['discriminator/logit_real', 'discriminator/logit_fake'],
     'gradient norm at the image': [t for t in tags if t.startswith('gradient/')],
     'PSNR of validation, dB': ['val/psnr', 'val/bicubic_psnr', 'val/psnr_centre'],
-    'high frequencies, parts of the true': ['val/high_frequency', 'val/bicubic_high_frequency'],
+    'high frequencies, relative to the original': [
+      'val/high_frequency',
+      'val/bicubic_high_frequency',
+    ],
     'feature distance': ['val/feature_distance', 'val/bicubic_feature_distance'],
   }
   figure, axes = pyplot.subplots(2, 3, figsize=(15, 7), layout='constrained')
