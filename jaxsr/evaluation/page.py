@@ -15,7 +15,7 @@ from jaxsr.evaluation.plots import Example
 from jaxsr.inference.model import Model
 
 BICUBIC = 'bicubic'
-TRUST_JSON, AUDIT_CSV = 'trust.json', 'trust.csv'
+TRUST_JSON, AUDIT_CSV, AUDIT_PNG = 'trust.json', 'trust.csv', 'trust.png'
 LESIONS_CSV, READERS_CSV = 'lesions.csv', 'readers.csv'
 
 # Computes sections from models by their names, the films and the output folder.
@@ -55,14 +55,20 @@ def write(
     more: further sections.
   """
   first = results[0].summary
+  ranks: dict[str, str] = {}  # by file: of few images, one can be the best and the median
+  for rank, (row, _) in results[0].shown.items():
+    ranks.setdefault(row['file'], rank)
   others = [result for result in results if result.name != BICUBIC]
-  note = 'Drag the boundary; choose the versions on both sides. Places are shown without loss.'
+  note = (
+    'Drag the boundary; choose the versions on both sides; double-click to enlarge. Places are '
+    'shown without loss.'
+  )
   note += f' {doubt.NOTE}' if any(result.doubt for result in results) else ''
   sections = [
     html.Section('Metrics', 'Means over images. Select a name to read its definition.', [
       _metrics(others, first)
     ]),
-    html.Section('Films', note, [_film(rank, results[0], others) for rank in results[0].shown]),
+    html.Section('Films', note, [_film(rank, results[0], others) for rank in ranks.values()]),
     *_by_film(others, results[0]),
     *_strata(others),
     *more,
@@ -78,7 +84,7 @@ def write(
 
 def remove_parts(folder: Path) -> None:
   """Remove the files of an earlier audit, lesion study and reader."""
-  for name in (TRUST_JSON, AUDIT_CSV, LESIONS_CSV, READERS_CSV):
+  for name in (TRUST_JSON, AUDIT_CSV, AUDIT_PNG, LESIONS_CSV, READERS_CSV):
     (folder / name).unlink(missing_ok=True)
 
 
@@ -108,12 +114,13 @@ def _film(rank: str, first: Result, others: Sequence[Result]) -> html.Film:
   captions = {BICUBIC: f'bicubic, {own:.2f} dB'}
   captions |= {name: f'{name}, {one["psnr"]:.2f} dB' for name, (one, _) in shown.items()}
   places = {f'where {name} errs most': place(image, example.hr) for name, image in versions.items()}
+  doubts = {result.name: result.doubt[rank] for result in others if rank in result.doubt}
   return html.Film(
     f'{rank}: {row["file"]}',
     versions | {'HR': example.hr},
     captions | {'HR': 'HR, the original'},
     places,
-    {f'doubt of {result.name}': result.doubt[rank] for result in others if rank in result.doubt},
+    {'doubt': doubts} if doubts else {},
   )
 
 

@@ -89,6 +89,7 @@ def _plot(grouped: Sequence[TrialRow], axis: str) -> tuple[bytes, str]:
         va='bottom',
         fontsize=8,
       )
+  axes.margins(y=0.2)  # room for the legend
   axes.set(xscale='log', xlabel=PLOTS[axis], ylabel='PSNR, dB')
   axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
   axes.xaxis.set_major_formatter('{x:,g}')

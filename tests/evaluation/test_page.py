@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import shutil
+from html import escape
 
 import numpy as np
 import pytest
@@ -61,7 +62,9 @@ def make_film(rng):
   mask = np.zeros((64, 64), bool)
   mask[16:32, 16:32] = True
   captions = {name: f'{name}, 40 dB' for name in versions}
-  return html.Film('worst: a.png', versions, captions, {'corner': (0, 8, 32)}, {'doubt': mask})
+  return html.Film(
+    'worst: a.png', versions, captions, {'corner': (0, 8, 32)}, {'doubt': {'network': mask}}
+  )
 
 
 @pytest.fixture
@@ -71,7 +74,8 @@ def path(tmp_path, rng):
   drawn = html.Figures([(figures.distribution('PSNR', {'a': [1.0, 2.0], 'b': [3.0]}), 'dots')])
   small = html.Pictures([(rng.uniform(0, 1, (8, 8, 1)), 'crop')])
   section = html.Section('All', 'note', [table, drawn, small, make_film(rng)])
-  page = html.Page('Title & more', 'lead', [section], {'psnr': ('PSNR', 'in decibels')})
+  known = {'psnr': ('PSNR', 'in decibels'), 'ssim': ('SSIM', 'on no table')}
+  page = html.Page('Title & more', 'lead', [section], known)
   html.write(tmp_path / 'page.html', page)
   return tmp_path / 'page.html'
 
@@ -122,7 +126,21 @@ def test_a_definition_is_one_click_away_and_printed(path, opened):
   assert not definition.is_visible()
   shown.emulate_media(media='print')
   assert definition.is_visible()
-  assert all(each.is_visible() for each in shown.locator('.version img').all())
+  assert all(each.is_visible() for each in shown.locator('.version img:not(.overlay)').all())
+
+
+def test_a_double_click_enlarges_the_place(path, opened):
+  shown = opened(path, viewport={'width': 800, 'height': 1600})
+  image = shown.locator('.view.shown .on-left img').first
+  width = image.bounding_box()['width']
+  x, y, side = (shown.locator('.stage').bounding_box()[name] for name in ('x', 'y', 'width'))
+  shown.mouse.dblclick(x + side / 4, y + side / 2)
+  enlarged = image.bounding_box()
+  assert enlarged['width'] == pytest.approx(4 * width)
+  assert x + side / 4 == pytest.approx(enlarged['x'] + enlarged['width'] / 4)  # stays in place
+  assert shown.get_by_role('button', name='4x').get_attribute('aria-pressed') == 'true'
+  shown.get_by_role('button', name='4x').click()
+  assert image.bounding_box()['width'] == pytest.approx(width)
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
@@ -137,10 +155,19 @@ def test_a_page_fits_a_phone_in_both_color_schemes(path, opened, scheme):
 
 
 def test_a_page_is_escaped_and_self_contained(path):
-  html = path.read_text()
-  assert 'Title &amp; more' in html and '&lt;40&gt;' in html and '<40>' not in html
-  assert not re.search(r'(src|href)="(?!data:|#)', html)
-  assert '#123457' not in html  # figures take the color of the text
+  text = path.read_text()
+  assert 'Title &amp; more' in text and '&lt;40&gt;' in text and '<40>' not in text
+  assert not re.search(r'(src|href)="(?!data:|#)', text)
+  assert 'on no table' not in text  # only the definitions of its terms
+  assert '#123457' not in text  # figures take the color of the text
+
+
+def test_any_name_of_a_network_is_drawn_as_it_is():
+  names = ('_small', 'a$b', '$\\foo$', '<b>&"')
+  drawn = figures.distribution('PSNR', {name: [1.0, 2.0] for name in names})
+  drawn += figures.intervals('gain', ['row'], {name: [(1.0, None)] for name in names})
+  for name in names:
+    assert drawn.count(f'>{escape(name, quote=False)}</text>') == 2
 
 
 def test_evaluate_writes_its_page(folder, tmp_path, opened):
@@ -165,12 +192,12 @@ def test_the_doubt_of_a_calibrated_model_is_switched(tmp_path, opened, film):
   shown = opened(tmp_path / 'e' / 'report.html').locator('.film').first
   overlay = shown.locator('.view.shown img.overlay')
   assert not overlay.is_visible()
-  shown.get_by_label('doubt of edsr_x4_tiny').check()
+  shown.get_by_label('doubt').check()
   assert overlay.is_visible()
   data = base64.b64decode(overlay.get_attribute('src').partition(',')[2])
   opacity = np.asarray(Image.open(io.BytesIO(data)))[..., 3]
   np.testing.assert_array_equal(opacity > 0, doubt)
-  shown.get_by_label('doubt of edsr_x4_tiny').uncheck()
+  shown.get_by_label('doubt').uncheck()
   assert not overlay.is_visible()
 
 
@@ -186,7 +213,7 @@ def test_a_calibration_of_other_weights_is_warned_of(tmp_path, film, capsys):
 
 
 def test_evaluate_without_the_packages_leaves_the_page_out(folder, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(report, 'NEEDED', ('no_such_package',))
+  monkeypatch.setattr(html, 'NEEDED', ('no_such_package',))
   options = ('--data', folder / 'a.png', '--checkpoint', 'bicubic', '--output', tmp_path / 'e')
   assert cli.run(['evaluate', *map(str, options)]) == 0
   error = capsys.readouterr().err

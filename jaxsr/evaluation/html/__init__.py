@@ -65,14 +65,15 @@ class Film(NamedTuple):
       slider begins between the first two.
     captions: a line for each version.
     places: squares (row, column, side) that can be enlarged, by their titles.
-    overlays: masks [h, w] that can be switched on, by their titles.
+    overlays: masks [h, w] that can be switched on, by their titles and the versions that they
+      belong to: boolean, or the opacity from 0 to 1.
   """
 
   title: str
   versions: Mapping[str, np.ndarray]
   captions: Mapping[str, str]
   places: Mapping[str, tuple[int, int, int]]
-  overlays: Mapping[str, np.ndarray] = {}
+  overlays: Mapping[str, Mapping[str, np.ndarray]] = {}
 
 
 class Section(NamedTuple):
@@ -123,7 +124,17 @@ def render(page: Page) -> str:
   environment.filters['views'] = pictures.views
   environment.tests['term'] = lambda cell: isinstance(cell, Term)
   sections = [(s, [(type(part).__name__, part) for part in s.parts]) for s in page.sections]
+  used = {cell.key for s in page.sections for part in s.parts for cell in _terms(part)}
+  known = {key: found for key, found in page.definitions.items() if key in used}
+  page = page._replace(definitions=known)
   return environment.get_template('page.html').render(page=page, sections=sections)
+
+
+def _terms(part: Table | Figures | Pictures | Film) -> list[Term]:
+  if not isinstance(part, Table):
+    return []
+  cells = [cell for row in (part.head, *(row.cells for row in part.rows)) for cell in row]
+  return [cell for cell in cells if isinstance(cell, Term)]
 
 
 def terms(figures: Sequence[Any]) -> dict[str, tuple[str, str]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 COLORS = ('#2a7fc1', '#d1495b', '#2e9b63', '#b8860b', '#8a5fb0', '#808080')
 _MOST = 400  # dots of a distribution
-_TEXT = '#123457'  # a color that no figure uses; pages replace it
+TEXT = '#123457'  # a color that no figure uses; pages replace it
 
 
 def new(width: float = 4.6, height: float = 3.2) -> tuple[Any, Any]:
@@ -18,7 +18,7 @@ def new(width: float = 4.6, height: float = 3.2) -> tuple[Any, Any]:
   from matplotlib.figure import Figure
 
   colors = ('text.color', 'axes.labelcolor', 'axes.edgecolor', 'xtick.color', 'ytick.color')
-  with mpl.rc_context(dict.fromkeys(colors, _TEXT)):
+  with mpl.rc_context(dict.fromkeys(colors, TEXT)):
     figure = Figure(figsize=(width, height), layout='constrained')
     axes = figure.add_subplot()
   axes.spines[['top', 'right']].set_visible(False)
@@ -28,22 +28,33 @@ def new(width: float = 4.6, height: float = 3.2) -> tuple[Any, Any]:
 
 
 def legend(axes: Any, **options: Any) -> None:
-  """Add a legend in the colors of the page."""
-  axes.legend(fontsize=8, frameon=False, labelcolor=_TEXT, **options)
+  """Add a legend in the colors of the page; matplotlib's own leaves names like '_small' out."""
+  drawn = [x for x in (*axes.lines, *axes.containers) if not _is_unnamed(x.get_label())]
+  labels = [x.get_label() for x in drawn]
+  axes.legend(drawn, labels, fontsize=8, frameon=False, labelcolor=TEXT, **options)
+
+
+def _is_unnamed(label: str) -> bool:
+  return label.startswith(('_child', '_nolegend'))
 
 
 def svg(figure: Any) -> str:
   """Returns a figure as an SVG element with selectable text, the same for equal figures."""
   import matplotlib as mpl
+  from matplotlib.text import Text
 
+  for each in figure.findobj(Text):
+    each.set_parse_math(False)  # a name may contain a dollar sign
   text = io.StringIO()
-  with mpl.rc_context({'svg.hashsalt': 'jaxsr', 'svg.fonttype': 'none'}):
+  with mpl.rc_context({
+    'svg.hashsalt': 'jaxsr', 'svg.fonttype': 'none', 'text.parse_math': False
+  }):  # fmt: skip
     figure.savefig(text, format='svg', transparent=True, metadata={'Date': None, 'Creator': None})
   found = text.getvalue()
   found = found[found.index('<svg') :]
   found = re.sub(r'<metadata>.*?</metadata>', '', found, flags=re.DOTALL)
   found = re.sub(r'<g id="[^"]*"', '<g', found)  # every figure has the same ones
-  return found.replace(_TEXT, 'currentColor')
+  return found.replace(TEXT, 'currentColor')
 
 
 def distribution(title: str, groups: Mapping[str, Sequence[float]]) -> str:

@@ -15,6 +15,21 @@ for (const film of document.querySelectorAll('.film')) {
     view.classList.toggle('shown', view === shown);
     buttons[i].setAttribute('aria-pressed', view === shown);
   });
+  const zoom = document.createElement('button');
+  zoom.textContent = '4x';
+  const enlarge = (x, y) => {
+    stage.style.setProperty('--x', `${x}%`);
+    stage.style.setProperty('--y', `${y}%`);
+    zoom.setAttribute('aria-pressed', stage.classList.toggle('zoomed'));
+  };
+  zoom.setAttribute('aria-pressed', false);
+  zoom.title = 'enlarge the middle; a double-click enlarges any place';
+  zoom.addEventListener('click', () => enlarge(50, 50));
+  film.querySelector('.views').append(zoom);
+  stage.addEventListener('dblclick', (event) => {
+    const box = stage.getBoundingClientRect();
+    enlarge(100 * (event.clientX - box.left) / box.width, 100 * (event.clientY - box.top) / box.height);
+  });
   const move = () => stage.style.setProperty('--cut', `${slider.value}%`);
   slider.addEventListener('input', move);
   for (const side of ['left', 'right']) {

@@ -8,26 +8,29 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
+from scipy import ndimage
 
 if TYPE_CHECKING:
   from jaxsr.evaluation.html import Film
 
 Picture = Float[np.ndarray, 'h w c']
+Mask = Bool[np.ndarray, 'h w'] | Float[np.ndarray, 'h w']
 
 _LONGEST = 1024  # pixels of the longer side of a full film in a page
 _QUALITY = 90  # of the JPEG of a full film; places are PNG, without loss
-_MASK = (255, 140, 0, 110)  # red, green, blue, opacity
+_COLOR = (255, 140, 0)  # red, green, blue of overlays
+_FILL, _EDGE, _MAP = 60, 255, 170  # opacity inside and at the edges of a mask, and of a map at 1
 
 
 class View(NamedTuple):
-  """A film or one of its places: data URIs of its versions and overlays by their titles."""
+  """A film or one of its places: data URIs of its versions, and of the overlays of each."""
 
   title: str
   is_detail: bool
   width: int
   height: int
   versions: Mapping[str, str]
-  overlays: Mapping[str, str]
+  overlays: Mapping[str, Mapping[str, str]]
 
 
 def png(picture: Picture) -> str:
@@ -52,7 +55,7 @@ def views(film: 'Film') -> list[View]:
       False,
       *size,
       {name: whole(picture) for name, picture in film.versions.items()},
-      {name: _overlay(mask) for name, mask in film.overlays.items()},
+      _overlays(film, np.s_[:, :]),
     )
   ]
   for title, (row, column, side) in film.places.items():
@@ -64,7 +67,7 @@ def views(film: 'Film') -> list[View]:
         side,
         side,
         {name: png(picture[cut]) for name, picture in film.versions.items()},
-        {name: _overlay(mask[cut]) for name, mask in film.overlays.items()},
+        _overlays(film, cut),
       )
     )
   return found
@@ -75,10 +78,24 @@ def _image(picture: Picture) -> Image.Image:
   return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def _overlay(mask: Bool[np.ndarray, 'h w']) -> str:
-  return _encode(
-    Image.fromarray(mask[..., None] * np.array(_MASK, np.uint8), 'RGBA'), 'PNG', optimize=True
-  )
+def _overlays(film: 'Film', cut: tuple[slice, slice]) -> dict[str, dict[str, str]]:
+  return {
+    title: {name: _overlay(mask[cut]) for name, mask in masks.items()}
+    for title, masks in film.overlays.items()
+  }
+
+
+def _overlay(mask: Mask) -> str:
+  """Returns a transparent picture: a mask with its edges, or a map whose values are opacities."""
+  pixels = np.full((*mask.shape, 4), (*_COLOR, 0), np.uint8)
+  if mask.dtype == bool:
+    width = max(1, min(mask.shape) // 400)
+    inside = np.asarray(ndimage.binary_erosion(mask, iterations=width))
+    edge = mask & np.logical_not(inside)
+    pixels[..., 3] = np.where(edge, _EDGE, _FILL * mask)
+  else:
+    pixels[..., 3] = np.rint(_MAP * np.clip(mask, 0, 1))
+  return _encode(Image.fromarray(pixels, 'RGBA'), 'PNG', optimize=True)
 
 
 def _encode(image: Image.Image, kind: str, **options: object) -> str:
