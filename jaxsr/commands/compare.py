@@ -21,6 +21,7 @@ def run(options: Compare) -> int:
   with files.alone_in(options.output):
     results = comparison.compare(models, options, parts=parts)
   print(_table(results))
+  trust.print_tables(options)
   failed = dict.fromkeys(error for result in results for error in result.summary['failed'])
   return failed_images.failures(list(failed), 'left out')
 

@@ -38,6 +38,7 @@ def run(options: Evaluate) -> int:
   print(text.table(summary))
   if 'conditions' in summary:
     print(conditions_report.table(summary['conditions'], color=sys.stdout.isatty()))
+  trust.print_tables(options)
   return failed_images.failures(summary['failed'], 'left out')
 
 

@@ -73,7 +73,7 @@ FIGURES = {figure.name: figure for figure in _ALL}
 
 _PATCHES = 'patches of 64x64 pixels'
 _OCTAVE = "in the octave beyond the low resolution's Nyquist frequency"
-_TRUST = (  # of the audit and the lesion study; their keys in `trust.json`
+_TRUST = (  # of the audit, the lesion study and the reader; their keys in `trust.json`
   Figure(
     'flagged',
     'flagged',
@@ -139,6 +139,23 @@ _TRUST = (  # of the audit and the lesion study; their keys in `trust.json`
     '.2f',
     'shares of an observer that is trained on the originals themselves, at its threshold for 5 % '
     'false alarms there: a reader who is used to the full resolution',
+  ),
+  Figure('auroc', 'AUROC', '.3f', 'area under the ROC curve of the reader, for one finding'),
+  Figure('auroc_hr', 'AUROC of HR', '.3f', 'the same on the originals'),
+  Figure('to_hr', 'to HR', '+.3f', 'AUROC less that of the originals, with its 95 % interval'),
+  Figure('to_bicubic', 'to bicubic', '+.3f', 'AUROC less that of bicubic, with its 95 % interval'),
+  Figure(
+    'hr_to_bicubic',
+    'HR to bicubic',
+    '+.3f',
+    'AUROC of the originals less that of bicubic: what a better resolution can restore at most',
+  ),
+  Figure('change', 'change', '.4f', 'mean absolute change of the probability against HR'),
+  Figure(
+    'flips',
+    'flips',
+    '.1%',
+    "share of images whose decision differs from HR's, at HR's best threshold (Youden's)",
   ),
 )
 TRUST = {figure.name: figure for figure in _TRUST}

@@ -22,6 +22,7 @@ _MARKS = {  # texts that a file of each name holds, if it was written here
   'compare_per_image.csv': ('network,file,psnr,bicubic_psnr,',),
   'trust.json': ('"version"', '"scale"'),
   'trust.csv': ('file,network,patches,flagged,',),
+  'trust.png': (_PICTURE,),
   'lesions.csv': ('films,condition,n,network,',),
   'readers.csv': ('reader,finding,network,',),
 }

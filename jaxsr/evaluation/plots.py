@@ -30,7 +30,7 @@ def strip(example: Example) -> Pixels:
   """Draw a detail of LR, bicubic, SR, HR and the error of SR side by side."""
   cells = _details(example)
   names = ('LR', 'bicubic', 'SR', 'HR', 'error of SR')
-  return _rows([(example.title, [cells[name] for name in names], names)])
+  return sheet([(example.title, [cells[name] for name in names], names)])
 
 
 def contact_sheet(examples: Sequence[Example]) -> Pixels:
@@ -41,7 +41,7 @@ def contact_sheet(examples: Sequence[Example]) -> Pixels:
     names = ('HR, full', 'error of bicubic, full', 'error of SR, full')
     names += ('LR', 'bicubic', 'SR', 'HR', 'error of bicubic', 'error of SR')
     rows.append((example.title, [cells[name] for name in names], names))
-  return _rows(rows)
+  return sheet(rows)
 
 
 def detail(example: Example) -> tuple[int, int, int]:
@@ -116,16 +116,19 @@ def _image(image: Picture, resample: Image.Resampling = Image.Resampling.BICUBIC
   return Image.fromarray(pixels).resize(size, resample)
 
 
-def _rows(rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[str]]]) -> Pixels:
+def sheet(
+  rows: Sequence[tuple[str, Sequence[Image.Image], Sequence[str]]], *, cell: int = CELL
+) -> Pixels:
+  """Draw rows of pictures of at most `cell` pixels per side: a title, and the pictures' names."""
   columns = max(len(cells) for _, cells, _ in rows)
-  height = 2 * LINE + CELL + GAP
-  sheet = Image.new('RGB', (columns * (CELL + GAP) + GAP, len(rows) * height + GAP), 'white')
-  draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+  height = 2 * LINE + cell + GAP
+  drawn = Image.new('RGB', (columns * (cell + GAP) + GAP, len(rows) * height + GAP), 'white')
+  draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(13)
   for i, (title, cells, names) in enumerate(rows):
     top = GAP + i * height
     draw.text((GAP, top), title, fill='black', font=font)
-    for j, (cell, name) in enumerate(zip(cells, names, strict=True)):
-      left = GAP + j * (CELL + GAP)
+    for j, (picture, name) in enumerate(zip(cells, names, strict=True)):
+      left = GAP + j * (cell + GAP)
       draw.text((left, top + LINE), name, fill=(90, 90, 90), font=font)
-      sheet.paste(cell, (left, top + 2 * LINE))
-  return np.asarray(sheet)
+      drawn.paste(picture, (left, top + 2 * LINE))
+  return np.asarray(drawn)

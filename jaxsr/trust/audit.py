@@ -19,6 +19,8 @@ SIDE = 64  # pixels of a patch
 RINGS = SIDE // 2  # inscribed in the spectrum of a patch
 CORRELATED = 0.5  # below this, a ring or octave does not correlate with the film
 ENERGY = 0.5  # of the film's energy, from which uncorrelated detail is flagged
+FIGURES = ('flagged', 'invented', 'energy', 'correlation', 'crossing', 'contradicted')
+FIGURES += ('null', 'null_error')  # of a film, by the patches that are measured
 _FLAT = 3 / 255  # standard deviation up to which a patch of the film is air or an empty frame
 _TINY = 1e-12
 
@@ -56,6 +58,11 @@ class Patches(NamedTuple):
   def flagged(self) -> Bool[np.ndarray, ' n']:
     """Whether the patch has half of the film's energy or more, and it does not correlate."""
     return self.kept & (self.energy >= ENERGY) & (self.correlation < CORRELATED)
+
+  @property
+  def share(self) -> float:
+    """The share of the measured patches that is flagged; 0 if none is measured."""
+    return float(self.flagged.sum() / max(self.kept.sum(), 1))
 
 
 def patches(image: Gray) -> Float[np.ndarray, 'n side side']:
@@ -143,13 +150,13 @@ def null_space(image: Gray, scale: int) -> Gray:
 
 
 def film_row(found: Patches) -> dict[str, Any]:
-  """Returns the figures of a film: medians and shares of its measured patches."""
+  """Returns the figures of a film: medians and shares of its measured patches; None without any."""
   if not found.kept.any():
-    return {'patches': 0}
+    return {'patches': 0} | dict.fromkeys(FIGURES)
   kept = found._replace(**{n: x[found.kept] for n, x in found._asdict().items()})
   return {
     'patches': len(kept.kept),
-    'flagged': float(kept.flagged.mean()),
+    'flagged': kept.share,
     'invented': float(np.median(kept.invented)),
     'energy': float(np.median(kept.energy)),
     'correlation': float(np.median(kept.correlation)),
@@ -158,15 +165,6 @@ def film_row(found: Patches) -> dict[str, Any]:
     'null': float(255 * np.sqrt(kept.null.mean())),
     'null_error': float(255 * np.sqrt(kept.null_error.mean())),
   }
-
-
-def mask(flags: Bool[np.ndarray, ' n'], shape: tuple[int, ...]) -> Bool[np.ndarray, 'h w']:
-  """Returns the pixels of the flagged patches of a film."""
-  rows, columns = (length // SIDE for length in shape[:2])
-  found = np.zeros(shape[:2], bool)
-  tiles = flags.reshape(rows, columns).repeat(SIDE, 0).repeat(SIDE, 1)
-  found[: rows * SIDE, : columns * SIDE] = tiles
-  return found
 
 
 @functools.cache
@@ -185,7 +183,7 @@ def _masks() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-  return values.reshape(len(values), -1) @ weights
+  return values.reshape(len(values), len(weights)) @ weights
 
 
 @functools.lru_cache(maxsize=4)

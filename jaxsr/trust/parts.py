@@ -11,7 +11,7 @@ from jaxsr.evaluation import html, inputs
 from jaxsr.evaluation.page import TRUST_JSON
 from jaxsr.files import write_json
 from jaxsr.inference.model import Model, load
-from jaxsr.trust import audit, readers, run, sections, study
+from jaxsr.trust import maps, readers, run, sections, study
 from jaxsr.trust.networks import enlarger, fingerprint, networks
 
 
@@ -42,9 +42,8 @@ def measure(
     Sections for the report page.
   """
   scale = next(iter(models.values())).scale
-  channels = source[0].shape[-1]
   found = {
-    name: run.Network(enlarge, fingerprint(enlarge, channels))
+    name: run.Network(enlarge, fingerprint(enlarge))
     for name, enlarge in networks(models, scale, ensemble=ensemble).items()
   }
   written: dict[str, Any] = {
@@ -54,9 +53,9 @@ def measure(
   }
   parts: list[html.Section] = []
   if with_audit:
-    audited = run.audit_films(found, source, folder, scale, _pixel(scale, channels))
+    audited = run.audit_films(found, source, folder, scale, _pixel(scale))
     written['audit'] = audited.summary
-    film = _film(audited, found, source, scale)
+    film = _film(audited.films[0], found, source, scale)
     parts.append(sections.of_audit(audited.summary, audited.rows, audited.curves, film))
   if with_lesions:
     rows = run.study_lesions(found, source, folder, scale)
@@ -65,36 +64,46 @@ def measure(
   if reader is not None:
     known, _ = inputs.read_metadata(source, tables)
     labels = {name: set(row.findings.split('|')) for name, row in known.items()}
-    rows = run.read_films(found, source, folder, scale, reader, labels)
+    rows, left_out = run.read_films(found, source, folder, scale, reader, labels)
     written['readers'] = rows
-    parts.append(sections.of_reader(rows, reader))
+    parts.append(sections.of_reader(rows, reader, left_out))
   write_json(folder / TRUST_JSON, written)
   return parts
 
 
-def _pixel(scale: int, channels: int) -> run.Network | None:
+def _pixel(scale: int) -> run.Network | None:
   """Returns the pretrained network for a scale, which is trained on pixels; None without one."""
   try:
     enlarge = enlarger(load(scale=scale))
   except UserError:
     return None
-  return run.Network(enlarge, fingerprint(enlarge, channels))
+  return run.Network(enlarge, fingerprint(enlarge))
 
 
 def _film(
-  audited: run.Audit, found: Mapping[str, run.Network], source: Source, scale: int
+  audited: maps.AuditedFilm, found: Mapping[str, run.Network], source: Source, scale: int
 ) -> html.Film:
-  """Returns the film with the most flagged patches, with the marks of each network."""
-  film, name = degradation.cut(source[audited.worst], scale), source.names[audited.worst]
+  """Returns an audited film with the maps of each network, the most flagged network first."""
+  film = degradation.cut(source[audited.index], scale)
   lr = degradation.downscale(film, scale)[None]
-  versions = {key: study.gray(one.enlarge(lr))[0] for key, one in found.items()}
-  versions['HR'] = study.gray(film)
-  shares = {r['network']: r['flagged'] for r in audited.rows if r['file'] == name and r['patches']}
-  captions = {key: f'{key}, {shares.get(key, 0):.1%} flagged' for key in found}
+  known = dict(sorted(audited.patches.items(), key=lambda each: -each[1].share))
+  versions = {'HR': study.gray(film)}
+  versions |= {key: study.gray(found[key].enlarge(lr))[0] for key in known}
+  captions = {'HR': 'HR, the original'}
+  captions |= {key: f'{key}, {patches.share:.1%} flagged' for key, patches in known.items()}
+  places = {key: maps.place(patches, audited.shape) for key, patches in known.items()}
+  overlays = {
+    'flagged': lambda patches: patches.flagged,
+    'invented energy, 0 to 1': maps.invented,
+    'null space, 0 to 10 gray levels': maps.null,
+  }
   return html.Film(
-    f'most flagged patches: {name}',
+    f'most flagged patches: {audited.name}',
     {key: image[..., None] for key, image in versions.items()},
-    captions | {'HR': 'HR, the original'},
-    {},
-    {f'flagged in {key}': audit.mask(flags, film.shape) for key, flags in audited.flags.items()},
+    captions,
+    {f'most invented in {key}': place for key, place in places.items() if place},
+    {
+      title: {key: maps.pixels(of(patches), audited.shape) for key, patches in known.items()}
+      for title, of in overlays.items()
+    },
   )

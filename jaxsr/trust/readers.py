@@ -6,7 +6,6 @@ one value per finding. Its config says how films are prepared and which findings
 
 import hashlib
 import importlib
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,15 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
-from scipy import sparse
+from scipy import sparse, special
 
 from jaxsr.errors import UserError, one_line
-from jaxsr.files import sha256
+from jaxsr.files import read_json, sha256
 
 MARGIN = 0.01  # of AUROC that an upscaled film may lose: fixed before any result is seen
 LEAST = 20  # positive and negative films for a finding to be measured
 RESAMPLES, SEED = 2_000, 0
 _CHUNK = 100  # resamples at a time
+_LARGEST = 8192  # pixels of the side of a reader's input
+_ROUNDED = 1e-4  # that a probability may lie outside 0 and 1
 _KEYS = {
   'findings': list,
   'size': int,
@@ -72,15 +73,23 @@ class Reader(NamedTuple):
     x = x if self.layout == 'nhwc' else x.transpose(0, 3, 1, 2)
     try:
       found = np.asarray(self.read(x))
+      values = found.astype(np.float64)
     except Exception as error:  # of somebody else's program
       raise UserError(f'{self.name} fails on float32 {list(x.shape)}: {one_line(error)}') from error
-    if found.shape != (1, len(self.findings)):
+    if values.shape != (1, len(self.findings)):
       raise UserError(
-        f'{self.name} returns {list(found.shape)} for one film; its config has '
+        f'{self.name} returns {list(values.shape)} for one film; its config has '
         f'{len(self.findings)} findings, so [1, {len(self.findings)}] is expected'
       )
-    values = found[0].astype(np.float64)
-    return values if self.output == 'probability' else 1 / (1 + np.exp(-values))
+    for finding, value in zip(self.findings, values[0], strict=True):
+      if not np.isfinite(value):
+        raise UserError(f'{self.name} returns {value} for {finding}; a number is expected')
+      if self.output == 'probability' and not -_ROUNDED <= value <= 1 + _ROUNDED:
+        raise UserError(
+          f'{self.name} returns {value:g} for {finding}, which is no probability; if the output is '
+          "not between 0 and 1, set 'output': 'logit' in its config"
+        )
+    return values[0] if self.output == 'probability' else special.expit(values[0])
 
 
 def load(name: str, config: Path | None) -> Reader:
@@ -92,23 +101,28 @@ def load(name: str, config: Path | None) -> Reader:
       ('nchw' or 'nhwc'), 'range' ([black, white]) and 'output' ('probability' or 'logit').
 
   Raises:
-    UserError: the reader cannot be loaded, or its config has a mistake.
+    UserError: the reader cannot be loaded, its config has a mistake, or it fails on a gray film.
   """
   if config is None:
     raise UserError(f'--reader {name} needs --reader-config, a JSON file with findings and size')
   settings = _settings(config)
   read, content = _onnx(Path(name)) if name.endswith('.onnx') else _function(name)
   digest = hashlib.sha256(repr((content, sorted(settings.items()))).encode()).hexdigest()[:16]
-  return Reader(Path(name).name, digest, read, **settings)
+  reader = Reader(Path(name).name, digest, read, **settings)
+  reader(np.full((settings['size'],) * 2, 0.5))  # fails now, not after an hour
+  return reader
 
 
 def _settings(path: Path) -> dict[str, Any]:
   try:
-    found = _DEFAULTS | json.loads(path.read_text(encoding='utf-8'))
-  except (ValueError, TypeError) as error:
-    raise UserError(f'{path}: is no JSON object: {one_line(error)}') from error
+    given = read_json(path)
+  except ValueError as error:
+    raise UserError(f'{path}: is no JSON: {one_line(error)}') from error
+  if not isinstance(given, dict):
+    raise UserError(f'{path}: is no JSON object with findings and size but {given!r:.40}')
+  found = _DEFAULTS | given
   for key, kind in _KEYS.items():
-    if not isinstance(found.get(key), kind):
+    if not isinstance(found.get(key), kind) or found[key] is True:
       raise UserError(f'{path}: {key} is {found.get(key)!r}; it must be a {kind.__name__}')
   if unknown := sorted(set(found) - set(_KEYS)):
     raise UserError(f'{path}: {unknown[0]} is unknown; the keys are {", ".join(_KEYS)}')
@@ -116,8 +130,15 @@ def _settings(path: Path) -> dict[str, Any]:
   for key, known in choices.items():
     if found[key] not in known:
       raise UserError(f'{path}: {key} is {found[key]!r}; choose {known[0]} or {known[1]}')
-  if len(found['range']) != 2 or found['size'] < 1 or not found['findings']:
-    raise UserError(f'{path}: range needs two numbers, size 1 or more, findings one name or more')
+  names, ends = found['findings'], found['range']
+  if not names or not all(isinstance(name, str) and name for name in names):
+    raise UserError(f'{path}: findings is {names!r}; it must have one name or more')
+  if len(set(names)) < len(names):
+    raise UserError(f'{path}: findings is {names!r}; each name must occur once')
+  if len(ends) != 2 or not all(type(end) in (int, float) for end in ends) or ends[0] == ends[1]:
+    raise UserError(f'{path}: range is {ends!r}; it must have the values of black and white')
+  if found['size'] not in range(1, _LARGEST + 1):
+    raise UserError(f'{path}: size is {found["size"]}; it must be from 1 to {_LARGEST}')
   return found
 
 
@@ -129,7 +150,9 @@ def _onnx(path: Path) -> tuple[Read, str]:
   if not path.is_file():
     raise UserError(f'{path}: no such file')
   try:
-    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised; its log would add lines of its own
+    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
   except Exception as error:  # its errors share no class of their own
     raise UserError(f'{path}: is no ONNX model: {one_line(error)}') from error
   source = session.get_inputs()[0].name
@@ -147,6 +170,10 @@ def _function(name: str) -> tuple[Read, str]:
   except (ImportError, AttributeError, ValueError) as error:
     reason = f'is neither an ONNX file nor module:function ({one_line(error)})'
     raise UserError(f'--reader {name}: {reason}') from error
+  except Exception as error:  # of somebody else's program
+    raise UserError(f'--reader {name}: {module} fails: {one_line(error)}') from error
+  if not callable(found):
+    raise UserError(f'--reader {name}: {function} is no function but {found!r:.40}')
   file = getattr(loaded, '__file__', None)
   return found, name + (sha256(Path(file)) if file else '')
 
@@ -182,15 +209,15 @@ def compare(
     labels: the findings of each film.
     patients: of each film.
     reader: the reader.
-    low_side: the shorter side of the smallest low-resolution film, in pixels.
+    low_side: the shorter side of the low-resolution films, in pixels; the median.
 
   Returns:
     A row per finding and network: 'auroc', its paired differences to HR and bicubic with 95 %
     intervals of a bootstrap over patients, 'non_inferior' (the interval to HR lies above -0.01),
     the mean change of the probability, the share of decisions that 'flip' at HR's operating point
     (Youden's), and 'informative': whether the reader sees more than the low resolution holds, and
-    HR is better than bicubic beyond the interval. Findings with fewer than 20 positive or negative
-    films are left out.
+    HR is better than bicubic beyond the interval; 'verdict' says the same in words. Findings with
+    fewer than 20 positive or negative films are left out.
   """
   _, who = np.unique(patients, return_inverse=True)
   count = int(who.max()) + 1
@@ -212,6 +239,7 @@ def compare(
         continue
       row: dict[str, Any] = {'reader': reader.name, 'finding': finding, 'network': name}
       row |= {'positive': int(positive.sum()), 'negative': int((~positive).sum())}
+      row |= {'size': reader.size, 'low_side': low_side}
       row |= {'auroc': point[name], 'auroc_hr': point['HR'], 'auroc_bicubic': point['bicubic']}
       for key, other in (('to_hr', 'HR'), ('to_bicubic', 'bicubic')):
         row[key], row[f'{key}_interval'] = _difference(name, other, point, samples)
@@ -219,9 +247,27 @@ def compare(
       row['non_inferior'] = row['to_hr_interval'][0] > -MARGIN
       row['change'] = float(np.abs(values[name] - values['HR']).mean())
       row['flips'] = float(((values[name] >= threshold) != (values['HR'] >= threshold)).mean())
-      row['informative'] = reader.size > low_side and not gap_interval[0] <= 0 <= gap_interval[1]
+      row['informative'] = reader.size > low_side and gap_interval[0] > 0
+      row['verdict'] = _verdict(row)
       rows.append(row)
   return rows
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+  if row['size'] <= row['low_side']:
+    reason = f'its input has {row["size"]} pixels, the low resolution {row["low_side"]}'
+  elif not row['informative']:
+    reason = 'HR is not better than bicubic'
+  else:
+    return 'not inferior' if row['non_inferior'] else 'not shown'
+  return f'not informative: {reason}'
+
+
+def left_out(labels: Sequence[set[str]], reader: Reader) -> dict[str, tuple[int, int]]:
+  """Returns the numbers of positive and negative films of findings that are not measured."""
+  positive = {finding: sum(finding in found for found in labels) for finding in reader.findings}
+  counts = {finding: (n, len(labels) - n) for finding, n in positive.items()}
+  return {finding: found for finding, found in counts.items() if min(found) < LEAST}
 
 
 def _bootstrap(scores: np.ndarray, positive: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxsr.data import degradation
+from jaxsr.data import degradation, image_files
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError
-from jaxsr.evaluation import stratified
-from jaxsr.evaluation.page import AUDIT_CSV, LESIONS_CSV, READERS_CSV
+from jaxsr.evaluation import own_files, stratified
+from jaxsr.evaluation.page import AUDIT_CSV, AUDIT_PNG, LESIONS_CSV, READERS_CSV
 from jaxsr.files import atomic, make_folder, to_csv, write_text
-from jaxsr.trust import Enlarge, audit, readers, study
+from jaxsr.trust import Enlarge, audit, maps, readers, study
 
 FOLDER = 'trust'
 VERSION = 1  # of the files in `FOLDER`
@@ -40,21 +40,19 @@ class Audit(NamedTuple):
     rows: one per film and network.
     summary: means over films by network; 'flagged_interval' is a bootstrap over patients.
     curves: the mean ring correlation by network.
-    worst: the index of the film with the largest share of flagged patches of any network.
-    flags: the flagged patches of that film by network.
+    films: the films with the largest shares of flagged patches of any network, largest first.
   """
 
   rows: list[dict[str, Any]]
   summary: dict[str, dict[str, Any]]
   curves: dict[str, np.ndarray]
-  worst: int
-  flags: dict[str, np.ndarray]
+  films: list[maps.AuditedFilm]
 
 
 def audit_films(
   networks: Mapping[str, Network], source: Source, folder: Path, scale: int, pixel: Network | None
 ) -> Audit:
-  """Audit every film that can be read, and write `trust.csv`.
+  """Audit every film that can be read, and write `trust.csv` and `trust.png`.
 
   Args:
     networks: by their names.
@@ -66,7 +64,7 @@ def audit_films(
   rows: list[dict[str, Any]] = []
   curves: dict[str, list[np.ndarray]] = {name: [] for name in networks}
   patients = []
-  worst, most, flags = 0, -1.0, {}
+  films: list[maps.AuditedFilm] = []
   for index, film in _films(source, scale, 'audit'):
     upscaled = _Upscaled(film, scale)
     here = {}
@@ -87,16 +85,18 @@ def audit_films(
       row = {'file': source.names[index], 'network': name, **audit.film_row(patches)}
       row['unsupported'] = None if np.isnan(unsupported) else unsupported
       rows.append(row)
-      here[name] = patches.flagged
+      here[name] = patches
       if patches.kept.any():
         curves[name].append(patches.curves[patches.kept].mean(0))
     patients.append(source.identities[index])
-    if (share := max(x.mean() if x.size else 0.0 for x in here.values())) > most:
-      worst, most, flags = index, share, here
+    small = maps.thumbnail(upscaled.hr)
+    films.append(maps.AuditedFilm(index, source.names[index], small, film.shape, here))
+    films = sorted(films, key=lambda each: -each.flagged)[: maps.MOST]
   write_text(folder / AUDIT_CSV, to_csv(rows))
+  image_files.write(folder / AUDIT_PNG, maps.sheet(films), own_files.NOTE)
   summary = {name: _summarize(rows, name, patients) for name in networks}
   means = {name: np.mean(found, axis=0) for name, found in curves.items() if found}
-  return Audit(rows, summary, means, worst, flags)
+  return Audit(rows, summary, means, films)
 
 
 class _Upscaled:
@@ -196,7 +196,7 @@ def read_films(
   scale: int,
   reader: readers.Reader,
   labels: Mapping[str, set[str]],
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, tuple[int, int]]]:
   """Let a reader classify the films with known findings, and write `readers.csv`.
 
   Args:
@@ -208,10 +208,10 @@ def read_films(
     labels: the findings by file name.
 
   Returns:
-    The rows of `readers.compare`.
+    The rows of `readers.compare`, and the findings that `readers.left_out` returns.
   """
   scores: dict[str, list[np.ndarray]] = {name: [] for name in (study.HR, *networks)}
-  known, patients, low_side = [], [], None
+  known, patients, low_sides = [], [], []
   for index, film in _films(source, scale, 'reader'):
     name = Path(source.names[index]).name
     if name not in labels:
@@ -219,23 +219,27 @@ def read_films(
     upscaled = _Upscaled(film, scale)
     for network in scores:
 
-      def compute(network: str = network, upscaled: _Upscaled = upscaled) -> dict[str, Any]:
+      def compute(
+        network: str = network, upscaled: _Upscaled = upscaled, name: str = name
+      ) -> dict[str, Any]:
         image = upscaled.hr if network == study.HR else upscaled(networks[network])
-        return {'values': reader(image)}
+        try:
+          return {'values': reader(image)}
+        except UserError as error:
+          raise UserError(f'{name}, {network}: {error}') from error
 
       digest = study.HR if network == study.HR else networks[network].digest
       key = _digest(film, reader.digest, digest, scale)
       scores[network].append(_keep(folder / FOLDER / f'reader_{key}.npz', compute)['values'])
     known.append(labels[name])
     patients.append(source.identities[index])
-    side = min(film.shape[:2]) // scale
-    low_side = side if low_side is None else min(side, low_side)
-  if low_side is None:
+    low_sides.append(min(film.shape[:2]) // scale)
+  if not known:
     raise UserError('--reader: no image has known findings; give --tables, or records as --data')
   stacked = {name: np.stack(found) for name, found in scores.items()}
-  rows = readers.compare(stacked, known, patients, reader, low_side=low_side)
+  rows = readers.compare(stacked, known, patients, reader, low_side=int(np.median(low_sides)))
   write_text(folder / READERS_CSV, to_csv([_flat(row) for row in rows]))
-  return rows
+  return rows, readers.left_out(known, reader)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

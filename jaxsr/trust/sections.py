@@ -11,9 +11,9 @@ from jaxsr.evaluation.html import figures as drawing
 from jaxsr.trust import audit, readers, study
 
 DEFINITIONS = html.terms(list(TRUST.values()))
-_AUDIT = ('flagged', 'invented', 'energy', 'correlation', 'crossing', 'contradicted', 'null')
-_AUDIT += ('null_error', 'unsupported')
+_AUDIT = (*audit.FIGURES, 'unsupported')
 _LESIONS = ('auc', 'contrast_kept', 'hits')
+_READERS = ('auroc_hr', 'auroc', 'to_hr', 'to_bicubic', 'hr_to_bicubic', 'change', 'flips')
 
 
 def of_audit(
@@ -32,7 +32,7 @@ def of_audit(
     name: [100 * row['flagged'] for row in rows if row['network'] == name and row['patches']]
     for name in summary
   }
-  drawn = [(drawing.distribution('flagged patches, %', flagged), 'per image')]
+  drawn = [(drawing.distribution('flagged patches, %', flagged), DEFINITIONS['flagged'][1])]
   figure, axes = drawing.new()
   frequency = np.arange(audit.RINGS) / audit.RINGS
   for color, (name, curve) in zip(drawing.COLORS * 9, curves.items(), strict=False):
@@ -40,11 +40,17 @@ def of_audit(
   axes.axhline(audit.CORRELATED, color='#808080', linestyle=':')
   axes.set(xlabel='frequency, relative to Nyquist', ylabel='ring correlation with the original')
   drawing.legend(axes)
-  drawn.append((drawing.svg(figure), 'mean over patches'))
+  drawn.append(
+    (
+      drawing.svg(figure),
+      f'mean over patches; {DEFINITIONS["crossing"][0]}: {DEFINITIONS["crossing"][1]}',
+    )
+  )
   return html.Section(
     'Invented detail',
     'Patches of 64x64 pixels against the original. Flagged patches have detail that it does not '
-    'have. Below, the image with the most of them; switch the marks on.',
+    'have. Below, the image with the most of them: switch the marks and maps of the shown versions '
+    'on.',
     [html.Table(['', *(_term(key) for key in _AUDIT)], table), html.Figures(drawn), film],
   )
 
@@ -73,11 +79,11 @@ def of_lesions(rows: Sequence[Mapping[str, Any]]) -> list[html.Section]:
     mine = [row for row in rows if (row['films'], row['condition']) == (films, condition)]
     names = [n for n in dict.fromkeys(row['network'] for row in mine) if n != study.ABSENT]
     note = (
-      f'Lesions put into {count} {films} at {condition}. Each cell: AUC with its 95 % interval; '
-      'contrast kept (10th percentile); hits / false alarms of the observer of HR. ' + _check(mine)
+      f'Lesions put into {count} {films}, {condition}. Brackets hold 95 % intervals of a bootstrap '
+      'over patients, parentheses the 10th percentile over places. ' + _check(mine)
     )
-    terms = html.Table([_term(key) for key in _LESIONS], [])
-    parts = [html.Figures(_curves(mine, names)), terms, _table(mine, names)]
+    tables = [_table(mine, names, key) for key in _LESIONS]
+    parts = [html.Figures(_curves(mine, names)), *tables]
     sections.append(html.Section(f'Lesions: {films}, {condition}', note, parts))
   return sections
 
@@ -95,20 +101,22 @@ def _check(rows: Sequence[Mapping[str, Any]]) -> str:
   )
 
 
-def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> html.Table:
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], key: str) -> html.Table:
+  """Returns a metric: a row per lesion, a column per network."""
   cells: dict[str, dict[str, str]] = {}
   for row in rows:
-    low, high = row['auc_interval']
-    kept = f'{row["contrast_kept"]:.2f} ({row["contrast_kept_10"]:.2f})'
-    found = f'{row["hits"]:.2f} / {row["false_alarms"]:.2f}'
-    text = f'{row["auc"]:.3f} [{low:.2f}, {high:.2f}]; {kept}; {found}'
-    cells.setdefault(_title(row), {})[row['network']] = text
+    cells.setdefault(study.title(row), {})[row['network']] = _lesion_cell(row, key)
   body = [html.Row([title, *(found[n] for n in names)]) for title, found in cells.items()]
-  return html.Table(['lesion', *names], body)
+  return html.Table([_term(key), *names], body)
 
 
-def _title(row: Mapping[str, Any]) -> str:
-  return study.Lesion(row['kind'], row['size'], row['contrast']).title
+def _lesion_cell(row: Mapping[str, Any], key: str) -> str:
+  text = format(row[key], TRUST[key].format)
+  if key == 'auc':
+    return text + ' [{:.2f}, {:.2f}]'.format(*row['auc_interval'])
+  if key == 'contrast_kept':
+    return f'{text} ({row["contrast_kept_10"]:.2f})'
+  return f'{text} / {row["false_alarms"]:.2f}'
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[str, str]]:
@@ -117,7 +125,8 @@ def _curves(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tup
   nodules = [row for row in rows if row['kind'] == 'nodule']
   for key in _LESIONS:
     figure, axes = drawing.new()
-    for color, name in zip(drawing.COLORS * 9, names, strict=False):
+    # HR is first, and has no color, so that networks have theirs of the other figures.
+    for color, name in zip((drawing.TEXT, *drawing.COLORS * 9), names, strict=False):
       mine = sorted((r for r in nodules if r['network'] == name), key=lambda r: r['size'])
       axes.plot([r['size'] for r in mine], [r[key] for r in mine], 'o-', color=color, label=name)
     axes.set(xlabel='diameter of the nodule, pixels', ylabel=TRUST[key].title)
@@ -126,28 +135,38 @@ def _curves(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tup
   return drawn
 
 
-def of_reader(rows: Sequence[Mapping[str, Any]], reader: readers.Reader) -> html.Section:
-  """Returns the section of a reader: a row per finding and network."""
+def of_reader(
+  rows: Sequence[Mapping[str, Any]],
+  reader: readers.Reader,
+  left_out: Mapping[str, tuple[int, int]],
+) -> html.Section:
+  """Returns the section of a reader: a row per finding and network, and what is not measured."""
   note = (
     f'{reader.name} at {reader.size} pixels, on findings with at least {readers.LEAST} positive '
     'and negative images. Differences are paired, with 95 % intervals of a bootstrap over '
-    f'patients. Not inferior: the interval to HR lies above -{readers.MARGIN}, fixed beforehand. '
-    'Not informative: the reader sees no more than the low resolution holds, or HR is not better '
-    'than bicubic beyond the interval.'
+    f'patients. Not inferior: the interval to HR lies above -{readers.MARGIN}, a margin fixed '
+    'beforehand. Not informative: the reader sees no more than the low resolution holds, or HR is '
+    'not better than bicubic beyond the interval.'
   )
-  if not rows:
-    return html.Section('Reader', f'{note} No finding has enough images.', [])
-  head = ['finding', 'network', 'positive', 'AUROC HR', 'AUROC', 'to HR', 'to bicubic']
-  head += ['HR to bicubic', 'change', 'flips', 'verdict']
-  table = []
-  for row in rows:
-    cells = [row['finding'], row['network'], f'{row["positive"]}', f'{row["auroc_hr"]:.3f}']
-    cells.append(f'{row["auroc"]:.3f}')
-    for key in ('to_hr', 'to_bicubic', 'hr_to_bicubic'):
-      low, high = row[f'{key}_interval']
-      cells.append(f'{row[key]:+.3f} [{low:+.3f}, {high:+.3f}]')
-    inferior = 'not inferior' if row['non_inferior'] else 'not shown'
-    verdict = inferior if row['informative'] else 'not informative'
-    cells += [f'{row["change"]:.4f}', f'{row["flips"]:.1%}', verdict]
-    table.append(html.Row(cells))
-  return html.Section('Reader', note, [html.Table(head, table)])
+  if left_out:
+    found = (f'{finding} ({n} positive, {m} negative)' for finding, (n, m) in left_out.items())
+    note += f' Too few images: {", ".join(found)}.'
+  verdicts = [row['verdict'].partition(': ')[::2] for row in rows]
+  if reasons := [f'{reason}.' for reason in dict.fromkeys(each for _, each in verdicts) if reason]:
+    note += f' Here: {" ".join(reasons)}'
+  table = [
+    html.Row(_reader_cells(row, verdict)) for row, (verdict, _) in zip(rows, verdicts, strict=True)
+  ]
+  head = ['finding', 'network', 'verdict', 'positive', *(_term(key) for key in _READERS)]
+  return html.Section('Reader', note, [html.Table(head, table)] if table else [])
+
+
+def _reader_cells(row: Mapping[str, Any], verdict: str) -> list[str]:
+  images = row['positive'] + row['negative']
+  cells = [row['finding'], row['network'], verdict, f'{row["positive"]} of {images}']
+  for key in _READERS:
+    text = format(row[key], TRUST[key].format)
+    if f'{key}_interval' in row:
+      text += ' [{:+.3f}, {:+.3f}]'.format(*row[f'{key}_interval'])
+    cells.append(text)
+  return cells

@@ -106,6 +106,11 @@ def observe(found: Subject, enlarge: Enlarge | None, condition: str, scale: int)
   return Outputs(present, absent, kept.reshape(len(DESIGN), -1))
 
 
+def title(row: Mapping[str, Any]) -> str:
+  """Returns the title of the lesion of a row of `summarize`."""
+  return Lesion(row['kind'], row['size'], row['contrast']).title
+
+
 def gray(images: UInt[np.ndarray, '*b c']) -> Float[np.ndarray, '*b']:
   """Returns integer images [..., c] as floats in [0, 1], averaged over their channels."""
   return images.mean(-1, dtype=np.float64) / np.iinfo(images.dtype).max

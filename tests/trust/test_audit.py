@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr.data import degradation
+from jaxsr.data import degradation, sources
 from jaxsr.data.phantom import phantom
-from jaxsr.trust import audit
+from jaxsr.trust import audit, maps
 from jaxsr.trust.networks import interpolation
 
 SIDE = audit.SIDE
@@ -60,10 +60,34 @@ def test_pasted_high_frequencies_are_flagged_there_and_nowhere_else(films, enlar
   cut = np.s_[64:128, 64:192]
   pasted[cut] += detail[cut]
   before, after = (audit.audit(image, films[0], 4) for image in (enlarged, pasted))
-  wanted = audit.mask(before.flagged, films[0].shape)
+  wanted = maps.pixels(before.flagged, films[0].shape)
   wanted[cut] = True
-  np.testing.assert_array_equal(audit.mask(after.flagged, films[0].shape), wanted)
+  np.testing.assert_array_equal(maps.pixels(after.flagged, films[0].shape), wanted)
   assert not before.flagged.any()
+
+
+@pytest.mark.parametrize('number', [0, 15, 30])
+def test_high_frequencies_of_another_real_film_are_flagged_there_and_nowhere_else(shared, number):
+  """As strong as the film's own, in a patch near its middle; in the film and in bicubic's image."""
+  source = sources.Folder(shared / 'nih' / 'val', channels=1)
+  film, other = (source[i][..., 0] for i in (number, number + 1))
+  lr = Image.fromarray(film).resize([x // 4 for x in film.shape[::-1]], Image.Resampling.BICUBIC)
+  bicubic = np.asarray(lr.resize(film.shape[::-1], Image.Resampling.BICUBIC)) / 255
+  hr, detail = film / 255, audit.null_space(other / 255, 4)
+  cut = np.s_[7 * SIDE : 8 * SIDE, 5 * SIDE : 6 * SIDE]
+  own = audit.null_space(hr, 4)[cut]
+  detail = detail[cut] * own.std() / detail[cut].std()
+  for image, replaced in ((hr, own), (bicubic, 0)):
+    pasted = image.copy()
+    pasted[cut] += detail - replaced
+    before, after = (audit.audit(x, hr, 4) for x in (image, pasted))
+    wanted = maps.pixels(before.flagged, hr.shape)
+    assert not wanted[cut].any()
+    if image is hr:
+      assert maps.place(before, hr.shape) is None
+      assert maps.place(after, hr.shape) == (7 * SIDE, 5 * SIDE, SIDE)
+    wanted[cut] = True
+    np.testing.assert_array_equal(maps.pixels(after.flagged, hr.shape), wanted)
 
 
 def test_a_film_is_not_flagged_against_itself_and_blur_is_not_invented(films, enlarged):

@@ -84,6 +84,7 @@ def test_the_reader_is_asked_about_all_versions(evaluated):
     (finding, network) for finding in ('Mass', 'Nodule') for network in ('bicubic', 'lanczos')
   ]
   assert all((row['positive'], row['negative']) == ('2', '2') for row in rows)
+  assert all(row['verdict'].startswith('not informative') for row in rows)
   unseen = rows[-1]
   ends = [float(unseen[f'to_hr{end}']) for end in ('', '_interval_low', '_interval_high')]
   assert ends == [0, 0, 0] and unseen['auroc'] == '0.5' and unseen['informative'] == 'False'
@@ -93,7 +94,7 @@ def test_the_reader_is_asked_about_all_versions(evaluated):
 def test_the_page_has_all_parts(evaluated):
   _, _, output = evaluated
   html = (output / 'report.html').read_text()
-  for text in ('Invented detail', 'flagged in lanczos', 'Lesions: films, low_dose', 'classify at'):
+  for text in ('Invented detail', 'flagged: lanczos', 'Lesions: films, low_dose', 'classify at'):
     assert text in html
 
 
@@ -108,17 +109,49 @@ def test_a_second_run_computes_nothing(evaluated, tmp_path, monkeypatch):
 
   monkeypatch.setattr(audit, 'audit', never)
   monkeypatch.setattr(study, 'observe', never)
-  monkeypatch.setattr(readers.Reader, '__call__', never)
+  asked = []
+  monkeypatch.setattr(readers.Reader, '__call__', lambda _, film: asked.append(film))
   assert jaxsr(*command, *more) == 0
+  assert len(asked) == 1  # whether it works at all
   for name in ('trust.csv', 'lesions.csv', 'readers.csv', 'trust.json'):
     assert (again / name).read_bytes() == (output / name).read_bytes()
   assert jaxsr(*command) == 0
   assert not (again / 'trust.json').exists() and not (again / 'readers.csv').exists()
 
 
+def test_films_without_patches_or_that_cannot_be_read_do_not_stop_the_audit(tmp_path, monkeypatch):
+  """Twice, so that the files of the first run are recognized."""
+  (tmp_path / 'films').mkdir()
+  (tmp_path / 'films' / '0_broken.png').write_bytes(b'no image')
+  film = phantom(7, 0, size=64, nodules=0)[..., None]
+  image_files.write(tmp_path / 'films' / '1_small.png', film[:48, :41])
+  image_files.write(tmp_path / 'films' / '2_<b>&"$x$.png', film)
+  tiny = load('edsr_x4_tiny')
+  monkeypatch.setattr(parts, 'load', lambda scale: tiny)
+  for _ in range(2):
+    options = ('--data', tmp_path / 'films', '--output', tmp_path / 'e', '--checkpoint', 'bicubic')
+    assert jaxsr('evaluate', *options, '--trust') == 1
+  rows = table(tmp_path / 'e' / 'trust.csv')
+  assert [(row['file'], row['patches']) for row in rows] == [
+    ('1_small.png', '0'),
+    ('2_<b>&"$x$.png', '1'),
+  ]
+  assert rows[0]['flagged'] == '' and rows[1]['flagged'] != ''
+  html = (tmp_path / 'e' / 'report.html').read_text()
+  assert '2_&lt;b&gt;&amp;&#34;$x$.png' in html and '<b>' not in html
+  pictured = image_files.read(tmp_path / 'e' / 'trust.png', 3)
+  assert pictured.shape[0] == 2 * 170 + 6  # a row per film
+
+
 @pytest.mark.parametrize(
   ('option', 'text'),
-  [(('--protocol', 'luma'), 'need the protocol xray'), (('--lr', '{films}'), 'leave --lr out')],
+  [
+    (('--protocol', 'luma'), 'need the protocol xray'),
+    (('--lr', '{films}'), 'leave --lr out'),
+    (('--shard', '1/2'), 'give them to the last command, without --shard'),
+    (('--reader', 'a:b', '--reader-config', 'c.json'), 'are not known; give --tables'),
+    (('--reader-config', 'c.json'), 'c.json: there is no --reader'),
+  ],
 )
 def test_options_that_do_not_fit_are_refused(tmp_path, film, capsys, option, text):
   (tmp_path / 'films').mkdir()

@@ -13,7 +13,7 @@ CONFIG = {'findings': ['Mass', 'Nodule'], 'size': 32}
 
 def brightness(x):
   """A reader: the mean and the spread of a film."""
-  return np.stack([x.mean((1, 2, 3)), 4 * x.std((1, 2, 3))], axis=1)
+  return np.stack([x.mean((1, 2, 3)), 2 * x.std((1, 2, 3))], axis=1)
 
 
 @pytest.fixture
@@ -33,14 +33,14 @@ def onnx_reader(path):
   onnx = pytest.importorskip('onnx')
   make, kind = onnx.helper, onnx.TensorProto.FLOAT
   axes = [make.make_tensor('axes', onnx.TensorProto.INT64, [3], [1, 2, 3])]
-  axes.append(make.make_tensor('four', kind, [], [4.0]))
+  axes.append(make.make_tensor('two', kind, [], [2.0]))
   nodes = [
     make.make_node('ReduceMean', ['x', 'axes'], ['mean'], keepdims=1),
     make.make_node('Sub', ['x', 'mean'], ['centered']),
     make.make_node('Mul', ['centered', 'centered'], ['square']),
     make.make_node('ReduceMean', ['square', 'axes'], ['variance'], keepdims=0),
     make.make_node('Sqrt', ['variance'], ['sd']),
-    make.make_node('Mul', ['sd', 'four'], ['spread']),
+    make.make_node('Mul', ['sd', 'two'], ['spread']),
     make.make_node('ReduceMean', ['x', 'axes'], ['flat'], keepdims=0),
     make.make_node('Unsqueeze', ['flat', 'one'], ['a']),
     make.make_node('Unsqueeze', ['spread', 'one'], ['b']),
@@ -116,6 +116,10 @@ def test_auroc_is_the_share_of_ordered_pairs(rng):
     ({'size': '224'}, "size is '224'; it must be a int"),
     ({'layout': 'chw'}, "layout is 'chw'; choose nchw or nhwc"),
     ({'sizes': 3}, 'sizes is unknown'),
+    ({'size': True}, 'size is True; it must be a int'),
+    ({'findings': ['Mass', 'Mass']}, 'each name must occur once'),
+    ({'findings': [1]}, 'it must have one name or more'),
+    ({'range': [0, 'a']}, 'it must have the values of black and white'),
   ],
 )
 def test_mistakes_in_a_config_are_named(config, change, text):
@@ -125,15 +129,45 @@ def test_mistakes_in_a_config_are_named(config, change, text):
 
 
 def test_a_reader_in_the_current_folder_is_found(tmp_path, config, monkeypatch):
-  (tmp_path / 'my_reader.py').write_text(
-    'def read(x):\n  return x[:, 0, :1, 0] / 0 if x else None\n'
-  )
+  (tmp_path / 'my_reader.py').write_text('def read(x):\n  return [[0.25, x.mean()]]\n')
   monkeypatch.chdir(tmp_path)
-  loaded = readers.load('my_reader:read', config)
-  with pytest.raises(
-    UserError, match=r'my_reader:read fails on float32 \[1, 1, 32, 32\]: The truth'
-  ):
-    loaded(np.zeros((64, 64)))
+  assert readers.load('my_reader:read', config)(np.full((64, 64), 0.5)) == pytest.approx(
+    [0.25, 0.5]
+  )
+
+
+@pytest.mark.parametrize(
+  ('returned', 'text'),
+  [
+    ('1 / 0', r'fails on float32 \[1, 1, 32, 32\]: division by zero'),
+    (
+      '[0.5, 0.5]',
+      r'returns \[2\] for one film; its config has 2 findings, so \[1, 2\] is expected',
+    ),
+    ('[[0.5] * 3]', r'returns \[1, 3\] for one film'),
+    ('None', r'returns \[\] for one film'),
+    ("[['a', 'b']]", 'fails on float32'),
+    ('[[0.5, float("nan")]]', 'returns nan for Nodule; a number is expected'),
+    ('[[0.5, -3]]', "returns -3 for Nodule, which is no probability; .* set 'output': 'logit'"),
+  ],
+)
+def test_a_faulty_reader_is_found_before_any_film(tmp_path, config, monkeypatch, returned, text):
+  name = f'reader_{abs(hash(returned))}'
+  (tmp_path / f'{name}.py').write_text(f'def read(x):\n  return {returned}\n')
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match=text) as found:
+    readers.load(f'{name}:read', config)
+  assert '\n' not in str(found.value)
+
+
+def test_logits_become_probabilities(config):
+  config.write_text(json.dumps(CONFIG | {'output': 'logit'}))
+  assert readers.load(f'{__name__}:logits', config)(np.ones((64, 64))) == pytest.approx([0, 1])
+
+
+def logits(x):
+  """A reader that returns large logits."""
+  return np.array([[-1000.0, 1000.0]])
 
 
 def test_a_reader_that_is_missing_is_named(config):
