@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.charset import convert_encodings, encode_string
-from pydicom.datadict import dictionary_has_tag, repeater_has_tag
+from pydicom.datadict import dictionary_has_tag, keyword_for_tag, repeater_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
@@ -35,6 +35,7 @@ DROPPED = (
   *('IconImageSequence', 'HistogramSequence', 'PixelData', 'LengthToEnd', 'ImageLocation'),
   *('PixelDataProviderURL', 'ExtendedOffsetTable', 'ExtendedOffsetTableLengths'),
   *('MACParametersSequence', 'DigitalSignaturesSequence', 'EncryptedAttributesSequence'),
+  *('DisplayedAreaSelectionSequence', 'GraphicAnnotationSequence'),  # of presentation states
   *('DataSetTrailingPadding', 'InstanceCreatorUID', 'StorageMediaFileSetID'),
   *('StorageMediaFileSetUID', 'RetrieveAETitle', 'RetrieveURI', 'InstanceAvailability'),
   *('ReferencedPerformedProcedureStepSequence', 'PerformedProcedureStepStartDate'),
@@ -98,12 +99,12 @@ def clean(dataset: Any) -> None:
   Text that is not of its character set is kept byte by byte, which pydicom would replace.
   """
   for tag in sorted(dataset.keys()):
-    raw, element = dataset.get_item(tag), dataset[tag]
+    raw, name = dataset.get_item(tag), keyword_for_tag(tag)
     is_known = tag.element != 0 and (dictionary_has_tag(tag) or repeater_has_tag(tag))
     is_foreign = tag.group < _OF_DATA_SETS or 0x5000 <= tag.group < 0x5100
-    if tag.is_private or not is_known or is_foreign or element.keyword in DROPPED:
+    if tag.is_private or not is_known or is_foreign or name in DROPPED:
       del dataset[tag]
-    elif element.VR == 'SQ':
+    elif (element := dataset[tag]).VR == 'SQ':
       for item in element.value or ():
         clean(item)
     elif element.VR in CUSTOMIZABLE_CHARSET_VR and '\ufffd' in str(element.value):
@@ -116,6 +117,8 @@ def keep_voi_tables(dataset: Any, *, signed: bool) -> None:
   Beside signed pixels they may be read as negative, which pydicom refuses to write.
   """
   for item in dataset.get('VOILUTSequence') or ():
+    if 'LUTDescriptor' not in item or item['LUTDescriptor'].VM != 3:
+      continue
     count, first, bits = (int(value) % 2**16 for value in item.LUTDescriptor)
     first -= 2**16 if signed and first >= 2**15 else 0
     item.add_new('LUTDescriptor', 'SS' if signed else 'US', [count, first, bits])

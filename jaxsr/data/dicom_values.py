@@ -133,6 +133,8 @@ def look_up_table(dataset: Any) -> LookUpTable | None:
   if not dataset.get('ModalityLUTSequence'):
     return None
   item = dataset.ModalityLUTSequence[0]
+  if item.get('LUTData') is None or 'LUTDescriptor' not in item or item['LUTDescriptor'].VM != 3:
+    raise Unsupported('has a modality look-up table without LUTDescriptor or LUTData')
   count, first, bits = (int(value) for value in item.LUTDescriptor)
   if not 0 < bits <= 16:
     raise Unsupported(f'has a modality look-up table of {bits} bits; at most 16 are read')

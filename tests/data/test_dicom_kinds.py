@@ -89,6 +89,8 @@ def test_refusals_name_the_element(tmp_path, rng):
   ds = minimal(stored)
   ds.add_new('PixelPaddingValue', 'US', [0, 5])
   refused(ds, path, r'several values in PixelPaddingValue \(0028,0120\)')
+  ds = minimal(stored, ModalityLUTSequence=[Dataset()])
+  refused(ds, path, 'a modality look-up table without LUTDescriptor or LUTData')
   ds = minimal(stored, PresentationLUTShape='INVERSE')
   refused(ds, path, r'MONOCHROME2 with PresentationLUTShape \(2050,0020\) INVERSE')
 

@@ -356,6 +356,14 @@ def test_long_voi_tables_beside_signed_pixels_are_kept(tmp_path, syntax, kind):
   assert signed == (kind == 'none')
 
 
+def test_junk_behind_the_pixels_and_an_empty_voi_table_stop_nothing(tmp_path):
+  path = save(tmp_path / 'a.dcm', build(ramp(), VOILUTSequence=[Dataset()]))
+  path.write_bytes(path.read_bytes() + 10 * CANARY.encode())
+  found = enlarge(path, tmp_path / 'b.dcm')
+  np.testing.assert_array_equal(found.pixel_array, ramp().repeat(4, 0).repeat(4, 1))
+  assert CANARY.encode() not in (tmp_path / 'b.dcm').read_bytes()
+
+
 def test_a_long_description_keeps_the_notice(derived):
   found = derived(SeriesDescription='c' * 64, ImageType=['ORIGINAL', 'PRIMARY', '', 'X'])
   assert len(found.SeriesDescription) == 64
