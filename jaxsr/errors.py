@@ -19,7 +19,7 @@ class UserError(ValueError):
 
 
 class Interruption(UserError):
-  """A run cannot go on now; what it has is saved, and the same command continues it."""
+  """A run cannot continue now; its state is saved, and the same command resumes it."""
 
 
 class ImageError(UserError):

@@ -206,7 +206,7 @@ def main(
   stages: tuple[str, ...] = STAGES,
   bundle_to: Path | None = None,
 ) -> None:
-  """Run the stages that are not done yet, as far as the time goes.
+  """Run the stages that are not done yet, until the time is used up.
 
   Args:
     output: the folder of the session; the same one resumes it.

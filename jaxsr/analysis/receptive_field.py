@@ -95,14 +95,14 @@ def _contract(
   a, groups, rows = _as_matrices(operands[0], left, batch_left)
   b, _, columns = _as_matrices(operands[1], right, batch_right)
 
-  def meet(marks: Marks, other: np.ndarray | None, contracted: Any, batch: Any) -> Marks:
+  def reached(marks: Marks, other: np.ndarray | None, contracted: Any, batch: Any) -> Marks:
     if other is None or not marks.any():
       return marks.any(-1)[..., None]
     matrix, _, _ = _as_matrices(other, contracted, batch)
     return marks.astype(np.float32) @ matrix.swapaxes(-1, -2).astype(np.float32) > 0
 
-  found = meet(a, weights[1], right, batch_right)
-  found = found | meet(b, weights[0], left, batch_left).swapaxes(-1, -2)
+  found = reached(a, weights[1], right, batch_right)
+  found = found | reached(b, weights[0], left, batch_left).swapaxes(-1, -2)
   found = np.broadcast_to(found, (found.shape[0], a.shape[1], b.shape[1]))
   return found.reshape(*groups, *rows, *columns)
 

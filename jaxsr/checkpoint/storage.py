@@ -80,7 +80,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def verify(path: Path) -> None:
-  """Read a checkpoint back; raises CorruptCheckpointError unless it is what was written."""
+  """Read a checkpoint back; raises CorruptCheckpointError if it changed since then."""
   check(path)
   described = read_record(path)['sums']
   kinds = {name: (shape, jax.numpy.dtype(kind)) for name, (_, shape, kind) in described.items()}

@@ -85,7 +85,7 @@ def writing(
     made_by: its provenance.
     calibration: the calibration of its network.
     kind: its dtype.
-    info: what is kept of the file that it was made from.
+    info: the metadata of the source that is kept.
     scale: the upscaling factor.
   """
   notes_of, full, most = notes(made_by, calibration), (*shape, 1), np.iinfo(kind).max

@@ -35,7 +35,7 @@ _CALIBRATED = '; its intervals were calibrated on results that agree'
 
 
 class _Film(NamedTuple):
-  """An image, what is made of it, and where that is written."""
+  """An image, its result, and the file that the result is written to."""
 
   job: Job
   plan: Plan
@@ -72,7 +72,7 @@ class Enlarger:
   ) -> tuple[tuple[str, ...], Agreement | None]:
     """Enlarge an image and write the result; raises ImageError.
 
-    Returns remarks on the image, and how far the result agrees with it, if it was to.
+    Returns remarks on the image, and the result's agreement with it, or None if not asked for.
     """
     model = plan.network.model
     image, info = image_files.load(job.source, model.channels, self.options.bits)

@@ -84,7 +84,7 @@ class _Worker:
 
 
 def _report(results: Sequence[Result], output: Path | None) -> int:
-  """Print what was written, the remarks and the images that failed; return the exit code."""
+  """Print the number of results, the remarks and the images that failed; return the exit code."""
   failed = [result.error for result in results if result.error]
   existed = sum(result.existed for result in results)
   kept = f'; {existed} existed already' if existed else ''

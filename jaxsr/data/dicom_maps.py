@@ -1,4 +1,4 @@
-"""Write what was computed for each pixel of an enlarged radiograph as DICOM, in its series.
+"""Write maps of values per pixel of an enlarged radiograph as DICOM, in its series.
 
 A map is a copy of the enlarged image's data set with other pixels, so that both lie on each other
 in a viewer. It refers to the source and to the enlarged image. Its values have no inversion and no

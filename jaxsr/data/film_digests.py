@@ -1,4 +1,4 @@
-"""Recognize films by the SHA-256 of their pixels, in whichever format they are stored."""
+"""Recognize films by the SHA-256 of their pixels, in any file format."""
 
 import hashlib
 from collections.abc import Iterable

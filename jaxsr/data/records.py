@@ -1,4 +1,4 @@
-"""Images in records: a folder that TFDS reads as well, with an index of what is in it.
+"""Images in records: a folder that TFDS reads as well, with an index of its images.
 
 A record holds an image, its low resolution at one scale, and where bicubic errs, so that a crop
 costs no decoding (`raw`; `zstd` is the same, packed), or the image's file as it is (`png`).
@@ -44,7 +44,7 @@ class IndexRow(NamedTuple):
 
 
 class Facts(NamedTuple):
-  """How records were made, and what was left out of them."""
+  """How records were made, and the images that were left out."""
 
   form: str
   scale: int

@@ -1,9 +1,9 @@
 """Sources of high-resolution images: the phantom, folders of files, and records.
 
 A source has a length, `source[i]` gives image i as uint8 or uint16 [h, w, c] (or raises
-ImageError), `names[i]` says what it is called, `sizes[i]` its height and width and
-`identities[i]` whose film it is; `bits` is the greatest depth among them, and `rejected` lists the
-errors of files that were left out at once.
+ImageError), `names[i]` is its name, `sizes[i]` its height and width and
+`identities[i]` identifies its patient; `bits` is the greatest depth among them, and `rejected`
+lists the errors of files that were left out at once.
 """
 
 import functools

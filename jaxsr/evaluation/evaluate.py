@@ -76,8 +76,8 @@ def evaluate(
   Returns:
     The content of `summary.json`: means over images by the names in
     `jaxsr.evaluation.figures.FIGURES` ('psnr', 'ssim', 'psnr_centre', ...; bicubic's as
-    'bicubic_psnr', ...), 'n' (the number of images), 'failed' (what is wrong with the others), and
-    what was evaluated: 'checkpoint', 'data', 'network', 'scale' and the options. With conditions,
+    'bicubic_psnr', ...), 'n' (the number of images), 'failed' (the errors of the other images), and
+    the settings: 'checkpoint', 'data', 'network', 'scale' and the options. With conditions,
     'conditions' holds the figures by condition and by method.
 
   Raises:
@@ -126,7 +126,7 @@ def measure(
   shard: Shard | None = None,
   parts: page.Parts | None = None,
 ) -> dict[str, Any]:
-  """Measure a model as `evaluate`, which says what the further options are."""
+  """Measure a model as `evaluate`, whose documentation explains the further options."""
   folder, output, protocol = measurement.data, measurement.output, measurement.protocol
   bits, ensemble = measurement.bits, measurement.ensemble
   names, measured = _conditions(model, conditions, beside, protocol, ensemble=ensemble)

@@ -15,7 +15,7 @@ class Figure(NamedTuple):
     name: its key in `summary.json`. Bicubic's is `bicubic_NAME`, unless `has_bicubic` is false.
     title: its heading in tables.
     format: how a number is printed, as for `format`.
-    definition: what it measures, in one line.
+    definition: its definition, in one line.
     has_bicubic: whether bicubic interpolation is measured as well.
   """
 

@@ -1,7 +1,7 @@
 """The figures of the parts of an evaluation that several processes share.
 
 Part I of N writes `shards/I_of_N.json` into the output folder. An evaluation of all images, with
-the same options and output, takes the figures from there and measures only what is missing.
+the same options and output, takes the figures from there and measures only the missing images.
 """
 
 import json

@@ -153,7 +153,7 @@ def _free_of_system() -> int:
 
 
 def _free_of_group() -> int:
-  """Returns what the control group, such as a container, may still allocate (versions 2 and 1)."""
+  """Returns the bytes that the control group, such as a container, may still allocate (v2, v1)."""
   pairs = (
     (_CGROUP / 'memory.max', _CGROUP / 'memory.current', _CGROUP / 'memory.stat'),
     (

@@ -178,8 +178,8 @@ class Model:
       bits, ensemble, tile, agree: as for `upscale`.
 
     Returns:
-      The upscaled image [scale * h, scale * w, c], also in floats before rounding, and how far its
-      reduction equals `image`.
+      The upscaled image [scale * h, scale * w, c], also in floats before rounding, and in how many
+      pixels its reduction equals `image`.
 
     Raises:
       UserError: as for `upscale`.
@@ -267,7 +267,7 @@ class Model:
     bits: int = 0,
     tile: int = tiling.SIDE,
   ) -> Confidence:
-    """Returns what `confidence` does for an image that was upscaled to `sr` already."""
+    """Compute the result of `confidence` for an image that was upscaled to `sr` already."""
     white, other = 2 ** (bits or 8 * image.itemsize) - 1, None
     if second := self.second_of(calibration):
       other = second.upscale(image, bits=bits, tile=tile, agree=False)

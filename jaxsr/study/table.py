@@ -151,7 +151,7 @@ def _average(members: list[TrialRow]) -> TrialRow:
 
 
 def faults(row: TrialRow) -> list[str]:
-  """Returns what a student is worse than: bicubic, or the same student without a teacher."""
+  """Returns the baselines that a student is worse than, as texts for the table."""
   found = []
   if (row['gain_bicubic'] or 0) < 0:
     found.append('below bicubic')

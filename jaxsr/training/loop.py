@@ -105,7 +105,7 @@ class Run(NamedTuple):
 
 
 def train(run: Run, state: State, batches: WaitQueue) -> int:
-  """Train until the last step or until told to stop; returns the step that was reached.
+  """Train until the last step or a request to stop; returns the step that was reached.
 
   If anything but the state itself ends the run, the state is saved first.
   """

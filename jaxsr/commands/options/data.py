@@ -31,7 +31,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Verify:
-  """List what is missing from a copy or damaged: the archives, a Kaggle copy or another layout.
+  """List the missing and damaged files of a copy: the archives, a Kaggle copy or another layout.
 
   Attributes:
     dataset: The data set: nih.

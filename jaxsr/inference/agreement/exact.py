@@ -31,7 +31,7 @@ _PERIODIC = 8  # low-resolution pixels from an end from which on all rows of a m
 
 
 class Agreement(NamedTuple):
-  """How far the reduction of an image equals its low resolution.
+  """The number of pixels in which the reduction of an image equals its low resolution.
 
   Attributes:
     equal: the number of equal low-resolution pixels, of all channels.

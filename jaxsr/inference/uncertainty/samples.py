@@ -1,4 +1,4 @@
-"""What calibration needs of a film: some of its pixels, and all of its tiles."""
+"""The data of a film that calibration uses: some of its pixels, and all of its tiles."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class Sample(NamedTuple):
   """Pixels and tiles of one film.
 
   Attributes:
-    patient: whose film it is.
+    patient: the identifier of the patient.
     values: the maps at random pixels.
     errors: the absolute errors there, in gray levels.
     center: whether a pixel lies in the middle three quarters of each side.
