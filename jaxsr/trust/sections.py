@@ -60,7 +60,7 @@ def _audit_cell(found: Mapping[str, Any], key: str) -> str:
     return ''
   text = format(found[key], TRUST[key].format)
   if key == 'flagged' and found['flagged_interval']:
-    text += ' [{:.1%}, {:.1%}]'.format(*found['flagged_interval'])
+    text += ' [{:.1%},\xa0{:.1%}]'.format(*found['flagged_interval'])
   return text
 
 
@@ -113,7 +113,7 @@ def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], key: str) ->
 def _lesion_cell(row: Mapping[str, Any], key: str) -> str:
   text = format(row[key], TRUST[key].format)
   if key == 'auc':
-    return text + ' [{:.2f}, {:.2f}]'.format(*row['auc_interval'])
+    return text + ' [{:.2f},\xa0{:.2f}]'.format(*row['auc_interval'])
   if key == 'contrast_kept':
     return f'{text} ({row["contrast_kept_10"]:.2f})'
   return f'{text} / {row["false_alarms"]:.2f}'
@@ -167,6 +167,6 @@ def _reader_cells(row: Mapping[str, Any], verdict: str) -> list[str]:
   for key in _READERS:
     text = format(row[key], TRUST[key].format)
     if f'{key}_interval' in row:
-      text += ' [{:+.3f}, {:+.3f}]'.format(*row[f'{key}_interval'])
+      text += ' [{:+.3f},\xa0{:+.3f}]'.format(*row[f'{key}_interval'])
     cells.append(text)
   return cells

@@ -143,6 +143,17 @@ def test_a_double_click_enlarges_the_place(path, opened):
   assert image.bounding_box()['width'] == pytest.approx(width)
 
 
+def test_wide_tables_are_printed_whole(tmp_path, opened):
+  cells = [f'0.{i:03d} [0.12, 0.34]' for i in range(9)]
+  table = html.Table(['nodule, 4 px, 5 %', *cells], [html.Row(['nodule, 4 px, 5 %', *cells])])
+  html.write(tmp_path / 'page.html', html.Page('wide', '', [html.Section('', '', [table])]))
+  shown = opened(tmp_path / 'page.html', viewport={'width': 718, 'height': 1000})  # A4
+  fits = 'document.querySelector("table").getBoundingClientRect().right <= 718'
+  assert not shown.evaluate(fits)
+  shown.emulate_media(media='print')
+  assert shown.evaluate(fits)
+
+
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_a_page_fits_a_phone_in_both_color_schemes(path, opened, scheme):
   shown = opened(path, viewport={'width': 360, 'height': 740}, color_scheme=scheme)
