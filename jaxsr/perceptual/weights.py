@@ -129,7 +129,7 @@ def _open(path: Path) -> Any:
     return _Npz(path) if path.suffix == '.npz' else _Safetensors(path)
   except (SafetensorError, ValueError, OSError) as error:
     raise UserError(
-      f'{path}: is neither safetensors nor npz ({error}); a pickle (.pt, .pth, .npy) is never '
+      f'{path}: is neither safetensors nor npz ({error}); a pickle (.pt, .pth, .pkl) is never '
       'loaded; docs/importing.md shows how to convert one'
     ) from error
 

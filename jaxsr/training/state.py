@@ -54,7 +54,7 @@ class State:
     skipped: int32; the steps that were skipped because they were not finite.
     skipped_in_row: int32; those of them since the last finite step.
     discriminator: None if no term needs it.
-    watch: Statistics of the discriminator, or None.
+    watch: Statistics of the discriminator, or None; checkpoints hold them under this name.
     adapters: The regressors of a student (`distillation.Regressors`), or None.
   """
 
