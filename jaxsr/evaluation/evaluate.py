@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from jaxsr import __version__
 from jaxsr.data import acquisition, fingerprint, registration, sources
+from jaxsr.data.nih import metadata
 from jaxsr.data.shard import Shard
 from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.evaluation import boxes as box_figures
@@ -22,6 +23,7 @@ from jaxsr.evaluation.measurement import Measurement, Protocol
 from jaxsr.evaluation.protocol import PROTOCOLS
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
+from jaxsr.inference.agreeing import Rule
 from jaxsr.inference.model import Model
 from jaxsr.perceptual import FeatureExtractor
 
@@ -146,22 +148,7 @@ def measure(
     _note(f'cut to a multiple of {model.scale}: {count(len(uneven), "image")}, {brief(uneven)}')
   agrees = measurement.agree and protocol == 'xray' and lr is None
   rule = model.agreement_rule() if agrees else None
-  about = {
-    'checkpoint': model.name,
-    'data': folder.resolve().name,
-    'lr': None if lr is None else Path(lr).resolve().name,
-    'network': model.architecture,
-    'parameters': model.parameters,
-    'scale': model.scale,
-    'protocol': protocol,
-    'features': None if features is None else features[0],
-    'checkpoint_step': model.step,
-    'width': model.width,
-    'depth': model.depth,
-    'ensemble': ensemble,
-    'agree': 'none' if rule is None else rule.name,
-    'version': __version__,
-  }
+  about = _settings(model, measurement, lr, features, rule)
   evaluator = Evaluator(
     model.network,
     source,
@@ -180,16 +167,10 @@ def measure(
   found = kept.found | found
   wanted = [i for i, name in enumerate(source.names) if shard is None or shard.holds(name)]
   todo = [i for i in wanted if source.names[i] not in found]
-  results = evaluator.measure_all(model.variables, todo)
-  for i, result in zip(todo, _progress(results, len(todo)), strict=True):
-    name = source.names[i]
-    if isinstance(result, ImageError):
-      found[name] = shards.Measured(None, reason=str(result))
-      continue
-    here = boxes.get(Path(name).name)
-    inside = box_figures.measure(result[1], here) if here else ()
-    found[name] = shards.Measured(result[0], inside)
-    kept.add(name, found[name])
+  for name, one in _measure_images(evaluator, model.variables, todo, boxes):
+    found[name] = one
+    if one.row is not None:
+      kept.add(name, one)
   if shard is not None:
     assert output is not None
     shards.write(output, shard, settings, found)
@@ -225,6 +206,49 @@ def measure(
     report.write(output, inside, page.Result(model.name, summary, rows, shown, doubts), more)
     unfinished.remove(output)
   return summary
+
+
+def _settings(
+  model: Model,
+  measurement: Measurement,
+  lr: str | os.PathLike[str] | None,
+  features: tuple[str, FeatureExtractor, Any] | None,
+  rule: Rule | None,
+) -> dict[str, Any]:
+  """Returns the model and the settings of an evaluation, as `summary.json` names them."""
+  return {
+    'checkpoint': model.name,
+    'data': measurement.data.resolve().name,
+    'lr': None if lr is None else Path(lr).resolve().name,
+    'network': model.architecture,
+    'parameters': model.parameters,
+    'scale': model.scale,
+    'protocol': measurement.protocol,
+    'features': None if features is None else features[0],
+    'checkpoint_step': model.step,
+    'width': model.width,
+    'depth': model.depth,
+    'ensemble': measurement.ensemble,
+    'agree': 'none' if rule is None else rule.name,
+    'version': __version__,
+  }
+
+
+def _measure_images(
+  evaluator: Evaluator,
+  variables: Any,
+  indices: Sequence[int],
+  boxes: Mapping[str, Sequence[metadata.Box]],
+) -> Iterator[tuple[str, shards.Measured]]:
+  """Measure images and the boxes in them; yields the name and the result, or the error, of each."""
+  results = evaluator.measure_all(variables, indices)
+  for i, result in zip(indices, _progress(results, len(indices)), strict=True):
+    name = evaluator.source.names[i]
+    if isinstance(result, ImageError):
+      yield name, shards.Measured(None, reason=str(result))
+    else:
+      here = boxes.get(Path(name).name)
+      yield name, shards.Measured(result[0], box_figures.measure(result[1], here) if here else ())
 
 
 def _conditions(
