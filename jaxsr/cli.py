@@ -28,6 +28,7 @@ from jaxsr.errors import (
   UserError,
   describe,
   is_disk_full,
+  is_thread_limit,
   nearest,
 )
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   if arguments is not None:
     sys.exit(run(arguments))
   runtime.keep_freed_memory()
+  runtime.open_standard_files()
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')  # names that the terminal cannot show
@@ -99,7 +101,7 @@ def run(arguments: Sequence[str], *, is_process: bool = False) -> int:
     if not isinstance(error, UserError) and not runtime.has_devices():
       platforms = os.environ.get('JAX_PLATFORMS')
       error = UserError(f'JAX finds no device of JAX_PLATFORMS={platforms}; unset it, or set cpu')
-    if is_disk_full(error) or isinstance(error, OSError):
+    if is_disk_full(error) or isinstance(error, OSError) or is_thread_limit(error):
       code = FAILED
     elif isinstance(error, Interruption):
       code = TRY_AGAIN

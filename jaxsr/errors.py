@@ -77,7 +77,14 @@ def describe(error: BaseException) -> str:
   if isinstance(error, OSError) and error.strerror:
     place = f'{error.filename}: ' if error.filename is not None else ''
     return f'{place}{error.strerror}'
+  if is_thread_limit(error):
+    return f'{one_line(error)}: raise the limit of processes (ulimit -u), or that of the container'
   return one_line(error)
+
+
+def is_thread_limit(error: BaseException) -> bool:
+  """Whether the system has refused to start a thread."""
+  return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ Files whose names start with a dot, and files that file managers add, are not li
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ except ImportError:  # on Windows
   fcntl: Any = None
 
 from jaxsr import runtime
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, warn
 
 MANIFEST = 'SHA256SUMS'
 
@@ -100,6 +101,25 @@ def release(path: Path) -> None:
       os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def sync(folder: Path) -> None:
+  """Write all files below a folder to the disk, and the names in its folders."""
+  for place, _, names in os.walk(folder):
+    for name in (*names, ''):
+      sync_one(Path(place, name))
+
+
+def sync_one(path: Path) -> None:
+  """Write a file, or the names in a folder, to the disk, which takes up to half a minute else."""
+  number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+  try:
+    os.fsync(number)
+  except OSError as error:
+    if error.errno != errno.EINVAL:  # of file systems without `fsync` of folders
+      raise
+  finally:
+    os.close(number)
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
   """Yield a temporary folder beside `path`; rename it to `path` if no error is raised.
@@ -134,7 +154,7 @@ def locked(workdir: Path) -> Iterator[Callable[[], None]]:
   path, alone = workdir / 'lock', fcntl.LOCK_EX | fcntl.LOCK_NB
   with path.open('a+', encoding='utf-8') as file, _opened(workdir) as folder:
     try:
-      fcntl.flock(file, alone)
+      file_locked = _try_lock(file.fileno(), alone)
       folder_locked = _try_lock(folder, alone)
     except BlockingIOError as error:
       file.seek(0)
@@ -142,10 +162,13 @@ def locked(workdir: Path) -> Iterator[Callable[[], None]]:
       text = f'{workdir}: is in use by {holder}; stop it, or choose another folder'
       raise UserError(text) from error
 
+    if not (file_locked or folder_locked):
+      warn(f'warning: the file system of {workdir} has no locks: start no other process there')
+
     def check() -> None:
       if not _is_open_as(folder, workdir):
         raise UserError(f'{workdir}: was moved or deleted while it was in use; run again there')
-      if not folder_locked and not _is_open_as(file.fileno(), path):
+      if file_locked and not folder_locked and not _is_open_as(file.fileno(), path):
         raise UserError(f'{path}: was deleted, so another process may use the folder; run again')
 
     file.truncate(0)
@@ -190,10 +213,10 @@ def _opened(folder: Path) -> Iterator[int]:
     os.close(number)
 
 
-def _try_lock(folder: int, mode: int) -> bool:
-  """Lock an open folder; returns whether its file system supports that."""
+def _try_lock(opened: int, mode: int) -> bool:
+  """Lock an open file or folder; returns whether its file system supports that."""
   try:
-    fcntl.flock(folder, mode)
+    fcntl.flock(opened, mode)
   except BlockingIOError:
     raise
   except OSError:
@@ -209,6 +232,17 @@ def _is_open_as(number: int, path: Path) -> bool:
     return False
 
 
+def real(path: Path) -> Path:
+  """Returns a path without links; unlike `Path.resolve`, links in a circle are no error."""
+  return Path(os.path.realpath(path))
+
+
+def check_regular(path: Path) -> None:
+  """Raise ValueError if a path is a pipe or a device, which reading would wait for forever."""
+  if path.exists() and not (path.is_file() or path.is_dir()):
+    raise ValueError(f'{path}: is not a regular file')
+
+
 def write_text(path: Path, text: str) -> None:
   """Write a text file."""
   with atomic(path) as temporary:
@@ -222,6 +256,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
   """Read a JSON file, with or without a byte order mark; raises ValueError if it is none."""
+  check_regular(path)
   try:
     return json.loads(path.read_text(encoding='utf-8-sig'))
   except RecursionError as error:  # brackets in brackets
@@ -244,16 +279,22 @@ def write_manifest(folder: Path) -> None:
 
 
 def verify_manifest(folder: Path) -> None:
-  """Raise ValueError with the name of a file that is missing, differs or was added."""
+  """Raise ValueError with the name of a file that is missing or differs.
+
+  Files that were added are ignored: file managers, file servers and synchronization leave theirs.
+  """
   path = folder / MANIFEST
   if not path.is_file():
     raise ValueError(f'{MANIFEST} is missing')
-  written, found = path.read_bytes(), _render(folder).encode(errors='surrogateescape')
-  if written == found:
-    return
-  changed = set(written.split(b'\n')) ^ set(found.split(b'\n'))
-  names = sorted(line.partition(b'  ')[2].decode(errors='replace') for line in changed)
-  raise ValueError(f'{names[-1] if names else MANIFEST} differs from what was written')
+  *lines, rest = path.read_bytes().decode(errors='surrogateescape').split('\n')
+  if rest or not lines:
+    raise ValueError(f'{MANIFEST} differs from what was written')
+  for line in lines:
+    expected, _, name = line.partition('  ')
+    file = folder / name
+    if not (name and file.is_file() and sha256(file) == expected):
+      shown = name.encode(errors='replace').decode() or MANIFEST
+      raise ValueError(f'{shown} differs from what was written')
 
 
 def _render(folder: Path) -> str:

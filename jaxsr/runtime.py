@@ -76,6 +76,22 @@ def return_freed_memory() -> None:
     trim(0)
 
 
+def open_standard_files() -> None:
+  """Open those of stdin, stdout and stderr that are closed, as by `>&-`, on /dev/null.
+
+  The next file that is opened would get the number, and libraries would write messages into it.
+  """
+  for number, (name, mode) in enumerate((('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w'))):
+    try:
+      os.fstat(number)
+    except OSError:
+      opened = os.open(os.devnull, os.O_RDWR)
+      if opened != number:
+        os.dup2(opened, number)
+        os.close(opened)
+      setattr(sys, name, os.fdopen(number, mode, encoding='utf-8'))
+
+
 def die_with_parent() -> None:
   """Kill this process when its parent ends, even if the parent is killed (Linux only)."""
   if sys.platform == 'linux':

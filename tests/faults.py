@@ -48,7 +48,7 @@ FEATURES, PACKAGE = 'perceptual/test_perceptual.py::', 'inference/test_package.p
 INTERVAL = 'one interval'
 
 ROWS = (
-  Row('SIGKILL at random, four times per run', f'{KILL}test_random', INTERVAL, each=4),
+  Row('SIGKILL at random, ten times per run', f'{KILL}test_random', INTERVAL, each=10),
   Row('SIGKILL while records are prepared', f'{RECORDS}test_a_run_that_is_killed', INTERVAL),
   Row('Dask worker killed while records are prepared', f'{RECORDS}test_a_dask'),
   Row('SIGTERM while training', 'test_main.py::test_sigterm'),
@@ -66,7 +66,7 @@ ROWS = (
     'worker killed; wait for a batch', f'{FAULTS}test_the_wait_for_a_batch_ends', each=3, quick=True
   ),
   Row('workers suspended', f'{FAULTS}test_suspended'),
-  Row('read that never ends', f'{FAULTS}test_a_worker_that_reads_forever'),
+  Row('read that never ends', f'{FAULTS}test_a_worker_that_reads {FAULTS}test_a_validation_film'),
   Row(
     'checkpoint: flipped bits, cuts, deletions', f'{CHECKPOINT}test_no_damage', INTERVAL, each=20
   ),
@@ -114,9 +114,25 @@ ROWS = (
   Row('workdir moved while training', f'{FAULTS}test_a_folder_that_was_moved', quick=True),
   Row('two trainers on one folder', f'{TRAIN}test_a_second_trainer {TRAIN}test_a_killed_trainers'),
   Row('shared memory missing', f'{FAULTS}test_missing_shared', quick=True),
+  Row(
+    'output that nobody reads, closed streams, limit of threads',
+    f'{FAULTS}test_a_signal_ends {FAULTS}test_closed {CLI}test_a_limit',
+    quick=True,
+  ),
+  Row('power failure after a checkpoint', f'{CHECKPOINT}test_a_step_is_on', INTERVAL, quick=True),
+  Row('file with the name of a step', f'{CHECKPOINT}test_what_has', quick=True),
+  Row('pipe in the place of a record', f'{RECORDS_OF}test_a_pipe'),
+  Row('files of another program in the workdir', f'{RECORDS_OF}test_files_of', quick=True),
+  Row(
+    'event file deleted while training', f'{FAULTS}test_curves_continue', 'some curves', quick=True
+  ),
   Row('process suspended while it waits', f'{FAULTS}test_a_suspended', quick=True),
   Row('damaged labels of a teacher', f'{FAULTS}test_a_damaged_label', each=300, quick=True),
-  Row('lock deleted while training', f'{FAULTS}test_a_lock {FAULTS}test_without_locks', quick=True),
+  Row(
+    'lock deleted while training, no locks',
+    f'{FAULTS}test_a_lock {FAULTS}test_without_locks',
+    quick=True,
+  ),
   Row('changed config on resume', f'{TRAIN}test_a_change_of_config', each=3),
   Row(
     'other workers, batch split, hosts',
@@ -140,7 +156,9 @@ ROWS = (
     quick=True,
   ),
   Row('flipped bits in the last pixels of PNG', f'{FORMATS}test_flipped_bits', quick=True),
-  Row('flipped bit in TIFF, with a manifest', f'{CHANGED}test_a_manifest', quick=True),
+  Row(
+    'flipped bit in TIFF, with a manifest; a cut manifest', f'{CHANGED}test_a_manifest', quick=True
+  ),
   Row(
     'bombs: claims of gigabytes, deflated DICOM',
     f'{COPY}test_a_header {COPY}test_an_image_that {DICOM}test_deflated',
@@ -170,9 +188,18 @@ ROWS = (
     'outputs onto inputs and other files',
     f'{CLI}test_an_input {CLI}test_a_file_that_jaxsr {CLI}test_a_folder_beside',
   ),
-  Row('names: 251 bytes, emoji, not UTF-8', 'test_files.py::test_any_name', quick=True),
+  Row(
+    'names: 251 bytes, emoji, not UTF-8',
+    f'test_files.py::test_any_name {CHECKPOINT}test_a_folder_of',
+    quick=True,
+  ),
   Row('temporary files of killed processes', 'test_files.py::test_temporary', quick=True),
   Row('clock that stands or goes back', f'{FAULTS}test_curves', quick=True),
+  Row(
+    'flipped bits in kept programs',
+    'commands/test_compiled_programs.py::test_a_flipped',
+    quick=True,
+  ),
   Row('same seed, other seed', 'data/test_pipeline.py::test_batch_i'),
   Row('patients in two splits', f'{COPY}test_no_patient {COPY}test_lists {RECORDS}test_patients'),
   Row('TensorFlow creeping in', 'test_main.py::test_tensorflow'),

@@ -3,13 +3,14 @@
 import csv
 import os
 import signal
+import sys
 import threading
 
 import jax
 import numpy as np
 
+from jaxsr import cli, models, sharding
 from jaxsr import config as configs
-from jaxsr import models, sharding
 from jaxsr.checkpoint import Checkpoints
 from jaxsr.inference import package
 from jaxsr.training.loop import CompiledSteps
@@ -60,6 +61,19 @@ def environment(**variables):
   """Returns the environment of a process with one CPU device and the flags of the tests."""
   flags = [f for f in os.environ.get('XLA_FLAGS', '').split() if 'device_count' not in f]
   return {**os.environ, 'XLA_FLAGS': ' '.join(flags), **variables}
+
+
+def run_command(arguments, output, variables):
+  """Run the console command in this process, which was forked for it; the output goes to a file."""
+  os.setsid()
+  os.environ.clear()
+  os.environ.update(variables)
+  file = os.open(output, os.O_WRONLY | os.O_APPEND)
+  for number in (1, 2):
+    os.dup2(file, number)
+  sys.stdout, sys.stderr = (os.fdopen(number, 'w', 1) for number in (1, 2))
+  sys.argv = ['jaxsr', *arguments]
+  cli.main()
 
 
 def variables_of(network, seed=0):

@@ -347,12 +347,23 @@ def test_what_is_no_file_is_named_and_the_rest_is_done(folder, tmp_path, capsys)
   """A pipe must not be waited for, and a broken link must not end the command."""
   os.mkfifo(folder / 'pipe.png')
   (folder / 'link.png').symlink_to('gone.png')
+  (folder / 'circle.png').symlink_to('circle.png')
   command = ('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out')
   assert jaxsr(*command) == 1
   streams = capsys.readouterr()
   assert 'pipe.png: is not a regular file' in streams.err
   assert 'link.png: is a link to a file that does not exist' in streams.err
-  assert 'failed: 2 images' in streams.err and 'wrote 4 of 6 images' in streams.out
+  assert 'circle.png: ' in streams.err
+  assert 'failed: 3 images' in streams.err and 'wrote 4 of 7 images' in streams.out
+
+
+def test_a_limit_of_threads_is_named(monkeypatch, capsys):
+  def start(*arguments, **options):
+    raise RuntimeError("can't start new thread")
+
+  monkeypatch.setattr('jaxsr.commands.phantom.run', start)
+  assert jaxsr('phantom', '--output', 'x.png') == 1
+  assert "error: can't start new thread: raise the limit of processes" in capsys.readouterr().err
 
 
 def test_an_unreadable_file_is_named(folder, tmp_path, capsys, monkeypatch):

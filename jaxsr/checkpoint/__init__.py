@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxsr import files
 from jaxsr.checkpoint import storage
 from jaxsr.checkpoint.storage import CheckpointError, CorruptCheckpointError
 from jaxsr.errors import warn
@@ -45,7 +46,7 @@ class Checkpoints:
       before: called before each save.
       after: called with a step when its checkpoint is complete, by the first host, in a thread.
     """
-    self.folder = folder.resolve()  # Orbax takes no relative path
+    self.folder = files.real(folder)  # Orbax takes no relative path
     self.data: Mapping[str, Any] = {}  # fingerprints of the images, saved with each checkpoint
     self._before, self._after = before, after
     self._saver: threading.Thread | None = None
@@ -119,8 +120,11 @@ class Checkpoints:
       if not self.steps() and jax.process_count() == 1:
         storage.verify(saving)  # once per run: a disk or a path that does not work shows at once
       if jax.process_index() == 0:
+        if self.path(step).is_symlink() or self.path(step).is_file():  # not of this run
+          self._rename(step, 'stray')
         shutil.rmtree(self.path(step), ignore_errors=True)
         saving.rename(self.path(step))
+        files.sync_one(self.folder)  # before older ones are deleted: power may fail
         self._sweep()
         self._after(step)
     except Exception as error:  # in a thread; `wait` raises it

@@ -16,7 +16,7 @@ from jaxsr import __version__, runtime
 from jaxsr.config import compatibility
 from jaxsr.data import fingerprint
 from jaxsr.errors import UserError
-from jaxsr.files import read_json, to_csv, write_json, write_text
+from jaxsr.files import check_regular, read_json, to_csv, write_json, write_text
 
 CONFIG = 'config.json'
 METRICS = 'metrics.csv'
@@ -115,7 +115,11 @@ def trained(workdir: Path) -> int:
 
 
 def check_not_lost(workdir: Path) -> None:
-  """Raise UserError if a run without checkpoints has trained: its checkpoints are lost, not new."""
+  """Raise UserError if a run without checkpoints has trained: its checkpoints are lost, not new.
+
+  Also if the files of a run are there, but are of another program.
+  """
+  read_config(workdir)
   folder = workdir / CHECKPOINTS
   if folder.is_symlink() and not folder.exists():
     why = f'{folder} is a link to {folder.readlink()}, which does not exist; mount it'
@@ -232,6 +236,7 @@ class SkippedTable:
     self._rows: list[dict[str, Any]] = []
     if self._path.exists():
       try:
+        check_regular(self._path)
         with self._path.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
           rows = [{name: row[name] for name in ('step', 'image')} for row in csv.DictReader(file)]
         self._rows = [row for row in rows if int(row['step']) < step]
@@ -249,8 +254,12 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
   """Read the rows of `metrics.csv`; raises UserError unless all are as jaxsr writes them."""
   rows: list[dict[str, Any]] = []
   try:
+    check_regular(path)
     with path.open(newline='', encoding='utf-8-sig') as file:
-      for row in csv.DictReader(file, strict=True):
+      table = csv.DictReader(file, strict=True)
+      if not {'step', 'psnr'} <= {*(table.fieldnames or ('step', 'psnr'))}:
+        raise ValueError
+      for row in table:
         if None in row or None in row.values() or not int(row['step']) >= 0:
           raise ValueError
         float(row['psnr'])

@@ -8,6 +8,8 @@ import errno
 import glob
 import hashlib
 import logging
+import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -57,6 +59,7 @@ def write(path: Path, tree: Tree, record: Mapping[str, Any]) -> Callable[[], Non
       saved.result()
     if jax.process_index() == 0:
       files.write_manifest(path)
+      files.sync(path)
 
   return finish
 
@@ -111,14 +114,22 @@ def read(path: Path, target: Tree, parts: tuple[str, ...] = ('',)) -> Tree:
 
 @contextmanager
 def _literal(path: Path) -> Iterator[str]:
-  """Yield a name for a path without the characters of patterns, which Orbax would expand."""
-  if not glob.has_magic(str(path)):
+  """Yield a name for a path in UTF-8 and without the characters of patterns, for Orbax."""
+  if not glob.has_magic(str(path)) and _is_utf8(path):
     yield str(path)
     return
   with tempfile.TemporaryDirectory(prefix='jaxsr-') as folder:
     link = Path(folder, 'link')
     link.symlink_to(path.parent)
     yield str(link / path.name)
+
+
+def _is_utf8(path: Path) -> bool:
+  try:
+    os.fsencode(path).decode('utf-8')
+  except UnicodeDecodeError:
+    return False
+  return sys.getfilesystemencoding() == 'utf-8'
 
 
 def _check_sums(arrays: Mapping[str, Any], expected: Mapping[str, list]) -> None:

@@ -33,6 +33,7 @@ def kept() -> Iterator[None]:
   own = config.jax_enable_compilation_cache and not config.jax_compilation_cache_dir
   marker = _prepare() if own else None
   if marker is not None:
+    _add_checksums()
     for name, value in settings(marker.parent).items():
       config.update(name, value)
   try:
@@ -54,6 +55,20 @@ def settings(folder: Path) -> dict[str, str | float]:
     # With XLA's own caches, which only GPUs have, the folder would be a part of a program's key.
     'jax_persistent_cache_enable_xla_caches': 'none',
   }
+
+
+def _add_checksums() -> None:
+  """Make JAX keep programs with a checksum, which is checked when they are read.
+
+  JAX compresses with zstandard if it is installed, without one: most flipped bits would change the
+  program. Else it uses zlib, which has one.
+  """
+  from jax._src import compilation_cache as cache  # has no public option for it
+
+  if (zstandard := getattr(cache, 'zstandard', None)) is not None:
+    cache.compress_executable = lambda program: zstandard.ZstdCompressor(
+      write_checksum=True
+    ).compress(program)
 
 
 def describe_cpu() -> str:
@@ -79,7 +94,7 @@ def _prepare() -> Path | None:
   """Returns the file that marks this process in the folder, or None if nothing can be kept."""
   try:
     root = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'jaxsr' / 'programs'
-    cpu = f'{describe_cpu()} cores {os.cpu_count()}'
+    cpu = f'{describe_cpu()} cores {os.cpu_count()} with checksums'
     folder = root / hashlib.sha256(cpu.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(folder)

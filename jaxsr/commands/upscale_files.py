@@ -12,6 +12,7 @@ from PIL import Image
 from jaxsr.commands.options import Upscale
 from jaxsr.data import dicom, image_files, image_formats
 from jaxsr.errors import UserError, brief
+from jaxsr.files import real
 from jaxsr.inference import provenance
 
 # Suffixes of images that Pillow does not know.
@@ -56,8 +57,8 @@ def jobs(options: Upscale, label: str) -> list[Job]:
     raise UserError('no image given: jaxsr upscale IMAGE')
   if options.output is None:
     found = [job for given in inputs for job in _beside(given, label, options.format)]
-    results = {path.resolve() for job in found for path in (job.target, *by_products(job))}
-    found = [job for job in found if job.source.resolve() not in results]
+    results = {real(path) for job in found for path in (job.target, *by_products(job))}
+    found = [job for job in found if real(job.source) not in results]
   else:
     alone = len(inputs) == 1 and not inputs[0].is_dir()
     found = [
@@ -90,7 +91,7 @@ def _files(job: Job, confidence: bool) -> tuple[Path, ...]:
 
 def _beside(given: Path, label: str, form: str) -> Iterator[Job]:
   """Yield the images of an input whose results lie in the same folder, or a folder beside it."""
-  given = given.resolve() if given.name in ('', '..') else given
+  given = real(given) if given.name in ('', '..') else given
   if not given.name:
     raise UserError(f'{given}: has no folder beside it; give --output')
   if given.is_dir():
@@ -185,9 +186,9 @@ def _full_name(job: Job) -> Path:
 
 def _check_output(output: Path, given: Path, target: Path, *, alone: bool) -> None:
   """Raise UserError if an input would be overwritten, or if the output is of the wrong kind."""
-  source = given.resolve()
-  inside = output.resolve().is_relative_to(source) or source.is_relative_to(output.resolve())
-  if inside if given.is_dir() else target.resolve() == source:
+  source, place = real(given), real(output)
+  inside = place.is_relative_to(source) or source.is_relative_to(place)
+  if inside if given.is_dir() else real(target) == source:
     raise UserError(f'--output {output}: could overwrite {given}; choose another place')
   suffix = output.suffix.lower()
   is_image = suffix in _OTHER_SUFFIXES or suffix in Image.registered_extensions()

@@ -1,6 +1,7 @@
 """Training images in memory: decoded once, downscaled once, cropped many times."""
 
 import errno
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -14,7 +15,10 @@ from jaxsr.data.sources import Folder, Paired, Source, deepen
 from jaxsr.data.teacher_cache import Labels
 from jaxsr.errors import ImageError, Interruption, warn
 
-_PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # of file servers; also of broken disks
+# Of file servers and broken disks, and of a process that lacks memory or open files for a moment.
+_PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENXIO, errno.ENODEV)
+_PASSING += (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH)
+_PASSING += (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 class Films:
@@ -95,11 +99,11 @@ class Films:
       except ImageError as error:
         away = self._away()
         passing = getattr(error.__cause__, 'errno', None) in _PASSING
-        came_back = error.reason == 'is missing' and error.path.exists()
+        came_back = error.reason == 'is missing' and os.path.exists(error.path)
         if not (away or passing or came_back):
           raise
         if pause is None and away:
-          text = f'{away}: no image is there, for {sum(self.pauses):g} s'
+          text = f'{away}: no image can be read there, for {sum(self.pauses):g} s'
           raise Interruption(text) from error
         if pause is None:
           raise
@@ -107,13 +111,13 @@ class Films:
     raise AssertionError  # the last pause is None
 
   def _away(self) -> Path | None:
-    """Returns the folder of images, records or labels that is not there, as if not mounted."""
+    """Returns the folder of images, records or labels that cannot be read, as if not mounted."""
     source, labels = self.source, self.labels
     parts = [source.hr, source.lr] if isinstance(source, Paired) else [source]
     folders = [part for part in parts if isinstance(part, Folder | Records)]
     if gone := [folder.root for folder in folders if folder.is_away()]:
       return gone[0]
-    return labels.folder if labels and not labels.folder.exists() else None
+    return labels.folder if labels and not os.path.exists(labels.folder) else None
 
   def _make(self, index: int) -> Film:
     source = self.source

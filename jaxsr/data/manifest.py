@@ -4,12 +4,12 @@ JPEG and TIFF hold no checksum, so a flipped bit is read as other pixels. `jaxsr
 writes the sums to `SHA256SUMS` in the folder, in the format of `sha256sum -c`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxsr import files
-from jaxsr.data import image_files
-from jaxsr.errors import ImageError, UserError
+from jaxsr.data import image_files, remarks
+from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.files import MANIFEST
 
 
@@ -18,6 +18,8 @@ def write(root: Path) -> int:
   if not root.is_dir():
     raise UserError(f'{root}: is not a folder')
   found = image_files.find(root)
+  if other := [str(path.relative_to(root)) for path in found if not path.is_file()]:
+    raise UserError(f'{root}: {brief(other)}: no regular file, so without a sum; remove it')
   lines = [f'{files.sha256(path)}  {path.relative_to(root)}\n' for path in found]
   files.write_text(root / MANIFEST, ''.join(lines))
   return len(found)
@@ -26,8 +28,10 @@ def write(root: Path) -> int:
 def read(root: Path) -> dict[str, str]:
   """Read the sums of a folder by file name; empty if it has none."""
   path = root / MANIFEST
-  if not path.is_file():
+  if not path.exists():
     return {}
+  if not path.is_file():
+    raise UserError(f'{path}: is not a regular file; remove it')
   sums = {}
   for number, line in enumerate(
     path.read_text(encoding='utf-8', errors='surrogateescape').splitlines(), start=1
@@ -43,6 +47,18 @@ def missing(root: Path, sums: Mapping[str, str]) -> list[ImageError]:
   """Returns an error for each file that has a sum and does not exist."""
   lost = [root / name for name in sums if not (root / name).exists()]
   return [ImageError(path, f'is missing, but {MANIFEST} lists it') for path in lost]
+
+
+def remark_unlisted(root: Path, sums: Mapping[str, str], paths: Sequence[Path]) -> None:
+  """Print how many images have no sum, so are not checked, if the folder has sums at all."""
+  if not (root / MANIFEST).exists():
+    return
+  unlisted = [name for path in paths if (name := str(path.relative_to(root))) not in sums]
+  if unlisted:
+    text = (
+      f'{count(len(unlisted), "image")} not in {MANIFEST}, not checked: {brief(unlisted, most=3)}'
+    )
+    remarks.add(root, 'unlisted', text)
 
 
 def check(root: Path, sums: Mapping[str, str], path: Path) -> None:
@@ -65,6 +81,6 @@ def compare(root: Path) -> list[str]:
     name = str(path.relative_to(root))
     if name not in sums:
       lines.append(f'{path}: is not in {MANIFEST}')
-    elif files.sha256(path) != sums[name]:
+    elif not path.is_file() or files.sha256(path) != sums[name]:
       lines.append(f'{path}: differs from its SHA-256')
   return lines

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,15 @@ def set_worker(number: int) -> None:
   """Set the number of this worker process, counted from 0."""
   global _process
   _process = number + 1
+
+
+def can_be_opened(path: Path) -> bool:
+  """Whether a file or folder can be opened now; never waits for a pipe."""
+  try:
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+  except OSError:
+    return False
+  return True
 
 
 class ReadBoard:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt, UInt8
 
-from jaxsr.data import crops, degradation, image_files
+from jaxsr.data import crops, degradation, image_files, reading
 from jaxsr.data.crops import Film
 from jaxsr.errors import ImageError, UserError, flat, nearest
 from jaxsr.files import write_json, write_text
@@ -149,8 +149,8 @@ class Records:
     return [Path(name) for name in self.names]
 
   def is_away(self) -> bool:
-    """Whether the folder is not there, as on a disk that is not mounted."""
-    return not self.folder.exists()
+    """Whether the folder cannot be read, as if the disk is not mounted."""
+    return not reading.can_be_opened(self.folder)
 
   def __repr__(self) -> str:
     return f'Records({self.split}, {len(self)})'

@@ -58,8 +58,12 @@ def parse(text: str, environment: Mapping[str, str] = os.environ) -> Shard:
 def _of_slurm(environment: Mapping[str, str]) -> Shard:
   for number, first, count in _VARIABLES:
     if number in environment and count in environment:
-      place = int(environment[number]) - int(environment.get(first, 0)) + 1
-      total = int(environment[count])
+      try:
+        place = int(environment[number]) - int(environment.get(first, 0)) + 1
+        total = int(environment[count])
+      except ValueError as error:
+        text = f'--shard {SLURM}: {number}={environment[number]} of {count}={environment[count]}'
+        raise UserError(f'{text} are not numbers; give I/N') from error
       if not 1 <= place <= total:
         raise UserError(f'--shard {SLURM}: {number} has gaps; use an array like 1-{total}')
       return Shard(place, total)

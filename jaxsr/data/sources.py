@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import image_files, manifest
+from jaxsr.data import image_files, manifest, reading
 from jaxsr.data.phantom import phantom, phantom_nodules
 from jaxsr.data.records import Records
 from jaxsr.errors import ImageError, UserError
@@ -100,6 +100,7 @@ class Folder:
         self.sizes.append((height, width))
         self.depths.append(bits)
     self.rejected += manifest.missing(self.root, self._sums)
+    manifest.remark_unlisted(self.root, self._sums, self.paths)
     if not self.paths:
       raise UserError(f'{root}: no usable image; {self.rejected[0]}')
     self.bits = max(self.depths)
@@ -125,9 +126,9 @@ class Folder:
     return image
 
   def is_away(self) -> bool:
-    """Whether none of several images is there, as on a disk that is not mounted."""
+    """Whether none of several images can be opened, as if the disk is not mounted."""
     some = self.paths[:: max(1, len(self.paths) // 8)]
-    return not any(path.exists() for path in some)
+    return not any(reading.can_be_opened(path) for path in some)
 
 
 class Paired:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxsr import metrics, runtime
 from jaxsr.data import sources
+from jaxsr.data.reading import ReadBoard
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError, warn
 from jaxsr.evaluation import plots
@@ -65,6 +66,7 @@ class Evaluator:
     self._enlarge = make_upscale(network, ensemble=ensemble, devices=devices, rounded=agree is None)
     self._measure = jax.jit(functools.partial(metrics.measure, scale=scale))
     self._extract = jax.jit(perceptual[0].extract) if perceptual else None
+    self._board = ReadBoard(0)
     self._bicubic: dict[int, Figures] = {} if baseline is None else baseline._bicubic
     self._bicubic_agreed: dict[int, Figures] = {} if baseline is None else baseline._bicubic_agreed
 
@@ -79,6 +81,13 @@ class Evaluator:
       raise ImageError(path, f'is {image.shape[1]}x{image.shape[0]}, {rule}')
     lr = sources.low_resolution(self.source, index)
     return self._prepare(image, self.scale) if lr is None else of_given(image, lr)
+
+  def reading(self, seconds: float) -> str:
+    """Describe the image that has been read for more than some seconds; '' if there is none."""
+    longest = self._board.longest()
+    if longest is None or longest[1] < seconds:
+      return ''
+    return f'{self.source.names[longest[0]]} is being read for {longest[1]:.0f} s'
 
   def measure(
     self, variables: Any, index: int, pair: Pair | None = None
@@ -143,7 +152,8 @@ class Evaluator:
 
     def prepare(index: int) -> Pair | ImageError:
       try:
-        return self.pair(index)
+        with self._board.reading(index):
+          return self.pair(index)
       except ImageError as error:
         return error
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jaxsr import __version__
 from jaxsr.errors import UserError
+from jaxsr.evaluation import unfinished
 from jaxsr.evaluation.html import GENERATOR
 
 NOTE = f'jaxsr {__version__}; by evaluate'  # the comment of pictures
@@ -24,6 +25,7 @@ _MARKS = {  # texts that a file of each name holds, if it was written here
   'trust.csv': ('file,network,patches,flagged,',),
   'trust.png': (_PICTURE,),
   'lesions.csv': ('films,condition,n,network,',),
+  unfinished.FILE: ('["',),
   'readers.csv': ('reader,finding,network,',),
 }
 
@@ -49,6 +51,6 @@ def _is_own(path: Path, marks: tuple[str, ...]) -> bool:
     content = path.read_bytes()
   except OSError:  # a folder, or not readable
     return False
-  if path.suffix == '.csv' and not content.strip():  # a table without rows
+  if path.suffix in ('.csv', '.jsonl') and not content.strip():  # without rows
     return True
   return all(mark.encode() in content for mark in marks)

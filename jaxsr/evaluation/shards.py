@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jaxsr.data.shard import Shard
 from jaxsr.errors import UserError, count, warn
 from jaxsr.evaluation.evaluator import Figures
-from jaxsr.files import make_folder, write_json
+from jaxsr.files import make_folder, read_json, write_json
 
 FOLDER = 'shards'
 
@@ -49,7 +49,7 @@ def read(output: Path, options: Mapping[str, Any]) -> dict[str, Measured]:
     UserError: The parts were measured with other options, or are not of one division.
   """
   files = sorted((output / FOLDER).glob('*_of_*.json'))
-  counts = {path.stem.partition('_of_')[2] for path in files}
+  counts = {_count(path) for path in files}
   if len(counts) > 1:
     raise UserError(f'{output / FOLDER}: holds parts of different divisions; delete the folder')
   found: dict[str, Measured] = {}
@@ -60,9 +60,9 @@ def read(output: Path, options: Mapping[str, Any]) -> dict[str, Measured]:
         was = part['options'].get(name)
         what = f'with {name} {was}, not {value}' if name != 'images' else 'on other images'
         raise UserError(f'{path}: was measured {what}; delete it')
-    found |= {name: Measured(**each) for name, each in part['images'].items()}
-  if files and len(files) < int(next(iter(counts))):
-    missing = int(next(iter(counts))) - len(files)
+    found |= part['images']
+  missing = max(counts, default=0) - len(files)
+  if missing > 0:
     warn(f'{output / FOLDER}: {count(missing, "part")} missing; their images are measured here')
   return found
 
@@ -71,9 +71,18 @@ def _path(folder: Path, shard: Shard) -> Path:
   return folder / f'{shard.number}_of_{shard.count}.json'
 
 
+def _count(path: Path) -> int:
+  """Returns of how many parts a file is one."""
+  number, _, count = path.stem.partition('_of_')
+  if not (number.isdecimal() and count.isdecimal()):
+    raise UserError(f'{path}: is not a part of an evaluation; delete it')
+  return int(count)
+
+
 def _load(path: Path) -> dict[str, Any]:
   try:
-    part = json.loads(path.read_text(encoding='utf-8'))
-    return {'options': dict(part['options']), 'images': dict(part['images'])}
-  except (ValueError, KeyError, TypeError) as error:
+    part = read_json(path)
+    images = {name: Measured(**each) for name, each in part['images'].items()}
+    return {'options': dict(part['options']), 'images': images}
+  except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
     raise UserError(f'{path}: is not a part of an evaluation; delete it') from error

@@ -63,7 +63,8 @@ class EventFile:
       ended = None in events
       records = _encode([event for event in events if event is not None])
       try:
-        file = _create(self._folder) if file is None else file
+        if file is None or os.fstat(file).st_nlink == 0:  # deleted while it was written
+          file, size = _create(self._folder), 0
         size += _write_all(file, records)
       except OSError as error:
         self._tell(error.strerror or str(error))

@@ -127,7 +127,7 @@ def train(run: Run, state: State, batches: WaitQueue) -> int:
       due = step % config.eval == 0 or last
       late = False  # whether the step was saved before without this validation
       if due and not log.table.has(step):
-        warning = _validate(step, state, run.evaluator, log, stop)
+        warning = _validate(step, state, run, timeout=config.data.timeout)
         _check_spike(step, run, warning, good=log.table.before(step))
         state = _check_discriminator(step, state, run)
         late = step == start > 0 and log.table.has(step)
@@ -207,11 +207,12 @@ def _check_spike(step: int, run: Run, warning: str, *, good: int) -> None:
     raise Spiked(f'step {step}: {warning}', step=step, good=good)
 
 
-def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Preemption) -> str:
+def _validate(step: int, state: State, run: Run, *, timeout: float) -> str:
   """Measure the averaged parameters on full images; a signal to stop ends the validation.
 
   Returns a warning if a loss spike begins, else ''.
   """
+  evaluator, log, stop = run.evaluator, run.log, run.stop
   begun = time.perf_counter()
   variables = jax.tree.map(lambda x: x.addressable_data(0), state.ema)
   rows: list[Figures] = []
@@ -220,8 +221,8 @@ def _validate(step: int, state: State, evaluator: Evaluator, log: Log, stop: Pre
   names = evaluator.source.names
   results = WaitQueue(
     (result for result in evaluator.measure_all(variables)),
-    timeout=0.0,  # compiling may take minutes
-    reading=str,
+    timeout=timeout,
+    reading=lambda: evaluator.reading(timeout),  # '' while it compiles, which may take minutes
   )
   for _ in names:
     result = results.next(lambda: stop.due(together=False))

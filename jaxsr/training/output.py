@@ -2,9 +2,25 @@
 
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+
+_writing: set[int] = set()  # the threads that are writing
+
+
+class _BlockedError(OSError):
+  """A write was given up, since its reader does not read."""
+
+
+def give_up() -> None:
+  """Raise out of a write that the main thread waits in; for its handlers of signals.
+
+  The reader of a pipe may be suspended, as may a terminal (Ctrl-S).
+  """
+  if threading.get_ident() in _writing:
+    raise _BlockedError
 
 
 @contextmanager
@@ -29,24 +45,32 @@ class _Lasting:
   """A text stream without errors."""
 
   def __init__(self, stream: Any):
-    self._stream = stream
+    self._stream, self._blocked = stream, False
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
 
   def write(self, text: str) -> int:
     """Write a text, or drop it."""
-    try:
-      return self._stream.write(text)
-    except OSError:
-      self._discard()
+    self._attempt(lambda: self._stream.write(text))
     return len(text)
 
   def flush(self) -> None:
     """Flush the stream, or drop what it holds."""
+    self._attempt(self._stream.flush)
+
+  def _attempt(self, action: Callable[[], object]) -> None:
+    """Write or flush, unless that was given up before."""
+    if self._blocked:
+      return
     try:
-      self._stream.flush()
-    except OSError:
+      _writing.add(threading.get_ident())
+      try:
+        action()
+      finally:
+        _writing.discard(threading.get_ident())
+    except OSError as error:
+      self._blocked = isinstance(error, _BlockedError)
       self._discard()
 
   def _discard(self) -> None:

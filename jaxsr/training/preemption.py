@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxsr.errors import TRY_AGAIN as EXIT
+from jaxsr.training import output
 
 __all__ = ['EXIT', 'Preemption', 'handled']
 
@@ -79,7 +80,8 @@ def handled() -> Iterator[Preemption]:
 
 
 def _wake(number: int, frame: object) -> None:
-  """Do nothing: with a handler of Python, the signal's number is written to the pipe."""
+  """End a write that waits; with a handler of Python, the number is written to the pipe, too."""
+  output.give_up()
 
 
 def _read(reader: int, numbers: list[signal.Signals], preemption: Preemption) -> None:

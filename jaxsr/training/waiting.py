@@ -30,7 +30,7 @@ class WaitQueue(Generic[Item]):
     Args:
       items: The generator, an endless one; the thread closes it.
       timeout: Seconds without an item after which `next` raises; 0 waits forever.
-      reading: Describes which file is being read, for the message.
+      reading: Describes which file is being read, for the message; '' to wait on.
     """
     self._items, self._timeout, self._reading = items, timeout, reading
     self._ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(1)
@@ -62,10 +62,9 @@ class WaitQueue(Generic[Item]):
         now = time.monotonic()
         waited += min(now - since, _MOST_PER_POLL)
         since = now
-        if 0 < self._timeout < waited:
-          raise Stalled(
-            f'no batch came for {self._timeout:g} s (config.data.timeout): {self._reading()}'
-          ) from None
+        if 0 < self._timeout < waited and (what := self._reading()):
+          text = f'nothing came for {self._timeout:g} s (config.data.timeout): {what}'
+          raise Stalled(text) from None
         continue
       if error is None:
         return found

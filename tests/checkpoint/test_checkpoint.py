@@ -1,5 +1,7 @@
 import functools
+import os
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +147,9 @@ def test_strays_are_not_taken_for_checkpoints(two):
   (two.folder / '.DS_Store').write_bytes(b'x')
   (two.folder / '2' / '.DS_Store').write_bytes(b'x')
   (two.folder / '2' / 'Thumbs.db').write_bytes(b'x')
+  for added in ('@eaDir/SHA256SUMS', '.AppleDouble/x', 'SHA256SUMS (conflicted copy)'):
+    (two.folder / '2' / added).parent.mkdir(exist_ok=True)
+    (two.folder / '2' / added).write_bytes(b'x')
   for name in ('0055', '\N{SUPERSCRIPT THREE}', '-3', '3 (copy)'):
     shutil.copytree(two.folder / '2', two.folder / name)
   assert equal(two.restore(shapes(make_state()), repair=True), make_state(2))
@@ -152,6 +157,46 @@ def test_strays_are_not_taken_for_checkpoints(two):
   two.save(9, make_state(9))
   two.wait()
   assert not list(two.folder.glob('*.saving*'))
+
+
+@pytest.mark.parametrize(
+  'make', [lambda path: path.write_text(''), lambda path: path.symlink_to('x')]
+)
+def test_what_has_the_name_of_the_next_step_is_set_aside(two, make):
+  make(two.folder / '9')
+  two.save(9, make_state(9))
+  two.wait()
+  assert equal(two.restore(shapes(make_state())), make_state(9))
+  assert os.path.lexists(two.folder / '9.stray')
+
+
+def test_a_step_is_on_the_disk_before_it_gets_its_name(two, monkeypatch):
+  """Or a power failure would leave empty files in every step of the last half minute."""
+  synced, original = set(), os.fsync
+
+  def fsync(number):
+    synced.add(os.fstat(number).st_ino)
+    original(number)
+
+  def rename(self, target):
+    if self.name == '9.saving':
+      assert {p.stat().st_ino for p in (self, *self.rglob('*'))} <= synced
+      synced.clear()
+    return os.rename(self, target)
+
+  monkeypatch.setattr(os, 'fsync', fsync)
+  monkeypatch.setattr(Path, 'rename', rename)
+  two.save(9, make_state(9))
+  two.wait()
+  assert two.steps() == [2, 9] and two.folder.stat().st_ino in synced
+
+
+@pytest.mark.parametrize('name', [b'\xff\xfe', b'x[1]*', '\N{HEDGEHOG}'.encode()])
+def test_a_folder_of_any_name_is_saved_to_and_read(tmp_path, name):
+  checkpoints = Checkpoints(tmp_path / os.fsdecode(name) / 'checkpoints')
+  checkpoints.save(1, make_state(1))
+  checkpoints.wait()
+  assert equal(checkpoints.restore(shapes(make_state())), make_state(1))
 
 
 def test_arrays_are_checked_even_where_files_are_whole(two, capsys, monkeypatch):

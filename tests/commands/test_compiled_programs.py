@@ -6,6 +6,7 @@ import sys
 
 import jax
 import pytest
+from jax._src.compilation_cache import decompress_executable
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxsr.commands import compiled_programs
@@ -51,6 +52,23 @@ def test_a_program_is_kept_and_the_folder_is_no_part_of_its_key(folder, tmp_path
   after = programs(tmp_path / 'moved' / 'jaxsr' / 'programs')
   assert after
   assert set(after) <= set(before)
+
+
+def test_a_flipped_bit_in_a_kept_program_is_noticed(folder):
+  """Without a checksum, six of ten would be executed."""
+  with compiled_programs.kept():
+    compute('flipped')
+  [path] = [path for path in folder.glob('*/*-cache') if 'flipped' in path.name]
+  whole = path.read_bytes()
+  assert decompress_executable(whole)
+  for place in range(0, 8 * len(whole), 97):
+    content = bytearray(whole)
+    content[place // 8] ^= 1 << place % 8
+    try:
+      same = decompress_executable(bytes(content)) == decompress_executable(whole)
+    except Exception:  # of zstandard or zlib, whichever JAX has used
+      continue
+    assert same, f'a flip of bit {place} was silent'
 
 
 def test_what_a_killed_process_wrote_is_not_used(folder):

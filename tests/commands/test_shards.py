@@ -14,6 +14,7 @@ from jaxsr import cli
 from jaxsr.data import image_files, shard
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
+from jaxsr.evaluation import shards
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,6 +64,29 @@ def test_a_part_is_given_or_read_from_slurm(text, variables, expected):
 def test_what_is_no_part_is_refused(text):
   with pytest.raises(UserError, match='--shard'):
     shard.parse(text, {})
+
+
+@pytest.mark.parametrize('name', ['SLURM_PROCID', 'SLURM_NTASKS'])
+def test_variables_that_are_no_numbers_are_named(name):
+  variables = {'SLURM_PROCID': '1', 'SLURM_NTASKS': '4', name: 'x'}
+  with pytest.raises(UserError, match=f'--shard slurm: .*{name}=x'):
+    shard.parse('slurm', variables)
+
+
+@pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    ('1_of_2.json', '{"options": {}, "images": {"a.png": {"row": null, "other": 1}}}'),
+    ('1_of_2.json', '{"options": {}, "images": []}'),
+    ('1_of_2.json', '[' * 100_000),
+    ('1_of_2 (copy).json', '{"options": {}, "images": {}}'),
+  ],
+)
+def test_a_damaged_part_is_named(tmp_path, name, text):
+  (tmp_path / 'shards').mkdir()
+  (tmp_path / 'shards' / name).write_text(text)
+  with pytest.raises(UserError, match='is not a part of an evaluation; delete it'):
+    shards.read(tmp_path, {})
 
 
 def evaluate(films, output, *more):

@@ -43,15 +43,36 @@ def test_a_folder_that_is_away_is_waited_for(folder, capsys):
   assert capsys.readouterr().err == ''
 
 
+@pytest.mark.parametrize('number', [errno.EACCES, errno.ENOTCONN, errno.ESTALE])
+def test_a_folder_that_refuses_is_waited_for(folder, monkeypatch, capsys, number):
+  """As after a Kerberos ticket has expired, or a FUSE server has ended: even `stat` fails."""
+  found, over = films(folder), threading.Event()
+
+  def refuse(original):
+    def call(path, *arguments, **options):
+      if str(path).startswith(str(folder)) and not over.is_set():
+        raise OSError(number, os.strerror(number), str(path))
+      return original(path, *arguments, **options)
+
+    return call
+
+  for name in ('stat', 'lstat', 'open'):
+    monkeypatch.setattr(os, name, refuse(getattr(os, name)))
+  threading.Timer(0.3, over.set).start()
+  assert [found[i].hr.shape for i in range(4)] == [(128, 128, 1)] * 4
+  assert capsys.readouterr().err == ''
+
+
 def test_a_folder_that_stays_away_ends_the_run_by_name(folder):
   found = films(folder, pauses=(0.01, 0.01))
   folder.rename(folder.parent / 'away')
-  with pytest.raises(Interruption, match='films: no image is there, for 0.02 s'):
+  with pytest.raises(Interruption, match='films: no image can be read there, for 0.02 s'):
     found[0]
 
 
 def test_an_error_of_the_disk_is_tried_again(folder, monkeypatch, capsys):
-  found, fails, load = films(folder), iter([errno.EIO, errno.ESTALE]), image_files._decode
+  fails = iter([errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM])
+  found, load = films(folder), image_files._decode
 
   def decode(file, path):
     if number := next(fails, 0):
@@ -122,6 +143,27 @@ def test_a_manifest_finds_the_flipped_bit_that_a_tiff_hides(folder, capsys):
   assert call(folder, '--overwrite') == 0 and call(folder) == 0
 
 
+def test_a_manifest_that_was_cut_is_noticed(folder, capsys):
+  assert call(folder) == 0
+  os.mkfifo(folder / 'pipe.png')
+  assert call(folder) == 1
+  assert call(folder, '--overwrite') == 2
+  assert 'pipe.png: no regular file, so without a sum' in capsys.readouterr().err
+  (folder / 'pipe.png').unlink()
+  path = folder / files.MANIFEST
+  first, rest = path.read_text().split('\n', 1)
+  path.write_text(rest)
+  capsys.readouterr()
+  sources.Folder(folder)
+  assert '1 image not in SHA256SUMS, not checked: a.png' in capsys.readouterr().err
+  path.write_text(f'{first}\n{rest}'[:-40])
+  assert len(sources.Folder(folder).rejected) == 1
+  path.unlink()
+  path.mkdir()
+  with pytest.raises(UserError, match='SHA256SUMS: is not a regular file'):
+    sources.Folder(folder)
+
+
 def test_an_evaluation_stays_out_of_its_data_and_of_another(folder, tmp_path, capsys):
   arguments = ['evaluate', '--checkpoint=bicubic', f'--data={folder}']
   before = sorted(folder.rglob('*'))
@@ -178,5 +220,5 @@ def test_both_folders_of_pairs_are_watched(folder, tmp_path):
   assert fingerprint.compare(before, fingerprint.of(pairs)).startswith('low resolution: ')
   made.pauses = (0.01,)
   small.rename(tmp_path / 'away')
-  with pytest.raises(Interruption, match='small: no image is there'):
+  with pytest.raises(Interruption, match='small: no image can be read there'):
     made[0]

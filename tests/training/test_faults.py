@@ -1,9 +1,12 @@
 """Faults that end or hurt a run: lost folders, full disks, signals, stuck reads, lost output."""
 
 import errno
+import fcntl
 import os
+import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -55,7 +58,12 @@ def unmount(folder):
   folder.symlink_to(folder.parent / 'unmounted')
 
 
-@pytest.mark.parametrize('lose', [remove, empty, unmount])
+def link_to_itself(folder):
+  shutil.rmtree(folder)
+  folder.symlink_to(folder.name)
+
+
+@pytest.mark.parametrize('lose', [remove, empty, unmount, link_to_itself])
 @pytest.mark.parametrize('record', [run_dir.METRICS, run_dir.SAVED])
 def test_a_run_without_its_checkpoints_does_not_start_over(run, lose, record):
   """Either of the two records is enough to know that the run has trained."""
@@ -156,6 +164,19 @@ def test_a_full_disk_costs_curves_and_not_the_run(tmp_path, monkeypatch, capsys)
   found = curve(tmp_path)
   assert {*range(1, 501), *range(1500, 2001)} <= {*found} and len(found) < 2000
   assert capsys.readouterr().err.count('No space left on device') == 1
+
+
+def test_curves_continue_in_a_new_file_if_theirs_is_deleted(tmp_path):
+  summary = Summary(tmp_path, step=0)
+  for step in (1, 2, 3):
+    summary.scalars(step, {'loss': 1.0})
+    while not (found := list(tmp_path.glob('events.out.*'))) or not found[0].stat().st_size:
+      time.sleep(0.01)
+    time.sleep(0.05)
+    if step == 2:
+      found[0].unlink()
+  summary.close()
+  assert curve(tmp_path) == [3]
 
 
 def test_a_disk_that_does_not_answer_does_not_block(tmp_path, monkeypatch, capsys):
@@ -302,6 +323,26 @@ def test_a_worker_that_reads_forever_is_named_and_the_state_saved(run, monkeypat
   assert Checkpoints(folder / 'checkpoints').steps()[-1] >= 6
 
 
+def test_a_validation_film_that_is_read_forever_is_named(run, monkeypatch):
+  config, folder = run
+  config = configs.copy(config)
+  config.steps, config.data.timeout = 6, 1.0
+  released, get = threading.Event(), Phantoms.__getitem__
+
+  def stuck(self, index):
+    if self.start:
+      released.wait()
+    return get(self, index)
+
+  monkeypatch.setattr(Phantoms, '__getitem__', stuck)
+  monkeypatch.setattr(waiting, '_PATIENCE', 0.1)
+  try:
+    with pytest.raises(Stalled, match='for 1 s .*phantom_0_1000000.png is being read for'):
+      train(config, folder)
+  finally:
+    released.set()
+
+
 def test_an_error_outside_the_state_saves_it(run, monkeypatch):
   config, folder = run
   config = configs.copy(config)
@@ -317,6 +358,35 @@ def test_an_error_outside_the_state_saves_it(run, monkeypatch):
   with pytest.raises(OSError, match='the disk of the log'):
     train(config, folder, allow_config_change=True)
   assert Checkpoints(folder / 'checkpoints').steps()[-1] == 7
+
+
+def test_a_signal_ends_a_write_that_nobody_reads():
+  """The reader may be suspended, as `| less` and a terminal after Ctrl-S are."""
+  reader, writer = os.pipe()
+  fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+  stdout = sys.stdout
+  with os.fdopen(writer, 'w') as pipe, preemption.handled() as stop:
+    sys.stdout = pipe
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    try:
+      with output.lasting():
+        for _ in range(200):
+          print('x' * 100, flush=True)
+    finally:
+      sys.stdout = stdout
+    assert stop.signal == signal.SIGTERM
+    os.dup2(1, pipe.fileno())  # so that closing it works
+  os.close(reader)
+
+
+def test_closed_streams_are_replaced():
+  """The lock would get the number of a closed stderr, and hold the messages of libraries."""
+  code = 'from jaxsr import runtime; import os, sys; runtime.open_standard_files()\n'
+  code += 'print("out"); print("err", file=sys.stderr); os.write(2, b"x"); os.write(1, b"x")\n'
+  code += 'sys.exit(0 if open(os.devnull).fileno() > 2 else 1)'
+  environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+  command = f'{shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>&-'
+  assert subprocess.run(command, shell=True, env=environment, check=False).returncode == 0
 
 
 def test_lost_output_does_not_end_a_run(capfd):
@@ -342,8 +412,22 @@ def test_a_lock_that_was_deleted_lets_nobody_in(tmp_path):
     check()
 
 
+def test_without_locks_at_all_a_warning_is_printed(tmp_path, monkeypatch, capsys):
+  def flock(file, mode):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # as Lustre mounted without `flock`
+
+  monkeypatch.setattr(files.fcntl, 'flock', flock)
+  with files.locked(tmp_path) as check:
+    check()
+  assert 'has no locks: start no other process there' in capsys.readouterr().err
+
+
 def test_without_locks_on_folders_a_deleted_lock_ends_the_run(tmp_path, monkeypatch):
-  monkeypatch.setattr(files, '_try_lock', lambda *_: False)  # as on NFS
+  lock = files._try_lock
+  only_files = lambda opened, mode: (
+    not stat.S_ISDIR(os.fstat(opened).st_mode) and lock(opened, mode)
+  )
+  monkeypatch.setattr(files, '_try_lock', only_files)  # as on NFS
   with files.locked(tmp_path) as check:
     check()
     (tmp_path / 'lock').unlink()

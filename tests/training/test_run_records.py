@@ -1,6 +1,7 @@
 """The files of a run, as editors, spreadsheets and other programs leave them."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -85,6 +86,28 @@ def test_a_config_that_cannot_be_read_is_named(run, save):
   path.write_bytes(save(path.read_bytes()))
   with pytest.raises(UserError, match=r'config.json: is not the config of a run'):
     run_dir.check_config(run[1], to_dict(run[0]), allowed=False)
+
+
+@pytest.mark.parametrize(
+  'name', [run_dir.CONFIG, run_dir.METRICS, run_dir.SAVED, run_dir.SKIPPED, run_dir.ROLLBACKS]
+)
+def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(run, name):
+  (run[1] / name).unlink(missing_ok=True)
+  os.mkfifo(run[1] / name)
+  config = configs.copy(run[0])
+  config.steps = 6
+  with pytest.raises(UserError, match=f'{name}: '):
+    train(config, run[1])
+
+
+@pytest.mark.parametrize(
+  ('name', 'text'), [('config.json', '{"model_type": "bert"}'), ('metrics.csv', 'epoch,loss\n')]
+)
+def test_files_of_another_program_are_not_replaced(tiny, tmp_path, name, text):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(UserError, match=f'{name}: '):
+    train(tiny, tmp_path)
+  assert (tmp_path / name).read_text() == text
 
 
 def test_checkpoints_that_are_no_folder_are_named_at_the_start(run, tmp_path):
