@@ -7,6 +7,7 @@ docs/reliability.md. `--junit` takes the results from reports of pytest (`--juni
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -123,9 +124,7 @@ ROWS = (
   Row('file with the name of a step', f'{CHECKPOINT}test_what_has', quick=True),
   Row('pipe in the place of a record', f'{RECORDS_OF}test_a_pipe'),
   Row('files of another program in the workdir', f'{RECORDS_OF}test_files_of', quick=True),
-  Row(
-    'event file deleted while training', f'{FAULTS}test_curves_continue', 'some curves', quick=True
-  ),
+  Row('event file deleted while training', f'{FAULTS}test_a_new_event', 'some curves', quick=True),
   Row('process suspended while it waits', f'{FAULTS}test_a_suspended', quick=True),
   Row('damaged labels of a teacher', f'{FAULTS}test_a_damaged_label', each=300, quick=True),
   Row(
@@ -228,9 +227,10 @@ class Results:
   def __init__(self, kept: Path | None = None) -> None:
     self.outcomes: dict[str, str] = {}
     self.seconds: dict[str, float] = {}
+    self.spent = [0.0, 0.0]  # seconds of wall and of processor time, of all runs that ended
     self._kept = kept
     if kept is not None and kept.exists():
-      self.outcomes, self.seconds = json.loads(kept.read_text())
+      self.outcomes, self.seconds, self.spent = json.loads(kept.read_text())
 
   def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
     name = report.nodeid.removeprefix('tests/')
@@ -239,8 +239,18 @@ class Results:
       self.outcomes[name] = 'silent' if SILENT.search(report.longreprtext) else 'failed'
     elif report.when == 'call' or report.skipped:
       self.outcomes[name] = 'skipped' if report.skipped else 'passed'
-    if self._kept is not None and report.when == 'teardown':
-      self._kept.write_text(json.dumps([self.outcomes, self.seconds]))
+    if report.when == 'teardown':
+      self._keep()
+
+  def end(self, begun: float) -> None:
+    """Add the time since the start; the processes of the tests have ended."""
+    self.spent[0] += time.monotonic() - begun
+    self.spent[1] += sum(os.times()[:4])
+    self._keep()
+
+  def _keep(self) -> None:
+    if self._kept is not None:
+      self._kept.write_text(json.dumps([self.outcomes, self.seconds, self.spent]))
 
   def passed(self) -> list[str]:
     """Returns the tests that need not run again."""
@@ -320,8 +330,9 @@ def main() -> int:
     code = 0 if done == pytest.ExitCode.NO_TESTS_COLLECTED and results.passed() else done
   lines = table(rows, results)
   print('\n'.join(lines))
-  spent = f'{time.monotonic() - begun:.0f} s, tests {sum(results.seconds.values()):.0f} s'
-  print(f'{len(rows)} kinds of fault, {spent}')
+  results.end(begun)
+  wall, processor = results.spent
+  print(f'{len(rows)} kinds of fault; {wall:.0f} s of wall, {processor:.0f} s of processor time')
   if options.write:
     write(lines)
   untested = [row.fault for row in rows if not (options.junit or results.of(row))]

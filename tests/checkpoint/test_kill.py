@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib.util
-import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import subprocess
@@ -28,6 +28,13 @@ KILLS = 10  # of a run
 QUIET = 'ignore:resource_tracker:UserWarning'  # of what killed workers leave
 EARLY = 0.3  # share of the kills before the first step
 MOST_LINES = 12  # of output until a kill: up to 60 steps, which are three checkpoints
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forkserver():
+  """End the process that trainers are forked from, so that its time is counted, too."""
+  yield
+  multiprocessing.forkserver._forkserver._stop()
 
 
 def arguments(name, folder, workers):

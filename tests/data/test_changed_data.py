@@ -157,6 +157,9 @@ def test_a_manifest_that_was_cut_is_noticed(folder, capsys):
   sources.Folder(folder)
   assert '1 image not in SHA256SUMS, not checked: a.png' in capsys.readouterr().err
   path.write_text(f'{first}\n{rest}'[:-40])
+  with pytest.raises(UserError, match='line 4 is not a SHA-256'):
+    sources.Folder(folder)
+  path.write_text(f'{first}\n{rest}'[:-3])
   assert len(sources.Folder(folder).rejected) == 1
   path.unlink()
   path.mkdir()
