@@ -21,7 +21,7 @@ SHARE = 0.8  # of the memory of a device that images may take
 
 
 class CropIndex(NamedTuple):
-  """What the host has to know of images on the device to draw crops of them.
+  """The facts about images on the device that the host draws crops by.
 
   Attributes:
     lengths: Height and width of the low resolution, the same for all images.
@@ -110,8 +110,8 @@ def cut(
 def _turned(where: dict[str, Int[Array, '...']], side: int) -> tuple[Int[Array, 'b s s'], ...]:
   """Returns the row and column in the unturned crop of each pixel of the turned crop."""
   turn = where['turn'][:, None, None]
-  ahead = jnp.arange(side)
-  rows, columns = ahead[None, :, None], ahead[None, None, :]
+  index = jnp.arange(side)
+  rows, columns = index[None, :, None], index[None, None, :]
   rows = jnp.where(turn & 2, side - 1 - rows, rows)
   columns = jnp.where(turn & 1, side - 1 - columns, columns)
   rows, columns = jnp.broadcast_arrays(rows, columns)

@@ -184,7 +184,7 @@ class _Agree:
       result = self._rule.finish(projected, lr, white=pair.levels, width=width)
       if result.settled:
         return result
-    return self._rule.leave(sr, lr, white=pair.levels)
+    return self._rule.round_only(sr, lr, white=pair.levels)
 
 
 def _row(name: str, figures: Figures, bicubic: Figures) -> Figures:

@@ -81,7 +81,7 @@ class Rule(NamedTuple):
     image, found = agreement.settle(sr, lr, self.reduction, white=white)
     return Upscaled(image, sr, found, settled=True)
 
-  def leave(
+  def round_only(
     self, sr: Float[np.ndarray, 'sh sw c'], lr: UInt[np.ndarray, 'h w c'], *, white: int
   ) -> Upscaled:
     """Round an image that is not made to agree, and count in how many pixels it does."""

@@ -206,7 +206,7 @@ class Model:
     sr = self._upscaler(*options, reduction=None)(image, white)
     if rule is None:
       return Upscaled(to_levels(sr, white, image.dtype), sr, None, settled=False)
-    return rule.leave(sr, image, white=white)
+    return rule.round_only(sr, image, white=white)
 
   def agreement_rule(self, agree: bool | None = None) -> Rule | None:
     """Returns how results agree with their input for this option of `upscale`, if they do."""

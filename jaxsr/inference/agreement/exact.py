@@ -80,8 +80,8 @@ def settle(
     white: the largest gray level, 255 for 8 bit.
 
   Returns:
-    The image, of the dtype of `lr`, and how far it agrees: if not all pixels of `lr` can be met, as
-    few as were found are off.
+    The image, of the dtype of `lr`, and its agreement. If no image was found whose reduction equals
+    all pixels of `lr`, it is the one with the fewest pixels off.
   """
   levels = sr * np.float32(white)
   if lr.dtype == np.uint16:
@@ -104,7 +104,7 @@ _project = jax.jit(partial(project, steps=30), static_argnames='reduction')
 
 
 class _Axis(NamedTuple):
-  """A reduction along one axis: its matrix, and by high-resolution pixel what that reaches."""
+  """A reduction along one axis: its matrix, and the weights of each high-resolution pixel."""
 
   matrix: Any  # scipy.sparse, [low, high]
   first: np.ndarray  # [high] the first low-resolution pixel
@@ -156,7 +156,7 @@ class _Plane:
     never = 2**40 * self.unit
     self.least = np.where(lr == 0, -never, target + below)
     self.most = np.where(lr == white, never, target + above)
-    self.missing = self._lack(self.low, self.least, self.most)
+    self.shortfall = self._shortfall(self.low, self.least, self.most)
     self.importance = np.ones(lr.shape, np.int64)
     self.tried = 0  # changes
 
@@ -172,8 +172,8 @@ class _Plane:
     best, kept, since = (self.x.size, 0), self.x, 0
     wide = False
     while self.tried < most:
-      off = self.missing != 0
-      if (total := (np.count_nonzero(off), np.abs(self.missing).max(initial=0))) < best:
+      off = self.shortfall != 0
+      if (total := (np.count_nonzero(off), np.abs(self.shortfall).max(initial=0))) < best:
         best, kept, since = total, self.x.copy(), 0
       since += 1
       if not off.any() or since > _PATIENCE:
@@ -184,23 +184,23 @@ class _Plane:
     return kept.astype(self.dtype)
 
   @staticmethod
-  def _lack(low: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Returns what low-resolution pixels lack (above 0) or have too much of (below 0)."""
+  def _shortfall(low: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Returns the amounts that low-resolution pixels lack; negative if they exceed their range."""
     return np.maximum(least - low, 0) - np.maximum(low - most, 0)
 
   def _change(self, wide: bool) -> bool:
     """Change pixels near all low-resolution pixels that are off, if that helps; whether it did."""
-    i, j = np.nonzero(self.missing)
+    i, j = np.nonzero(self.shortfall)
     reach, steps = self.scale, (1,)
     if wide and len(i) <= _FEW:
       reach, steps = 2 * self.scale, _FEW_STEPS
     elif wide:
       reach, steps = 3 * self.scale // 2, _WIDE_STEPS
     if wide and len(i) > _WIDE_MOST:
-      worst = np.argpartition(-np.abs(self.missing[i, j]), _WIDE_MOST)[:_WIDE_MOST]
+      worst = np.argpartition(-np.abs(self.shortfall[i, j]), _WIDE_MOST)[:_WIDE_MOST]
       i, j = i[worst], j[worst]
-    r, c, of = self._around(i, j, reach)
-    need = self.missing[i, j][of]
+    r, c, of = self._candidates(i, j, reach)
+    need = self.shortfall[i, j][of]
     weight = self._weight(i[of], r, self.rows) * self._weight(j[of], c, self.columns)
     levels = np.sign(need) * np.sign(weight)
     if self.unit == 1:  # weights of single pixels are small beside what may be missing
@@ -211,7 +211,7 @@ class _Plane:
     levels = np.outer(levels, steps).ravel()
     levels = np.clip(self.x[r, c] + levels, 0, self.white).astype(np.int64) - self.x[r, c]
     self.tried += len(levels)
-    useful = self._moves(r, c, levels, j[of])
+    useful = self._survive_rounding(r, c, levels, j[of])
     r, c, of, levels = (n[useful] for n in (r, c, of, levels))
     effect = self._effect(r, c, levels)
     cost = effect
@@ -225,19 +225,19 @@ class _Plane:
     reached, helped = np.zeros(self.low.shape, bool), False
     for k in order[np.argsort(cost[order], kind='stable')]:
       place, one = (int(r[k]), int(c[k])), slice(k, k + 1)
-      block = self._reached(*place)
+      block = self._affected(*place)
       if not 0 <= self.x[place] + levels[k] <= self.white:
         continue
       if reached[block].any() and self._effect(r[one], c[one], levels[one])[0] >= 0:
         continue  # an earlier change has made it useless
       reached[block] = helped = True
-      self._set(*place, int(levels[k]))
+      self._apply(*place, int(levels[k]))
     return helped
 
-  def _around(
+  def _candidates(
     self, i: np.ndarray, j: np.ndarray, reach: int
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the pixels around low-resolution pixels, and the number of which each is."""
+    """Returns the pixels around low-resolution pixels, and which of those each belongs to."""
     offsets = np.arange(-reach, reach) + self.scale // 2
     r, c = (self.scale * n[:, None] + offsets for n in (i, j))
     r, c = np.broadcast_arrays(r[:, :, None], c[:, None, :])
@@ -251,7 +251,7 @@ class _Plane:
     reach = axis.weights.shape[1]
     return np.where((at >= 0) & (at < reach), axis.weights[high, np.clip(at, 0, reach - 1)], 0)
 
-  def _moves(
+  def _survive_rounding(
     self, r: np.ndarray, c: np.ndarray, levels: np.ndarray, column: np.ndarray
   ) -> np.ndarray:
     """Returns whether changes outlast the rounding of the first pass, in a column of each."""
@@ -271,23 +271,23 @@ class _Plane:
     change = self.round(sums) - self.between.take(at)
     at = rows * width + columns[:, None, :]
     low = self.low.take(at) + self.rows.weights[r][:, :, None] * change[:, None, :]
-    after = np.abs(self._lack(low, self.least.take(at), self.most.take(at)))
-    change = (after - np.abs(self.missing.take(at))) * self.importance.take(at)
+    after = np.abs(self._shortfall(low, self.least.take(at), self.most.take(at)))
+    change = (after - np.abs(self.shortfall.take(at))) * self.importance.take(at)
     return change.sum((1, 2))
 
-  def _reached(self, r: int, c: int) -> tuple[slice, slice]:
+  def _affected(self, r: int, c: int) -> tuple[slice, slice]:
     """Returns the low-resolution pixels that a pixel reaches."""
     first = self.rows.first[r], self.columns.first[c]
     reach = self.rows.weights.shape[1], self.columns.weights.shape[1]
     return slice(first[0], first[0] + reach[0]), slice(first[1], first[1] + reach[1])
 
-  def _set(self, r: int, c: int, levels: int) -> None:
+  def _apply(self, r: int, c: int, levels: int) -> None:
     """Change one pixel, and all sums that it is part of."""
-    rows, columns = self._reached(r, c)
+    rows, columns = self._affected(r, c)
     self.x[r, c] += levels
     self.sums[r, columns] += levels * self.columns.weights[c]
     between = self.round(self.sums[r, columns])
     self.low[rows, columns] += np.outer(self.rows.weights[r], between - self.between[r, columns])
     self.between[r, columns] = between
     block = rows, columns
-    self.missing[block] = self._lack(self.low[block], self.least[block], self.most[block])
+    self.shortfall[block] = self._shortfall(self.low[block], self.least[block], self.most[block])
