@@ -1,7 +1,7 @@
 """A model ready to be exported: float32, weights of a precision, and sizes that may be free."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 
 from jaxsr import ops
 from jaxsr.analysis import jaxpr
+from jaxsr.compression.quantize import STEP
+from jaxsr.data.image_files import MAX_PIXELS
 from jaxsr.errors import UserError
-from jaxsr.export import rounding
+from jaxsr.export import drawn, rounding
 from jaxsr.inference import provenance, tiling
 from jaxsr.inference.agreement import MARGIN, Reduction, filters, project
 from jaxsr.inference.model import Model
@@ -35,6 +37,7 @@ class Exportable:
   Attributes:
     model: the model, with float32 computation and rounded weights.
     precision: how kernels are stored, one of `PRECISIONS`.
+    stored: the variables as they are stored; see `rounding.store`.
     size: height and width of the images, or None if they are free.
     weights: the start of the SHA-256 of the weights before they were rounded.
     reduction: the reduction that results are projected to agree with, if any.
@@ -42,6 +45,7 @@ class Exportable:
 
   model: Model
   precision: str
+  stored: Mapping[str, np.ndarray]
   size: tuple[int, int] | None
   weights: str
   reduction: Reduction | None = None
@@ -91,7 +95,7 @@ class Exportable:
       'network': model.architecture,
       'model': model.name,
       'weights': self.weights or 'none',
-      'precision': self.precision,
+      'precision': self._precision,
       'scale': str(model.scale),
       'margin': 'whole image' if margin is None else str(margin),
       'size': free if size is None else f'{size[0]}x{size[1]}',
@@ -100,6 +104,14 @@ class Exportable:
       'layout': 'NHWC',
       'intended use': 'for research, not for diagnosis',
     }
+
+  @property
+  def _precision(self) -> str:
+    """The precision, with the share of int8 kernels if it is mixed."""
+    kernels = [x for name, x in self.stored.items() if x.ndim > 1 and not name.endswith(STEP)]
+    short = sum(x.dtype == np.int8 for x in kernels)
+    rest = f' in {short} of {len(kernels)} kernels, others float16'
+    return self.precision + (rest if self.precision == 'int8' else '')
 
   def check(self, run: Callable[..., np.ndarray]) -> float:
     """Compare an exported computation with the model on noise of two sizes.
@@ -166,14 +178,20 @@ def prepare(
     )
   if size is not None and (len(size) != 2 or min(size) < 1):
     raise UserError(f'size {size}: give height and width of the image, at least 1')
+  if size is not None and size[0] * size[1] * model.scale**2 > MAX_PIXELS:
+    raise UserError(
+      f'size {size[0]}x{size[1]}: its result has more than {MAX_PIXELS / 1e6:.0f} megapixels; '
+      'export a smaller size and cut images into tiles'
+    )
   if agree and model.degradation == 'acquisition':
     raise UserError(
       f'--agree: {model.name} was trained for noisy images, whose noise its results should not '
       'agree with; leave it out'
     )
   network = model.network.clone(dtype=jnp.float32)
-  variables = rounding.round_weights(model.variables, precision)
+  stored = drawn.store(network, model.variables, precision)
+  variables = rounding.restore(stored)
   fixed = None if size is None else (size[0], size[1])
   rounded = replace(model, network=network, variables=variables)
   reduction = Reduction(model.scale) if agree else None
-  return Exportable(rounded, precision, fixed, provenance.of(model).weights, reduction)
+  return Exportable(rounded, precision, stored, fixed, provenance.of(model).weights, reduction)

@@ -10,7 +10,7 @@ from onnx import TensorProto, checker, helper, numpy_helper
 from jaxsr import __version__
 from jaxsr.export.convert import convert
 from jaxsr.export.exportable import Exportable
-from jaxsr.export.rounding import is_spatial, kind_of, steps
+from jaxsr.export.rounding import is_spatial, steps
 
 _SMALL = 64  # elements: rounding less than this would save nothing
 
@@ -63,7 +63,7 @@ def _store(graph: Any, kernels: dict[str, int], precision: str) -> None:
   for tensor in graph.initializer:
     x = numpy_helper.to_array(tensor)
     if tensor.name in kernels and x.size >= _SMALL:
-      parts = _parts(x, kind_of(tensor.name, precision), kernels[tensor.name])
+      parts = _parts(x, precision, kernels[tensor.name])
     else:
       parts = {}
     if not parts:
@@ -85,16 +85,17 @@ def _store(graph: Any, kernels: dict[str, int], precision: str) -> None:
   graph.node.extend([*nodes, *rest])
 
 
-def _parts(x: np.ndarray, kind: str, channels: int) -> dict[str, np.ndarray]:
+def _parts(x: np.ndarray, precision: str, channels: int) -> dict[str, np.ndarray]:
   """Returns the tensors whose product is a rounded kernel; none if it is no rounded kernel.
 
-  `channels` is the axis of the output channels; a kernel's spatial axes follow the second one.
+  With 'int8', some kernels are float16. `channels` is the axis of the output channels; a kernel's
+  spatial axes follow the second one.
   """
-  if kind == 'float16':
-    parts = {kind: x.astype(np.float16)}
-  else:
+  found = {'float16': x.astype(np.float16)}
+  if precision == 'int8':
     others = (i for i in range(x.ndim) if i != channels)
     step = steps(x, tuple(range(2, x.ndim)) if is_spatial(x.shape[2:]) else tuple(others))
-    parts = {kind: np.rint(x / step).astype(np.int8), 'step': step.astype(np.float16)}
-  product = math.prod(part.astype(np.float32) for part in parts.values())
-  return parts if np.array_equal(product, x) else {}
+    parts = {'int8': np.rint(x / step).astype(np.int8), 'step': step.astype(np.float16)}
+    if np.array_equal(math.prod(part.astype(np.float32) for part in parts.values()), x):
+      return parts
+  return found if np.array_equal(found['float16'].astype(np.float32), x) else {}

@@ -1,12 +1,14 @@
 """Kernels in fewer bits: float16, or int8 with steps in float16.
 
 A spatial kernel has one step per pair of an input and an output channel, other kernels have one per
-output channel. The weights of a pair are rounded so that the sum of their errors is at most half a
-step: neighboring pixels are alike, so that the errors nearly cancel (Guo et al., SQuant, ICLR
-2022). On calibration films, `edsr_x4_small` changes 1.0 % of the pixels by up to 2 gray levels;
-with steps per output channel and each weight rounded to the nearest it is 2.7 %, by up to 4.
+output channel. Weights are rounded one by one, and the following ones of the same output channel
+compensate for the error, in proportion to the moments of what the layer reads (Frantar et al.,
+GPTQ, ICLR 2023). If the moments are not known, the weights of a pair are rounded so that the sum of
+their errors is at most half a step: neighboring pixels are alike, so that the errors nearly cancel
+(Guo et al., SQuant, ICLR 2022).
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,18 +20,23 @@ from jaxsr.compression.quantize import LEVELS, STEP
 
 _OUTER = ('head', 'body', 'tail')  # the names of the convolutions around the residual blocks
 _SPATIAL = 4  # taps of a kernel that has steps per pair of channels: fewer would not pay
+_DAMPING = 0.01  # of the mean square of the inputs, added to each: it limits compensation
 _SMALLEST_STEP = 2.0**-17  # float16 is exact enough from here on: the largest weight is 127 steps
 
 
-def round_weights(variables: Any, precision: str) -> Any:
-  """Returns variables whose kernels are rounded to the values of a precision."""
-  return variables if precision == 'float32' else restore(store(variables, precision))
+def store(
+  variables: Any, precision: str, moments: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+  """Round variables to the types that a precision stores.
 
+  Args:
+    variables: The variables of a network.
+    precision: 'float32', 'float16' or 'int8'. With 'int8', the kernels of the layers around the
+      residual blocks are float16.
+    moments: The moments of what layers read by the path of their kernel; see `drawn.moments`.
 
-def store(variables: Any, precision: str) -> dict[str, np.ndarray]:
-  """Returns variables by path in the types that a precision stores; the names of steps end in STEP.
-
-  With 'int8', the kernels of the layers around the residual blocks are float16.
+  Returns:
+    Arrays by path, and the steps of the int8 kernels by path + STEP.
   """
   found = {}
   for name, value in flatten_dict(variables, sep='/').items():
@@ -38,7 +45,11 @@ def store(variables: Any, precision: str) -> dict[str, np.ndarray]:
     if kind == 'int8':
       spatial = is_spatial(x.shape[:-2])
       step = steps(x, tuple(range(x.ndim - (2 if spatial else 1))))
-      found[name], found[name + STEP] = _round(x, step, spatial), step.astype(np.float16)
+      if spatial and moments is not None and name in moments:
+        found[name] = _round_in_turn(x, step, moments[name])
+      else:
+        found[name] = _round(x, step, spatial)
+      found[name + STEP] = step.astype(np.float16)
     else:
       found[name] = x.astype(kind)
   return found
@@ -85,3 +96,33 @@ def _round(x: np.ndarray, step: np.ndarray, spatial: bool) -> np.ndarray:
     rank = np.argsort(np.argsort(-gain, axis=0), axis=0)
     found += np.sign(more) * (rank < np.abs(more))
   return found.reshape(x.shape).astype(np.int8)
+
+
+def _round_in_turn(x: np.ndarray, step: np.ndarray, moment: np.ndarray) -> np.ndarray:
+  """Round a kernel [h, w, in, out] to int8 so that the layer's output changes little.
+
+  The largest weight of each pair of channels stays LEVELS steps, from which `steps` finds the step.
+
+  Args:
+    x: The kernel.
+    step: Its steps [1, 1, in, out].
+    moment: The moments [k, k] of what it is multiplied with, with k = in * h * w.
+  """
+  rows = x.transpose(2, 0, 1, 3)  # [in, h, w, out]
+  taps = math.prod(x.shape[:2])
+  weights = rows.reshape(-1, x.shape[-1]).astype(np.float64)
+  scale = np.repeat(step[0, 0].astype(np.float64), taps, axis=0)
+  pairs = np.abs(weights).reshape(-1, taps, x.shape[-1])
+  is_largest = (np.arange(taps)[None, :, None] == pairs.argmax(1, keepdims=True)).reshape(
+    weights.shape
+  )
+  k = len(weights)
+  damped = moment + _DAMPING * np.trace(moment) / k * np.eye(k)
+  factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+  ends, found = LEVELS * np.sign(weights), np.zeros_like(weights)
+  for i in range(k):
+    rounded = np.clip(np.rint(weights[i] / scale[i]), -LEVELS, LEVELS)
+    found[i] = np.where(is_largest[i], ends[i], rounded)
+    error = (weights[i] - found[i] * scale[i]) / factor[i, i]
+    weights[i + 1 :] -= np.outer(factor[i, i + 1 :], error)
+  return found.reshape(rows.shape).transpose(1, 2, 0, 3).astype(np.int8)

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsr import ops
 from jaxsr.export.exportable import Exportable
-from jaxsr.export.rounding import restore, store
+from jaxsr.export.rounding import restore
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -21,10 +21,9 @@ def serialize(exportable: Exportable) -> tuple[bytes, float]:
   Raises:
     MismatchError: The result differs from the model.
   """
-  stored = store(exportable.model.variables, exportable.precision)
 
   def upscale(lr: jax.Array, *levels: jax.Array) -> Any:
-    return exportable.apply(restore(stored), lr, *levels)
+    return exportable.apply(restore(exportable.stored), lr, *levels)
 
   facts = exportable.facts
   upscale.__name__ = f'jaxsr_{facts["network"]}_x{facts["scale"]}_{facts["weights"]}'

@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 import jaxsr
 from jaxsr import cli, models
 from jaxsr.data.phantom import phantom
-from jaxsr.export import exportable, rounding, stablehlo
+from jaxsr.errors import UserError
+from jaxsr.export import drawn, exportable, rounding, stablehlo
 from jaxsr.inference.agreement import Reduction, agreement, project
 from jaxsr.inference.model import Model, load
 from models.small import TRAINABLE, build, draw
@@ -70,9 +73,7 @@ def test_stablehlo_is_for_three_platforms():
   assert jax.export.deserialize(bytearray(content)).platforms == stablehlo.PLATFORMS
 
 
-@pytest.mark.parametrize(
-  ('precision', 'share', 'levels'), [('float16', 0.55, 1), ('int8', 0.42, 2)]
-)
+@pytest.mark.parametrize(('precision', 'share', 'levels'), [('float16', 0.55, 1), ('int8', 0.5, 2)])
 def test_rounded_kernels_are_smaller_and_close(tiny, film, precision, share, levels):
   prepared, full = tiny
   rounded = exportable.prepare(load('edsr_x4_tiny'), precision=precision)
@@ -95,6 +96,69 @@ def test_int8_kernels_are_multiples_of_their_steps_and_keep_their_sums(rng):
   assert np.abs(rounded - kernel).max() <= step.max()
   assert (np.abs((rounded - kernel).sum((0, 1))) <= 0.501 * step[0, 0]).all()
   assert (rounding.steps(rounded, (0, 1)) == step).all()
+
+
+def test_weights_compensate_for_the_errors_of_those_before_them(rng):
+  kernel = rng.normal(size=(3, 3, 8, 4)).astype(np.float32)
+  inputs = rng.normal(size=(500, 12)) @ rng.normal(size=(12, 72))  # 12 directions, as in features
+  moment = inputs.T @ inputs / len(inputs)
+  variables = {'params': {'block': {'kernel': kernel}}}
+  name = 'params/block/kernel'
+  off = {}
+  for kind, moments in (('alone', None), ('in turn', {name: moment})):
+    stored = rounding.store(variables, 'int8', moments)
+    rounded = np.asarray(rounding.restore(stored)['params']['block']['kernel'])
+    assert (rounding.steps(rounded, (0, 1)) == stored[name + ':step']).all()
+    rows = (rounded - kernel).transpose(2, 0, 1, 3).reshape(72, 4)
+    off[kind] = np.sqrt(np.mean((inputs @ rows) ** 2))
+  assert off['in turn'] < 0.5 * off['alone']
+
+
+def test_moments_give_the_mean_squares_of_what_convolutions_return(rng):
+  network = build('edsr', scale=4)
+  variables = draw(rng, network, (1, 16, 16, 1), train=False)
+  full: Any = flatten_dict(variables, sep='/')
+  kernels = {name: x for name, x in full.items() if name.endswith('kernel')}
+  expected = dict.fromkeys(kernels, 0.0)
+  for share, lr in drawn.images(1):
+    options = {'train': False, 'capture_intermediates': True, 'mutable': ['intermediates']}
+    found: Any = network.apply(variables, lr, **options)[1]['intermediates']
+    found = flatten_dict(found, sep='/')
+    for name in kernels:
+      layer = name.removeprefix('params/').removesuffix('/kernel')
+      bias = full[name.replace('kernel', 'bias')]
+      output = np.asarray(found[f'{layer}/__call__'][0])[:, ::2, ::2] - bias
+      expected[name] += share * np.mean(output**2, axis=(0, 1, 2))
+  moments = drawn.moments(network, variables)
+  assert moments.keys() == kernels.keys()
+  for name, kernel in kernels.items():
+    rows = np.asarray(kernel).transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
+    squares = np.einsum('io,ij,jo->o', rows, moments[name], rows)
+    np.testing.assert_allclose(squares, expected[name], rtol=1e-3)
+
+
+def test_layers_that_change_drawn_images_too_much_stay_float16(rng, monkeypatch):
+  model = small_model('edsr', rng)
+  inner = 'params/block_0/conv_0/kernel'
+  for limit, kind in ((1e9, np.int8), (0.0, np.float16)):
+    monkeypatch.setattr(drawn, '_LIMIT', limit)
+    found = prepared(model, precision='int8')
+    assert found.stored[inner].dtype == kind
+    content, _ = onnx_file.serialize(found)
+    tensors = {x.name: x for x in onnx.load_from_string(content).graph.initializer}
+    assert f'block_0/conv_0/kernel:{np.dtype(kind).name}' in tensors
+  assert 'int8 in 0 of' in found.facts['precision']
+
+
+@pytest.mark.parametrize('size', [(1, 1), (3, 5)])
+def test_images_of_a_fixed_size_may_be_small(size):
+  prepared = exportable.prepare(load('edsr_x4_tiny'), size=size)
+  assert onnx_file.serialize(prepared)[1] <= CLOSE
+
+
+def test_a_size_beyond_memory_is_refused():
+  with pytest.raises(UserError, match='megapixels'):
+    exportable.prepare(load('bicubic'), size=(10**6, 10**6))
 
 
 def test_the_file_says_what_it_is(tmp_path, capsys):

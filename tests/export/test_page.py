@@ -3,7 +3,9 @@
 import http.client
 import json
 import shutil
+import struct
 import threading
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -67,8 +69,8 @@ def listener():
     server.shutdown()
 
 
-def dicom(path, stored, bits, *, syntax='1.2.840.10008.1.2.1', kind='MONOCHROME1'):
-  """Write a radiograph whose values are compressed as `syntax`."""
+def dicom(path, stored, bits, *, syntax='1.2.840.10008.1.2.1', kind='MONOCHROME1', lost=0):
+  """Write a radiograph whose values are compressed as `syntax`, some bytes of which are lost."""
   pydicom = pytest.importorskip('pydicom', reason="needs the extra 'dicom'")
   imagecodecs = pytest.importorskip('imagecodecs')
   from pydicom.encaps import encapsulate
@@ -86,12 +88,28 @@ def dicom(path, stored, bits, *, syntax='1.2.840.10008.1.2.1', kind='MONOCHROME1
     dataset.PixelData = encapsulate([imagecodecs.jpeg8_encode(stored, level=90)])
   elif syntax.endswith('.70'):
     code = imagecodecs.ljpeg_encode(stored, bitspersample=bits)
-    dataset.PixelData = encapsulate([code])
+    half = len(code) // 2
+    dataset.PixelData = encapsulate([code[:half] + code[half + lost :]])
   elif syntax.endswith('.80'):
     dataset.PixelData = encapsulate([imagecodecs.jpegls_encode(stored)])
   else:
     dataset.PixelData = stored.tobytes()
   dataset.save_as(path, enforce_file_format=True)
+
+
+def png(path, samples, color, *, interlaced=False):
+  """Write a PNG [h, w] or [h, w, c] of a kind that Pillow does not write."""
+  chunk = lambda kind, data: (
+    struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+  )
+  passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)]
+  parts = [*passes, (1, 0, 2, 1)] if interlaced else [(0, 0, 1, 1)]
+  lines = [row for y, x, down, across in parts for row in samples[y::down, x::across]]
+  body = b''.join(b'\0' + row.astype(f'>u{samples.itemsize}').tobytes() for row in lines)
+  height, width = samples.shape[:2]
+  head = struct.pack('>IIBBBBB', width, height, 8 * samples.itemsize, color, 0, 0, interlaced)
+  start = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head)
+  path.write_bytes(start + chunk(b'IDAT', zlib.compress(body)) + chunk(b'IEND', b''))
 
 
 def films(folder):
@@ -103,18 +121,21 @@ def films(folder):
   write(folder / 'deep.png', deep[..., None])
   write(folder / 'twelve.png', deep[..., None], info=image_files.ImageInfo(12))
   Image.fromarray(gray).save(folder / 'gray.jpg', quality=90)
-  Image.fromarray(gray).save(folder / 'palette.png', optimize=True)
+  Image.fromarray(gray).convert('P').save(folder / 'palette.png')
+  Image.fromarray(gray > 100).save(folder / 'one_bit.png')
+  png(folder / 'interlaced.png', deep, 0, interlaced=True)
+  png(folder / 'transparent.png', np.dstack([deep, np.roll(deep, 9)]), 4)
+  png(folder / 'rgb.png', np.dstack([deep] * 3), 2)
   dicom(folder / 'raw.dcm', (4095 - (deep >> 4)).astype(np.uint16), 12)
+  dicom(folder / 'big.dcm', (deep >> 4).byteswap(), 12, syntax='1.2.840.10008.1.2.2')
   dicom(folder / 'jpeg.dcm', gray, 8, syntax='1.2.840.10008.1.2.4.50', kind='MONOCHROME2')
   dicom(folder / 'lossless.dcm', (deep >> 4).astype(np.uint16), 12, syntax='1.2.840.10008.1.2.4.70')
   dicom(folder / 'jpegls.dcm', deep, 16, syntax='1.2.840.10008.1.2.4.80')
   half_a_step = 8  # of 12 bits in 16
   tolerances = {
-    'deep.png': 2,
-    'raw.dcm': 2,
-    'lossless.dcm': 2,
-    'jpegls.dcm': 2,
     'twelve.png': half_a_step + 2,
+    **dict.fromkeys(('deep.png', 'interlaced.png', 'transparent.png', 'rgb.png'), 2),
+    **dict.fromkeys(('raw.dcm', 'big.dcm', 'lossless.dcm', 'jpegls.dcm'), 2),
   }
   return {path: tolerances.get(path.name, 1) for path in sorted(folder.iterdir())}
 
@@ -124,12 +145,22 @@ def bad_films(folder):
   image_files.write(folder / 'whole.png', phantom(3, 1, size=128)[..., None])
   whole = (folder / 'whole.png').read_bytes()
   (folder / 'cut.png').write_bytes(whole[: len(whole) // 2])
+  (folder / 'cut_end.png').write_bytes(whole[:-12])
+  (folder / 'width.png').write_bytes(whole[:19] + b'\x7f' + whole[20:])
   (folder / 'text.png').write_text('no image')
   Image.new('L', (5000, 4000)).save(folder / 'large.png')
   Image.new('RGB', (64, 64), 'red').save(folder / 'color.png')
   (folder / 'cut.jpg').write_bytes(b'\xff\xd8\xff\xe0\0\4')
   (folder / 'cut.dcm').write_bytes(b'\0' * 128 + b'DICM' + b'\2\0\0\0UL\4\0')
-  lines = {'cut.png': 'damaged', 'text.png': 'no PNG', 'large.png': '320 megapixels'}
+  Image.new('CMYK', (64, 64)).save(folder / 'cmyk.jpg')
+  imagecodecs = pytest.importorskip('imagecodecs')
+  deep = phantom(3, 1, size=128, bits=16)
+  code = imagecodecs.jpeg_encode(deep >> 4, bitspersample=12)
+  (folder / 'twelve.jpg').write_bytes(code)
+  dicom(folder / 'lost.dcm', deep, 16, syntax='1.2.840.10008.1.2.4.70', lost=400)
+  lines = {'cut.png': 'damaged', 'cut_end.png': 'damaged', 'width.png': 'checksum'}
+  lines |= {'cmyk.jpg': 'CMYK', 'twelve.jpg': 'browsers do not decode', 'lost.dcm': 'damaged'}
+  lines |= {'text.png': 'no PNG', 'large.png': '320 megapixels'}
   lines |= {'color.png': 'in color', 'cut.jpg': 'damaged', 'cut.dcm': 'damaged'}
   return {folder / name: line for name, line in lines.items()}
 
@@ -204,7 +235,7 @@ def test_networks_that_cannot_run_in_tiles_have_no_page():
   network = models.build('rlfn', {'width': 0.2, 'depth': 0.2}, scale=4)
   model = Model('rlfn', network, {}, 4, 1)
   with pytest.raises(UserError, match='must see the whole image'):
-    page.serialize(exportable.Exportable(model, 'float32', None, ''))
+    page.serialize(exportable.Exportable(model, 'float32', {}, None, ''))
 
 
 def test_demo_serves_the_page_with_the_headers_for_threads(monkeypatch):

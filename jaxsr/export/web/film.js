@@ -1,8 +1,9 @@
 // Read and write films: {pixels, width, height, bits}, gray levels over the full range of
 // Uint8Array or Uint16Array, 0 for black. `bits` is the number of bits of the file's values.
 
-const PNG_START = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const IMPLICIT = '1.2.840.10008.1.2', EXPLICIT = '1.2.840.10008.1.2.1';
+const OTHER_BITS = new Uint8Array(64).fill(0x1b);
+const BIG_ENDIAN = '1.2.840.10008.1.2.2', DEFLATED = '1.2.840.10008.1.2.1.99';
 const JPEG_BASELINE = '1.2.840.10008.1.2.4.50';
 const JPEG_LOSSLESS = ['1.2.840.10008.1.2.4.57', '1.2.840.10008.1.2.4.70'];
 const JPEG_LS = ['1.2.840.10008.1.2.4.80', '1.2.840.10008.1.2.4.81'];
@@ -15,10 +16,7 @@ async function pipe(bytes, stream) {
 async function readFilm(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   if (PNG_START.every((value, i) => bytes[i] === value)) return readPng(bytes);
-  if (bytes[0] === 0xff && bytes[1] === 0xd8) {
-    checkSize(...jpegSize(bytes));
-    return readByBrowser(new Blob([bytes], {type: 'image/jpeg'}));
-  }
+  if (bytes[0] === 0xff && bytes[1] === 0xd8) return readJpeg(bytes);
   if (String.fromCharCode(...bytes.subarray(128, 132)) === 'DICM') return readDicom(bytes);
   throw new Error('is no PNG, JPEG or DICOM file');
 }
@@ -36,66 +34,6 @@ function checkSize(width, height) {
   }
 }
 
-// ---- PNG
-
-async function readPng(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < 45) throw new Error('is damaged: it ends in its header');
-  const width = view.getUint32(16), height = view.getUint32(20);
-  const [depth, color, , , interlace] = bytes.subarray(24, 29);
-  checkSize(width, height);
-  if (depth === 16 && (color || interlace)) {
-    throw new Error('has 16 bits with color, alpha or interlace; save it as 16-bit gray');
-  }
-  if (depth < 8 || color || interlace) {
-    return readByBrowser(new Blob([bytes], {type: 'image/png'}));
-  }
-  const parts = [];
-  let bits = depth;
-  for (let at = 8; at + 12 <= bytes.length;) {
-    const size = view.getUint32(at), kind = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
-    if (kind === 'IDAT') parts.push(bytes.subarray(at + 8, at + 8 + size));
-    if (kind === 'sBIT') bits = Math.min(depth, bytes[at + 8] || depth);
-    at += 12 + size;
-  }
-  let raw;
-  try {
-    raw = await pipe(new Blob(parts), new DecompressionStream('deflate'));
-  } catch {
-    throw new Error('is damaged: its pixels cannot be unpacked');
-  }
-  const step = depth / 8, row = width * step;
-  if (raw.length < (row + 1) * height) throw new Error('is damaged: pixels are missing');
-  const samples = unfilter(raw, row, height, step);
-  if (depth === 8) return {pixels: samples, width, height, bits: 8};
-  const pixels = new Uint16Array(width * height);
-  for (let i = 0; i < pixels.length; i++) pixels[i] = samples[2 * i] << 8 | samples[2 * i + 1];
-  if (bits < 16 && pixels.every(value => value < 2 ** bits)) stretch(pixels, 2 ** bits - 1, 65535);
-  else bits = 16;
-  return {pixels, width, height, bits};
-}
-
-function unfilter(raw, row, height, step) {
-  const out = new Uint8Array(row * height);
-  for (let y = 0; y < height; y++) {
-    const filter = raw[y * (row + 1)], line = y * (row + 1) + 1, o = y * row;
-    for (let x = 0; x < row; x++) {
-      const left = x >= step ? out[o + x - step] : 0, up = y ? out[o + x - row] : 0;
-      let guess = 0;
-      if (filter === 1) guess = left;
-      else if (filter === 2) guess = up;
-      else if (filter === 3) guess = (left + up) >> 1;
-      else if (filter === 4) {
-        const corner = x >= step && y ? out[o + x - row - step] : 0, sum = left + up - corner;
-        const [a, b, c] = [sum - left, sum - up, sum - corner].map(Math.abs);
-        guess = a <= b && a <= c ? left : b <= c ? up : corner;
-      }
-      out[o + x] = raw[line + x] + guess;
-    }
-  }
-  return out;
-}
-
 // Map 0..from to 0..to, rounded to the nearest, in place.
 function stretch(pixels, from, to) {
   for (let i = 0; i < pixels.length; i++) {
@@ -103,64 +41,40 @@ function stretch(pixels, from, to) {
   }
 }
 
-const CRC = Uint32Array.from({length: 256}, (_, n) => {
-  for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ n >>> 1 : n >>> 1;
-  return n;
-});
-
-function chunk(kind, data) {
-  const out = new Uint8Array(12 + data.length), view = new DataView(out.buffer);
-  view.setUint32(0, data.length);
-  out.set([...kind].map(letter => letter.charCodeAt(0)), 4);
-  out.set(data, 8);
-  let crc = ~0;
-  for (let i = 4; i < 8 + data.length; i++) crc = CRC[(crc ^ out[i]) & 255] ^ crc >>> 8;
-  view.setUint32(8 + data.length, ~crc >>> 0);
-  return out;
-}
-
-// A PNG of the film's depth: 12 bits, for example, are values up to 4095 and the chunk sBIT.
-async function writePng({pixels, width, height, bits}, comment) {
-  const step = pixels.BYTES_PER_ELEMENT, row = width * step;
-  const raw = new Uint8Array((row + 1) * height);
-  const peak = 2 ** bits - 1, full = 2 ** (8 * step) - 1;
-  for (let y = 0; y < height; y++) {
-    const o = y * (row + 1) + 1;
-    raw[o - 1] = 1;  // each byte as the difference from the pixel before it
-    let before = 0;
-    for (let x = 0; x < width; x++) {
-      let value = pixels[y * width + x];
-      if (peak < full) value = Math.floor((value * peak + (full >> 1)) / full);
-      if (step === 1) raw[o + x] = value - before;
-      else {
-        raw[o + 2 * x] = (value >> 8) - (before >> 8);
-        raw[o + 2 * x + 1] = (value & 255) - (before & 255);
-      }
-      before = value;
-    }
+function checkGray(r, g, b, slack = 0) {
+  if (Math.max(r, g, b) - Math.min(r, g, b) > slack) {
+    throw new Error('is in color; this network is for gray films');
   }
-  const head = new Uint8Array(13), view = new DataView(head.buffer);
-  view.setUint32(0, width);
-  view.setUint32(4, height);
-  head[8] = 8 * step;
-  const text = new TextEncoder().encode(`Comment\0${comment}`);
-  const depth = bits < 8 * step ? [chunk('sBIT', [bits])] : [];
-  const body = await pipe(raw, new CompressionStream('deflate'));
-  return new Blob([
-    Uint8Array.from(PNG_START), chunk('IHDR', head), ...depth, chunk('tEXt', text),
-    chunk('IDAT', body), chunk('IEND', []),
-  ], {type: 'image/png'});
 }
 
-// ---- JPEG, and PNG of other kinds
+// ---- JPEG
 
-// Returns the size in a JPEG's frame header.
-function jpegSize(bytes) {
+const NO_FRAMES = [0xc4, 0xc8, 0xcc];  // other markers among those of frames
+const BY_BROWSERS = [0xc0, 0xc1, 0xc2];  // sequential and progressive frames
+const JPEG_LS_FRAME = 0xf7;
+
+// Decode what browsers decode: baseline and progressive JPEG of 8 bits.
+async function readJpeg(bytes) {
+  const {kind, bits, width, height, components} = jpegFrame(bytes);
+  checkSize(width, height);
+  if (!BY_BROWSERS.includes(kind) || bits !== 8) {
+    const name = kind === JPEG_LS_FRAME ? 'JPEG-LS' : `JPEG of ${bits} bits or another kind`;
+    throw new Error(`is ${name}, which browsers do not decode: use jaxsr upscale`);
+  }
+  if (components > 3) throw new Error('is JPEG in CMYK; convert it to gray');
+  return readByBrowser(new Blob([bytes], {type: 'image/jpeg'}));
+}
+
+// Returns what a JPEG's frame header says.
+function jpegFrame(bytes) {
   for (let at = 2; at + 9 < bytes.length && bytes[at] === 0xff;) {
     const kind = bytes[at + 1];
     if (kind === 0xff) { at += 1; continue; }  // a fill byte
-    if (kind >= 0xc0 && kind <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(kind)) {
-      return [bytes[at + 7] << 8 | bytes[at + 8], bytes[at + 5] << 8 | bytes[at + 6]];
+    if (kind === JPEG_LS_FRAME ||
+        kind >= 0xc0 && kind <= 0xcf && !NO_FRAMES.includes(kind)) {
+      const word = from => bytes[from] << 8 | bytes[from + 1];
+      const [bits, components] = [bytes[at + 4], bytes[at + 9]];
+      return {kind, bits, width: word(at + 7), height: word(at + 5), components};
     }
     at += 2 + (bytes[at + 2] << 8 | bytes[at + 3]);
   }
@@ -180,11 +94,8 @@ async function readByBrowser(blob) {
   image.close();
   const data = context.getImageData(0, 0, width, height).data, pixels = new Uint8Array(width * height);
   for (let i = 0; i < pixels.length; i++) {
-    const r = data[4 * i], g = data[4 * i + 1], b = data[4 * i + 2];
-    if (Math.max(r, g, b) - Math.min(r, g, b) > 2) {
-      throw new Error('is in color; this network is for gray films');
-    }
-    pixels[i] = g;
+    checkGray(data[4 * i], data[4 * i + 1], data[4 * i + 2], 2);
+    pixels[i] = data[4 * i + 1];
   }
   return {pixels, width, height, bits: 8};
 }
@@ -195,7 +106,8 @@ async function readDicom(bytes) {
   let set;
   try {
     set = dicomParser.parseDicom(bytes);
-  } catch (error) {
+  } catch {
+    if (dicomSyntax(bytes) === DEFLATED) throw unknownSyntax(DEFLATED);
     throw new Error('is damaged: its DICOM elements cannot be read');
   }
   const number = tag => set.uint16(tag), text = tag => (set.string(tag) || '').trim();
@@ -234,24 +146,37 @@ async function readDicom(bytes) {
   return {pixels, width, height, bits: stored <= 8 ? 8 : 16};
 }
 
+// Returns the transfer syntax of a file whose elements may be damaged.
+function dicomSyntax(bytes) {
+  try {
+    return (dicomParser.readPart10Header(bytes).string('x00020010') || '').trim();
+  } catch {
+    return '';
+  }
+}
+
+function unknownSyntax(syntax) {
+  return new Error(`is DICOM compressed as ${syntax}: use jaxsr upscale`);
+}
+
 // Returns the stored values without a sign.
 async function dicomValues(bytes, set, element, allocated, count) {
   const syntax = (set.string('x00020010') || '').trim();
   const Kind = allocated === 8 ? Uint8Array : Uint16Array;
   let values;
-  if (syntax === IMPLICIT || syntax === EXPLICIT) {
+  if ([IMPLICIT, EXPLICIT, BIG_ENDIAN].includes(syntax)) {
     const start = bytes.byteOffset + element.dataOffset;
     values = bytes.buffer.slice(start, start + count * allocated / 8);
     if (values.byteLength < count * allocated / 8) throw new Error('is damaged: pixels are missing');
-    return new Kind(values);
+    values = new Kind(values);
+    if (syntax === BIG_ENDIAN) swapBytes(values, element.vr);
+    return values;
   }
   if (syntax !== JPEG_BASELINE && ![...JPEG_LOSSLESS, ...JPEG_LS].includes(syntax)) {
-    throw new Error(`is DICOM compressed as ${syntax}: use jaxsr upscale`);
+    throw unknownSyntax(syntax);
   }
   if (syntax === JPEG_BASELINE) {
-    const frame = fragments(set, element);
-    checkSize(...jpegSize(frame));
-    values = (await readByBrowser(new Blob([frame], {type: 'image/jpeg'}))).pixels;
+    values = (await readJpeg(fragments(set, element))).pixels;
   } else {
     try {
       const raw = await decodeLossless(fragments(set, element), JPEG_LS.includes(syntax));
@@ -264,6 +189,14 @@ async function dicomValues(bytes, set, element, allocated, count) {
   return values;
 }
 
+function swapBytes(values, vr) {
+  if (values.BYTES_PER_ELEMENT === 1) {
+    if (vr === 'OW') throw new Error('stores bytes in big-endian words: use jaxsr upscale');
+    return;
+  }
+  for (let i = 0; i < values.length; i++) values[i] = values[i] << 8 | values[i] >> 8;
+}
+
 // Returns the compressed frame.
 function fragments(set, element) {
   const {fragments} = element;
@@ -271,14 +204,40 @@ function fragments(set, element) {
   return dicomParser.readEncapsulatedPixelDataFromFragments(set, element, 0, fragments.length).slice();
 }
 
+// Returns the bytes of a JPEG Lossless frame. The decoder invents pixels that are missing from the
+// data: those change if other bits follow.
+function decodeWhole(frame) {
+  const decode = parts => {
+    const whole = concatenated(parts);
+    const raw = new jpegLossless.Decoder().decompress(whole.buffer, 0, whole.length);
+    return new Uint8Array(raw.buffer ?? raw);
+  };
+  const body = frame.subarray(0, frame.lastIndexOf(0xff)), end = frame.subarray(body.length);
+  const first = decode([frame]), second = decode([body, OTHER_BITS, end]);
+  if (first.some((value, i) => value !== second[i])) throw new Error('pixels are missing');
+  return first.buffer;
+}
+
+function concatenated(parts) {
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) { out.set(part, at); at += part.length; }
+  return out;
+}
+
+// The decoders fill what is missing with values of their own.
+function checkEnd(frame) {
+  let end = frame.length;
+  while (end > 2 && frame[end - 1] !== 0xd9) end--;
+  if (frame.length - end > 2 || frame[end - 2] !== 0xff) throw new Error('no end of image');
+}
+
 let charls;  // started by the first film that needs it
 
 // Returns the bytes of the pixels of a JPEG Lossless or JPEG-LS frame.
 async function decodeLossless(frame, isJpegLs) {
-  if (!isJpegLs) {
-    const raw = new jpegLossless.Decoder().decompress(frame.buffer, 0, frame.length);
-    return raw.buffer ?? raw;
-  }
+  checkEnd(frame);
+  if (!isJpegLs) return decodeWhole(frame);
   charls ??= unpack('charls').then(wasmBinary => CharLSWASM({wasmBinary}));
   const decoder = new (await charls).JpegLSDecoder();
   try {
