@@ -1,5 +1,6 @@
 """`jaxsr demo`: serve the page of a model on this machine."""
 
+import contextlib
 import sys
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,8 +59,9 @@ class _Handler(BaseHTTPRequestHandler):
     self.send_response(200)
     for name, value in {**_HEADERS, 'Content-Length': str(len(self._page))}.items():
       self.send_header(name, value)
-    self.end_headers()
-    self.wfile.write(self._page)
+    with contextlib.suppress(ConnectionError):  # the browser left before all of it was sent
+      self.end_headers()
+      self.wfile.write(self._page)
 
   def log_message(self, format: str, *args: Any) -> None:
     """Print nothing."""

@@ -141,11 +141,13 @@ def _gather(graph: Graph, call: Call, x: Value, indices: Value) -> Value:
   """Take entries along one axis, the only gather that networks have."""
   numbers, rank = call.params['dimension_numbers'], len(call.operands[0].shape)
   (axis, *others) = numbers.start_index_map
-  if others or tuple(numbers.collapsed_slice_dims) != (axis,) or numbers.operand_batching_dims:
+  if others or numbers.operand_batching_dims:
     raise ValueError('a gather along several axes is not known')
   whole = [n == m for n, m in zip(call.params['slice_sizes'], call.operands[0].shape, strict=True)]
   if not all(same for i, same in enumerate(whole) if i != axis):
     raise ValueError('a gather of parts is not known')
+  if not numbers.collapsed_slice_dims:
+    return _part(graph, call, axis, x, indices)
   found = len(call.operands[1].shape) - 1
   flat = graph.add('Squeeze', indices, graph.integers(found))
   y = graph.add('Gather', x, flat, axis=axis)
@@ -154,6 +156,15 @@ def _gather(graph: Graph, call: Call, x: Value, indices: Value) -> Value:
   places = [i for i in range(len(call.result.shape)) if i not in numbers.offset_dims]
   axes = dict(zip((*places, *numbers.offset_dims), (*new, *kept), strict=True))
   return graph.transpose(y, [axes[i] for i in range(len(axes))])
+
+
+def _part(graph: Graph, call: Call, axis: int, x: Value, start: Value) -> Value:
+  """Take neighboring entries: how JAX slices arrays that have symbolic sizes."""
+  size, length = call.params['slice_sizes'][axis], call.operands[0].shape[axis]
+  if not isinstance(start, np.ndarray) or start.shape != (1,):
+    raise ValueError('a gather of several parts is not known')
+  first = start.astype(np.int64).clip(0, length - size)
+  return graph.add('Slice', x, first, first + size, graph.integers(axis))
 
 
 def _max_pool(graph: Graph, call: Call, x: Value) -> Value:

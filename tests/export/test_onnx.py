@@ -174,10 +174,12 @@ def test_the_file_says_what_it_is(tmp_path, capsys):
   assert 'exists already' in capsys.readouterr().err
 
 
-def test_results_are_made_to_agree_inside_the_graph():
+@pytest.mark.parametrize('size', [None, (40, 48), (3, 5)])
+def test_results_are_made_to_agree_inside_the_graph(size):
   model, reduction = load('bicubic'), Reduction(4)
-  lr = phantom(0, 0, size=192)[::4, ::3][:40, :48, None]
-  found = exportable.prepare(model, agree=True)
+  h, w = size or (40, 48)
+  lr = phantom(0, 0, size=192)[::4, ::3][:h, :w, None]
+  found = exportable.prepare(model, size=size, agree=True)
   session = ort.InferenceSession(onnx_file.serialize(found)[0])
   inputs = {'lr': lr[None] / np.float32(255), 'levels': np.array(255, np.float32)}
   (sr,) = session.run(None, inputs)

@@ -3,8 +3,10 @@
 import http.client
 import json
 import shutil
+import socket
 import struct
 import threading
+import time
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -236,6 +238,21 @@ def test_networks_that_cannot_run_in_tiles_have_no_page():
   model = Model('rlfn', network, {}, 4, 1)
   with pytest.raises(UserError, match='must see the whole image'):
     page.serialize(exportable.Exportable(model, 'float32', {}, None, ''))
+
+
+def test_a_browser_that_leaves_early_prints_nothing(monkeypatch, capsys):
+  from jaxsr.commands import demo
+  from jaxsr.commands.options import Demo
+
+  monkeypatch.setattr(demo, 'serialize', lambda *_, **__: (bytes(2**25), 0.0))
+  with demo.make_server(Demo('bicubic', port=0)) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with socket.create_connection(('127.0.0.1', server.server_port)) as connection:
+      connection.sendall(b'GET / HTTP/1.0\r\n\r\n')
+      connection.recv(100)
+    time.sleep(0.3)
+    server.shutdown()
+  assert not capsys.readouterr().err
 
 
 def test_demo_serves_the_page_with_the_headers_for_threads(monkeypatch):
