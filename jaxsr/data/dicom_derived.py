@@ -17,6 +17,8 @@ from jaxsr.data import dicom, dicom_limits, dicom_values
 from jaxsr.data.decoded import Method
 from jaxsr.errors import ImageError
 
+_MOST = 2**16 - 1  # rows and columns, which DICOM stores as words
+
 
 class Derived(NamedTuple):
   """A derived data set without pixels, and how gray levels become its stored values.
@@ -52,11 +54,15 @@ def derive(path: Path, shape: tuple[int, int], method: Method) -> Derived:
     method: how it was made.
 
   Raises:
-    ImageError: the source is not a DICOM file with one gray frame, or lacks an identifier.
+    ImageError: the source is not a DICOM file with one gray frame, or lacks an identifier, or the
+      result is too large for DICOM.
   """
   with path.open('rb') as file:
     if not dicom.recognize(file):
       raise ImageError(path, 'is not DICOM and has no patient or study; give DICOM, or write PNG')
+    if max(shape) > _MOST:
+      size = f'would have {shape[1]}x{shape[0]} pixels'
+      raise ImageError(path, f'{size}; DICOM holds {_MOST} in a row or column; use --format png')
     with converting(path):
       from jaxsr.data import dicom_geometry as geometry
       from jaxsr.data import dicom_rules as rules

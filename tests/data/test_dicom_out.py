@@ -319,6 +319,12 @@ def test_an_enhanced_object_is_refused_by_name(tmp_path):
     enlarge(path, tmp_path / 'b.dcm')
 
 
+def test_more_rows_than_dicom_counts_are_refused(tmp_path):
+  path = save(tmp_path / 'a.dcm', build(ramp()))
+  with pytest.raises(ImageError, match='24x65536 pixels; DICOM holds 65535 .* use --format png'):
+    dicom_derived.derive(path, (65536, 24), METHOD)
+
+
 def test_an_image_of_one_bit_is_refused_by_name(tmp_path):
   ds = build(np.zeros(SIZE, int), bits=1)
   ds.BitsAllocated, ds.PixelData = 1, bytes(SIZE[0] * SIZE[1] // 8)
