@@ -43,6 +43,7 @@ def views(film: 'Film') -> list[View]:
   height, width = next(iter(film.versions.values())).shape[:2]
   factor = min(1.0, _LONGEST / max(height, width))
   size = max(1, round(width * factor)), max(1, round(height * factor))
+  step = max(1, int(1 / factor))  # the page stretches overlays over the film
 
   def whole(picture: Picture) -> str:
     image = _image(picture)
@@ -55,7 +56,7 @@ def views(film: 'Film') -> list[View]:
       False,
       *size,
       {name: whole(picture) for name, picture in film.versions.items()},
-      _overlays(film, np.s_[:, :]),
+      _overlays(film, np.s_[::step, ::step]),
     )
   ]
   for title, (row, column, side) in film.places.items():
