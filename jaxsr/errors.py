@@ -76,7 +76,9 @@ def describe(error: BaseException) -> str:
     return f'{error}; the disk is full' if full else str(error)
   if isinstance(error, OSError) and error.strerror:
     place = f'{error.filename}: ' if error.filename is not None else ''
-    return f'{place}{error.strerror}'
+    too_many = error.errno in (errno.EMFILE, errno.ENFILE)
+    way_out = '; raise the limit of open files (ulimit -n)' if too_many else ''
+    return f'{place}{error.strerror}{way_out}'
   if is_thread_limit(error):
     return f'{one_line(error)}: raise the limit of processes (ulimit -u), or that of the container'
   return one_line(error)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -90,6 +91,25 @@ def open_standard_files() -> None:
         os.dup2(opened, number)
         os.close(opened)
       setattr(sys, name, os.fdopen(number, mode, encoding='utf-8'))
+
+
+def check_threads(count: int) -> None:
+  """Raise RuntimeError unless so many threads can be started.
+
+  C++ libraries abort the process if they cannot start theirs, and what was trained is lost.
+  """
+  over, started = threading.Event(), []
+  size = threading.stack_size(2**16)
+  try:
+    for _ in range(count):
+      thread = threading.Thread(target=over.wait, daemon=True)
+      thread.start()
+      started.append(thread)
+  finally:
+    threading.stack_size(size)
+    over.set()
+    for thread in started:
+      thread.join()
 
 
 def die_with_parent() -> None:

@@ -116,8 +116,8 @@ ROWS = (
   Row('two trainers on one folder', f'{TRAIN}test_a_second_trainer {TRAIN}test_a_killed_trainers'),
   Row('shared memory missing', f'{FAULTS}test_missing_shared', quick=True),
   Row(
-    'output that nobody reads, closed streams, limit of threads',
-    f'{FAULTS}test_a_signal_ends {FAULTS}test_closed {CLI}test_a_limit',
+    'output that nobody reads, closed streams, limits of threads and open files',
+    f'{FAULTS}test_a_signal_ends {FAULTS}test_closed {CLI}test_a_limit test_files.py::test_a_limit',
     quick=True,
   ),
   Row('power failure after a checkpoint', f'{CHECKPOINT}test_a_step_is_on', INTERVAL, quick=True),

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -65,6 +66,27 @@ def test_shared_memory_of_killed_workers_is_swept():
     assert os.path.exists(kept) and not os.path.exists(orphan)
   finally:
     os.unlink(kept)
+
+
+def test_a_limit_of_threads_is_found_before_a_library_aborts(monkeypatch):
+  runtime.check_threads(8)
+  start, left = threading.Thread.start, iter(range(5))
+
+  def limited(thread):
+    if next(left, None) is None:
+      raise RuntimeError("can't start new thread")
+    start(thread)
+
+  before = threading.active_count()
+  monkeypatch.setattr(threading.Thread, 'start', limited)
+  with pytest.raises(RuntimeError, match="can't start new thread"):
+    runtime.check_threads(8)
+  assert threading.active_count() == before
+
+
+def test_a_limit_of_open_files_is_named():
+  error = OSError(errno.EMFILE, os.strerror(errno.EMFILE), 'a.png')
+  assert describe(error) == 'a.png: Too many open files; raise the limit of open files (ulimit -n)'
 
 
 def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path):

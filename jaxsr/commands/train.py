@@ -5,9 +5,12 @@ import logging
 from absl import flags
 
 from jaxsr import config as configs
+from jaxsr import runtime
 from jaxsr.commands.options import Train
 from jaxsr.config.overrides import override
 from jaxsr.errors import UserError
+
+_THREADS = 64  # of JAX, Orbax and this package, above those per core and worker
 
 
 def run(options: Train) -> int:
@@ -21,6 +24,7 @@ def run(options: Train) -> int:
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
   if not options.debug:
     logging.getLogger('absl').addFilter(_is_not_reported_later)
+  runtime.check_threads(_THREADS + 4 * runtime.cpu_count() + 16 * settings.data.workers)
   from jaxsr.training.train import train  # after the config was read: mistakes show at once
 
   if options.distributed:

@@ -21,6 +21,7 @@ low resolution is made inside the jitted step:
   acquisition [b, k], see `acquisition.crops.pack`; noise [b], random integers
 """
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -292,7 +293,8 @@ def iterate(dataset: grain.MapDataset, *, start: int, threads: int, workers: int
     raise
   finally:
     if hasattr(iterator, 'close'):
-      iterator.close()
+      with contextlib.suppress(AssertionError):  # of a process that could not be started
+        iterator.close()
 
 
 def _check_shared_memory() -> None:
