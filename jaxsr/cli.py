@@ -200,3 +200,7 @@ def _not_understood(name: str, argument: str, command: Any) -> str:
   close = difflib.get_close_matches(argument.partition('=')[0], known, n=1, cutoff=0.5)
   hint = f'did you mean {close[0]}? ' if close else ''
   return f'option {argument!r} is unknown: {hint}see {help_command}'
+
+
+if __name__ == '__main__':
+  main()
