@@ -1,10 +1,13 @@
 """What the readers of each format return, and what `image_files` keeps of it for writing."""
 
+import io
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt
 
+File = io.BufferedReader | io.BytesIO
+TRANSPARENT = 'its transparency is ignored'  # a remark
 MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors have 16 million
 
 
@@ -98,7 +101,7 @@ def without_alpha(
   if pixels.shape[2] not in (2, 4):
     return pixels, ()
   opaque = bool((pixels[..., -1] >= 2**bits - 1).all())
-  remarks = () if opaque else ('its transparency is ignored',)
+  remarks = () if opaque else (TRANSPARENT,)
   return np.ascontiguousarray(pixels[..., :-1]), remarks
 
 

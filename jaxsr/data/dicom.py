@@ -49,6 +49,7 @@ _REQUIRED = {
 }
 _SINGLE = (*_REQUIRED, 'HighBit', 'NumberOfFrames', 'PixelPaddingValue', 'PixelPaddingRangeLimit')
 _SINGLE += ('RescaleSlope', 'RescaleIntercept', 'PresentationLUTShape')
+_TEXTS = ('PhotometricInterpretation', 'PresentationLUTShape')
 _ALLOCATED = (1, 8, 16, 32)
 _CHEST = {  # values that a radiograph of the chest may have; without an element it may be one
   'Modality': ('CR', 'DX', 'DR', 'RG', 'RF', 'OT'),
@@ -140,8 +141,9 @@ def read(file: File, path: Path) -> Decoded:
       return Decoded(levels[..., None], exact=True, dpi=_resolution(dataset), remarks=remarks)
     except Unsupported as error:
       raise ImageError(path, str(error)) from None
-    except Exception as error:  # pydicom and its plug-ins raise many kinds
-      raise ImageError(path, f'cannot be decoded ({type(error).__name__})') from None
+    except Exception:  # pydicom's texts may quote elements
+      reason = 'cannot be decoded (its pixels, or its look-up table, contradict its header)'
+      raise ImageError(path, reason) from None
 
 
 def patient(path: Path) -> str:
@@ -216,14 +218,19 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     high = int(dataset.get('HighBit', stored - 1))
     allocated = int(dataset.get('BitsAllocated', 16))
     missing = [name for name in _REQUIRED if dataset.get(name) in (None, '')]
-    dicom_limits.check_sequences(dataset, ('ModalityLUTSequence',))
+    sequences = ('ModalityLUTSequence', *dicom_values.FUNCTIONAL_GROUPS)
+    dicom_limits.check_sequences(dataset, sequences)
     dicom_values.depth(dataset)
   except Unsupported as error:
     raise ImageError(path, str(error)) from None
-  except Exception as error:
-    reason = f'is not a DICOM file that can be read ({type(error).__name__})'
+  except Exception:
+    reason = 'is not a DICOM file that can be read (its elements are damaged, or it ends in one)'
     raise ImageError(path, reason) from None
   if not height and not width:
+    if not stop:  # pydicom drops all elements if the file ends in compressed pixels
+      file.seek(start)
+      header(file, path, stop=True)
+      raise ImageError(path, 'is truncated (it ends in its compressed pixels); fetch it again')
     raise ImageError(path, 'is DICOM without an image (it has neither Rows nor Columns)')
   if missing:
     named = ', '.join(f'{name} ({_REQUIRED[name]})' for name in missing)
@@ -247,12 +254,21 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
 
 
 def _check_single(dataset: Any) -> None:
-  """Raise Unsupported if an element has several values and may have one."""
+  """Raise Unsupported if an element has several values or no number, and must have one."""
+  from pydicom.tag import Tag
+
   for name in _SINGLE:
-    if name in dataset and dataset[name].VM > 1:
-      tag = dataset[name].tag
-      text = f'has several values in {name} ({tag.group:04x},{tag.element:04x}), which has one'
-      raise Unsupported(text)
+    if name not in dataset:
+      continue
+    try:
+      element = dataset[name]
+      several = element.VM > 1
+      if name not in _TEXTS and not several and element.value not in (None, ''):
+        float(element.value)
+    except Exception:  # pydicom converts a value when it is first used, and quotes it
+      raise Unsupported(f'has no number in {name} {Tag(name)}') from None
+    if several:
+      raise Unsupported(f'has several values in {name} {element.tag}, which has one')
 
 
 def _check_pixels(dataset: Any, path: Path) -> None:

@@ -52,8 +52,10 @@ def _decode(content: bytes) -> bytes:
   except RuntimeError as error:  # of pydicom, with the reasons of its plug-ins
     damage = str(jpeg.Damaged())
     return (damage if damage in str(error) else _UNDECODABLE).encode()
-  except Exception as error:  # pydicom and its plug-ins raise many kinds
-    return type(error).__name__.encode()
+  except MemoryError:
+    return b'its decoder needs more memory than any film of its size'
+  except Exception:  # pydicom's texts may quote elements
+    return b'its compressed pixels are not those that its header describes'
   return answer.getvalue()
 
 

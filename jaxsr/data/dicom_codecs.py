@@ -19,7 +19,7 @@ _JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEG
 _SYNTAXES = (*_JPEG, uid.RLELossless)
 DECODER_DEPENDENCIES = dict.fromkeys(_SYNTAXES, ('imagecodecs>=2024.6.1',))  # pydicom's name
 _NAME = 'jaxsr'
-_PADDING = 1024  # bytes that some encoders add to a segment of RLE
+_SPARE = 1  # byte that encoders may add to a segment of RLE so that their number is even
 
 
 def is_available(syntax: str) -> bool:
@@ -34,7 +34,9 @@ def decode_frame(content: bytes, runner: Any) -> bytes:
   frame = jpeg.frame(io.BytesIO(content))
   if frame is None:
     raise jpeg.Damaged
-  array = jpeg.decode(content, frame)
+  array, remarks = jpeg.decode(content, frame)
+  if remarks:
+    raise jpeg.Damaged
   if array.dtype == np.uint8:
     runner.set_option('bits_allocated', 8)
   return array.astype(array.dtype.newbyteorder('<')).tobytes()
@@ -53,11 +55,13 @@ def _decode_rle(content: bytes, pixels: int, width: int) -> bytes:
 
 
 def _unpack(segment: bytes, size: int) -> bytes:
-  """Decode a segment of RLE to `size` bytes, never to many more."""
+  """Decode a segment of RLE to `size` bytes; raises ValueError if it holds fewer or more."""
   try:
-    found = imagecodecs.packbits_decode(segment, out=size + _PADDING)
+    found = imagecodecs.packbits_decode(segment, out=size + _SPARE)
   except imagecodecs.PackbitsError:  # a segment of an odd length ends with a byte of padding
-    found = imagecodecs.packbits_decode(segment[:-1], out=size + _PADDING)
+    found = imagecodecs.packbits_decode(segment[:-1], out=size + _SPARE)
+  if len(found) < size:
+    raise jpeg.Damaged
   return bytes(found[:size])
 
 

@@ -18,17 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxsr.data.decoded import MAX_PIXELS
+from jaxsr.data import jpeg
+from jaxsr.data.decoded import MAX_PIXELS, File
 from jaxsr.errors import ImageError
-
-File = io.BufferedReader | io.BytesIO
 
 _META = 1024  # bytes that hold the transfer syntax
 _DEFLATED, _EXPLICIT = b'1.2.840.10008.1.2.1.99', b'1.2.840.10008.1.2.1\0\0\0'
 _MOST_INFLATED = 2 * MAX_PIXELS + 2**24  # bytes: the pixels, and the elements beside them
 _MOST_READS = 30_000  # pydicom reads one to three times per element; radiographs have hundreds
 _LONGEST_SEQUENCE = 2**20  # bytes; pydicom parses a sequence when it is first used
-_JPEG_SIZES = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers
 _J2K = b'\xff\x4f\xff\x51'
 _CHILD = 'import sys; sys.path[:] = sys.argv[1:]; from jaxsr.data import dicom_child as child'
 _CHILD += '; child.serve(sys.stdin.buffer, sys.stdout.buffer)'
@@ -124,29 +122,37 @@ def pixels(dataset: Any) -> np.ndarray:
 
 
 def _check_frame(dataset: Any) -> None:
-  """Raise Unsupported if the compressed data declares another size than the data set."""
+  """Raise Unsupported if the compressed data says something else than the data set."""
   from pydicom.encaps import get_frame
 
+  try:
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+  except Exception:
+    text = 'cannot be decoded (its compressed pixels are not divided into fragments as they must)'
+    raise Unsupported(text) from None
   declared = int(dataset.Columns), int(dataset.Rows)
-  found = _size(get_frame(dataset.PixelData, 0, number_of_frames=1))
-  if found not in (declared, None):
-    (width, height), (columns, rows) = found, declared
+  width, height, samples = _size(frame) or (*declared, 1)
+  if samples != 1:
+    kind = dataset.PhotometricInterpretation
+    text = f'is {kind}, but its compressed data is in color ({samples} samples per pixel)'
+    raise Unsupported(f'{text}; correct one of them')
+  if (width, height) != declared:
+    columns, rows = declared
     text = f'declares {columns}x{rows} pixels, but its compressed data has {width}x{height}'
     raise Unsupported(text)
 
 
-def _size(frame: bytes) -> tuple[int, int] | None:
-  """Returns the width and height in the header of JPEG, JPEG-LS or JPEG 2000; else None."""
-  if (at := frame[:256].find(_J2K)) >= 0 and len(frame) >= at + 24:
+def _size(frame: bytes) -> tuple[int, int, int] | None:
+  """Returns width, height and samples in the header of JPEG, JPEG-LS or JPEG 2000; else None."""
+  if (at := frame[:256].find(_J2K)) >= 0 and len(frame) >= at + 42:
     right, bottom, left, top = struct.unpack_from('>4I', frame, at + 8)
-    return right - left, bottom - top
-  at = 2
-  while frame[:2] == b'\xff\xd8' and at + 9 <= len(frame) and frame[at] == 0xFF:
-    length, height, width = struct.unpack_from('>HxHH', frame, at + 2)
-    if frame[at + 1] in _JPEG_SIZES:
-      return (width, height) if height else None  # 0: the height follows the first scan
-    at += 1 if frame[at + 1] == 0xFF else 2 + length
-  return None
+    return right - left, bottom - top, int.from_bytes(frame[at + 40 : at + 42], 'big')
+  found = jpeg.frame(io.BytesIO(frame)) if frame.startswith(jpeg.MAGIC) else None
+  if found is None:
+    return None
+  if found.samples == 1 and (reason := found.unsupported()):
+    raise Unsupported(f'has compressed data that {reason}, which is not supported')
+  return found.width, found.height, found.samples
 
 
 def _without_the_rest(dataset: Any) -> bytes:

@@ -19,6 +19,7 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, format_number_as_ds
 
 from jaxsr.data.decoded import Method
 from jaxsr.data.dicom_geometry import Sizes, numbers
+from jaxsr.data.dicom_values import FUNCTIONAL_GROUPS
 from jaxsr.errors import ImageError
 
 REQUIRED = {
@@ -45,7 +46,6 @@ DROPPED = (
   'CommentsOnThePerformedProcedureStep',
 )
 _OF_DATA_SETS = 0x0008  # the first group; the others are of messages, file headers and directories
-_FUNCTIONAL = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
 _LOSSY = {  # compressions that change pixels, with the terms of LossyImageCompressionMethod
   '1.2.840.10008.1.2.4.50': 'ISO_10918_1',
   '1.2.840.10008.1.2.4.51': 'ISO_10918_1',
@@ -65,7 +65,7 @@ def check(dataset: Any, path: Any) -> None:
   if missing := [name for name in REQUIRED if not dataset.get(name)]:
     named = ', '.join(f'{name} ({REQUIRED[name]})' for name in missing)
     raise ImageError(path, f'lacks {named}, which a derived DICOM needs; use --format png')
-  if found := [name for name in _FUNCTIONAL if name in dataset]:
+  if found := [name for name in FUNCTIONAL_GROUPS if name in dataset]:
     reason = f'is an enhanced object (it has {found[0]}), whose geometry is not scaled'
     raise ImageError(path, f'{reason}; use --format png')
   if int(dataset.BitsAllocated) == 1:

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Int, Integer, UInt
 from jaxsr.data import dicom_limits
 from jaxsr.data.dicom_limits import Unsupported
 
+FUNCTIONAL_GROUPS = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
+
 
 class LookUpTable(NamedTuple):
   """A modality look-up table: its values, the stored value of the first one, and their bits."""
@@ -16,6 +18,19 @@ class LookUpTable(NamedTuple):
   first: int
   bits: int
   remarks: tuple[str, ...]
+
+
+def slope(dataset: Any) -> float:
+  """Returns the rescale slope of an image, which enhanced objects keep in functional groups."""
+  found = dataset.get('RescaleSlope')
+  for name in FUNCTIONAL_GROUPS:
+    for group in (dataset.get(name) or [])[:1]:  # of the first frame
+      for item in group.get('PixelValueTransformationSequence') or []:
+        found = item.get('RescaleSlope', found)
+  try:
+    return float(found or 1)
+  except (TypeError, ValueError):
+    raise Unsupported('has no number in RescaleSlope (0028,1053)') from None
 
 
 def depth(dataset: Any) -> int:
@@ -34,7 +49,7 @@ def levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
     places = stored.astype(np.int64) - table.first
     values, bits = table.values[np.clip(places, 0, len(table.values) - 1)], table.bits
     top, remarks = 2**bits - 1, remarks + table.remarks
-  elif float(dataset.get('RescaleSlope', 1) or 1) < 0:
+  elif slope(dataset) < 0:
     values = top - values
   if dataset.PhotometricInterpretation == 'MONOCHROME1':
     values = top - values

@@ -2,7 +2,8 @@
 
 libjpeg fills what is missing of a scan with gray, and only warns. simplejpeg, which is
 libjpeg-turbo as in Pillow, turns its warnings into errors. imagecodecs decodes JPEG of more than 8
-bits, lossless JPEG and JPEG-LS.
+bits, lossless JPEG and JPEG-LS. The codes of a scan do not depend on the bits of the samples, so
+simplejpeg checks those as well if the header says 8 bits.
 """
 
 import io
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data.dicom_limits import File
+from jaxsr.data.decoded import File
 
 MAGIC = b'\xff\xd8\xff'
 _LOSSY = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # markers of the frames that Pillow decodes
@@ -26,7 +27,10 @@ _DAMAGE = re.compile(
 )
 _EXTRANEOUS = re.compile(r'(\d+) extraneous bytes before marker 0xd')
 _FEW = 4  # bytes that the encoders of some cameras leave between a scan and the next marker
-_OTHER_BITS = 64 * b'\x1b'  # every pair of bits, so no pixel's code is repeated
+_LEFT_OVER = 'has {} bytes after its last pixel, so it may be damaged'
+_NEXT = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')  # the marker that ends a scan
+_PROGRESSIVE = (0xC2, 0xCA)
+_LOWEST_SCALE = 8  # at which a check has the fewest pixels to compute
 
 
 class Damaged(ValueError):
@@ -34,6 +38,13 @@ class Damaged(ValueError):
 
   def __init__(self) -> None:
     super().__init__('a part of its compressed pixels is missing or overwritten')
+
+
+class MissingScans(Damaged):
+  """A progressive file ends early: some of its scans are missing."""
+
+  def __init__(self) -> None:
+    ValueError.__init__(self, 'some of its scans are missing, so it is coarser than it was')
 
 
 class Frame(NamedTuple):
@@ -71,12 +82,26 @@ class Frame(NamedTuple):
     kind = ' (CMYK)' if self.samples == 4 else ''
     return '' if self.samples == 1 else f'is {name} with {self.samples} samples per pixel{kind}'
 
+  @property
+  def components(self) -> bytes:
+    """The identifiers of the components."""
+    return self.header[self._place() + 10 :: 3][: self.samples]
+
+  def with_eight_bits(self, content: bytes) -> bytes:
+    """Returns the file with a header that says that samples have 8 bits."""
+    place = self._place() + 4
+    return content[:place] + b'\x08' + content[place + 1 :]
+
+  def _place(self) -> int:
+    """Returns where the frame header begins."""
+    segments = _segments(io.BytesIO(self.header))
+    return next(place for marker, place, _ in segments if marker == self.marker)
+
   def as_baseline(self) -> io.BytesIO:
     """Returns the header as that of JPEG with 8 bits, of which Pillow reads the metadata."""
     content = bytearray(self.header + b'\xff\xda\0\x08\x01\x01\0\0\x3f\0' + _END)
-    for marker, place, _ in _segments(io.BytesIO(self.header)):
-      if marker == self.marker:
-        content[place + 1], content[place + 4] = 0xC0, 8
+    place = self._place()
+    content[place + 1], content[place + 4] = 0xC0, 8
     return io.BytesIO(content)
 
 
@@ -113,79 +138,94 @@ def _segments(file: File) -> Iterator[tuple[int, int, bytes]]:
     place += 2 + int.from_bytes(head[2:4], 'big')
 
 
-def decode(content: bytes, found: Frame) -> UInt[np.ndarray, 'h w c']:
-  """Decode a file that is supported, without turning it upright.
+def decode(content: bytes, found: Frame) -> tuple[UInt[np.ndarray, 'h w c'], tuple[str, ...]]:
+  """Decode a file that is supported, without turning it upright; returns pixels and remarks.
 
   Raises:
-    Damaged: A part of a scan is missing or was overwritten.
+    Damaged: A part of a scan is missing or was overwritten, or whole scans are missing.
     Exception: Of a decoder, if it cannot be decoded.
   """
   if found.is_special:
-    return _decode_special(content, found)
+    return _decode_special(content, found), ()
   import simplejpeg
 
+  _check_scans(content, found)
   space = 'GRAY' if found.samples == 1 else 'RGB'
   try:
-    return simplejpeg.decode_jpeg(content, colorspace=space)
+    return simplejpeg.decode_jpeg(content, colorspace=space), ()
   except ValueError as error:
-    if _is_damage(str(error), content):
+    left = _left_over(str(error), content)
+    if left > _FEW:
       raise Damaged from error
-    return simplejpeg.decode_jpeg(content, colorspace=space, strict=False)
+    array = simplejpeg.decode_jpeg(content, colorspace=space, strict=False)
+    return array, (_LEFT_OVER.format(left),) if left else ()
 
 
-def check(content: bytes, tables: bytes = b'') -> None:
-  """Raise Damaged if JPEG of 8 bits, whose tables may lie elsewhere, has a damaged scan."""
+def check(content: bytes, found: Frame) -> None:
+  """Raise Damaged if the scans of JPEG of any process but JPEG-LS are damaged, or some missing."""
   import simplejpeg
 
-  whole = tables[:-2] + content[2:] if tables else content
+  _check_scans(content, found)
   try:
-    simplejpeg.decode_jpeg(whole, colorspace='GRAY')
+    simplejpeg.decode_jpeg(
+      found.with_eight_bits(content),
+      colorspace='GRAY' if found.samples == 1 else 'RGB',
+      min_factor=1 if found.marker == _LOSSLESS else _LOWEST_SCALE,
+    )
   except ValueError as error:
-    if _is_damage(str(error), whole):
+    if _left_over(str(error), content):
       raise Damaged from error
 
 
-def _is_damage(warning: str, content: bytes) -> bool:
-  """Whether a warning of libjpeg means that pixels are wrong."""
+def _left_over(warning: str, content: bytes) -> int:
+  """Returns how many bytes of a scan libjpeg warns to have no meaning; many if it is damaged."""
   if _DAMAGE.search(warning):
-    return True
-  found = _EXTRANEOUS.search(warning)
-  if found is None or (count := int(found[1])) <= _FEW:
-    return False
+    return len(content)
+  if (found := _EXTRANEOUS.search(warning)) is None:
+    return 0
   end = content.find(_END, content.find(b'\xff\xda'))
-  return len(set(content[end - count : end])) > 1  # equal bytes are padding
+  count = int(found[1])
+  return count if any(content[end - count : end]) else 0  # zeros are padding
+
+
+def _check_scans(content: bytes, found: Frame) -> None:
+  """Raise Damaged if a component, or some bits of its coefficients, are in no scan.
+
+  libjpeg does not warn of that: it takes them as 0.
+  """
+  left = {component: np.ones(64, int) for component in found.components}  # lowest bit that came
+  for count, scan in _scans(content, len(found.header)):
+    if len(scan) < 2 * count + 3:
+      raise Damaged
+    first, last, bit = scan[2 * count : 2 * count + 3]
+    coefficients = slice(first, last + 1) if found.marker in _PROGRESSIVE else slice(None)
+    for component in scan[: 2 * count : 2]:
+      if component in left:
+        left[component][coefficients] = bit & 15 if found.marker in _PROGRESSIVE else 0
+    if not any(lowest.any() for lowest in left.values()):
+      return
+  raise MissingScans
+
+
+def _scans(content: bytes, place: int) -> Iterator[tuple[int, bytes]]:
+  """Yield the number of components of each scan and its header, from the place of the first one."""
+  while place + 4 < len(content) and content[place + 1] != _END[1]:
+    end = place + 2 + int.from_bytes(content[place + 2 : place + 4], 'big')
+    if content[place + 1] == _SCAN:
+      yield content[place + 4], content[place + 5 : end]
+    following = _NEXT.search(content, end)
+    if following is None:
+      return
+    place = following.start()
 
 
 def _decode_special(content: bytes, found: Frame) -> UInt[np.ndarray, 'h w 1']:
   """Decode gray JPEG of more than 8 bits, lossless JPEG and JPEG-LS."""
   import imagecodecs
 
-  start = len(found.header)
-  end = content.find(_END, start)
-  if end < 0:  # for which the decoder of JPEG-LS would take seconds
+  if content.find(_END, len(found.header)) < 0:  # the decoder of JPEG-LS would take seconds
     raise Damaged
   if found.marker == _JPEG_LS:
     return imagecodecs.jpegls_decode(content)[..., None]
-  array = imagecodecs.jpeg8_decode(content)
-  if _may_be_filled(array, content[start + 7] if found.marker == _LOSSLESS else 1):
-    other = imagecodecs.jpeg8_decode(content[:end] + _OTHER_BITS + _END)
-    if not np.array_equal(other, array):  # so the scan needed what follows it
-      raise Damaged
-  return array[..., None]
-
-
-def _may_be_filled(array: UInt[np.ndarray, 'h w'], predictor: int) -> bool:
-  """Whether the last pixels are those that the decoder predicts if it has no data."""
-  if min(array.shape) < 5:
-    return True
-  last = array[-2:, -5:].astype(int)
-  left, up, corner = last[1, :-1], last[0, 1:], last[0, :-1]
-  predicted = {
-    2: up,
-    3: corner,
-    4: left + up - corner,
-    5: left + (up - corner >> 1),
-    6: up + (left - corner >> 1),
-    7: left + up >> 1,
-  }.get(predictor, left)
-  return bool((last[1, 1:] == predicted).all())
+  check(content, found)
+  return imagecodecs.jpeg8_decode(content)[..., None]

@@ -4,10 +4,12 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt
 
+from jaxsr.data import decoded
 from jaxsr.errors import ImageError, one_line
 
 MAGIC = b'\x89PNG\r\n\x1a\n'
@@ -37,23 +39,32 @@ def late_chunks(path: Path) -> set[bytes]:
   raise ImageError(path, _TRUNCATED)
 
 
-def check(content: bytes, path: Path) -> int | None:
-  """Check that a file is complete; returns the significant bits of its samples, if it names them.
+class Chunks(NamedTuple):
+  """The significant bits of the samples, and the transparent color or alphas of the palette."""
+
+  significant: int | None
+  transparent: bytes
+
+
+def check(content: bytes, path: Path) -> Chunks:
+  """Check that a file is complete; returns what its chunks say of the samples.
 
   Raises ImageError if it is truncated, or if the checksum of its last pixels, the one that Pillow
   does not check, differs.
   """
-  named, last = None, None
+  named, last, transparent = None, None, b''
   for name, start, end in _chunks(content, path):
     if name == b'sBIT':
       named = max(content[start:end][: _COLORS.get(content[25], 1)], default=None)
+    elif name == b'tRNS':
+      transparent = content[start:end]
     elif name == b'IDAT':
       last = start, end
   if last is not None:
     start, end = last
     if zlib.crc32(memoryview(content)[start - 4 : end]) != int.from_bytes(content[end : end + 4]):
       raise ImageError(path, 'cannot be decoded (a checksum of its pixels differs)')
-  return named
+  return Chunks(named, transparent)
 
 
 def _chunks(content: bytes, path: Path) -> Iterator[tuple[bytes, int, int]]:
@@ -69,6 +80,25 @@ def _chunks(content: bytes, path: Path) -> Iterator[tuple[bytes, int, int]]:
       return
     place = end + 4
   raise ImageError(path, _TRUNCATED)
+
+
+def is_transparent(
+  samples: UInt[np.ndarray, 'h w c'], transparent: bytes, *, depth: int, palette: bool
+) -> bool:
+  """Whether a pixel has the transparent color, or a color of the palette that is not opaque.
+
+  Args:
+    samples: Indices into the palette, or samples of `depth` bits, widened to 8 if they have fewer.
+    transparent: The content of tRNS.
+    depth: Bits per sample in the file.
+    palette: Whether samples are indices.
+  """
+  if palette:
+    alphas = np.full(256, 255, np.uint8)
+    alphas[: len(transparent)] = np.frombuffer(transparent, np.uint8)[:256]
+    return bool((alphas[samples] < 255).any())
+  color = np.frombuffer(transparent[: 2 * samples.shape[2]], '>u2') & (2**depth - 1)
+  return bool((samples == decoded.widen(color, depth)).all(axis=2).any())
 
 
 def range_of(

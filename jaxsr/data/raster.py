@@ -4,6 +4,7 @@ Pillow cuts 16-bit PNG with color or alpha to 8 bits, does not know JPEG of 12 b
 or JPEG-LS, and hides damage of JPEG, so those are decoded by `png` and `jpeg`.
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,28 +113,40 @@ def _decoded(
 
 def _read_png(file: File, path: Path) -> Decoded:
   content = file.read()
-  significant = png.check(content, path)
+  chunks, depth = png.check(content, path), png.bits(content[:26])
   file.seek(0)
+  remarks: tuple[str, ...] = ()
   with _open(file, path) as image:
     _load(image, path)
-    if png.bits(content[:26]) == 16 and image.mode not in ('I', *_SIXTEEN_BIT):
+    if depth == 16 and image.mode not in ('I', *_SIXTEEN_BIT):
       pixels = png.decode_deep(content, path)
     else:
       pixels = _pixels(image)
+      if chunks.transparent and _is_transparent(image, pixels, chunks.transparent, depth):
+        remarks = (decoded.TRANSPARENT,)
     found = _decoded(pixels, _metadata(image))
-  bits, remarks = png.range_of(found.pixels, significant)
-  return found._replace(bits=bits, remarks=found.remarks + remarks)
+  bits, more = png.range_of(found.pixels, chunks.significant)
+  return found._replace(bits=bits, remarks=found.remarks + remarks + more)
+
+
+def _is_transparent(
+  image: Image.Image, pixels: UInt[np.ndarray, 'h w c'], transparent: bytes, depth: int
+) -> bool:
+  palette = image.mode == 'P'
+  samples = np.asarray(image)[..., None] if palette else pixels
+  return png.is_transparent(samples, transparent, depth=depth, palette=palette)
 
 
 def _read_jpeg(file: File, path: Path, frame: jpeg.Frame) -> Decoded:
   _check_frame(frame, path)
   metadata = _jpeg_metadata(frame, path)
   try:
-    array = jpeg.decode(file.read(), frame)
+    array, remarks = jpeg.decode(file.read(), frame)
   except Exception as error:  # ValueError, and imagecodecs' own kinds
     raise ImageError(path, f'cannot be decoded ({one_line(error)})') from error
   bits = frame.bits if frame.is_special else None
-  return _decoded(array, metadata, bits=bits, exact=frame.is_special, lossy=frame.is_lossy)
+  found = _decoded(array, metadata, bits=bits, exact=frame.is_special, lossy=frame.is_lossy)
+  return found._replace(remarks=found.remarks + remarks)
 
 
 def _check_jpeg(frame: jpeg.Frame, path: Path) -> Header:
@@ -163,6 +176,8 @@ def _open(file: File, path: Path) -> Image.Image:
   except OSError as error:
     if error.errno is not None:
       raise
+    if _is_cut_webp(file):
+      raise ImageError(path, 'is truncated (it ends in its pixels); fetch it again') from error
     if not isinstance(error, UnidentifiedImageError):
       raise ImageError(path, f'cannot be read ({one_line(error)}); convert it to PNG') from error
     raise ImageError(path, _DAMAGED) from error
@@ -174,6 +189,13 @@ def _open(file: File, path: Path) -> Image.Image:
     image.close()
     raise
   return image
+
+
+def _is_cut_webp(file: File) -> bool:
+  file.seek(0)
+  head = file.read(8)
+  size = int.from_bytes(head[4:], 'little') + len(head)
+  return head.startswith(b'RIFF') and file.seek(0, os.SEEK_END) < size
 
 
 def _check_header(path: Path, image: Image.Image) -> None:
@@ -193,10 +215,15 @@ def _check_size(path: Path, height: int, width: int) -> None:
 
 
 def _load(image: Image.Image, path: Path) -> None:
+  palette = image.palette if image.mode == 'P' else None
+  colors = len(palette.palette) // len(palette.rawmode or palette.mode) if palette else 0
   try:
     image.load()
   except Exception as error:  # Pillow raises OSError, SyntaxError, zlib.error, struct.error, ...
     raise ImageError(path, f'cannot be decoded ({one_line(error)})') from error
+  if palette and (largest := int(np.asarray(image).max())) >= colors:
+    text = f'has the color {largest}, but its palette ends at {colors - 1}; fetch it again'
+    raise ImageError(path, text)
 
 
 def _pixels(image: Image.Image) -> UInt[np.ndarray, 'h w c']:

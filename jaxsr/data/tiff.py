@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt
 
-from jaxsr.data import decoded, jpeg, tiff_pages
+from jaxsr.data import decoded, tiff_pages, tiff_segments
 from jaxsr.data.decoded import Decoded
 from jaxsr.data.dicom import File
 from jaxsr.data.raster import Header
@@ -19,7 +19,6 @@ from jaxsr.errors import ImageError, one_line
 
 _MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _ASSOCIATED_ALPHA, _ALPHA = 1, 2  # kinds of extra samples
-_JPEG = 7  # compression
 
 
 def recognize(head: bytes) -> bool:
@@ -43,9 +42,7 @@ def read(file: File, path: Path) -> Decoded:
   """Decode a file; raises ImageError if it is damaged or holds what cannot be read without loss."""
   with tiff_pages.main_page(file, path) as page:
     try:
-      pixels = page.asarray(maxworkers=1)
-      if page.compression == _JPEG and page.bitspersample == 8:
-        _check_scans(file, page)
+      pixels = tiff_segments.read(page)
     except Exception as error:  # tifffile and the codecs raise many kinds
       kind = f' as {tiff_pages.compression(page)}' if page.compression != 1 else ''
       text = f'cannot be decoded{kind} ({one_line(error)})'
@@ -71,15 +68,8 @@ def read(file: File, path: Path) -> Decoded:
       dpi=_dpi(page),
       icc=page.iccprofile,
       remarks=remarks,
-      lossy=page.compression in tiff_pages.JPEG,
+      lossy=page.compression in tiff_segments.JPEG,
     )
-
-
-def _check_scans(file: File, page: Any) -> None:
-  """Raise jpeg.Damaged if a strip or tile of JPEG is damaged, which its decoder hides."""
-  for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
-    file.seek(offset)
-    jpeg.check(file.read(count), page.jpegtables or b'')
 
 
 def _orientation(page: Any) -> int:
@@ -106,8 +96,11 @@ def _color_of(
 ) -> tuple[UInt[np.ndarray, 'h w _'], tuple[str, ...]]:
   """Apply the palette, and drop alpha."""
   if page.photometric == PALETTE:
-    table = _palette(page)
-    return table[np.minimum(pixels[..., 0], len(table) - 1)], ()
+    table, largest = _palette(page), int(pixels.max())
+    if largest >= len(table):
+      text = f'has the color {largest}, but its palette ends at {len(table) - 1}; fetch it again'
+      raise ImageError(path, text)
+    return table[pixels[..., 0]], ()
   pixels, remarks = decoded.without_alpha(pixels, page.bitspersample)
   kind = page.extrasamples[0] if page.extrasamples else 0
   if remarks and kind not in (_ASSOCIATED_ALPHA, _ALPHA):

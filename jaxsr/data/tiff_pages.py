@@ -18,13 +18,13 @@ import tifffile
 
 from jaxsr.data import decoded
 from jaxsr.data.dicom import File
+from jaxsr.data.tiff_segments import JPEG, row_bytes
 from jaxsr.errors import ImageError, TooLargeError, one_line
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 _KINDS = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR)
 _UNSIGNED, _SIGNED, _FLOAT, _UNTYPED = 1, 2, 3, 4
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
-JPEG = (6, 7, 33007, 34892)  # compressions
 _UNCOMPRESSED = 1
 _WITH_PREDICTOR = (5, 8, 32946, 34925, 50000)  # LZW, Deflate, LZMA, Zstandard
 _SHAPE = re.compile(r'\{"shape": \[([\d, ]+)\].*"truncated": true')  # of frames, by tifffile
@@ -170,16 +170,21 @@ def _check_segments(page: Any, path: Path, size: int) -> None:
   missing = len(segments) < needed or any(not count for _, count in segments[:needed])
   if missing or any(offset + count > size for offset, count in segments):
     raise ImageError(path, 'is truncated (it lacks a part of its pixels); fetch it again')
-  if page.compression == _UNCOMPRESSED and page.photometric != YCBCR and not page.is_tiled:
-    row = -(-page.imagewidth * page.bitspersample * _together(page) // 8)
-    rows = page.imagelength * (page.samplesperpixel // _together(page))
-    if sum(count for _, count in segments) < row * rows:
-      raise ImageError(path, 'is truncated (it lacks a part of its pixels); fetch it again')
+  if page.compression == _UNCOMPRESSED and page.photometric != YCBCR:
+    needed_bytes = _segment_bytes(page)
+    for (offset, count), least in zip(segments, needed_bytes, strict=False):
+      if count < least or offset <= page.offset < offset + least:
+        raise ImageError(path, 'is truncated (it lacks a part of its pixels); fetch it again')
 
 
-def _together(page: Any) -> int:
-  """Returns the number of samples of a pixel that are stored beside each other."""
-  return page.samplesperpixel if page.planarconfig == 1 else 1
+def _segment_bytes(page: Any) -> list[int]:
+  """Returns the bytes that each strip or tile without compression needs."""
+  count = int(np.prod(page.chunked))
+  if page.is_tiled:
+    return [row_bytes(page) * page.tilelength] * count
+  starts = range(0, page.imagelength, page.rowsperstrip)
+  rows = [min(page.rowsperstrip, page.imagelength - start) for start in starts]
+  return [row_bytes(page) * rows[index % len(rows)] for index in range(count)]
 
 
 def tag(page: Any, name: str, default: Any) -> Any:

@@ -1,12 +1,14 @@
 """Rare files whose pixels a library would return wrong, or fail at."""
 
 import struct
+import zlib
 
 import imagecodecs
 import numpy as np
 import pydicom.examples
 import pytest
 import tifffile
+from PIL import Image
 
 from jaxsr.data import image_files
 from jaxsr.errors import ImageError
@@ -62,3 +64,57 @@ def test_dicom_whose_preamble_begins_as_tiff_is_dicom(tmp_path):
   (tmp_path / 'a.dcm').write_bytes(b'II*\0' + content[4:])
   expected = image_files.read(tmp_path / 'plain.dcm')
   assert (image_files.read(tmp_path / 'a.dcm') == expected).all()
+
+
+@pytest.mark.parametrize('used', [True, False])
+@pytest.mark.parametrize('mode', ['gray 2', 'gray 8', 'gray 16', 'palette', 'rgb 8', 'rgb 16'])
+def test_transparent_pixels_of_png_are_named(tmp_path, rng, capsys, mode, used):
+  kind, _, bits = mode.partition(' ')
+  depth = int(bits or 8)
+  samples = 2 * rng.integers(0, 2 ** (depth - 1), (16, 16, 3 if kind == 'rgb' else 1))  # even
+  key = samples[3, 5] + (0 if used else 1)
+  content = png_of(samples, kind, depth, key)
+  (tmp_path / 'a.png').write_bytes(content)
+  stored = image_files.read_stored(tmp_path / 'a.png').reshape(samples.shape[:2] + (-1,))
+  wide = 255 // (2**depth - 1) if depth < 8 else 1
+  np.testing.assert_array_equal(stored, samples * wide)
+  assert ('its transparency is ignored' in capsys.readouterr().err) == used
+
+
+def png_of(samples, kind, depth, key):
+  """Encode PNG with one transparent color."""
+  height, width, channels = samples.shape
+  digits = samples.reshape(height, -1, 1) >> np.arange(depth)[::-1] & 1
+  rows = np.packbits(digits.reshape(height, -1).astype(bool), axis=1)
+  color = {'gray': 0, 'rgb': 2, 'palette': 3}[kind]
+  blocks = [(b'IHDR', struct.pack('>IIBBBBB', width, height, depth, color, 0, 0, 0))]
+  if kind == 'palette':
+    grays = np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes()
+    alphas = np.where(np.arange(256) == key, 100, 255).astype(np.uint8).tobytes()
+    blocks += [(b'PLTE', grays), (b'tRNS', alphas)]
+  else:
+    blocks += [(b'tRNS', key.astype('>u2').tobytes())]
+  blocks += [(b'IDAT', zlib.compress(np.insert(rows, 0, 0, axis=1).tobytes())), (b'IEND', b'')]
+  parts = (struct.pack('>I', len(data)) + name + data for name, data in blocks)
+  sums = (struct.pack('>I', zlib.crc32(name + data)) for name, data in blocks)
+  return b'\x89PNG\r\n\x1a\n' + b''.join(a + b for a, b in zip(parts, sums, strict=True))
+
+
+def test_colors_beyond_the_palette_are_refused(tmp_path, rng):
+  indices = rng.integers(0, 256, (16, 16))
+  indices[0, 0] = 200
+  content = png_of(indices[..., None], 'palette', 8, 0)
+  at = content.index(b'PLTE')
+  short = b'PLTE' + content[at + 4 : at + 4 + 3 * 100]
+  short = struct.pack('>I', 300) + short + struct.pack('>I', zlib.crc32(short))
+  (tmp_path / 'a.png').write_bytes(content[: at - 4] + short + content[at + 8 + 3 * 256 :])
+  with pytest.raises(ImageError, match='has the color .*, but its palette ends at 99'):
+    image_files.read(tmp_path / 'a.png')
+
+
+def test_webp_that_was_cut_is_called_truncated(tmp_path, film):
+  Image.fromarray(film.squeeze()).save(tmp_path / 'a.webp', lossless=True)
+  content = (tmp_path / 'a.webp').read_bytes()
+  (tmp_path / 'a.webp').write_bytes(content[: len(content) // 2])
+  with pytest.raises(ImageError, match='is truncated'):
+    image_files.read(tmp_path / 'a.webp')

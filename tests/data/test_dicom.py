@@ -224,8 +224,8 @@ REFUSED = {  # elements, and what is said
   'huge': ({'Rows': 65535, 'Columns': 65535}, '65535x65535 pixels, more than'),
   'video': ({'syntax': uid.MPEG2MPML}, 'which is not supported'),
   'damaged': ({'syntax': uid.JPEG2000Lossless}, 'cannot be decoded'),
-  'word for frames': ({'NumberOfFrames': NUMBER}, 'not a DICOM file that can be read'),
-  'word for slope': ({'RescaleSlope': NUMBER}, 'cannot be decoded'),
+  'word for frames': ({'NumberOfFrames': NUMBER}, r'no number in NumberOfFrames \(0028,0008\)'),
+  'word for slope': ({'RescaleSlope': NUMBER}, r'no number in RescaleSlope \(0028,1053\)'),
   'no syntax': ({}, 'film.dcm: '),
   'other syntax': ({}, 'film.dcm: '),
 }

@@ -126,3 +126,72 @@ def test_damage_of_jpeg_inside_dicom_is_refused(tmp_path, film, kind):
     else:
       with pytest.raises(ImageError, match='missing or overwritten'):
         image_files.read(tmp_path / 'a.dcm')
+
+
+@pytest.mark.parametrize('group', ['SharedFunctional', 'PerFrameFunctional'])
+def test_the_slope_of_an_enhanced_object_is_applied(tmp_path, rng, group):
+  stored = rng.integers(0, 4096, SIZE, np.uint16)
+  ds, transform, groups = minimal(stored), Dataset(), Dataset()
+  transform.RescaleSlope, transform.RescaleIntercept = -1, 4095
+  groups.PixelValueTransformationSequence = [transform]
+  setattr(ds, f'{group}GroupsSequence', [groups])
+  ds.save_as(tmp_path / 'a.dcm', enforce_file_format=True)
+  found = image_files.read_stored(tmp_path / 'a.dcm')
+  np.testing.assert_array_equal(found, stretch(4095 - stored, 12))
+
+
+def compressed(ds, content, syntax):
+  ds.file_meta.TransferSyntaxUID = syntax
+  ds.PixelData = encapsulate([content])
+  ds['PixelData'].is_undefined_length, ds['PixelData'].VR = True, 'OB'
+  return ds
+
+
+def test_color_under_a_kind_of_gray_is_refused_by_name(tmp_path, film):
+  color = np.dstack([film[..., 0], film[::-1, :, 0], film[..., 0]])
+  for syntax, content in (
+    (uid.JPEGBaseline8Bit, imagecodecs.jpeg8_encode(color)),
+    (uid.JPEGLSLossless, imagecodecs.jpegls_encode(color)),
+    (uid.JPEG2000Lossless, imagecodecs.jpeg2k_encode(color, codecformat='j2k')),
+  ):
+    ds = compressed(minimal(film[..., 0], bits=8), content, syntax)
+    refused(ds, tmp_path / 'a.dcm', r'is MONOCHROME2, but .* in color \(3 samples per pixel\)')
+
+
+@pytest.mark.parametrize('name', ['RLE', 'JPEG', 'lossless JPEG', 'JPEG-LS', 'JPEG 2000'])
+def test_damaged_compressed_pixels_are_refused(tmp_path, film, name, rng):
+  gray = np.repeat(film[..., 0].astype(np.uint16), 2, axis=1) * 16
+  gray += rng.integers(0, 16, gray.shape, np.uint16)
+  if name == 'RLE':
+    ds = minimal(gray)
+    ds.compress(uid.RLELossless, generate_instance_uid=False)
+  elif name == 'JPEG':
+    content = imagecodecs.jpeg8_encode((gray >> 4).astype(np.uint8))
+    ds = compressed(minimal((gray >> 4).astype(np.uint8), bits=8), content, uid.JPEGBaseline8Bit)
+  else:
+    encode, syntax = {
+      'lossless JPEG': (lambda x: imagecodecs.ljpeg_encode(x, bitspersample=12), 'JPEGLosslessSV1'),
+      'JPEG-LS': (imagecodecs.jpegls_encode, 'JPEGLSLossless'),
+      'JPEG 2000': (lambda x: imagecodecs.jpeg2k_encode(x, codecformat='j2k'), 'JPEG2000Lossless'),
+    }[name]
+    ds = compressed(minimal(gray), encode(gray), getattr(uid, syntax))
+  path = tmp_path / 'a.dcm'
+  ds.save_as(path, enforce_file_format=True)
+  whole, true = path.read_bytes(), image_files.read(path)
+  start = whole.rindex(b'\xe0\x7f\x10\x00OB')
+  item = whole.index(b'\xfe\xff\x00\xe0', start + 20) + 4  # behind the table of offsets
+  size = int.from_bytes(whole[item : item + 4], 'little')
+  damaged = [whole[: int(rng.integers(start + 12, len(whole)))] for _ in range(4)]
+  for change in rng.integers(-size // 2, 60, 4):
+    damaged.append(whole[:item] + int(size + change).to_bytes(4, 'little') + whole[item + 4 :])
+  for share in (0.3, 0.9):  # a shorter fragment that ends as it should
+    end = item + 4 + 2 * int(share * size / 2)
+    damaged.append(
+      whole[:item] + (end - item - 4).to_bytes(4, 'little') + whole[item + 4 : end] + whole[-8:]
+    )
+  for content in damaged:
+    path.write_bytes(content)
+    try:
+      np.testing.assert_array_equal(image_files.read(path), true)
+    except ImageError as error:
+      assert any(word in error.reason for word in ('cannot be decoded', 'is truncated'))

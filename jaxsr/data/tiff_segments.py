@@ -1,0 +1,158 @@
+"""Decode the strips and tiles of TIFF, and refuse those that hold fewer or other pixels.
+
+tifffile takes what a decoder returns: short tiles are moved or filled, and so are scans of JPEG and
+lines of CCITT that were cut or overwritten.
+"""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tifffile
+from jaxtyping import Shaped, UInt
+from PIL import Image
+
+from jaxsr.data import jpeg
+
+JPEG = (6, 7, 33007, 34892)  # compressions
+LOSSLESS = (5, 8, 32773, 32946, 34925, 34926, 50000)  # LZW, Deflate, PackBits, LZMA, Zstandard
+_FAX = {2: 'tiff_ccitt', 3: 'group3', 4: 'group4'}  # names by Pillow
+_FAX_TAGS = (282, 283, 292, 296)  # those that an encoding depends on: resolution and T4Options
+_T6, _END_OF_FAX = 4, 2 * (11 * b'\0' + b'\1')
+_SPARE = 1  # byte that encoders may add so that their number is even
+_MSB_FIRST = 1
+
+
+class Short(ValueError):
+  """A strip or tile does not hold the pixels that it should."""
+
+  def __init__(self, index: int, found: object, wanted: object):
+    super().__init__(f'part {index + 1} of its pixels has {found} instead of {wanted}')
+
+
+class UnusualFax(ValueError):
+  """Lines of CCITT are encoded in another way than their pixels are."""
+
+  def __init__(self) -> None:
+    super().__init__('its lines are damaged, or encoded in an unusual way; convert it to PNG')
+
+
+def read(page: Any) -> Shaped[np.ndarray, '...']:
+  """Returns the samples of a page, without its photometric interpretation.
+
+  Raises:
+    Short: A strip or tile has fewer or more pixels than the tags say.
+    jpeg.Damaged: A scan of JPEG is damaged.
+    Exception: Of tifffile and the codecs.
+  """
+  decode = page.decode
+  if page.compression in LOSSLESS:
+    page.decode = _decoder_of_bytes(page, decode)
+  elif page.compression != tifffile.COMPRESSION.NONE:
+    page.decode = _decoder_of_images(page, decode)
+  try:
+    return page.asarray(maxworkers=1)
+  finally:
+    page.decode = decode
+
+
+def row_bytes(page: Any) -> int:
+  """Returns the bytes of a row of a strip or tile without compression."""
+  width = page.tilewidth if page.is_tiled else page.imagewidth
+  together = page.samplesperpixel if page.planarconfig == 1 else 1
+  return -(-width * page.bitspersample * together // 8)
+
+
+def _decoder_of_bytes(page: Any, decode: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns a decoder of strips and tiles that are compressed as bytes."""
+  decompress = tifffile.TIFF.DECOMPRESSORS[page.compression]
+  dtype = np.dtype(page.parent.byteorder + page.dtype.char)
+  packed = page.bitspersample not in (8, 16)
+
+  def checked(data: bytes | None, index: int, **_: Any) -> Any:
+    _, place, (depth, rows, width, samples) = decode(None, index)
+    if data is None:
+      raise Short(index, 0, 'more bytes')
+    data = _in_order(data, page)
+    wanted, full = row_bytes(page) * rows, row_bytes(page) * page.rowsperstrip
+    found = decompress(data, out=max(wanted, full) + 2 * _SPARE)
+    if not wanted <= len(found) <= wanted + _SPARE and len(found) != full:
+      raise Short(index, len(found), f'{wanted} bytes')
+    found = found[:wanted]
+    if packed:
+      import imagecodecs
+
+      run = width * samples
+      array = imagecodecs.packints_decode(found, dtype, page.bitspersample, runlen=run)
+    else:
+      array = np.frombuffer(found, dtype)
+    array = array.reshape(depth, rows, width, samples).astype(dtype.newbyteorder('='), copy=False)
+    if page.predictor != 1:
+      array = tifffile.TIFF.UNPREDICTORS[page.predictor](array, axis=-2)
+    return array, place, array.shape
+
+  return checked
+
+
+def _in_order(data: bytes, page: Any) -> bytes:
+  """Returns bytes whose highest bit comes first."""
+  if page.fillorder == _MSB_FIRST:
+    return data
+  import imagecodecs
+
+  return bytes(imagecodecs.bitorder_decode(data))
+
+
+def _decoder_of_images(page: Any, decode: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns a decoder of strips and tiles that are images, with the checks of their kind."""
+
+  def checked(data: bytes | None, index: int, **options: Any) -> Any:
+    if data is None:
+      raise Short(index, 0, 'more bytes')
+    array, place, shape = decode(data, index, **options)
+    _, _, row, column, _ = place
+    left = (1, min(shape[1], page.imagelength - row), min(shape[2], page.imagewidth - column))
+    if any(found < wanted for found, wanted in zip(array.shape, left, strict=False)):
+      raise Short(index, f'{array.shape[2]}x{array.shape[1]}', f'{left[2]}x{left[1]} pixels')
+    if page.compression in JPEG:
+      _check_jpeg(data, options.get('jpegtables'), options.get('jpegheader'))
+    elif page.compression in _FAX:
+      _check_fax(_in_order(data, page), array[0, ..., 0], page)
+    return array, place, shape
+
+  return checked
+
+
+def _check_jpeg(data: bytes, tables: bytes | None, header: bytes | None) -> None:
+  """Raise jpeg.Damaged if a scan is damaged; its tables, or its header, may lie elsewhere."""
+  if header and not data.startswith(jpeg.MAGIC):
+    data = header + data
+  elif tables:
+    data = tables[:-2] + data[2:]
+  found = jpeg.frame(io.BytesIO(data))
+  if found is None:
+    raise jpeg.Damaged
+  jpeg.check(data, found)
+
+
+def _check_fax(data: bytes, lines: UInt[np.ndarray, 'h w'], page: Any) -> None:
+  """Raise UnusualFax if lines of CCITT, of which each has one encoding, have another one."""
+  content = io.BytesIO()
+  tags = {name: page.tags[name].value for name in _FAX_TAGS if name in page.tags}
+  Image.fromarray(lines.astype(bool)).save(
+    content, 'TIFF', compression=_FAX[page.compression], strip_size=lines.size, tiffinfo=tags
+  )
+  content.seek(0)
+  with tifffile.TiffFile(content) as tif:
+    first = tif.pages.first
+    content.seek(first.dataoffsets[0])
+    wanted = _bits(content.read(first.databytecounts[0]))
+  wanted = wanted.removesuffix(_END_OF_FAX) if page.compression == _T6 else wanted
+  if not _bits(data).startswith(wanted):
+    raise UnusualFax
+
+
+def _bits(data: bytes) -> bytes:
+  """Returns the bits up to the last 1, one per byte."""
+  return np.unpackbits(np.frombuffer(data, np.uint8)).tobytes().rstrip(b'\0')

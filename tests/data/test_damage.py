@@ -1,0 +1,228 @@
+"""Damage in the pixels of every container and compression: refused, or of no effect.
+
+A file is cut, some of its bytes are overwritten, or a segment's byte count is changed. Where the
+compression has a checksum, every change is seen; the others see all that is missing.
+"""
+
+import io
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from jaxsr.data import image_files
+from jaxsr.errors import ImageError
+
+HEIGHT, WIDTH = 40, 56
+CHECKED = ('adobe_deflate', 'lzma', 'png', 'lerc')  # by a checksum
+UNCHECKED = (None, 'packbits', 'lzw', 'zstd', 'jpeg', 'jpeg2000', 'jpegxl')
+FAX = ('group4', 'group3', 'tiff_ccitt')
+
+
+def texture(rng, bits):
+  y, x = np.mgrid[:HEIGHT, :WIDTH]
+  waves = (np.sin(x / 9) + np.cos(y / 7) + 2) / 5 + rng.random((HEIGHT, WIDTH)) * 0.15
+  return (waves * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def read(path, content):
+  """Returns the pixels, or None if the file is refused."""
+  path.write_bytes(content)
+  try:
+    return image_files.read(path)
+  except ImageError as error:
+    assert 'Error' not in error.reason.split('(')[0], error
+    return None
+
+
+def silent(path, whole, damaged):
+  """Returns how many of some damaged files are read as other pixels than the whole one."""
+  true, count = read(path, whole), 0
+  assert true is not None
+  for content in damaged:
+    found = read(path, content)
+    count += found is not None and not np.array_equal(found, true)
+  return count
+
+
+def overwritten(rng, content, segments, count):
+  """Yield a file in which some bytes of one of its segments are random."""
+  for _ in range(count):
+    start, size = segments[rng.integers(len(segments))]
+    length = int(min(size, rng.choice([1, 4, 40])))
+    place = start + int(rng.integers(0, size - length + 1))
+    yield content[:place] + rng.bytes(length) + content[place + length :]
+
+
+def tiff_segments(content):
+  with tifffile.TiffFile(io.BytesIO(content)) as tif:
+    page = tif.pages.first
+    return list(zip(page.dataoffsets, page.databytecounts, strict=True))
+
+
+def other_counts(rng, content, count, *, longer):
+  """Yield a file in which one strip or tile has fewer or more bytes than it was written with."""
+  counts = [size for _, size in tiff_segments(content)]
+  for _ in range(count):
+    changed, which = list(counts), rng.integers(len(counts))
+    less = int(rng.integers(1, changed[which] // 2))
+    changed[which] += int(rng.integers(1, 60)) if longer else -less
+    file = io.BytesIO(content)
+    with tifffile.TiffFile(file, mode='r+b') as tif:
+      tags = tif.pages.first.tags
+      name = 'TileByteCounts' if 'TileByteCounts' in tags else 'StripByteCounts'
+      tags[name].overwrite(changed if len(changed) > 1 else changed[0])
+    yield file.getvalue()
+
+
+def tiff(rng, compression, bits, *, tiled):
+  options = {'tile': (16, 32)} if tiled else {'rowsperstrip': 16}
+  file = io.BytesIO()
+  tifffile.imwrite(
+    file, texture(rng, bits), compression=compression, photometric='minisblack', **options
+  )
+  return file.getvalue()
+
+
+def check_tiff(path, rng, compression, bits, *, tiled, count):
+  whole = tiff(rng, compression, bits, tiled=tiled)
+  if compression in CHECKED:
+    damaged = overwritten(rng, whole, tiff_segments(whole), count)
+    assert silent(path, whole, damaged) == 0, compression
+  for longer in (False, True):
+    damaged = other_counts(rng, whole, count, longer=longer)
+    assert silent(path, whole, damaged) == 0, (compression, longer)
+  cut = [whole[: int(share * len(whole))] for share in rng.random(count)]
+  assert silent(path, whole, cut) == 0, compression
+
+
+def depths(compression):
+  return (8,) if compression == 'jpeg' else (8, 16)
+
+
+@pytest.mark.parametrize('compression', [*CHECKED, *UNCHECKED])
+def test_damaged_tiff_is_refused(tmp_path, rng, compression):
+  for bits in depths(compression):
+    check_tiff(tmp_path / 'film.tif', rng, compression, bits, tiled=bits == 8, count=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('compression', [*CHECKED, *UNCHECKED])
+def test_tiff_damaged_in_many_places_is_refused(tmp_path, rng, compression):
+  for bits in depths(compression):
+    for tiled in (False, True):
+      check_tiff(tmp_path / 'film.tif', rng, compression, bits, tiled=tiled, count=150)
+
+
+@pytest.mark.parametrize('compression', FAX)
+def test_damaged_lines_of_ccitt_are_refused(tmp_path, rng, compression):
+  image = Image.fromarray(texture(rng, 8) > 90)
+  for options in ({}, {292: 1}, {292: 4}) if compression == 'group3' else ({},):
+    file = io.BytesIO()
+    image.save(file, 'TIFF', compression=compression, tiffinfo=options, strip_size=100)
+    whole = file.getvalue()
+    segments = tiff_segments(whole)
+    assert len(segments) > 1
+    path = tmp_path / 'film.tif'
+    damaged = [*overwritten(rng, whole, segments, 12), *other_counts(rng, whole, 4, longer=False)]
+    true = read(path, whole)
+    np.testing.assert_array_equal(true[..., 0], 255 * np.asarray(image, np.uint8))
+    for content in damaged:
+      found = read(path, content)
+      with Image.open(path) as pillow:  # other lines with their own codes are no damage
+        assert found is None or np.array_equal(found[..., 0], 255 * np.asarray(pillow, np.uint8))
+
+
+def own_tiff(segments, compression, bits, *, rows, tile=None):
+  """Write TIFF whose compressed segments are given."""
+  file = io.BytesIO()
+  with tifffile.TiffWriter(file) as writer:
+    writer.write(
+      iter(segments),
+      shape=(HEIGHT, WIDTH),
+      dtype=np.uint8 if bits <= 8 else np.uint16,
+      bitspersample=bits,
+      compression=compression,
+      photometric='minisblack',
+      rowsperstrip=None if tile else rows,
+      tile=tile,
+    )
+  return file.getvalue()
+
+
+@pytest.mark.parametrize('process', ['8 bits', '12 bits', 'lossless 8', 'lossless 16'])
+@pytest.mark.parametrize('compression', [7, 34892])
+def test_cut_jpeg_of_every_process_inside_tiff_is_refused(tmp_path, rng, process, compression):
+  kind, bits = process.split()[0] == 'lossless', int(process.removesuffix(' bits').split()[-1])
+  image = texture(rng, 8) if bits == 8 else texture(rng, 16) >> (16 - bits)
+  content = imagecodecs.jpeg8_encode(image, level=95, bitspersample=bits, lossless=kind)
+  path = tmp_path / 'film.tif'
+  whole = own_tiff([content], 7, bits, rows=HEIGHT)
+  assert read(path, whole).shape == (HEIGHT, WIDTH, 1)
+  start = content.index(b'\xff\xda') + 10
+  for share in (0.1, 0.5, 0.95):
+    cut = content[: start + int(share * (len(content) - start))] + b'\xff\xd9'
+    assert read(path, own_tiff([cut], compression, bits, rows=HEIGHT)) is None
+
+
+def test_a_tile_with_fewer_pixels_than_its_size_is_refused(tmp_path, rng):
+  image = texture(rng, 8)
+  tiles = [
+    np.pad(part, ((0, 16 - part.shape[0]), (0, 32 - part.shape[1])))
+    for part in (image[r : r + 16, c : c + 32] for r in (0, 16, 32) for c in (0, 32))
+  ]
+  path = tmp_path / 'film.tif'
+  for compression, encode in (
+    ('lzw', imagecodecs.lzw_encode),
+    ('packbits', imagecodecs.packbits_encode),
+    ('adobe_deflate', zlib.compress),
+  ):
+    segments = [encode(tile.tobytes()) for tile in tiles]
+    whole = own_tiff(segments, compression, 8, rows=0, tile=(16, 32))
+    np.testing.assert_array_equal(read(path, whole)[..., 0], image)
+    short = encode(tiles[1].tobytes()[: 16 * (WIDTH - 32)])  # as many as lie inside the image
+    short = own_tiff(
+      rng, [segments[0], short, *segments[2:]], compression, 8, rows=0, tile=(16, 32)
+    )
+    assert read(path, short) is None
+
+
+@pytest.mark.parametrize('compression', ['lzw', 'adobe_deflate', 'zstd', 'packbits'])
+def test_a_last_strip_of_full_height_is_read(tmp_path, rng, compression):
+  image = texture(rng, 16)
+  encode = getattr(imagecodecs, f'{compression.removeprefix("adobe_")}_encode')
+  padded = np.pad(image, ((0, 8), (0, 0)))
+  segments = [encode(padded[row : row + 16].tobytes()) for row in (0, 16, 32)]
+  path = tmp_path / 'film.tif'
+  found = read(path, own_tiff(segments, compression, 16, rows=16))
+  np.testing.assert_array_equal(found[..., 0], image)
+
+
+def test_a_short_strip_before_a_long_one_is_refused(tmp_path, rng):
+  image = texture(rng, 8)
+  file = io.BytesIO()
+  tifffile.imwrite(file, image, rowsperstrip=20)
+  file.seek(0)
+  path = tmp_path / 'film.tif'
+  with tifffile.TiffFile(file, mode='r+b') as tif:
+    tags = tif.pages.first.tags
+    first, second = tags['StripByteCounts'].value
+    start = tags['StripOffsets'].value[0]
+    tags['StripByteCounts'].overwrite([first - 5 * WIDTH, second + 5 * WIDTH])
+    tags['StripOffsets'].overwrite([start, start + first - 5 * WIDTH])
+  assert read(path, file.getvalue()) is None
+
+
+@pytest.mark.parametrize('scans', [1, -1])
+def test_progressive_jpeg_without_its_last_scans_is_refused(tmp_path, rng, scans):
+  file = io.BytesIO()
+  Image.fromarray(texture(rng, 8)).save(file, 'JPEG', progressive=True)
+  whole, path = file.getvalue(), tmp_path / 'film.jpg'
+  assert read(path, whole).shape == (HEIGHT, WIDTH, 1)
+  places = [at for at in range(len(whole)) if whole[at : at + 2] == b'\xff\xda']
+  path.write_bytes(whole[: places[scans]] + b'\xff\xd9')
+  with pytest.raises(ImageError, match='scans are missing'):
+    image_files.read(path)
