@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt
 
-File = io.BufferedReader | io.BytesIO
+File = io.BufferedReader | io.BufferedRandom | io.BytesIO
 TRANSPARENT = 'its transparency is ignored'  # a remark
 MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors have 16 million
 

@@ -29,6 +29,7 @@ from jaxsr.data import (
   raster_out,
   remarks,
   rows,
+  seal,
   tiff,
   tiff_out,
 )
@@ -232,11 +233,13 @@ def write(
   kept = _kept(array.shape[2], array.dtype, info, scale)
   stored = decoded.to_stored_range(array, kept.bits)
   kind = image_formats.KINDS[path.suffix.lower()]
+  note = seal.opened(note)
   with atomic(path) as temporary:
     if kind == 'TIFF':
       tiff_out.write(temporary, stored, note, kept)
     else:
       raster_out.write(temporary, stored, kind, note, kept)
+    seal.close(temporary)
 
 
 def writing(
@@ -276,13 +279,17 @@ def is_intact(path: Path) -> bool:
 
 
 def read_note(path: Path) -> str:
-  """Read the comment that `write` or `dicom_out.write` put into a file; '' if there is none."""
+  """Read the comment that `write` or `dicom_out.write` put into a file.
+
+  Returns '' if there is none, or if the pixels of a file that is not DICOM were changed since.
+  """
   try:
     with _open(path) as file:
       head = file.read(image_formats.HEAD)
       file.seek(0)
       if dicom.recognize(file):
         return dicom_out.read_note(path)
-      return tiff_out.read_note(file) if tiff.recognize(head) else raster_out.read_note(file)
+      found = (tiff_out if tiff.recognize(head) else raster_out).read_note(file)
+      return seal.note(found, file)
   except Exception:  # a file that is not an image has none
     return ''

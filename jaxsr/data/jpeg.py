@@ -163,18 +163,31 @@ def decode(content: bytes, found: Frame) -> tuple[UInt[np.ndarray, 'h w c'], tup
 
 def check(content: bytes, found: Frame) -> None:
   """Raise Damaged if the scans of JPEG of any process but JPEG-LS are damaged, or some missing."""
+  _check_scans(content, found)
+  if _left_over(_warning(content, found), content):
+    raise Damaged
+  if found.is_special and not _DAMAGE.search(_warning(_without_last_byte(content, found), found)):
+    raise Damaged  # the decoder did not need it, so pixels before took fewer bytes than they had
+
+
+def _warning(content: bytes, found: Frame) -> str:
+  """Returns what libjpeg warns of first, or ''."""
   import simplejpeg
 
-  _check_scans(content, found)
+  space = 'GRAY' if found.samples == 1 else 'RGB'
+  factor = 1 if found.marker == _LOSSLESS else _LOWEST_SCALE
   try:
-    simplejpeg.decode_jpeg(
-      found.with_eight_bits(content),
-      colorspace='GRAY' if found.samples == 1 else 'RGB',
-      min_factor=1 if found.marker == _LOSSLESS else _LOWEST_SCALE,
-    )
+    simplejpeg.decode_jpeg(found.with_eight_bits(content), colorspace=space, min_factor=factor)
   except ValueError as error:
-    if _left_over(str(error), content):
-      raise Damaged from error
+    return str(error)
+  return ''
+
+
+def _without_last_byte(content: bytes, found: Frame) -> bytes:
+  scan = content[: content.find(_END, len(found.header))].rstrip(
+    b'\xff'
+  )  # which may be repeated before a marker
+  return scan[: -2 if scan.endswith(b'\xff\0') else -1] + _END
 
 
 def _left_over(warning: str, content: bytes) -> int:

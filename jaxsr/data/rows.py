@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from jaxtyping import UInt
 
-from jaxsr.data import decoded, png, raster_out, tiff, tiff_out
+from jaxsr.data import decoded, png, raster_out, seal, tiff, tiff_out
 from jaxsr.data.decoded import ImageInfo
 from jaxsr.files import atomic
 
@@ -90,6 +90,7 @@ def writing(
     note: the comment.
     info: the range of the stored values, the resolution and the color profile.
   """
+  note = seal.opened(note)
   with atomic(path) as temporary:
     if path.suffix.lower() == '.png':
       with temporary.open('wb') as file:
@@ -97,11 +98,12 @@ def writing(
         writer.begin(shape, note, info)
         yield writer
         writer.close()
-      return
-    offset = tiff_out.write_empty(temporary, shape, kind, note, info)
-    with temporary.open('r+b') as file:
-      file.seek(offset)
-      yield _Tiff(file, info.bits, kind)
+    else:
+      offset = tiff_out.write_empty(temporary, shape, kind, note, info)
+      with temporary.open('r+b') as file:
+        file.seek(offset)
+        yield _Tiff(file, info.bits, kind)
+    seal.close(temporary)
 
 
 def is_complete(path: Path) -> bool:

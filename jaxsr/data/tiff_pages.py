@@ -18,7 +18,7 @@ import tifffile
 
 from jaxsr.data import decoded
 from jaxsr.data.dicom import File
-from jaxsr.data.tiff_segments import JPEG, row_bytes
+from jaxsr.data.tiff_segments import FAX, JPEG, LOSSLESS, row_bytes
 from jaxsr.errors import ImageError, TooLargeError, one_line
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
@@ -26,6 +26,8 @@ _KINDS = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR)
 _UNSIGNED, _SIGNED, _FLOAT, _UNTYPED = 1, 2, 3, 4
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _UNCOMPRESSED = 1
+_IMAGES = (33003, 33004, 33005, 34712, 34887, 34933, 50001, 50002, 52546)  # JPEG 2000 to JPEG XL
+_READ = (_UNCOMPRESSED, *FAX, *JPEG, *LOSSLESS, *_IMAGES)
 _WITH_PREDICTOR = (5, 8, 32946, 34925, 50000)  # LZW, Deflate, LZMA, Zstandard
 _SHAPE = re.compile(r'\{"shape": \[([\d, ]+)\].*"truncated": true')  # of frames, by tifffile
 _CONVERT = 'convert it to unsigned 16-bit integers'
@@ -129,6 +131,9 @@ def _check_page(page: Any, path: Path) -> None:
     raise ImageError(path, f'is TIFF with complex samples, which are not supported; {_CONVERT}')
   if not isinstance(bits, int) or not 0 < bits <= 16 or page.dtype is None:
     raise ImageError(path, f'is TIFF with {bits}-bit samples, which are not supported; {_CONVERT}')
+  if page.compression not in _READ:  # JPEG XR, for one, whose decoder fills what is missing
+    what = f'is TIFF compressed as {compression(page)}, which is not supported'
+    raise ImageError(path, f'{what}; convert it to PNG')
   if 'PhotometricInterpretation' not in page.tags:
     raise ImageError(path, 'is TIFF that lacks PhotometricInterpretation (262): 0 may be black')
   if page.predictor != 1 and page.compression not in _WITH_PREDICTOR:

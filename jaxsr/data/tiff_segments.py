@@ -17,7 +17,7 @@ from jaxsr.data import jpeg
 
 JPEG = (6, 7, 33007, 34892)  # compressions
 LOSSLESS = (5, 8, 32773, 32946, 34925, 34926, 50000)  # LZW, Deflate, PackBits, LZMA, Zstandard
-_FAX = {2: 'tiff_ccitt', 3: 'group3', 4: 'group4'}  # names by Pillow
+FAX = {2: 'tiff_ccitt', 3: 'group3', 4: 'group4'}  # names by Pillow
 _FAX_TAGS = (282, 283, 292, 296)  # those that an encoding depends on: resolution and T4Options
 _T6, _END_OF_FAX = 4, 2 * (11 * b'\0' + b'\1')
 _SPARE = 1  # byte that encoders may add so that their number is even
@@ -117,7 +117,7 @@ def _decoder_of_images(page: Any, decode: Callable[..., Any]) -> Callable[..., A
       raise Short(index, f'{array.shape[2]}x{array.shape[1]}', f'{left[2]}x{left[1]} pixels')
     if page.compression in JPEG:
       _check_jpeg(data, options.get('jpegtables'), options.get('jpegheader'))
-    elif page.compression in _FAX:
+    elif page.compression in FAX:
       _check_fax(_in_order(data, page), array[0, ..., 0], page)
     return array, place, shape
 
@@ -141,7 +141,7 @@ def _check_fax(data: bytes, lines: UInt[np.ndarray, 'h w'], page: Any) -> None:
   content = io.BytesIO()
   tags = {name: page.tags[name].value for name in _FAX_TAGS if name in page.tags}
   Image.fromarray(lines.astype(bool)).save(
-    content, 'TIFF', compression=_FAX[page.compression], strip_size=lines.size, tiffinfo=tags
+    content, 'TIFF', compression=FAX[page.compression], strip_size=lines.size, tiffinfo=tags
   )
   content.seek(0)
   with tifffile.TiffFile(content) as tif:

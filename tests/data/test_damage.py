@@ -184,9 +184,8 @@ def test_a_tile_with_fewer_pixels_than_its_size_is_refused(tmp_path, rng):
     whole = own_tiff(segments, compression, 8, rows=0, tile=(16, 32))
     np.testing.assert_array_equal(read(path, whole)[..., 0], image)
     short = encode(tiles[1].tobytes()[: 16 * (WIDTH - 32)])  # as many as lie inside the image
-    short = own_tiff(
-      rng, [segments[0], short, *segments[2:]], compression, 8, rows=0, tile=(16, 32)
-    )
+    short = [segments[0], short, *segments[2:]]
+    short = own_tiff(short, compression, 8, rows=0, tile=(16, 32))
     assert read(path, short) is None
 
 
@@ -226,3 +225,14 @@ def test_progressive_jpeg_without_its_last_scans_is_refused(tmp_path, rng, scans
   path.write_bytes(whole[: places[scans]] + b'\xff\xd9')
   with pytest.raises(ImageError, match='scans are missing'):
     image_files.read(path)
+
+
+@pytest.mark.parametrize('process', ['12 bits', 'lossless 8', 'lossless 12', 'lossless 16'])
+def test_most_overwritten_scans_of_other_processes_are_refused(tmp_path, rng, process):
+  lossless, bits = process.startswith('lossless'), int(process.strip(' bits').split()[-1])
+  image = (texture(rng, 16) >> (16 - bits)).astype(np.uint8 if bits == 8 else np.uint16)
+  whole = imagecodecs.jpeg8_encode(image, level=95, bitspersample=bits, lossless=lossless)
+  start, path = whole.index(b'\xff\xda') + 14, tmp_path / 'film.jpg'
+  places = rng.integers(start, len(whole) - 60, 30)
+  damaged = [whole[:place] + rng.bytes(40) + whole[place + 40 :] for place in places]
+  assert silent(path, whole, damaged) <= 12

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from jaxsr.data import image_files, raster_out, sources
 from jaxsr.errors import ImageError, UserError
@@ -173,3 +174,36 @@ def test_shared_patients_and_files_are_counted(tmp_path, film):
   train, val = (sources.Folder(tmp_path / name) for name in ('train', 'val'))
   assert sources.overlap(train, val) == 1
   assert sources.overlap(train, train) == 2
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'tif'])
+def test_a_comment_counts_until_the_pixels_are_changed(tmp_path, rng, suffix, channels):
+  path = tmp_path / f'film.{suffix}'
+  image_files.write(path, rng.integers(0, 256, (24, 40, channels), np.uint8), 'jaxsr note')
+  assert image_files.read_note(path) == 'jaxsr note'
+  with Image.open(path) as image:
+    edited, comment = image.point(lambda level: level // 2), image.info.get('Comment', '')
+    text = PngInfo()
+    text.add_text('Comment', comment)
+    kept = {
+      'png': {'pnginfo': text},
+      'jpg': {'comment': image.info.get('comment', b'')},
+      'tif': {'tiffinfo': {270: image.tag_v2[270]} if suffix == 'tif' else {}},
+    }[suffix]
+    edited.save(tmp_path / f'edited.{suffix}', **kept)
+  assert b'jaxsr note' in (tmp_path / f'edited.{suffix}').read_bytes()
+  assert image_files.read_note(tmp_path / f'edited.{suffix}') == ''
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+def test_a_comment_of_a_file_written_in_rows_is_read_back(tmp_path, rng, suffix):
+  path, image = tmp_path / f'film.{suffix}', rng.integers(0, 256, (24, 40, 1), np.uint8)
+  like = image_files.ImageInfo(8)
+  with image_files.writing(
+    path, image.shape, image.dtype, 'jaxsr note', info=like, scale=1
+  ) as writer:
+    writer.write(image[:9])
+    writer.write(image[9:])
+  assert image_files.read_note(path) == 'jaxsr note'
+  np.testing.assert_array_equal(image_files.read(path), image)
