@@ -12,8 +12,8 @@ from jaxsr.trust.audit import SIDE, Gray, Patches
 
 MOST = 40  # films on a sheet
 INVENTED, NULL = 1.0, 10 / 255  # what the brightest color stands for
-_CELL = 128  # pixels of the side of a map on a sheet
-_LETTERS = 18  # of a name above it
+_CELL = 160  # pixels of the side of a map on a sheet
+_LETTERS = 24  # of a name above it
 
 
 class AuditedFilm(NamedTuple):

@@ -140,7 +140,7 @@ def test_films_without_patches_or_that_cannot_be_read_do_not_stop_the_audit(tmp_
   html = (tmp_path / 'e' / 'report.html').read_text()
   assert '2_&lt;b&gt;&amp;&#34;$x$.png' in html and '<b>' not in html
   pictured = image_files.read(tmp_path / 'e' / 'trust.png', 3)
-  assert pictured.shape[0] == 2 * 170 + 6  # a row per film
+  assert pictured.shape[0] == 2 * 202 + 6  # a row per film
 
 
 @pytest.mark.parametrize(
