@@ -186,6 +186,7 @@ def test_a_mistake_is_one_line(arguments, message, tmp_path, folders, capsys):
   filled = [each.format(**folders) for each in arguments]
   code, line = refused(capsys, *filled, f'--workdir={tmp_path / "run"}')
   assert code in (1, 2) and message in line
+  assert not (tmp_path / 'run').exists()
 
 
 def test_a_mistake_ends_the_program_within_seconds(tmp_path):

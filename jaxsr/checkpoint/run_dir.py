@@ -1,12 +1,13 @@
 """The folder of a run: its config, and the table of its validations."""
 
+import contextlib
 import csv
 import importlib.metadata
 import itertools
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,18 @@ def check_not_lost(workdir: Path) -> None:
       f'{workdir}: was trained to step {step}, but the folder of its checkpoints {state}; restore '
       f'or mount {folder}, or pass --restart to begin again'
     )
+
+
+@contextlib.contextmanager
+def removed_if_unused(folder: Path, *, new: bool) -> Iterator[None]:
+  """Remove a new folder at the end if it holds only its lock, as after a mistake in the config."""
+  try:
+    yield
+  finally:
+    with contextlib.suppress(OSError):  # the folder may have been moved
+      if new and [path.name for path in folder.iterdir()] == ['lock']:
+        (folder / 'lock').unlink()
+        folder.rmdir()
 
 
 def set_aside(workdir: Path) -> None:

@@ -48,11 +48,18 @@ def train(
   """
   validate.check(config)
   primary = jax.process_index() == 0
+  unused = run_dir.removed_if_unused(folder, new=primary and not folder.exists())
   if primary:
     make_folder(folder)
     runtime.sweep_shared_memory()
   locked = files.locked(folder) if primary else contextlib.nullcontext(lambda: None)
-  with output.lasting(), peers.watched(), preemption.handled() as stop, locked as check_lock:
+  with (
+    unused,
+    output.lasting(),
+    peers.watched(),
+    preemption.handled() as stop,
+    locked as check_lock,
+  ):
     if restart and primary:
       run_dir.set_aside(folder)
     sharding.wait_for_all('restart')
