@@ -159,8 +159,9 @@ ROWS = (
     'flipped bit in TIFF, with a manifest; a cut manifest', f'{CHANGED}test_a_manifest', quick=True
   ),
   Row(
-    'bombs: claims of gigabytes, deflated DICOM',
-    f'{COPY}test_a_header {COPY}test_an_image_that {DICOM}test_deflated',
+    'bombs: claims of gigabytes, deflated DICOM, scans of JPEG',
+    f'{COPY}test_a_header {COPY}test_an_image_that {DICOM}test_deflated '
+    'data/test_jpeg.py::test_a_file_of_very',
   ),
   Row(
     'DICOM of a million elements, RLE and sizes that do not fit, decoders that crash',

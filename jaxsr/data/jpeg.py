@@ -26,6 +26,7 @@ _DAMAGE = re.compile(
   r'premature end|bad Huffman code|bad arithmetic code|instead of RST', re.IGNORECASE
 )
 _EXTRANEOUS = re.compile(r'(\d+) extraneous bytes before marker 0xd')
+_MOST_SCANS = 100  # encoders write about ten; each is decoded over the whole image
 _FEW = 4  # bytes that the encoders of some cameras leave between a scan and the next marker
 _LEFT_OVER = 'has {} bytes after its last pixel, so it may be damaged'
 _NEXT = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')  # the marker that ends a scan
@@ -204,8 +205,11 @@ def _left_over(warning: str, content: bytes) -> int:
 def _check_scans(content: bytes, found: Frame) -> None:
   """Raise Damaged if a component, or some bits of its coefficients, are in no scan.
 
-  libjpeg does not warn of that: it takes them as 0.
+  libjpeg does not warn of that: it takes them as 0. Raises ValueError for so many scans that they
+  would take minutes.
   """
+  if (scans := content.count(bytes((0xFF, _SCAN)))) > _MOST_SCANS:
+    raise ValueError(f'{scans} scans, more than any encoder writes')
   left = {component: np.ones(64, int) for component in found.components}  # lowest bit that came
   for count, scan in _scans(content, len(found.header)):
     if len(scan) < 2 * count + 3:

@@ -182,3 +182,15 @@ def test_a_header_is_found_behind_fill_bytes(tmp_path, texture):
     assert file.tell() == 0
   assert found is not None
   assert (found.bits, found.height, found.width) == (16, HEIGHT, WIDTH)
+
+
+def test_a_file_of_very_many_scans_is_refused(tmp_path, texture):
+  """Each scan is decoded over the whole image: 2,000 of 4,000x4,000 pixels took 37 s."""
+  path = tmp_path / 'film.jpg'
+  Image.fromarray((texture >> 8).astype(np.uint8)).save(path, progressive=True)
+  content = path.read_bytes()
+  first = content.index(b'\xff\xda')
+  scan = content[first : content.index(b'\xff\xc4', first)]
+  path.write_bytes(content[:first] + 200 * scan + content[first:])
+  with pytest.raises(ImageError, match=r'20\d scans, more than any encoder writes'):
+    image_files.read(path)
