@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -122,7 +123,7 @@ def test_moments_give_the_mean_squares_of_what_convolutions_return(rng):
   expected = dict.fromkeys(kernels, 0.0)
   for share, lr in drawn.images(1):
     options = {'train': False, 'capture_intermediates': True, 'mutable': ['intermediates']}
-    found: Any = network.apply(variables, lr, **options)[1]['intermediates']
+    found: Any = network.apply(variables, jnp.asarray(lr), **options)[1]['intermediates']
     found = flatten_dict(found, sep='/')
     for name in kernels:
       layer = name.removeprefix('params/').removesuffix('/kernel')
