@@ -230,6 +230,7 @@ def _pixels(image: Image.Image) -> UInt[np.ndarray, 'h w c']:
   if image.mode in _SIXTEEN_BIT or image.mode == 'I':
     array = np.asarray(image).astype(np.uint16)
   elif image.mode in ('P', 'PA'):
+    image.info.pop('transparency', None)  # of which Pillow would warn
     array = np.asarray(image.convert('RGB'))
   elif image.mode == 'RGBX':
     array = np.asarray(image)[..., :3]
