@@ -81,7 +81,7 @@ def moments(network: Any, variables: Any) -> dict[str, np.ndarray]:
   Returns:
     By the path of the kernel, as in 'params/block_0/conv/kernel', an array [k, k] with
     k = input channels * height * width of the kernel, in this order. Convolutions with groups,
-    strides or dilation are left out.
+    strides or dilation are left out, as are those that read only zeros or what is not finite.
   """
   full: Any = flatten_dict(variables, sep='/')
   found: dict[str, np.ndarray] = {}
@@ -98,7 +98,7 @@ def moments(network: Any, variables: Any) -> dict[str, np.ndarray]:
   for share, lr in images(network.channels):
     with nn.intercept_methods(partial(record, share)):
       network.apply(variables, jnp.asarray(lr), train=False)
-  return found
+  return {name: x for name, x in found.items() if 0 < np.trace(x) < np.inf}
 
 
 def images(channels: int) -> list[tuple[float, np.ndarray]]:

@@ -101,7 +101,8 @@ def _round(x: np.ndarray, step: np.ndarray, spatial: bool) -> np.ndarray:
 def _round_in_turn(x: np.ndarray, step: np.ndarray, moment: np.ndarray) -> np.ndarray:
   """Round a kernel [h, w, in, out] to int8 so that the layer's output changes little.
 
-  The largest weight of each pair of channels stays LEVELS steps, from which `steps` finds the step.
+  The largest weight of each pair of channels stays LEVELS steps, from which `steps` finds the step;
+  not if all weights of the pair are so small that they have the smallest step.
 
   Args:
     x: The kernel.
@@ -113,16 +114,15 @@ def _round_in_turn(x: np.ndarray, step: np.ndarray, moment: np.ndarray) -> np.nd
   weights = rows.reshape(-1, x.shape[-1]).astype(np.float64)
   scale = np.repeat(step[0, 0].astype(np.float64), taps, axis=0)
   pairs = np.abs(weights).reshape(-1, taps, x.shape[-1])
-  is_largest = (np.arange(taps)[None, :, None] == pairs.argmax(1, keepdims=True)).reshape(
-    weights.shape
-  )
+  is_largest = np.arange(taps)[None, :, None] == pairs.argmax(1, keepdims=True)
+  is_kept = is_largest.reshape(weights.shape) & (scale > _SMALLEST_STEP)
   k = len(weights)
   damped = moment + _DAMPING * np.trace(moment) / k * np.eye(k)
   factor = np.linalg.cholesky(np.linalg.inv(damped)).T
   ends, found = LEVELS * np.sign(weights), np.zeros_like(weights)
   for i in range(k):
     rounded = np.clip(np.rint(weights[i] / scale[i]), -LEVELS, LEVELS)
-    found[i] = np.where(is_largest[i], ends[i], rounded)
+    found[i] = np.where(is_kept[i], ends[i], rounded)
     error = (weights[i] - found[i] * scale[i]) / factor[i, i]
     weights[i + 1 :] -= np.outer(factor[i, i + 1 :], error)
   return found.reshape(rows.shape).transpose(1, 2, 0, 3).astype(np.int8)

@@ -115,6 +115,26 @@ def test_weights_compensate_for_the_errors_of_those_before_them(rng):
   assert off['in turn'] < 0.5 * off['alone']
 
 
+def test_weights_close_to_zero_stay_there(rng):
+  kernel = rng.normal(size=(3, 3, 8, 4)).astype(np.float32)
+  kernel[:, :, 0, 0], kernel[:, :, 1, 1] = 0, 1e-5 * kernel[:, :, 1, 1]
+  variables = {'params': {'block': {'kernel': kernel}}}
+  stored = rounding.store(variables, 'int8', {'params/block/kernel': np.eye(72)})
+  rounded = np.asarray(rounding.restore(stored)['params']['block']['kernel'])
+  step = stored['params/block/kernel:step'].astype(np.float32)
+  assert (rounding.steps(rounded, (0, 1)) == step).all()
+  assert (np.abs(rounded - kernel) <= 0.51 * step).all()
+
+
+def test_layers_that_read_zeros_are_rounded_too(rng):
+  network = build('edsr', scale=4)
+  variables = jax.tree.map(jnp.zeros_like, draw(rng, network, (1, 16, 16, 1), train=False))
+  moments = drawn.moments(network, variables)
+  assert list(moments) == ['params/head/kernel']
+  stored = rounding.store(variables, 'int8', moments)
+  assert stored['params/block_0/conv_0/kernel'].dtype == np.int8
+
+
 def test_moments_give_the_mean_squares_of_what_convolutions_return(rng):
   network = build('edsr', scale=4)
   variables = draw(rng, network, (1, 16, 16, 1), train=False)
