@@ -5,23 +5,24 @@ import pytest
 from scipy import ndimage
 
 from jaxsr.data import sources
+from jaxsr.inference.model import load
 from jaxsr.trust import lesions, study
 from jaxsr.trust.networks import networks
 
-# The AUC of HR and of bicubic, and the contrast that bicubic keeps, lesion by lesion.
+# AUC of HR and of bicubic, contrast that bicubic keeps, AUC and contrast of edsr_x4, by lesion.
 EXPECTED = (
-  (0.576, 0.550, 0.27),
-  (0.647, 0.596, 0.32),
-  (0.712, 0.656, 0.43),
-  (0.821, 0.770, 0.64),
-  (0.869, 0.839, 0.78),
-  (0.869, 0.867, 0.91),
-  (0.646, 0.598, 0.26),
-  (0.839, 0.784, 0.44),
-  (0.795, 0.756, 0.45),
-  (0.892, 0.876, 0.49),
-  (0.964, 0.960, 0.59),
-  (0.789, 0.753, 0.48),
+  (0.576, 0.550, 0.27, 0.547, 0.33),
+  (0.647, 0.596, 0.32, 0.594, 0.40),
+  (0.712, 0.656, 0.43, 0.654, 0.54),
+  (0.821, 0.770, 0.64, 0.772, 0.78),
+  (0.869, 0.839, 0.78, 0.844, 0.91),
+  (0.869, 0.867, 0.91, 0.866, 0.95),
+  (0.646, 0.598, 0.26, 0.596, 0.32),
+  (0.839, 0.784, 0.44, 0.776, 0.58),
+  (0.795, 0.756, 0.45, 0.765, 0.53),
+  (0.892, 0.876, 0.49, 0.886, 0.62),
+  (0.964, 0.960, 0.59, 0.958, 0.78),
+  (0.789, 0.753, 0.48, 0.761, 0.57),
 )
 
 
@@ -43,8 +44,8 @@ def test_observers_see_what_another_program_found(shared):
   films, rng = [source[i] for i in range(len(source))], np.random.default_rng(5)
   absent = [lesions.crops(film, draw_places(film[..., 0], rng), 4) for film in films]
   offsets = rng.uniform(-2, 2, (len(films), 4, 2))
-  enlarge = networks({}, 4)['bicubic']
-  outputs = {study.HR: [], 'bicubic': []}
+  known = {study.HR: None, **networks({'edsr_x4': load('edsr_x4')}, 4)}
+  outputs = {name: [] for name in known}
   for name, crops, here in zip(source.names, absent, offsets, strict=True):
     present = [
       [
@@ -54,9 +55,12 @@ def test_observers_see_what_another_program_found(shared):
       for lesion in lesions.DESIGN
     ]
     subject = study.Subject(name, crops, np.array(present))
-    outputs[study.HR].append(study.observe(subject, None, 'clean', 4))
-    outputs['bicubic'].append(study.observe(subject, enlarge, 'clean', 4))
+    for network, enlarge in known.items():
+      outputs[network].append(study.observe(subject, enlarge, 'clean', 4))
   rows = study.summarize(outputs, source.identities)
-  hr, bicubic = ([row for row in rows if row['network'] == name] for name in outputs)
-  found = [(a['auc'], b['auc'], b['contrast_kept']) for a, b in zip(hr, bicubic, strict=True)]
+  hr, bicubic, edsr = ([row for row in rows if row['network'] == name] for name in outputs)
+  found = [
+    (a['auc'], b['auc'], b['contrast_kept'], c['auc'], c['contrast_kept'])
+    for a, b, c in zip(hr, bicubic, edsr, strict=True)
+  ]
   np.testing.assert_allclose(found, EXPECTED, atol=0.006)
