@@ -93,7 +93,7 @@ class CompiledSteps:
 
 
 class Run(NamedTuple):
-  """What the loop works with."""
+  """The parts of a run that the loop uses."""
 
   config: Config
   steps: CompiledSteps

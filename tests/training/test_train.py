@@ -246,10 +246,10 @@ def test_if_one_of_two_hosts_is_killed_the_other_ends_with_one_line(finished, tm
 def test_a_run_that_is_stopped_in_its_last_validation_makes_up_for_it(tiny, tmp_path, monkeypatch):
   original = loop._validate
 
-  def stopped(step, state, evaluator, log, stop):
+  def stopped(step, state, run, **options):
     if step == tiny.steps:
-      stop.signal = signal.SIGTERM
-    return original(step, state, evaluator, log, stop)
+      run.stop.signal = signal.SIGTERM
+    return original(step, state, run, **options)
 
   monkeypatch.setattr(loop, '_validate', stopped)
   assert train(tiny, tmp_path) == preemption.EXIT
