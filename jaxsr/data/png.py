@@ -15,6 +15,17 @@ from jaxsr.errors import ImageError, one_line
 MAGIC = b'\x89PNG\r\n\x1a\n'
 _TRUNCATED = 'is truncated (its last chunk is not the end of a PNG); fetch it again'
 _COLORS = {2: 3, 3: 3, 6: 3}  # samples of a pixel by color type, without alpha; others have 1
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # samples of a pixel by color type
+_INTERLACED = (  # left, top, and steps to the right and down of each pass
+  (0, 0, 8, 8),
+  (4, 0, 8, 8),
+  (0, 4, 4, 8),
+  (2, 0, 4, 4),
+  (0, 2, 2, 4),
+  (1, 0, 2, 2),
+  (0, 1, 1, 2),
+)
+_AT_ONCE = 2**20  # bytes to decompress at once
 _ENOUGH = 32  # different values, from which on their lowest bits are not 0 by chance
 
 
@@ -80,6 +91,35 @@ def _chunks(content: bytes, path: Path) -> Iterator[tuple[bytes, int, int]]:
       return
     place = end + 4
   raise ImageError(path, _TRUNCATED)
+
+
+def check_length(content: bytes, path: Path) -> None:
+  """Raise ImageError if the compressed pixels of a file end before the image does."""
+  inflate, found = zlib.decompressobj(), 0
+  try:
+    for name, start, end in _chunks(content, path):
+      waiting = content[start:end] if name == b'IDAT' else b''
+      while waiting:
+        found += len(inflate.decompress(waiting, _AT_ONCE))
+        waiting = inflate.unconsumed_tail
+  except zlib.error as error:
+    raise ImageError(path, f'cannot be decoded ({one_line(error)})') from error
+  if found < (needed := _bytes_of_pixels(content)):
+    text = f'has {found:,} of {needed:,} bytes of pixels; fetch it again'
+    raise ImageError(path, text)
+
+
+def _bytes_of_pixels(content: bytes) -> int:
+  """Returns the size of an image before compression, with a byte per row for the filter."""
+  width, height = (int.from_bytes(content[i : i + 4], 'big') for i in (16, 20))
+  depth, color, interlaced = content[24], content[25], content[28]
+  passes = _INTERLACED if interlaced else ((0, 0, 1, 1),)
+  total = 0
+  for left, top, across, down in passes:
+    columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+    if columns > 0 and rows > 0:
+      total += rows * (1 + -(-columns * depth * _SAMPLES[color] // 8))
+  return total
 
 
 def is_transparent(

@@ -24,6 +24,7 @@ _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOR = ('RGB', 'RGBA', 'RGBX', 'P', 'PA')
 _GRAY = ('1', 'L', 'LA', 'I', *_SIXTEEN_BIT)
 _ORIENTATION = 274
+_UNREAD = 173  # a gray that few films have as a border
 _DAMAGED = 'is damaged (its header cannot be read); fetch it again'
 _METADATA = ('exif', 'Raw profile type exif', 'Raw profile type APP1', 'xmp', 'XML:com.adobe.xmp')
 
@@ -117,7 +118,11 @@ def _read_png(file: File, path: Path) -> Decoded:
   file.seek(0)
   remarks: tuple[str, ...] = ()
   with _open(file, path) as image:
+    unread = _mark_as_unread(image)
     _load(image, path)
+    last = np.asarray(image)[-2:]  # with interlacing, one of two rows is the last in the file
+    if image.height < 3 or (last == unread).all(axis=tuple(range(1, last.ndim))).any():
+      png.check_length(content, path)
     if depth == 16 and image.mode not in ('I', *_SIXTEEN_BIT):
       pixels = png.decode_deep(content, path)
     else:
@@ -127,6 +132,17 @@ def _read_png(file: File, path: Path) -> Decoded:
     found = _decoded(pixels, _metadata(image))
   bits, more = png.range_of(found.pixels, chunks.significant)
   return found._replace(bits=bits, remarks=found.remarks + remarks + more)
+
+
+def _mark_as_unread(image: Image.Image) -> np.ndarray:
+  """Fill an image that is not yet decoded; Pillow leaves pixels without data as they were.
+
+  Returns the value of such a pixel, [1, 1] or [1, 1, c].
+  """
+  unread = 0 if image.mode == 'P' else _UNREAD  # palettes may end before
+  blank = Image.new(image.mode, image.size, (unread,) * len(image.getbands()))
+  image.im = blank.im
+  return np.asarray(blank)[:1, :1]
 
 
 def _is_transparent(

@@ -5,6 +5,7 @@ compression has a checksum, every change is seen; the others see all that is mis
 """
 
 import io
+import struct
 import zlib
 
 import imagecodecs
@@ -13,10 +14,20 @@ import pytest
 import tifffile
 from PIL import Image
 
-from jaxsr.data import image_files
+import jaxsr
+from jaxsr.data import image_files, png
 from jaxsr.errors import ImageError
 
 HEIGHT, WIDTH = 40, 56
+ADAM7 = (
+  (0, 0, 8, 8),
+  (4, 0, 8, 8),
+  (0, 4, 4, 8),
+  (2, 0, 4, 4),
+  (0, 2, 2, 4),
+  (1, 0, 2, 2),
+  (0, 1, 1, 2),
+)
 CHECKED = ('adobe_deflate', 'lzma', 'png', 'lerc')  # by a checksum
 UNCHECKED = (None, 'packbits', 'lzw', 'zstd', 'jpeg', 'jpeg2000', 'jpegxl')
 FAX = ('group4', 'group3', 'tiff_ccitt')
@@ -236,3 +247,51 @@ def test_most_overwritten_scans_of_other_processes_are_refused(tmp_path, rng, pr
   places = rng.integers(start, len(whole) - 60, 30)
   damaged = [whole[:place] + rng.bytes(40) + whole[place + 40 :] for place in places]
   assert silent(path, whole, damaged) <= 12
+
+
+def _png(rng, depth, color, interlaced, *, missing):
+  """Write a PNG of 13x11 pixels, of which so many bytes are missing, with valid checksums."""
+  samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
+  passes = ADAM7 if interlaced else [(0, 0, 1, 1)]
+  raw = b''
+  for left, top, across, down in passes:
+    columns, rows = len(range(left, 13, across)), len(range(top, 11, down))
+    for _ in range(rows if columns else 0):
+      raw += b'\0' + rng.bytes(-(-columns * depth * samples // 8))
+  header = struct.pack('>IIBBBBB', 13, 11, depth, color, 0, 0, interlaced)
+  chunks = (
+    [(b'IHDR', header), (b'PLTE', rng.bytes(3 * 2**depth))] if color == 3 else [(b'IHDR', header)]
+  )
+  chunks += [(b'IDAT', zlib.compress(raw[: len(raw) - missing])), (b'IEND', b'')]
+  parts = [
+    len(d).to_bytes(4, 'big') + n + d + zlib.crc32(n + d).to_bytes(4, 'big') for n, d in chunks
+  ]
+  return png.MAGIC + b''.join(parts)
+
+
+@pytest.mark.parametrize('interlaced', [0, 1])
+@pytest.mark.parametrize(
+  ('depth', 'color'),
+  [
+    (1, 0),
+    (2, 0),
+    (4, 0),
+    (8, 0),
+    (16, 0),
+    (8, 2),
+    (16, 2),
+    (1, 3),
+    (8, 3),
+    (8, 4),
+    (16, 4),
+    (8, 6),
+  ],
+)
+def test_png_whose_pixels_end_early_is_refused(tmp_path, rng, depth, color, interlaced):
+  path = tmp_path / 'film.png'
+  path.write_bytes(_png(rng, depth, color, interlaced, missing=0))
+  assert jaxsr.read(path).shape[:2] == (11, 13)
+  for missing in (1, 20):
+    path.write_bytes(_png(rng, depth, color, interlaced, missing=missing))
+    with pytest.raises(ImageError, match='bytes of pixels|truncated'):
+      jaxsr.read(path)
