@@ -58,6 +58,8 @@ SCALES = (2, 3, 4, 8)
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _MULTIPLIERS = ('width', 'depth')
 _FOLDS = {SPAN: span.fold, SRResNet: srresnet.fold, SwiftSRGAN: swift_srgan.fold}
+_KINDS = {int: 'an integer', float: 'a number', bool: 'true or false', str: 'a name'}
+_LARGEST = 10_000  # no network has more layers or features
 _COMMON = ('scale', 'channels', 'dtype', 'parent', 'name')
 
 
@@ -119,14 +121,29 @@ def build(
     if option not in fields(name):
       known = nearest(option, fields(name)) if fields(name) else 'it has no options'
       raise UserError(f'network {name!r} has no option {option!r}: {known}')
-    value = options[option]
-    values = value if isinstance(value, tuple) else (value,)
-    too_small = any(type(v) is int and v < 1 for v in values) and option not in _MULTIPLIERS
-    if too_small and value != defaults(name)[option]:  # a default of 0 has a meaning of its own
-      raise UserError(f'network {name!r}: {option} {value} is less than 1')
+    _check_option(name, option, options[option])
   dtype = PRECISIONS[precision]
   options = _multiply(MODELS[name], options)
   return MODELS[name](scale=scale, channels=channels, dtype=dtype, **options)
+
+
+def _check_option(name: str, option: str, value: Any) -> None:
+  """Raise UserError if an option has another type than its default, or cannot be meant."""
+  default = defaults(name)[option]
+  if value == default:  # a default of 0 has a meaning of its own
+    return
+  if option in _MULTIPLIERS:
+    return  # checked where they are applied
+  kind = type(default[0] if isinstance(default, tuple) else default)
+  if isinstance(default, tuple) and not isinstance(value, tuple):
+    raise UserError(f'network {name!r}: {option} {value!r} is not a list, as {list(default)}')
+  for one in value if isinstance(default, tuple) else (value,):
+    if not (type(one) is kind or (kind is float and type(one) is int)):
+      raise UserError(f'network {name!r}: {option} {value!r} is not {_KINDS[kind]}')
+    if kind is int and one < 1:
+      raise UserError(f'network {name!r}: {option} {value} is less than 1')
+    if kind is int and one > _LARGEST:
+      raise UserError(f'network {name!r}: {option} {value} is more than {_LARGEST:,}')
 
 
 def _multiply(kind: type[Network], options: dict[str, Any]) -> dict[str, Any]:

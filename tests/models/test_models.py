@@ -175,6 +175,23 @@ def test_what_is_unknown_is_named_with_the_nearest():
 @pytest.mark.parametrize(
   ('name', 'options', 'message'),
   [
+    ('edsr', {'blocks': '4'}, "edsr': blocks '4' is not an integer"),
+    ('edsr', {'blocks': True}, 'blocks True is not an integer'),
+    ('edsr', {'blocks': 10_000_000}, 'blocks 10000000 is more than 10,000'),
+    ('edsr', {'bicubic_skip': 'yes'}, "bicubic_skip 'yes' is not true or false"),
+    ('edsr', {'residual_scaling': None}, 'residual_scaling None is not a number'),
+    ('srcnn', {'kernels': 9}, 'kernels 9 is not a list'),
+    ('srcnn', {'kernels': [9, '5', 5]}, 'is not an integer'),
+  ],
+)
+def test_options_of_another_type_are_refused(name, options, message):
+  with pytest.raises(UserError, match=message):
+    models.build(name, options, scale=4)
+
+
+@pytest.mark.parametrize(
+  ('name', 'options', 'message'),
+  [
     ('srdensenet', {'variant': 'al'}, "variant 'al' is not one of 'all', 'prelu', 'dense'"),
     ('swinir', {'heads': 5}, 'features=12 is not a multiple of heads=5'),
     ('swinir', {'upsampler': 'x'}, "upsampler 'x' is not one of 'shuffle', 'direct'"),
