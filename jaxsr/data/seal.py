@@ -5,6 +5,7 @@ with a digest of the stored pixels, and counts only as long as that is right.
 """
 
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ _MARK, _LENGTH = '; pixels ', 16
 _EMPTY = _MARK + _LENGTH * '0'
 _HEAD = 2**22  # bytes in which a comment lies
 _PART = 2**20  # bytes that are read at once
+_TO_THE_END = 2**62  # bytes of pixels, if nothing follows them
+_END_OF_JPEG = b'\xff\xd9'
 
 
 def opened(note: str) -> str:
@@ -40,9 +43,22 @@ def close(path: Path) -> None:
 
 
 def note(comment: str, file: File) -> str:
-  """Returns the comment without the digest, or '' if that is not the digest of the pixels."""
+  """Returns the comment without the digest, or '' if that is not the digest of the pixels.
+
+  A file that was cut keeps its comment: nobody edited it.
+  """
   text, mark, digest = comment.rpartition(_MARK)
-  return text if mark and digest == _digest(file) else ''
+  return text if mark and (_is_cut(file) or digest == _digest(file)) else ''
+
+
+def _is_cut(file: File) -> bool:
+  """Whether a file ends before its pixels do."""
+  end = file.seek(0, os.SEEK_END)
+  pixels = _pixels(file)
+  if pixels and pixels[-1][1] == _TO_THE_END:
+    file.seek(end - len(_END_OF_JPEG))
+    return file.read() != _END_OF_JPEG
+  return any(start + size > end for start, size in pixels)
 
 
 def _renew_checksum(file: File, place: int) -> None:
@@ -76,7 +92,7 @@ def _pixels(file: File) -> list[tuple[int, int]]:
   file.seek(0)
   if head.startswith(jpeg.MAGIC):
     frame = jpeg.frame(file)
-    return [(len(frame.header), 2**62)] if frame else []
+    return [(len(frame.header), _TO_THE_END)] if frame else []
   with tiff_pages.quiet(), tifffile.TiffFile(file) as tif:
     page = tif.pages.first
     return list(zip(page.dataoffsets, page.databytecounts, strict=False))
