@@ -35,7 +35,7 @@ def draw_places(film, rng):
   inner[44:212, 44:212] = True
   flat = slope < np.quantile(slope[44:212, 44:212], 0.7)
   found = np.argwhere(inner & (smooth > 40) & (smooth < 170) & flat)
-  return [tuple(4 * found[i]) for i in rng.choice(len(found), 4, replace=False)]
+  return [tuple((4 * found[i]).tolist()) for i in rng.choice(len(found), 4, replace=False)]
 
 
 @pytest.mark.slow
