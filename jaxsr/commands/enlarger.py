@@ -65,6 +65,8 @@ class Enlarger:
     """Whether all files of an image exist already, undamaged and made in the same way."""
     by = plan.network.calibration
     done = provenance.is_done(job.target, note)
+    if done and job.as_dicom and (compress := self.options.compress):
+      done = dicom_out.is_compressed_by(job.target, compress)
     return done and (by is None or confidence_files.are_done(job, note, by))
 
   def write(

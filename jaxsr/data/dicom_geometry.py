@@ -58,7 +58,8 @@ def scale_geometry(dataset: Any, sizes: Sizes) -> None:
 
 def _replace(dataset: Any, name: str, rule: Callable[[int, int], int]) -> None:
   """Replace each integer of an element, if it is there, by a function of it and its index."""
-  if new := [rule(int(n), i) for i, n in enumerate(numbers(dataset, name))]:
+  found = (rule(int(n), i) for i, n in enumerate(numbers(dataset, name)))
+  if new := [min(max(n, -(2**31)), 2**31 - 1) for n in found]:  # what the element can hold
     setattr(dataset, name, new if len(new) > 1 else new[0])
 
 

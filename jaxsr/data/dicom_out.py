@@ -22,7 +22,11 @@ from jaxsr.data.dicom_derived import Derived, converting, derive
 from jaxsr.errors import ImageError
 from jaxsr.files import atomic
 
-_SYNTAXES = {'jpegls': 'JPEGLSLossless', 'j2k': 'JPEG2000Lossless'}
+_SYNTAXES = {
+  'none': 'ExplicitVRLittleEndian',
+  'jpegls': 'JPEGLSLossless',
+  'j2k': 'JPEG2000Lossless',
+}
 _HEADER = 12  # bytes of the element before the pixels
 _END = b'\xfe\xff\xdd\xe0\0\0\0\0'  # of compressed pixels
 _LEAST_J2K = 32  # pixels in each direction, which its six resolutions need
@@ -61,7 +65,7 @@ class Writer:
 
   def _write_header(self) -> None:
     with converting(self.path):
-      _save(self.file, self.derived.dataset, 'ExplicitVRLittleEndian')
+      _save(self.file, self.derived.dataset, _SYNTAXES['none'])
 
   def write(self, levels: UInt[np.ndarray, 'rows w 1']) -> None:
     """Add rows of gray levels over the whole range of their type."""
@@ -173,6 +177,15 @@ def is_complete(path: Path) -> bool:
       return file.read() == _END
     pixels = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
     return size == start + _HEADER + pixels + pixels % 2
+
+
+def is_compressed_by(path: Path, compress: str) -> bool:
+  """Whether a file has the compression that an option names."""
+  from pydicom import uid
+
+  with path.open('rb') as file, dicom.silent(path):
+    found = dicom.header(file, path, stop=True).file_meta.TransferSyntaxUID
+  return found == getattr(uid, _SYNTAXES[compress])
 
 
 def _default_compression(derived: Derived) -> str:

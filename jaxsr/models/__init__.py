@@ -137,7 +137,8 @@ def _check_option(name: str, option: str, value: Any) -> None:
   kind = type(default[0] if isinstance(default, tuple) else default)
   if isinstance(default, tuple) and not isinstance(value, tuple):
     raise UserError(f'network {name!r}: {option} {value!r} is not a list, as {list(default)}')
-  for one in value if isinstance(default, tuple) else (value,):
+  values: tuple[Any, ...] = value if isinstance(default, tuple) else (value,)
+  for one in values:
     if not (type(one) is kind or (kind is float and type(one) is int)):
       raise UserError(f'network {name!r}: {option} {value!r} is not {_KINDS[kind]}')
     if kind is int and one < 1:

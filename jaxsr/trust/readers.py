@@ -73,8 +73,10 @@ class Reader(NamedTuple):
     x = x if self.layout == 'nhwc' else x.transpose(0, 3, 1, 2)
     try:
       found = np.asarray(self.read(x))
+      if found.dtype.kind in 'cSU':
+        raise TypeError(f'it returns {found.dtype}, not real numbers')
       values = found.astype(np.float64)
-    except Exception as error:  # of somebody else's program
+    except (Exception, SystemExit) as error:  # of somebody else's program
       raise UserError(f'{self.name} fails on float32 {list(x.shape)}: {one_line(error)}') from error
     if values.shape != (1, len(self.findings)):
       raise UserError(

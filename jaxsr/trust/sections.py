@@ -71,10 +71,11 @@ def _term(key: str) -> html.Term:
 def of_lesions(rows: Sequence[Mapping[str, Any]]) -> list[html.Section]:
   """Returns a section per group of films and condition of the lesion study."""
   if not rows:
-    note = f'Not run: fewer than {study.SMALLEST} patients have places for lesions.'
-    return [html.Section('Lesions', note, [])]
+    return [html.Section('Lesions', f'Not run: {study.TOO_FEW}.', [])]
   groups = dict.fromkeys((row['films'], row['condition'], row['n']) for row in rows)
   sections = []
+  if not any(films == 'films' for films, *_ in groups):
+    sections.append(html.Section('Lesions: films', f'Not run: {study.TOO_FEW}.', []))
   for films, condition, count in groups:
     mine = [row for row in rows if (row['films'], row['condition']) == (films, condition)]
     names = [n for n in dict.fromkeys(row['network'] for row in mine) if n != study.ABSENT]

@@ -18,6 +18,7 @@ HR, ABSENT = 'HR', 'film without the lesion'  # the two rows that check the stud
 CONDITIONS = ('clean', 'low_dose')
 PHANTOMS, PHANTOM_SEED = 20, 2_900  # how many, and the family that no network is trained on
 SMALLEST = 4  # patients
+TOO_FEW = f'fewer than {SMALLEST} patients have images with places for lesions'
 
 
 class Outputs(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxsr.evaluation.figures import TRUST
-from jaxsr.trust import study
+from jaxsr.trust import readers, study
 
 _AUDIT = ('flagged', 'invented', 'crossing', 'unsupported')
 _READER = ('auroc', 'to_hr', 'to_bicubic')
@@ -27,6 +27,12 @@ def tables(found: Mapping[str, Any]) -> str:
         cells.setdefault(study.title(row), []).append(text)
     title = f'AUC, contrast kept: {films}, {condition}'
     parts.append(_lay_out([title, *names], [[name, *row] for name, row in cells.items()]))
+  if 'lesions' in found and not any(row['films'] == 'films' for row in lesions):
+    parts.append(f'lesions: {study.TOO_FEW}')
+  if found.get('readers') == []:
+    parts.append(
+      f'reader: no finding has {readers.LEAST} positive and {readers.LEAST} negative images'
+    )
   if rows := found.get('readers', []):
     titles = ['reader', 'network', *(TRUST[key].title for key in _READER), 'verdict']
     body = [

@@ -55,6 +55,17 @@ def test_formats_tree_and_names_are_kept_and_a_second_run_keeps_all(study, tmp_p
   assert again.SOPInstanceUID == found.SOPInstanceUID and again.PixelData == found.PixelData
 
 
+def test_a_result_in_another_compression_is_made_again(study, tmp_path, capsys):
+  command = (study / 'film.dcm', '--output', tmp_path / 'sr.dcm')
+  assert upscale(*command) == 0
+  for compress, written in (('jpegls', 1), ('jpegls', 0), ('none', 1), ('none', 0)):
+    capsys.readouterr()
+    assert upscale(*command, '--compress', compress) == 0
+    assert f'wrote {written} of 1' in capsys.readouterr().out
+    syntax = pydicom.dcmread(tmp_path / 'sr.dcm').file_meta.TransferSyntaxUID
+    assert syntax.is_compressed == (compress != 'none')
+
+
 def test_png_on_request_keeps_names_distinct_and_free_of_the_patient(study, tmp_path, capsys):
   out = tmp_path / 'out'
   assert upscale(study, '--output', out, '--format', 'png') == 0

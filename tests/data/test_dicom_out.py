@@ -182,6 +182,7 @@ def test_what_is_burned_in_is_never_claimed(derived):
     ('PresentationPixelSpacing', ['0.2', '0.1'], [0.05, 0.025]),
     ('ShutterLeftVerticalEdge', 5, 17),
     ('ShutterRightVerticalEdge', 24, 96),
+    ('ShutterRightVerticalEdge', 2**31 - 1, 2**31 - 1),  # the largest that an element holds
     ('ShutterUpperHorizontalEdge', 1, 1),
     ('ShutterLowerHorizontalEdge', 16, 64),
     ('CollimatorLeftVerticalEdge', 5, 17),

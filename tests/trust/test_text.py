@@ -40,3 +40,6 @@ reader  network  AUROC   to HR  to bicubic    verdict
 Mass    bicubic  0.812  -0.020      +0.000  not shown"""
   )
   assert text.tables({}) == ''
+  nothing = text.tables({'lesions': [], 'readers': []})
+  assert 'lesions: fewer than 4 patients' in nothing
+  assert 'reader: no finding has 20 positive and 20 negative images' in nothing
