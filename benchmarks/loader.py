@@ -47,8 +47,15 @@ def beside_torch(data: Path, pairs: int, batch_size: int = 16) -> Ratios:
     kept[i]  # decoded once, as in the first epoch of a run
   other = torch_batches(sources.Folder(data, minimum=SIDE).paths, side=SIDE, batch_size=batch_size)
   many, few = 100, 2
-  run_jaxsr = lambda: [next(stream) for _ in range(many)]  # noqa: E731
-  run_pytorch = lambda: [next(other) for _ in range(few)]  # noqa: E731
+
+  def run_jaxsr() -> None:
+    for _ in range(many):
+      next(stream)
+
+  def run_pytorch() -> None:
+    for _ in range(few):
+      next(other)
+
   found = alternate(run_jaxsr, run_pytorch, pairs)
   stream.close()
   by_crop = lambda seconds, n: [s / (n * batch_size) for s in seconds]  # noqa: E731

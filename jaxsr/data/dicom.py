@@ -223,7 +223,7 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     dicom_values.depth(dataset)
   except Unsupported as error:
     raise ImageError(path, str(error)) from None
-  except Exception:
+  except Exception:  # pydicom's texts may quote elements
     reason = 'is not a DICOM file that can be read (its elements are damaged, or it ends in one)'
     raise ImageError(path, reason) from None
   if not height and not width:

@@ -127,7 +127,7 @@ def _check_frame(dataset: Any) -> None:
 
   try:
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-  except Exception:
+  except Exception:  # pydicom raises errors of many kinds, whose texts may quote elements
     text = 'cannot be decoded (its compressed pixels are not divided into fragments as they must)'
     raise Unsupported(text) from None
   declared = int(dataset.Columns), int(dataset.Rows)

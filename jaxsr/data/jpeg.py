@@ -185,9 +185,8 @@ def _warning(content: bytes, found: Frame) -> str:
 
 
 def _without_last_byte(content: bytes, found: Frame) -> bytes:
-  scan = content[: content.find(_END, len(found.header))].rstrip(
-    b'\xff'
-  )  # which may be repeated before a marker
+  scan = content[: content.find(_END, len(found.header))]
+  scan = scan.rstrip(b'\xff')  # which may be repeated before a marker
   return scan[: -2 if scan.endswith(b'\xff\0') else -1] + _END
 
 

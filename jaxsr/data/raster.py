@@ -120,8 +120,7 @@ def _read_png(file: File, path: Path) -> Decoded:
   with _open(file, path) as image:
     unread = _mark_as_unread(image)
     _load(image, path)
-    last = np.asarray(image)[-2:]  # with interlacing, one of two rows is the last in the file
-    if image.height < 3 or (last == unread).all(axis=tuple(range(1, last.ndim))).any():
+    if _ends_unread(image, unread):
       png.check_length(content, path)
     if depth == 16 and image.mode not in ('I', *_SIXTEEN_BIT):
       pixels = png.decode_deep(content, path)
@@ -140,9 +139,17 @@ def _mark_as_unread(image: Image.Image) -> np.ndarray:
   Returns the value of such a pixel, [1, 1] or [1, 1, c].
   """
   unread = 0 if image.mode == 'P' else _UNREAD  # palettes may end before
-  blank = Image.new(image.mode, image.size, (unread,) * len(image.getbands()))
-  image.im = blank.im
-  return np.asarray(blank)[:1, :1]
+  color = (unread,) * len(image.getbands())
+  image.im = Image.new(image.mode, image.size, color).im
+  return np.asarray(Image.new(image.mode, (1, 1), color))
+
+
+def _ends_unread(image: Image.Image, unread: np.ndarray) -> bool:
+  """Whether the last row may be unread: with interlacing, one of two is the last in the file."""
+  if image.height < 3:
+    return True
+  last = np.asarray(image.crop((0, image.height - 2, *image.size)))
+  return bool((last == unread).all(axis=tuple(range(1, last.ndim))).any())
 
 
 def _is_transparent(
