@@ -133,23 +133,25 @@ def _read_png(file: File, path: Path) -> Decoded:
   return found._replace(bits=bits, remarks=found.remarks + remarks + more)
 
 
-def _mark_as_unread(image: Image.Image) -> np.ndarray:
-  """Fill an image that is not yet decoded; Pillow leaves pixels without data as they were.
+def _mark_as_unread(image: Image.Image) -> bytes:
+  """Fill an image that is not yet decoded; Pillow leaves rows without data as they were.
 
-  Returns the value of such a pixel, [1, 1] or [1, 1, c].
+  Returns the bytes of such a row.
   """
   unread = 0 if image.mode == 'P' else _UNREAD  # palettes may end before
-  color = (unread,) * len(image.getbands())
-  image.im = Image.new(image.mode, image.size, color).im
-  return np.asarray(Image.new(image.mode, (1, 1), color))
+  blank = Image.new(image.mode, image.size, (unread,) * len(image.getbands()))
+  image.im = blank.im
+  return _row(blank, 0)
 
 
-def _ends_unread(image: Image.Image, unread: np.ndarray) -> bool:
+def _ends_unread(image: Image.Image, unread: bytes) -> bool:
   """Whether the last row may be unread: with interlacing, one of two is the last in the file."""
-  if image.height < 3:
-    return True
-  last = np.asarray(image.crop((0, image.height - 2, *image.size)))
-  return bool((last == unread).all(axis=tuple(range(1, last.ndim))).any())
+  rows = range(max(image.height - 2, 0), image.height)
+  return image.height < 3 or any(_row(image, row) == unread for row in rows)
+
+
+def _row(image: Image.Image, row: int) -> bytes:
+  return image.crop((0, row, image.width, row + 1)).tobytes()
 
 
 def _is_transparent(

@@ -250,19 +250,19 @@ def test_most_overwritten_scans_of_other_processes_are_refused(tmp_path, rng, pr
 
 
 def _png(rng, depth, color, interlaced, *, missing):
-  """Write a PNG of 13x11 pixels, of which so many bytes are missing, with valid checksums."""
+  """Write a PNG of 13x11 pixels, of which so many rows are missing, with valid checksums."""
   samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
   passes = ADAM7 if interlaced else [(0, 0, 1, 1)]
-  raw = b''
+  lines = []
   for left, top, across, down in passes:
     columns, rows = len(range(left, 13, across)), len(range(top, 11, down))
     for _ in range(rows if columns else 0):
-      raw += b'\0' + rng.bytes(-(-columns * depth * samples // 8))
+      lines.append(b'\0' + rng.bytes(-(-columns * depth * samples // 8)))
   header = struct.pack('>IIBBBBB', 13, 11, depth, color, 0, 0, interlaced)
   chunks = (
     [(b'IHDR', header), (b'PLTE', rng.bytes(3 * 2**depth))] if color == 3 else [(b'IHDR', header)]
   )
-  chunks += [(b'IDAT', zlib.compress(raw[: len(raw) - missing])), (b'IEND', b'')]
+  chunks += [(b'IDAT', zlib.compress(b''.join(lines[: len(lines) - missing]))), (b'IEND', b'')]
   parts = [
     len(d).to_bytes(4, 'big') + n + d + zlib.crc32(n + d).to_bytes(4, 'big') for n, d in chunks
   ]
@@ -291,7 +291,7 @@ def test_png_whose_pixels_end_early_is_refused(tmp_path, rng, depth, color, inte
   path = tmp_path / 'film.png'
   path.write_bytes(_png(rng, depth, color, interlaced, missing=0))
   assert jaxsr.read(path).shape[:2] == (11, 13)
-  for missing in (1, 20):
+  for missing in (1, 5):
     path.write_bytes(_png(rng, depth, color, interlaced, missing=missing))
     with pytest.raises(ImageError, match='bytes of pixels|truncated'):
       jaxsr.read(path)
