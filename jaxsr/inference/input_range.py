@@ -4,6 +4,7 @@ A package keeps this range in its config. `jaxsr upscale` remarks on images outs
 a network can be worse than bicubic.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,12 +116,20 @@ def exceeded(
 
 
 def _better(model: 'Model', found: Quality) -> str:
-  """Returns the first installed package whose range holds an image; '' if none does."""
+  """Returns the installed package whose range holds an image; '' if none does.
+
+  If several do, it is the one whose weights take the space nearest to the model's (by ratio, as
+  float32), since a small model was chosen for its speed.
+  """
+  fitting = []
   for name in package.names():
     folder = package.find(name)
-    config = {} if folder is None else package.read_config(folder).config
+    if folder is None:
+      continue
+    config = package.read_config(folder).config
     known = of_config(config)
     fits = (config.get('scale'), config.get('channels')) == (model.scale, model.channels)
     if fits and known and all(value <= limit for value, limit in zip(found, known, strict=True)):
-      return name
-  return ''
+      ratio = (folder / package.WEIGHTS).stat().st_size / (4 * model.parameters)
+      fitting.append((abs(math.log(ratio)), name))
+  return min(fitting, default=(0.0, ''))[1]

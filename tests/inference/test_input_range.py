@@ -59,6 +59,17 @@ def test_images_outside_are_told_with_the_package_to_take(packages, monkeypatch)
   assert 'no installed model was trained for such images' in check('a_clean', 'very_low_dose')
 
 
+def test_the_package_of_the_nearest_size_is_told(packages):
+  for name, features in (('all_large', 32), ('all_small', 10)):
+    pack(packages / 'checkpoints' / name, {**MODEL, 'features': features}, inputs=limits(99, 99))
+  pack(packages / 'checkpoints' / 'large', {**MODEL, 'features': 24}, inputs=limits(0, 0))
+  assert check('large', 'very_low_dose').endswith('take all_large')
+  assert check('a_clean', 'very_low_dose').endswith('take c_all')
+  c_all = packages / 'checkpoints' / 'c_all'
+  c_all.rename(packages / 'c_all')
+  assert check('a_clean', 'very_low_dose').endswith('take all_small')
+
+
 def test_the_bits_of_an_image_count(packages):
   model, image = jaxsr.load('a_clean'), reduced('very_low_dose').astype(np.uint16) * 16
   assert jaxsr.check_input(model, image, bits=12) and not jaxsr.check_input(model, image)
