@@ -85,6 +85,7 @@ ROWS = (
   ),
   Row('checkpoints that are no folder', f'{RECORDS_OF}test_checkpoints_that_are'),
   Row('checkpoints removed, emptied, not mounted', f'{FAULTS}test_a_run_without_its_checkpoints'),
+  Row('all records of a run lost but one', f'{FAULTS}test_any_record {FAULTS}test_records_of'),
   Row('config.json removed', f'{FAULTS}test_a_missing_config'),
   Row(
     'metrics.csv saved by another program',

@@ -7,7 +7,7 @@ import itertools
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,19 @@ def environment() -> dict[str, Any]:
 
 
 def read_config(workdir: Path) -> dict[str, Any] | None:
-  """Read the `config`, `environment` and `data` of a run's last start; None if there is none."""
+  """Read the `config`, `environment` and `data` of a run's last start; None if there is none.
+
+  `step` is that of its newest checkpoint, or None if an older version wrote the file.
+  """
   path = workdir / CONFIG
   if not path.exists():
     return None
   try:
     saved = read_json(path)
     found = {name: dict(saved[name]) for name in ('config', 'environment')}
-    return found | {'data': dict(saved.get('data', {}))}
+    step = saved.get('step')
+    more = {'data': dict(saved.get('data', {})), 'step': None if step is None else int(step)}
+    return found | more
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise UserError(f'{path}: is not the config of a run ({type(error).__name__})') from error
 
@@ -109,23 +114,35 @@ def check_newest(workdir: Path, newest: int) -> None:
     print(f'note: step {last} was saved last, but its checkpoint is gone; step {newest} is used')
 
 
-def trained(workdir: Path) -> int:
-  """Returns the last step that the files beside the checkpoints know of; 0 for a new run."""
-  rows = MetricsTable(workdir, step=sys.maxsize).rows
-  return max([_read_saved(workdir)['step'], *(int(row['step']) for row in rows)])
+def _trained(workdir: Path, curves: Callable[[], int]) -> int:
+  """Returns the last step that the files beside the checkpoints know of; 0 for a new run.
+
+  If `config.json` has the step of the newest checkpoint, rows and curves beyond it are of a run
+  that was killed before it saved them.
+  """
+  saved, config = _read_saved(workdir)['step'], read_config(workdir)
+  validated = max(
+    (int(row['step']) for row in MetricsTable(workdir, step=sys.maxsize).rows), default=0
+  )
+  if config is not None and config['step'] is not None:
+    return max(saved, config['step'])
+  return max(saved, validated, curves())
 
 
-def check_not_lost(workdir: Path) -> None:
+def check_not_lost(workdir: Path, curves: Callable[[], int]) -> None:
   """Raise UserError if a run without checkpoints has trained: its checkpoints are lost, not new.
 
   Also if the files of a run are there, but are of another program.
+
+  Args:
+    workdir: The folder of the run.
+    curves: Returns the last step of the curves in the folder.
   """
-  read_config(workdir)
   folder = workdir / CHECKPOINTS
   if folder.is_symlink() and not folder.exists():
     why = f'{folder} is a link to {folder.readlink()}, which does not exist; mount it'
     raise UserError(f'{why}, or delete the link')
-  if step := trained(workdir):
+  if step := _trained(workdir, curves):
     state = 'holds none' if folder.exists() else 'does not exist'
     raise UserError(
       f'{workdir}: was trained to step {step}, but the folder of its checkpoints {state}; restore '

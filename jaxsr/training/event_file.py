@@ -7,17 +7,21 @@ import os
 import queue
 import re
 import socket
+import struct
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 
 MOST = 10_000  # events that wait for the disk; further ones are dropped
 _PATIENCE = 10.0  # seconds to write the last events in
+_LENGTH, _AROUND = struct.Struct('<Q4x'), 16  # bytes of a record's length and its two sums
 _NUMBER = re.compile(r'events\.out\.tfevents\.(\d{1,15})\.')
 
 
@@ -96,6 +100,22 @@ def _write_all(file: int, content: bytes) -> int:
   while view:
     view = view[os.write(file, view) :]
   return len(content)
+
+
+def last_step(folder: Path) -> int:
+  """Returns the last step in the event files of a folder, up to damage; 0 if there is none."""
+  paths = (path for path in folder.glob('events.out.tfevents.*') if path.is_file())
+  return max((step for path in paths for step in _read_steps(path)), default=0)
+
+
+def _read_steps(path: Path) -> Iterator[int]:
+  """Yield the step of each event, until one is damaged or cut."""
+  left = path.stat().st_size
+  with path.open('rb') as file, contextlib.suppress(DecodeError):
+    while left >= _AROUND and (length := _LENGTH.unpack(file.read(12))[0]) <= left - _AROUND:
+      yield Event.FromString(file.read(length)).step
+      file.seek(4, io.SEEK_CUR)
+      left -= length + _AROUND
 
 
 def _create(folder: Path) -> int:

@@ -15,7 +15,7 @@ from jaxsr.errors import FAILED
 from jaxsr.evaluation.evaluator import Evaluator, min_size
 from jaxsr.files import make_folder
 from jaxsr.inference import stored
-from jaxsr.training import loop, output, peers, preemption, run_log, teachers
+from jaxsr.training import event_file, loop, output, peers, preemption, run_log, teachers
 from jaxsr.training.loop import CompiledSteps
 from jaxsr.training.preemption import Preemption
 from jaxsr.training.run_log import Log
@@ -64,11 +64,12 @@ def train(
       run_dir.set_aside(folder)
     sharding.wait_for_all('restart')
     spikes = SpikeMonitor(run_dir.read_crop_psnr(folder))
-    checkpoints = Checkpoints(
-      folder / run_dir.CHECKPOINTS,
-      before=check_lock,
-      after=lambda step: run_dir.write_saved(folder, step, spikes.recent),
-    )
+
+    def record(step: int) -> None:
+      run_dir.write_saved(folder, step, spikes.recent)
+      run_dir.write_config(folder, to_dict(config), data=dict(checkpoints.data), step=step)
+
+    checkpoints = Checkpoints(folder / run_dir.CHECKPOINTS, before=check_lock, after=record)
     while True:
       try:
         return _train(
@@ -112,7 +113,7 @@ def _train(
   if resumes:
     run_dir.check_config(folder, to_dict(config), allowed=allow_config_change)
   else:
-    run_dir.check_not_lost(folder)
+    run_dir.check_not_lost(folder, curves=lambda: event_file.last_step(folder))
   primary = jax.process_index() == 0
   if primary and checkpoints.folder.exists():
     make_folder(checkpoints.folder)  # a disk that is read-only shows now and not at the first save
@@ -136,7 +137,7 @@ def _train(
     print(f'{folder} is finished: step {start} of {config.steps}; raise config.steps to continue')
     return 0
   if primary:
-    run_dir.write_config(folder, to_dict(config), data=data)
+    run_dir.write_config(folder, to_dict(config), data=data, step=start)
     run_log.introduce(config, state, train_source, val_source, mesh)
   labels = teachers.prepare_labels(config, experiment.teachers, train_source)
   loader = pipeline.make_loader(

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import shlex
 import shutil
@@ -77,6 +78,52 @@ def test_a_run_without_its_checkpoints_does_not_start_over(run, lose, record):
     train(config, folder)
   after = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != 'lock'}
   assert after == before and not (folder / 'unmounted').exists()
+
+
+RECORDS = (run_dir.CONFIG, run_dir.METRICS, run_dir.SAVED, 'events.out.*')
+
+
+def keep_only(folder, record):
+  """Delete the checkpoints and all records of a run but one."""
+  remove(folder / 'checkpoints')
+  for pattern in {*RECORDS} - {record}:
+    for path in folder.glob(pattern):
+      path.unlink()
+
+
+@pytest.mark.parametrize('record', RECORDS)
+def test_any_record_that_is_left_keeps_a_run_from_starting_over(run, record):
+  config, folder = run
+  keep_only(folder, record)
+  before = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != 'lock'}
+  with pytest.raises(UserError, match='was trained to step 4, but .* --restart to begin again'):
+    train(config, folder)
+  assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != 'lock'} == before
+
+
+def test_records_of_older_versions_and_of_a_run_that_was_never_saved(run):
+  """A run that was killed before its first checkpoint has rows and curves, and begins again."""
+  folder = run[1]
+  remove(folder / 'checkpoints')
+  (folder / run_dir.SAVED).unlink()
+  path = folder / run_dir.CONFIG
+  content = json.loads(path.read_text())
+  curves = lambda: event_file.last_step(folder)
+  path.write_text(json.dumps(content | {'step': 0}))
+  run_dir.check_not_lost(folder, curves)
+  del content['step']  # as older versions wrote it
+  path.write_text(json.dumps(content))
+  for record in (run_dir.METRICS, None):
+    with pytest.raises(UserError, match='was trained to step 4'):
+      run_dir.check_not_lost(folder, curves)
+    (folder / (record or path)).unlink()
+  events = next(folder.glob('events.out.*'))
+  whole = events.read_bytes()
+  events.write_bytes(whole[: len(whole) // 2] + b'\xff' * 64)
+  with pytest.raises(UserError, match=r'was trained to step \d'):
+    run_dir.check_not_lost(folder, curves)
+  events.write_bytes(b'\xff' * 64)
+  run_dir.check_not_lost(folder, curves)
 
 
 def test_restart_begins_again_and_keeps_the_old_run(run):
