@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
   'degrade': (options.Degrade, 'degrade'),
   'doctor': (options.Doctor, 'doctor'),
 }
+_THREADS = 32  # of JAX and this package, above those per core
 INTERRUPTED = 130  # what shells report after Ctrl-C
 _OVERRIDE = re.compile(r'--(no)?config\.')
 _TILDE = re.compile(r'(--?[\w.-]+=)?~')
@@ -88,8 +89,10 @@ def run(arguments: Sequence[str], *, is_process: bool = False) -> int:
   arguments = [_expand_home(argument) for argument in arguments]
   try:
     name, command = _parse(arguments)
-    if is_process and name != 'train':
-      runtime.use_cpu_devices()
+    if is_process:
+      runtime.check_threads(_THREADS + 4 * runtime.cpu_count())
+      if name != 'train':
+        runtime.use_cpu_devices()
     with compiled_programs.kept() if is_process else contextlib.nullcontext():
       return import_module(f'jaxsr.commands.{COMMANDS[name][1]}').run(command)
   except KeyboardInterrupt:

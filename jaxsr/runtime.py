@@ -1,5 +1,6 @@
 """The process: its cores, background threads, memory allocation and parent."""
 
+import _thread
 import contextlib
 import ctypes
 import os
@@ -7,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -96,20 +98,26 @@ def open_standard_files() -> None:
 def check_threads(count: int) -> None:
   """Raise RuntimeError unless so many threads can be started.
 
-  C++ libraries abort the process if they cannot start theirs, and what was trained is lost.
+  C++ libraries abort the process if they cannot start theirs, and what was trained is lost. Threads
+  of `_thread` take a fourth of the time of those of `threading`.
   """
-  over, started = threading.Event(), []
+  held, ended, started = _thread.allocate_lock(), [], 0
+
+  def wait() -> None:
+    with held:
+      pass
+    ended.append(True)
+
   size = threading.stack_size(2**16)
   try:
-    for _ in range(count):
-      thread = threading.Thread(target=over.wait, daemon=True)
-      thread.start()
-      started.append(thread)
+    with held:
+      for _ in range(count):
+        _thread.start_new_thread(wait, ())
+        started += 1
   finally:
     threading.stack_size(size)
-    over.set()
-    for thread in started:
-      thread.join()
+    while len(ended) < started:
+      time.sleep(1e-4)
 
 
 def die_with_parent() -> None:

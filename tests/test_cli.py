@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +29,7 @@ from jaxsr.inference.model import load
 from jaxsr.training.train import train
 from runs import four_steps
 
+ROOT = Path(__file__).resolve().parents[1]
 PER_IMAGE = (
   'file psnr ssim bicubic_psnr bicubic_ssim psnr_centre ssim_centre bicubic_psnr_centre '
   'psnr_uncropped'
@@ -364,6 +367,34 @@ def test_a_limit_of_threads_is_named(monkeypatch, capsys):
   monkeypatch.setattr('jaxsr.commands.phantom.run', start)
   assert jaxsr('phantom', '--output', 'x.png') == 1
   assert "error: can't start new thread: raise the limit of processes" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+  os.geteuid() != 0 or shutil.which('setpriv') is None, reason='needs root and setpriv'
+)
+@pytest.mark.parametrize(('command', 'limit'), [('upscale', 12), ('evaluate', 12), ('train', 1)])
+def test_a_limit_of_processes_ends_a_command_with_one_line(tmp_path, command, limit):
+  """As another user, since the system does not limit root's."""
+  output = tmp_path / 'output'
+  arguments = {
+    'upscale': (tmp_path, '--checkpoint', 'edsr_x4_tiny', '--output', output),
+    'evaluate': ('--data', tmp_path, '--checkpoint', 'edsr_x4_tiny', '--output', output),
+    'train': (f'--config={ROOT}/configs/quickstart.py:smoke', '--workdir', output),
+  }[command]
+  files = '+dac_read_search,+dac_override'  # of root's, which Python's folder may be
+  user = ('setpriv', '--reuid=65534', '--clear-groups', '--inh-caps', f'-all,{files}')
+  done = subprocess.run(
+    [*user, '--ambient-caps', f'-all,{files}', 'prlimit', f'--nproc={limit}']
+    + [sys.executable, '-m', 'jaxsr.cli', command, *map(str, arguments)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
+  assert done.returncode == 1 and not done.stdout and not output.exists()
+  assert done.stderr.startswith("error: can't start new thread: raise the limit of processes")
+  assert done.stderr.count('\n') == 1
 
 
 def test_an_unreadable_file_is_named(folder, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """Names that file systems allow, and what killed processes leave behind."""
 
+import _thread
 import errno
 import os
 import socket
@@ -70,18 +71,18 @@ def test_shared_memory_of_killed_workers_is_swept():
 
 def test_a_limit_of_threads_is_found_before_a_library_aborts(monkeypatch):
   runtime.check_threads(8)
-  start, left = threading.Thread.start, iter(range(5))
+  start, left = _thread.start_new_thread, iter(range(5))
 
-  def limited(thread):
+  def limited(*arguments):
     if next(left, None) is None:
       raise RuntimeError("can't start new thread")
-    start(thread)
+    return start(*arguments)
 
-  before = threading.active_count()
-  monkeypatch.setattr(threading.Thread, 'start', limited)
+  before = threading.stack_size()
+  monkeypatch.setattr(_thread, 'start_new_thread', limited)
   with pytest.raises(RuntimeError, match="can't start new thread"):
     runtime.check_threads(8)
-  assert threading.active_count() == before
+  assert threading.stack_size() == before
 
 
 def test_a_limit_of_open_files_is_named():
