@@ -2,6 +2,9 @@
 
 import os
 
+# One thread per process for products of small matrices: pytest runs one process per core.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+
 # Most of a test's time is compilation, so optimization is off; see also `compiled`.
 if os.environ.setdefault('JAX_PLATFORMS', 'cpu') == 'cpu':
   os.environ['XLA_FLAGS'] = (
@@ -10,6 +13,12 @@ if os.environ.setdefault('JAX_PLATFORMS', 'cpu') == 'cpu':
     + ' --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
   )
 
+import shapes  # noqa: F401, before jaxsr is imported
+
+# isort: split
+import phantoms  # noqa: F401, before other modules import the function
+
+# isort: split
 from pathlib import Path
 
 import jax

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr.data.phantom import Nodule, phantom, phantom_nodules
+from jaxsr.data.phantom import Nodule, phantom_nodules
+from phantoms import draw as phantom
 
 
 def digest(image):
