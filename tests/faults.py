@@ -160,9 +160,9 @@ ROWS = (
     'flipped bit in TIFF, with a manifest; a cut manifest', f'{CHANGED}test_a_manifest', quick=True
   ),
   Row(
-    'bombs: claims of gigabytes, deflated DICOM, scans of JPEG',
-    f'{COPY}test_a_header {COPY}test_an_image_that {DICOM}test_deflated '
-    'data/test_jpeg.py::test_a_file_of_very',
+    'bombs: claims of gigabytes, deflated DICOM, scans of JPEG, tables in gzip',
+    f'{CHANGED}test_a_table_that {COPY}test_a_header {COPY}test_an_image_that '
+    f'{DICOM}test_deflated data/test_jpeg.py::test_a_file_of_very',
   ),
   Row(
     'DICOM of a million elements, RLE and sizes that do not fit, decoders that crash',
@@ -174,6 +174,7 @@ ROWS = (
     'hostile archives',
     f'{COPY}test_hostile {COPY}test_a_million {COPY}test_a_truncated {COPY}test_a_page',
   ),
+  Row('tables in gzip: cuts and flipped bits', f'{COPY}test_a_damaged_gzip', each=200, quick=True),
   Row('bad downloads', 'data/nih/test_download.py'),
   Row(
     'pickles and damaged files as weights',

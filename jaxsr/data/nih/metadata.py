@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -115,20 +116,16 @@ def index_row(entry: Entry, split: str = '') -> IndexRow:
 _MOST_TEXT = 256 * 2**20  # bytes; the largest table of NIH ChestX-ray14 has 8 million
 
 
-def _unzip(raw: bytes, path: Path) -> bytes:
-  with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
-    content = file.read(_MOST_TEXT + 1)
-  if len(content) > _MOST_TEXT:
-    raise UserError(f'{path}: inflates to more than {_MOST_TEXT >> 20} MiB; no table needs that')
-  return content
-
-
 def read_text(path: Path) -> str:
   """Read a text file, compressed with gzip or not; raises UserError if it is not text."""
   try:
-    raw = path.read_bytes()
-    return (_unzip(raw, path) if raw.startswith(b'\x1f\x8b') else raw).decode('utf-8-sig')
-  except (OSError, EOFError, UnicodeDecodeError) as error:
+    with path.open('rb') as plain, gzip.GzipFile(fileobj=plain) as inflated:
+      zipped = plain.peek(2).startswith(b'\x1f\x8b')
+      content = (inflated if zipped else plain).read(_MOST_TEXT + 1)
+      if len(content) > _MOST_TEXT:
+        raise UserError(f'{path}: has more than {_MOST_TEXT >> 20} MiB; no table needs that')
+      return content.decode('utf-8-sig')
+  except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
     raise UserError(f'{path}: cannot be read ({error})') from error
 
 

@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from jaxsr import cli
@@ -216,6 +217,22 @@ def test_what_is_no_table_is_named(tmp_path, content):
   path.write_bytes(content)
   with pytest.raises(UserError, match='Data_Entry_2017_v2020.csv'):
     metadata.read_entries(path)
+
+
+def test_a_damaged_gzip_table_is_named(tmp_path):
+  """Flipped bits and cuts; zlib has an error type of its own."""
+  text = ''.join(f'{i:08d}_{i % 7:03d}.png\n' for i in range(3000))
+  whole = gzip.compress(text.encode(), mtime=0)
+  path, rng = tmp_path / 'test_list.txt.gz', np.random.default_rng(0)
+  path.write_bytes(whole)
+  assert ''.join(f'{name}\n' for name in metadata.read_list(path)) == text
+  for number in range(200):
+    content = bytearray(whole)
+    if number % 2:
+      content[rng.integers(10, len(content))] ^= 1 << number % 8  # a header says nothing of use
+    path.write_bytes(content if number % 2 else whole[: rng.integers(2, len(whole))])
+    with pytest.raises(UserError, match=r'test_list\.txt\.gz: cannot be read'):
+      metadata.read_list(path)
 
 
 # Patients.
