@@ -34,7 +34,7 @@ WHEELS = (  # packages beyond JAX, Flax, Optax, Orbax and PyTorch
   'ml-collections',
   'portpicker',
   'shtab',
-  'tensorboardX',
+  'tensorboard',
   'typeguard',
   'tyro',
 )

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
 from tensorboard.summary.writer.record_writer import RecordWriter
-from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 
 MOST = 10_000  # events that wait for the disk; further ones are dropped
 _PATIENCE = 10.0  # seconds to write the last events in
