@@ -22,7 +22,7 @@ from typing import Any
 from jaxsr.data import dicom_limits, dicom_values
 from jaxsr.data.decoded import MAX_PIXELS, Decoded
 from jaxsr.data.dicom_limits import File, Unsupported
-from jaxsr.errors import ImageError
+from jaxsr.errors import ImageError, UserError
 
 SUFFIXES = ('.dcm', '.dicom', '.ima')
 _MAGIC_AT, _MAGIC = 128, b'DICM'
@@ -50,6 +50,7 @@ _REQUIRED = {
 _SINGLE = (*_REQUIRED, 'HighBit', 'NumberOfFrames', 'PixelPaddingValue', 'PixelPaddingRangeLimit')
 _SINGLE += ('RescaleSlope', 'RescaleIntercept', 'PresentationLUTShape')
 _TEXTS = ('PhotometricInterpretation', 'PresentationLUTShape')
+_OTHERS = ('PatientID', 'PixelSpacing', 'ImagerPixelSpacing', 'PixelData')  # that are used here
 _ALLOCATED = (1, 8, 16, 32)
 _CHEST = {  # values that a radiograph of the chest may have; without an element it may be one
   'Modality': ('CR', 'DX', 'DR', 'RG', 'RF', 'OT'),
@@ -169,7 +170,7 @@ def may_be_chest(path: Path) -> bool:
 
 @contextmanager
 def silent(path: Path) -> Iterator[None]:
-  """Suppress pydicom's warnings and log, which quote elements.
+  """Suppress pydicom's warnings and log, and replace its errors: all of them quote elements.
 
   Warning filters belong to the process, so one thread at a time reads DICOM: a thread that
   finishes would otherwise restore the filters while another one still reads.
@@ -182,6 +183,12 @@ def silent(path: Path) -> Iterator[None]:
     log.setLevel(logging.CRITICAL + 1)
     try:
       yield
+    except (UserError, MemoryError):
+      raise
+    except Exception as error:
+      if isinstance(error, OSError) and error.errno is not None:  # of the disk; pydicom's have none
+        raise
+      raise ImageError(path, 'has damaged elements; fetch it again') from None
     finally:
       log.setLevel(level)
 
@@ -209,6 +216,7 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     if not has_preamble and 'TransferSyntaxUID' not in dataset.file_meta:
       syntaxes = pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian
       dataset.file_meta.TransferSyntaxUID = syntaxes[bool(dataset.original_encoding[0])]
+    _check_elements(dataset)
     _check_single(dataset)
     kind = str(dataset.get('PhotometricInterpretation', ''))
     samples = int(dataset.get('SamplesPerPixel', 1))
@@ -253,6 +261,17 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
   return dataset
 
 
+def _check_elements(dataset: Any) -> None:
+  """Raise Unsupported if an element that is used cannot be parsed, as if its type is damaged."""
+  from pydicom.tag import Tag
+
+  for name in (*_OTHERS, *_CHEST):
+    try:
+      dataset.get(name)  # which parses the element
+    except Exception:
+      raise Unsupported(f'has a damaged element: {name} {Tag(name)}; fetch it again') from None
+
+
 def _check_single(dataset: Any) -> None:
   """Raise Unsupported if an element has several values or no number, and must have one."""
   from pydicom.tag import Tag
@@ -276,10 +295,15 @@ def _check_pixels(dataset: Any, path: Path) -> None:
     floats = 'FloatPixelData' in dataset or 'DoubleFloatPixelData' in dataset
     found = '; its pixels are floats, which are not supported' if floats else ''
     raise ImageError(path, f'is DICOM that lacks PixelData (7FE0,0010){found}')
+  pixels = dataset.PixelData
+  if not isinstance(pixels, bytes | None):
+    raise ImageError(path, 'has a damaged element: PixelData (7FE0,0010); fetch it again')
+  if not pixels:
+    raise ImageError(path, 'is DICOM with an empty PixelData (7FE0,0010); fetch it again')
   if not dataset.file_meta.TransferSyntaxUID.is_compressed:
     needed = -(-dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8)
-    if len(dataset.PixelData) < needed:
-      text = f'is truncated ({len(dataset.PixelData)} of {needed} bytes of pixels)'
+    if len(pixels) < needed:
+      text = f'is truncated ({len(pixels)} of {needed} bytes of pixels)'
       raise ImageError(path, f'{text}; fetch it again')
 
 

@@ -160,7 +160,10 @@ def look_up_table(dataset: Any) -> LookUpTable | None:
   if isinstance(data, bytes):
     little = dataset.file_meta.TransferSyntaxUID.is_little_endian
     words = np.frombuffer(data[: len(data) & ~1], '<u2' if little else '>u2')
-    packed = len(data) < 2 * count  # two values of 8 bits in a word, the first one in its low byte
+    # Two values of 8 bits may share a word, the first one in its low byte. A table of words that
+    # lost its second half may be as long, but its high bytes are 0.
+    short = 1 < count <= len(data) <= count + 1 and bits <= 8
+    packed = short and not (len(words) > 1 and 0 < words.max() < 256)
     table = words.astype('<u2').view(np.uint8) if packed else words
   else:
     table = np.atleast_1d(np.array(data, np.int64)) & 0xFFFF

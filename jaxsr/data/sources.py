@@ -86,6 +86,7 @@ class Folder:
     self.paths: list[Path] = []
     self.sizes: list[tuple[int, int]] = []
     self.depths: list[int] = []
+    self.identities: list[str] = []
     self.rejected: list[ImageError] = []
     self._sums = manifest.read(self.root)
     for path in image_files.find(root):
@@ -93,12 +94,14 @@ class Folder:
         height, width, bits = image_files.check(path, channels)
         if min(height, width) < minimum:
           raise ImageError(path, f'is {width}x{height}, smaller than {minimum}, {why}')
+        identity = _identity(path)
       except ImageError as error:
         self.rejected.append(error)
       else:
         self.paths.append(path)
         self.sizes.append((height, width))
         self.depths.append(bits)
+        self.identities.append(identity)
     self.rejected += manifest.missing(self.root, self._sums)
     manifest.remark_unlisted(self.root, self._sums, self.paths)
     if not self.paths:
@@ -106,7 +109,6 @@ class Folder:
     self.bits = max(self.depths)
     base = self.root if self.root.is_dir() else self.root.parent
     self.names = [str(path.relative_to(base)) for path in self.paths]
-    self.identities = [_identity(path) for path in self.paths]
 
   def __len__(self) -> int:
     return len(self.paths)

@@ -2,13 +2,15 @@
 
 import io
 import itertools
+import struct
 
 import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxsr.data import image_files
+import jaxsr
+from jaxsr.data import dicom, image_files
 from jaxsr.errors import ImageError
 
 pydicom = pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr-xray[dicom]'")
@@ -17,7 +19,7 @@ from pydicom import uid  # noqa: E402
 from pydicom.dataset import Dataset  # noqa: E402
 from pydicom.encaps import encapsulate  # noqa: E402
 
-from data.dicom_films import SIZE, minimal  # noqa: E402
+from data.dicom_films import SIZE, build, minimal  # noqa: E402
 
 SYNTAXES = {
   'explicit': (uid.ExplicitVRLittleEndian, '<'),
@@ -93,6 +95,78 @@ def test_refusals_name_the_element(tmp_path, rng):
   refused(ds, path, 'a modality look-up table without LUTDescriptor or LUTData')
   ds = minimal(stored, PresentationLUTShape='INVERSE')
   refused(ds, path, r'MONOCHROME2 with PresentationLUTShape \(2050,0020\) INVERSE')
+
+
+@pytest.mark.parametrize(
+  ('count', 'kept', 'declared'),
+  [
+    (4096, 4095, 12),
+    (4096, 2048, 12),
+    (4096, 4000, 10),
+    (256, 255, 8),
+    (256, 128, 8),
+    (256, 90, 8),
+  ],
+)
+def test_a_look_up_table_that_was_cut_is_refused(tmp_path, count, kept, declared):
+  stored = np.zeros(SIZE, np.uint16)
+  table = (np.arange(count) * (2**declared - 1) // (count - 1)).astype(np.uint16)
+  ds = with_table(stored, table, vr='OW', declared=declared, order='<')
+  item = ds.ModalityLUTSequence[0]
+  item.LUTData = item.LUTData[: 2 * kept]
+  refused(ds, tmp_path / 'a.dcm', 'look-up table that is cut off')
+
+
+@pytest.mark.parametrize('content', [b'', None])
+def test_empty_pixels_are_refused(tmp_path, content):
+  ds = minimal(np.zeros(SIZE, np.uint16))
+  ds.PixelData = content
+  refused(ds, tmp_path / 'a.dcm', r'empty PixelData \(7FE0,0010\)')
+
+
+@pytest.mark.parametrize('kind', [b'XW', b'FD'])
+def test_an_element_whose_type_was_overwritten_is_named_by_all_readers(tmp_path, kind):
+  path, source, private = tmp_path / 'a.dcm', np.zeros(SIZE, np.uint16), 'P1'
+  ds = build(source, PatientID=private)
+  ds.save_as(path, enforce_file_format=True)
+  content = path.read_bytes()
+  readers = (
+    image_files.read,
+    image_files.check,
+    image_files.patient,
+    dicom.may_be_chest,
+    lambda like: jaxsr.write(tmp_path / 'b.dcm', source, like=like),
+  )
+  for name in ('PatientID', 'Modality', 'BodyPartExamined', 'ViewPosition', 'PixelSpacing'):
+    tag, raw = pydicom.tag.Tag(name), ds[name].VR.encode()
+    start = struct.pack('<HH', tag.group, tag.element)
+    assert content.count(start + raw) == 1
+    path.write_bytes(content.replace(start + raw, start + kind))
+    if name == 'PixelSpacing' and kind == b'FD':
+      continue  # a number that means something else
+    for reader in readers:
+      with pytest.raises(ImageError, match=f'a damaged element: {name}') as caught:
+        reader(path)
+      assert 'XW' not in str(caught.value)
+      assert private not in caught.value.reason
+
+
+def test_pixels_whose_type_was_overwritten_are_refused(tmp_path):
+  path = tmp_path / 'a.dcm'
+  minimal(np.zeros(SIZE, np.uint16)).save_as(path, enforce_file_format=True)
+  content, start = path.read_bytes(), struct.pack('<HH', 0x7FE0, 0x10)
+  for kind in (b'XW', b'FD', b'SQ', b'US', b'UT'):
+    path.write_bytes(content.replace(start + b'OW', start + kind))
+    with pytest.raises(ImageError, match='PixelData'):
+      image_files.read(path)
+
+
+def test_errors_of_pydicom_are_replaced(tmp_path):
+  with pytest.raises(ImageError, match='has damaged elements') as caught, dicom.silent(tmp_path):
+    raise NotImplementedError('P1')
+  assert 'P1' not in str(caught.value)
+  with pytest.raises(OSError, match='full'), dicom.silent(tmp_path):
+    raise OSError(28, 'full')
 
 
 def test_the_usual_shapes_of_the_presentation_table_are_read(tmp_path, rng):
