@@ -10,7 +10,7 @@ from jaxsr.commands.enlarger import Enlarger
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
 from jaxsr.commands.upscale_plan import Planner, check_options
-from jaxsr.data import dicom, shard
+from jaxsr.data import dicom, image_files, shard
 from jaxsr.errors import ImageError, brief, count
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
@@ -99,9 +99,7 @@ def _report(results: Sequence[Result], output: Path | None) -> int:
 
 def _digest(path: Path) -> str:
   """Returns the hash of a file; raises ImageError for pipes, broken links and unreadable files."""
-  if not path.is_file():
-    kind = 'a link to a file that does not exist' if path.is_symlink() else 'not a regular file'
-    raise ImageError(path, f'is {kind}')
+  image_files.open_file(path).close()
   try:
     return provenance.digest(path)
   except OSError as error:

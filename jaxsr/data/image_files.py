@@ -52,7 +52,7 @@ def check(path: Path, channels: int = 1) -> tuple[int, int, int]:
   Returns:
     Height and width of the upright image, and the bits of the array's type, 8 or 16.
   """
-  with _open(path) as file, _reading(path):
+  with open_file(path) as file, _reading(path):
     kind = image_formats.recognize(file, path)
     if kind == 'DICOM':
       found = dicom.check(file, path)
@@ -85,7 +85,7 @@ def load(path: str | Path, channels: int = 1, bits: int = 0) -> tuple[Raw, Image
       required.
   """
   path = Path(path)
-  with _open(path) as file:
+  with open_file(path) as file:
     return _load(file, path, channels, bits)
 
 
@@ -101,7 +101,7 @@ def read_stored(path: str | Path, bits: int = 0) -> UInt[np.ndarray, 'h w'] | Ra
     ImageError: As `load` does.
   """
   path = Path(path)
-  with _open(path) as file, _reading(path):
+  with open_file(path) as file, _reading(path):
     pixels, _ = bit_depth.stored(_decode(file, path), path, bits)
     pixels = bit_depth.as_gray(pixels, lossy=False) if pixels.shape[2] == 3 else pixels
   return pixels[..., 0] if pixels.shape[2] == 1 else pixels
@@ -109,7 +109,7 @@ def read_stored(path: str | Path, bits: int = 0) -> UInt[np.ndarray, 'h w'] | Ra
 
 def read_bytes(path: Path, *, most: int) -> bytes:
   """Read a whole file; raises ImageError if it has more than `most` bytes or cannot be read."""
-  with _open(path) as file, _reading(path):
+  with open_file(path) as file, _reading(path):
     content = file.read(most + 1)
   if len(content) > most:
     raise ImageError(path, f'is larger than {most >> 20} MiB')
@@ -118,7 +118,7 @@ def read_bytes(path: Path, *, most: int) -> bytes:
 
 def patient(path: Path) -> str | None:
   """Returns a hash that tells whose film a DICOM file is; None for other files."""
-  with _open(path) as file, _reading(path):
+  with open_file(path) as file, _reading(path):
     return dicom.patient(path) if image_formats.recognize(file, path) == 'DICOM' else None
 
 
@@ -154,7 +154,7 @@ def _decode(file: File, path: Path) -> Decoded:
   return found
 
 
-def _open(path: Path) -> File:
+def open_file(path: Path) -> File:
   """Open a file; raises ImageError, and never waits for a pipe."""
   try:
     if path.is_symlink() and not path.exists():
@@ -284,7 +284,7 @@ def read_note(path: Path) -> str:
   Returns '' if there is none, or if the pixels of a file that is not DICOM were changed since.
   """
   try:
-    with _open(path) as file:
+    with open_file(path) as file:
       head = file.read(image_formats.HEAD)
       file.seek(0)
       if dicom.recognize(file):

@@ -46,14 +46,15 @@ HEAD = 132  # bytes that tell a format
 def is_image(path: Path) -> bool:
   """Whether a file is an image by its suffix, or else by its first bytes.
 
-  DICOM of a kind without an image, such as a report, is none by either.
+  DICOM of a kind without an image, such as a report, is none by either. A file whose content would
+  decide and cannot be read may be an image.
   """
   suffix = path.suffix.lower()
   if suffix in (*SUFFIXES, *_ONLY_READ):
     return suffix not in dicom.SUFFIXES or not dicom.is_document(path)
   try:
     if not path.is_file():
-      return False
+      return path.is_symlink() and not path.exists()
     with path.open('rb') as file:
       head = file.read(HEAD)
       file.seek(0)
@@ -63,7 +64,7 @@ def is_image(path: Path) -> bool:
         or (dicom.recognize(file) and not dicom.is_document(path))
       )
   except OSError:
-    return False
+    return True
 
 
 def recognize(file: File, path: Path) -> str:

@@ -1,6 +1,7 @@
 """Folders with files that cannot be read: named, left out, and never waited for."""
 
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ UNREADABLE = {
   'link.png': 'is a link to a file that does not exist',
   'pipe.png': 'is not a regular file',
   'zero.png': 'is not a regular file',
+  'IM0001': 'is a link to a file that does not exist',
   'float.tif': 'float32 samples',
   'fake.png': 'is GIF',
 }
@@ -24,6 +26,7 @@ UNREADABLE = {
 def troubled(folder):
   """Add files that cannot be read to a folder of four films."""
   (folder / 'link.png').symlink_to(folder / 'gone.png')
+  (folder / 'IM0001').symlink_to(folder / 'annex')
   os.mkfifo(folder / 'pipe.png')
   (folder / 'zero.png').symlink_to('/dev/zero')
   tifffile.imwrite(folder / 'float.tif', np.zeros((64, 64), np.float32))
@@ -47,8 +50,8 @@ def test_commands_do_the_rest_and_exit_with_one(troubled, tmp_path, command, cap
   arguments += ['--checkpoint', 'bicubic', '--output', str(tmp_path / 'out')]
   assert jaxsr_run(arguments) == 1
   told = capsys.readouterr()
-  for name in UNREADABLE:
-    assert name in told.out + told.err
+  for name, reason in UNREADABLE.items():
+    assert f'{name}: {reason}'.replace('float32', 'is TIFF with float32') in told.out + told.err
   if command == 'upscale':
     assert len(image_files.find(tmp_path / 'out')) == 4
 
@@ -61,6 +64,36 @@ def test_files_that_are_not_images_are_counted_and_named(folder, capsys):
   assert (
     'passed over 3 files, not images: movie.gif, notes.txt, table.csv' in capsys.readouterr().err
   )
+
+
+def test_files_without_a_suffix_that_cannot_be_read_are_named(folder, monkeypatch):
+  (folder / 'IM0002').write_bytes((folder / 'a.png').read_bytes())
+  opened = pathlib.Path.open
+
+  def fail(self, *arguments, **options):
+    if self.name == 'IM0002':
+      raise PermissionError(13, 'Permission denied')
+    return opened(self, *arguments, **options)
+
+  monkeypatch.setattr(pathlib.Path, 'open', fail)
+  (error,) = sources.Folder(folder).rejected
+  assert (error.path.name, error.reason) == ('IM0002', 'cannot be read (Permission denied)')
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch, tmp_path, capsys):
+  listed = os.scandir
+
+  def fail(path):
+    if str(path).endswith('deeper'):
+      raise PermissionError(13, 'Permission denied', str(path))
+    return listed(path)
+
+  monkeypatch.setattr(os, 'scandir', fail)
+  arguments = ['upscale', str(folder), '--checkpoint', 'bicubic', '--output', str(tmp_path / 'out')]
+  assert jaxsr_run(arguments) == 1
+  told = capsys.readouterr()
+  assert 'deeper: is a folder that cannot be read (Permission denied)' in told.err
+  assert 'wrote 3 of 4' in told.out
 
 
 def test_unreadable_content_is_not_an_image(folder, monkeypatch):
