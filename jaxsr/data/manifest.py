@@ -12,6 +12,8 @@ from jaxsr.data import image_files, remarks
 from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.files import MANIFEST
 
+_MOST = 256 * 2**20  # bytes; the sums of NIH ChestX-ray14 take 10 million
+
 
 def write(root: Path) -> int:
   """Write the sums of the images below a folder; returns how many there are."""
@@ -32,6 +34,8 @@ def read(root: Path) -> dict[str, str]:
     return {}
   if not path.is_file():
     raise UserError(f'{path}: is not a regular file; remove it')
+  if path.stat().st_size > _MOST:
+    raise UserError(f'{path}: has more than {_MOST >> 20} MiB, so is no list of sums; delete it')
   sums = {}
   for number, line in enumerate(
     path.read_text(encoding='utf-8', errors='surrogateescape').splitlines(), start=1

@@ -161,6 +161,12 @@ def test_a_manifest_that_was_cut_is_noticed(folder, capsys):
     sources.Folder(folder)
   path.write_text(f'{first}\n{rest}'[:-3])
   assert len(sources.Folder(folder).rejected) == 1
+  path.write_bytes(gzip.compress(path.read_bytes()))
+  with pytest.raises(UserError, match='line 1 is not a SHA-256'):
+    sources.Folder(folder)
+  os.truncate(path, 2**33)
+  with pytest.raises(UserError, match='more than 256 MiB'):
+    sources.Folder(folder)
   path.unlink()
   path.mkdir()
   with pytest.raises(UserError, match='SHA256SUMS: is not a regular file'):
