@@ -131,6 +131,16 @@ def test_rounding_does_not_keep_x2_from_agreeing(film):
   assert result.settled and result.agreement.equal == result.agreement.pixels
 
 
+def test_pixels_that_are_off_by_a_millionth_of_a_level_are_settled():
+  """Weights of x2 are multiples of 1/256, so that sums lie exactly between two gray levels."""
+  reduction = Reduction(2)
+  lr = reduction(phantom(4, 0, size=96)[..., None])
+  start = degradation.upscale(lr, 2)[None] / np.float32(255)
+  sr = np.asarray(project(start, lr[None] / np.float32(255), 255, reduction))[0]
+  _, found = settle(sr, lr, reduction, white=255)
+  assert found == Agreement(lr.size, lr.size, 0)
+
+
 def test_an_impossible_input_is_counted():
   """No image has a reduction of single white and black pixels side by side."""
   reduction = Reduction(4)

@@ -22,6 +22,7 @@ _SAFE = 0.48  # of a gray level: half a level, less what float32 passes may be o
 _WIDE_STEPS = (1, 3, 9, 27)
 _FEW_STEPS = (1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32)
 _FEW = 8  # low-resolution pixels that more changes are tried for
+_OFF = 0.5  # gray levels that a low-resolution pixel that is off counts more than it is off by
 _ROUNDING = 0.1  # the weight of a squared rounding error beside what low-resolution pixels are off
 _CHOICES = 2  # changes that are considered for each low-resolution pixel in a round
 _WIDE_MOST = 64  # low-resolution pixels that wide steps are tried for in a round
@@ -261,7 +262,11 @@ class _Plane:
     return (at >= 0) & (at < reach) & (self.round(sums) != self.between[r, column])
 
   def _effect(self, r: np.ndarray, c: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Returns by how much all that is missing would grow with each of some changes."""
+    """Returns by how much all that is missing would grow with each of some changes.
+
+    A low-resolution pixel that is off counts `_OFF` levels more than it is off by. Many are off by
+    one unit, a millionth of a level; no change would mend that if it put a neighbor off by more.
+    """
     tall, wide = (np.arange(axis.weights.shape[1]) for axis in (self.rows, self.columns))
     rows = (self.rows.first[r][:, None] + tall)[:, :, None]
     columns = self.columns.first[c][:, None] + wide
@@ -271,9 +276,13 @@ class _Plane:
     change = self.round(sums) - self.between.take(at)
     at = rows * width + columns[:, None, :]
     low = self.low.take(at) + self.rows.weights[r][:, :, None] * change[:, None, :]
-    after = np.abs(self._shortfall(low, self.least.take(at), self.most.take(at)))
-    change = (after - np.abs(self.shortfall.take(at))) * self.importance.take(at)
+    after = self._cost(self._shortfall(low, self.least.take(at), self.most.take(at)))
+    change = (after - self._cost(self.shortfall.take(at))) * self.importance.take(at)
     return change.sum((1, 2))
+
+  def _cost(self, shortfall: np.ndarray) -> np.ndarray:
+    floor = self.unit * _OFF
+    return np.abs(shortfall) + (shortfall != 0) * (int(floor) if self.unit > 1 else floor)
 
   def _affected(self, r: int, c: int) -> tuple[slice, slice]:
     """Returns the low-resolution pixels that a pixel reaches."""

@@ -33,11 +33,11 @@ class Filter(NamedTuple):
   p: int
   q: int
 
-  def apply(self, x: Float[Array, 'b h w c'], axis: int) -> Float[Array, 'b h2 w2 c']:
-    """Multiply the matrix with images along an axis."""
+  def apply(self, x: Float[Array, 'b c h w'], axis: int) -> Float[Array, 'b c h2 w2']:
+    """Multiply the matrix with images along an axis: 2, their height, or 3, their width."""
     x = jnp.moveaxis(x, axis, 1)
-    b, length, other, c = x.shape
-    lines = x.reshape(b, length, other * c, 1)
+    b, length, c, other = x.shape
+    lines = x.reshape(b, length, c * other, 1)
     skipped = self.q * _END - (len(self.taps) - self.q) // 2
     middle: Any = lax.conv_general_dilated(
       lax.slice_in_dim(lines, skipped, length - skipped, axis=1),
@@ -48,7 +48,7 @@ class Filter(NamedTuple):
       precision='highest',
     )
     n = length // self.q - 2 * _END
-    middle = middle.transpose(0, 1, 3, 2).reshape(b, self.p * n, other * c, 1)
+    middle = middle.transpose(0, 1, 3, 2).reshape(b, self.p * n, c * other, 1)
     wide = self.first.shape[1]
     ends = [(self.first, 0, wide), (self.last, length - wide, length)]
     first, last = (
@@ -56,7 +56,7 @@ class Filter(NamedTuple):
       for rows, *part in ends
     )
     y = jnp.concatenate([first, middle, last], axis=1)
-    return jnp.moveaxis(y.reshape(b, self.p * (n + 2 * _END), other, c), 1, axis)
+    return jnp.moveaxis(y.reshape(b, self.p * (n + 2 * _END), c, other), 1, axis)
 
 
 def make_filter(full: Float[np.ndarray, 'rows columns'], p: int, q: int, reach: int) -> Filter:

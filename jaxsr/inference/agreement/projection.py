@@ -1,35 +1,30 @@
 """Projection of upscaled images onto those that agree with their low resolution, in JAX.
 
 The matrices of a reduction are banded, and so are their pseudo-inverses but for weights below 1e-4.
-They are applied in blocks of rows, whose cost grows with the number of pixels, or as filters if
-the sizes are symbolic.
+They are applied in blocks, whose cost grows with the number of pixels, or as filters if the sizes
+are symbolic.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxsr.inference.agreement.filters import LONGEST, SAMPLE, Filter, make_filter
+from jaxsr.inference.agreement.bands import make_columns, make_rows
+from jaxsr.inference.agreement.filters import LONGEST, SAMPLE, make_filter
 from jaxsr.inference.agreement.reduction import Reduction, matrix
 
-STEPS = 6
+STEPS = 5
 MARGIN = 12  # low-resolution pixels around a tile beyond which its ends change less than 1e-4
 _SLACK, _TIGHT = 0.18, 0.1  # gray levels on either side of the input
 _REACH = 2  # low-resolution pixels on either side that a reduction combines
 _INVERSE_REACH = 9  # the same of the inverse of (matrix @ matrix.T), up to 1e-4
-_BLOCK = 16  # low-resolution rows per product
 
-
-class _Band(NamedTuple):
-  """A banded matrix as blocks [n, rows, columns], of which each starts `hop` columns later."""
-
-  blocks: np.ndarray
-  size: int  # rows of the matrix
-  hop: int
-  pad: int  # columns of the first block that lie before the matrix
+_Operator = Callable[[Array], Array]
 
 
 def project(
@@ -60,9 +55,10 @@ def project(
   Returns:
     Images in [0, 1], not rounded.
   """
-  rows, columns = (_operators(reduction, side) for side in sr.shape[1:3])
-  sr, lr = jnp.clip(sr, 0.0, 1.0), jnp.asarray(lr)
-  reduced = _apply(columns['down'], _apply(rows['down'], sr, 1), 2)
+  reduce, expand = _operators(reduction, *sr.shape[1:3])
+  sr, lr = (jnp.moveaxis(jnp.asarray(x), 3, 1) for x in (sr, lr))  # [b, c, h, w]
+  sr = jnp.clip(sr, 0.0, 1.0)
+  reduced = reduce(sr)
   between = (lr > 0) & (lr < 1)
   off = jnp.sum(jnp.abs(reduced - lr) * between, axis=(1, 2, 3), keepdims=True) * levels
   off = off / jnp.maximum(between.sum((1, 2, 3), keepdims=True), 1)
@@ -72,53 +68,45 @@ def project(
   last, momentum = sr, 1.0
   for step in range(steps):
     if step:
-      reduced = _apply(columns['down'], _apply(rows['down'], sr, 1), 2)
-    missed = jnp.clip(reduced, low, high) - reduced
-    for name in ('solve', 'up'):
-      missed = _apply(rows[name], _apply(columns[name], missed, 2), 1)
-    new = jnp.clip(sr + missed, 0.0, 1.0)
+      reduced = reduce(sr)
+    new = jnp.clip(sr + expand(jnp.clip(reduced, low, high) - reduced), 0.0, 1.0)
     following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
     sr = new + np.float32((momentum - 1) / following) * (new - last)
     last, momentum = new, following
-  return last
+  return jnp.moveaxis(last, 1, 3)
 
 
-def _operators(reduction: Reduction, size: Any) -> dict[str, _Band | Filter]:
+def _operators(reduction: Reduction, height: Any, width: Any) -> tuple[_Operator, _Operator]:
+  """Returns a reduction of images [b, c, height, width], and its pseudo-inverse.
+
+  Both act on one axis after the other. The inverse of (matrix @ matrix.T) and the transpose of the
+  matrix are one step along the columns, where images are small, and two along the rows.
+  """
+  scale = reduction.scale
+  down, solve, up = _matrices(reduction, height)
+  if isinstance(height, int):
+    rows = make_rows(down, 1, scale, _REACH)
+    solve_rows, up_rows = make_rows(solve, 1, 1, _INVERSE_REACH), make_rows(up, scale, 1, _REACH)
+  else:
+    rows, solve_rows, up_rows = (
+      partial(make_filter(full, p, q, reach).apply, axis=2)
+      for full, p, q, reach in (
+        (down, 1, scale, _REACH),
+        (solve, 1, 1, LONGEST),
+        (up, scale, 1, _REACH),
+      )
+    )
+  down, solve, up = _matrices(reduction, width)
+  if isinstance(width, int):
+    columns = make_columns(down, 1, scale, _REACH)
+    up_columns = make_columns(up @ solve, scale, 1, _INVERSE_REACH + _REACH)
+  else:
+    columns = partial(make_filter(down, 1, scale, _REACH).apply, axis=3)
+    up_columns = partial(make_filter(up @ solve, scale, 1, LONGEST).apply, axis=3)
+  return lambda x: columns(rows(x)), lambda x: up_rows(up_columns(solve_rows(x)))
+
+
+def _matrices(reduction: Reduction, size: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns a reduction along one axis, the inverse of (matrix @ matrix.T), and its transpose."""
-  scale, is_known = reduction.scale, isinstance(size, int)
-  down = matrix(reduction, size if is_known else SAMPLE * scale)
-  make = _band if is_known else make_filter
-  return {
-    'down': make(down, 1, scale, _REACH),
-    'solve': make(np.linalg.inv(down @ down.T), 1, 1, _INVERSE_REACH if is_known else LONGEST),
-    'up': make(down.T, scale, 1, _REACH),
-  }
-
-
-def _band(full: np.ndarray, p: int, q: int, reach: int) -> _Band:
-  """Cut a matrix [p * n, q * n] into blocks; entries beyond `reach` positions are dropped."""
-  n = full.shape[0] // p
-  count = -(-n // _BLOCK)
-  padded = np.zeros((p * count * _BLOCK, q * (count * _BLOCK + 2 * reach)), np.float32)
-  padded[: p * n, q * reach : q * (reach + n)] = full
-  tall, wide = p * _BLOCK, q * (_BLOCK + 2 * reach)
-  starts = range(0, count * _BLOCK, _BLOCK)
-  blocks = [padded[p * i : p * i + tall, q * i : q * i + wide] for i in starts]
-  return _Band(np.stack(blocks), p * n, q * _BLOCK, q * reach)
-
-
-def _apply(band: _Band | Filter, x: Array, axis: int) -> Array:
-  """Multiply a banded matrix with images along an axis."""
-  if isinstance(band, Filter):
-    return band.apply(x, axis)
-  x = jnp.moveaxis(x, axis, 1)
-  count, _, wide = band.blocks.shape
-  hops = -(-wide // band.hop)
-  after = (count - 1 + hops) * band.hop - band.pad - x.shape[1]
-  padded = jnp.pad(x, ((0, 0), (band.pad, after), (0, 0), (0, 0)))
-  # A window is some neighboring hops; a slice for each of them would take seconds to compile.
-  parts = padded.reshape(x.shape[0], -1, band.hop, *x.shape[2:])
-  windows = jnp.concatenate([parts[:, i : i + count] for i in range(hops)], axis=2)[:, :, :wide]
-  y = jnp.einsum('nok,bnkxc->bnoxc', band.blocks, windows, precision='highest')
-  y = y.reshape(x.shape[0], -1, *x.shape[2:])[:, : band.size]
-  return jnp.moveaxis(y, 1, axis)
+  down = matrix(reduction, size if isinstance(size, int) else SAMPLE * reduction.scale)
+  return down, np.linalg.inv(down @ down.T), down.T
