@@ -9,9 +9,10 @@ from typing import Any
 from jaxsr import __version__, models
 from jaxsr.commands import report
 from jaxsr.commands.options import Calibrate
-from jaxsr.data import degradation, film_digests, records, sources
+from jaxsr.data import acquisition, degradation, film_digests, records, sources
+from jaxsr.data.acquisition.film import acquire
 from jaxsr.errors import ImageError, UserError, count
-from jaxsr.evaluation import inputs, stratified
+from jaxsr.evaluation import conditions, inputs, stratified
 from jaxsr.files import make_folder, write_json
 from jaxsr.inference import confidence, package, training_films
 from jaxsr.inference.model import Model, load
@@ -49,6 +50,7 @@ def run(options: Calibrate) -> int:
     'second': None if second is None else confidence.identify(second),
     **calibrating.to_json(interval, doubt),
     'data': _brief(options.data),
+    'conditions': films.conditions,
     'training_films': films.training,
     'calibrated': calibrating.measure(samples, interval, doubt),
   }
@@ -78,6 +80,8 @@ class _Films:
   def __init__(self, options: Calibrate, model: Model, second: Model | None):
     self.options, self.model, self.second = options, model, second
     self.failed: list[ImageError] = []
+    noisy = model.degradation == 'acquisition'
+    self.conditions = conditions.choose(options.conditions or ('all' if noisy else 'clean'))
     known = _training_films(options, model)
     self.known = known or set()
     self.training = 'excluded' if known else 'unknown'
@@ -88,7 +92,7 @@ class _Films:
       print(text, file=sys.stderr)
 
   def draw(self, folder: Path, name: str) -> Iterator[Sample]:
-    """Yield the sample of each film of a folder; raises UserError for a training film."""
+    """Yield a sample per film and condition; raises UserError for a training film."""
     source = self._source(folder)
     rows, _ = inputs.read_metadata(source, self.options.tables)
     self.failed += source.rejected
@@ -101,7 +105,12 @@ class _Films:
       self._check(film, image)
       row = rows.get(Path(film).name)
       strata = () if row is None else tuple(stratified.strata_of(row))
-      yield self._sample(image, source.identities[i], strata)
+      for condition in self.conditions:
+        hr = degradation.cut(image, self.model.scale)
+        rng = acquisition.generator(Path(film).name, condition)
+        lr = acquire(hr, acquisition.CONDITIONS[condition], rng, scale=self.model.scale)
+        groups = strata if len(self.conditions) == 1 else (*strata, ('condition', condition))
+        yield self._sample(hr, lr, source.identities[i], groups)
 
   def _source(self, folder: Path) -> sources.Source:
     channels = self.model.channels
@@ -122,12 +131,10 @@ class _Films:
       )
     self.training = 'allowed'
 
-  def _sample(self, image: Any, patient: str, strata: tuple[tuple[str, str], ...]) -> Sample:
-    model, white = self.model, 2 ** (8 * image.itemsize) - 1
-    hr = degradation.cut(image, model.scale)
-    lr = degradation.downscale(hr, model.scale)
+  def _sample(self, hr: Any, lr: Any, patient: str, strata: tuple[tuple[str, str], ...]) -> Sample:
+    model, white = self.model, 2 ** (8 * hr.itemsize) - 1
     small = maps.levels(lr, white)
-    bits, other = 8 * image.itemsize, None
+    bits, other = 8 * hr.itemsize, None
     if self.second is not None:
       other = maps.levels(self.second.upscale(lr, bits=bits, agree=False), white)
     sr = model.upscale(lr, bits=bits, agree=_agree(self.options))
@@ -172,6 +179,8 @@ def _table(found: dict[str, Any]) -> str:
   row(f'coverage of {percent} intervals', '.1%', 'coverage', 'mean')
   for region in columns[0]['regions']:
     row(f'  {region.replace("centre", "center")}', '.1%', 'regions', region)
+  for condition in columns[0]['strata'].get('condition', ()):
+    row(f'  {condition}', '.1%', 'strata', 'condition', condition, 'coverage')
   row('  worst patient', '.1%', 'coverage', 'worst_patient')
   row('  deviation over films', '.1%', 'coverage', 'sd_over_films')
   row('half width, gray levels', '.2f', 'half_width')

@@ -94,6 +94,9 @@ def trust(calibration: str | None) -> str:
   where = f'{tested["data"]}, who had no part in it' if tested else 'the same films'
   regions = ', '.join(f'{name} {100 * x:.1f}' for name, x in shown['regions'].items())
   regions = regions.replace('centre', 'center')  # the key in files
+  if by_condition := shown.get('strata', {}).get('condition'):
+    named = (f'{name} {100 * x["coverage"]:.1f}' for name, x in by_condition.items())
+    regions += '; by condition: ' + ', '.join(named)
   keys, tiles = ('mean', 'worst_patient', 'sd_over_films'), shown['tiles']
   mean, worst, spread = (100 * shown['coverage'][key] for key in keys)
   training = {

@@ -58,6 +58,21 @@ def test_the_file_says_what_was_measured(place):
   assert str(place) not in json.dumps(found)
 
 
+def test_each_condition_is_calibrated_and_measured(place, capsys):
+  """As for networks that were trained on noisy images, which do so without being asked."""
+  names = ('clean', 'very_low_dose')
+  assert calibrate(place, '--conditions', ','.join(names), output='noisy') == 0
+  printed = capsys.readouterr().out
+  found, clean = (
+    json.loads((place / name / 'calibration.json').read_text()) for name in ('noisy', 'cal')
+  )
+  assert found['conditions'] == [*names] and clean['conditions'] == ['clean']
+  by_condition = found['calibrated']['strata']['condition']
+  assert [x['films'] for x in by_condition.values()] == [8, 8] and 'very_low_dose' in printed
+  assert found['calibrated']['half_width'] > 1.2 * clean['calibrated']['half_width']
+  assert 'condition' not in clean['calibrated']['strata']
+
+
 def test_an_upscaled_image_gets_intervals_and_doubt(place, lr, capsys):
   assert upscale(place, '--calibration', place / 'cal') == 0
   sr, half, doubt = (

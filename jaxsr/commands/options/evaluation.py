@@ -110,6 +110,8 @@ class Calibrate:
     output: The folder for calibration.json.
     test: Images of further patients, on which intervals and doubt are measured.
     tables: A folder with NIH's Data_Entry_2017*.csv, for coverage by finding, view, sex and age.
+    conditions: How the low resolution is made: 'all', or names such as clean,low_dose (default:
+      clean, or all if the network was trained for noisy images). Coverage is also given for each.
     second: A second network, such as edsr_x4_small: doubt is where the two disagree (default: where
       the network differs from bicubic interpolation).
     coverage: The share of the pixels that intervals contain.
@@ -128,6 +130,7 @@ class Calibrate:
   checkpoint: Checkpoint = None
   test: OptionalPath = None
   tables: OptionalPath = None
+  conditions: str = ''
   second: OptionalText = None
   coverage: float = 0.9
   rule: Literal['mean', 'crc', 'rcps'] = 'mean'
