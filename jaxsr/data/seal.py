@@ -1,7 +1,7 @@
-"""Bind the comment of a written image to its pixels.
+"""Bind the comment of a written image to its file.
 
-Other programs keep the comment of a file when they change its pixels. The comment therefore ends
-with a digest of the stored pixels, and counts only as long as that is right.
+Other programs keep the comment of a file when they change its pixels, or how they are shown. The
+comment therefore ends with a digest of the file, and counts only as long as that is right.
 """
 
 import hashlib
@@ -15,87 +15,95 @@ import tifffile
 from jaxsr.data import jpeg, png, tiff_pages
 from jaxsr.data.decoded import File
 
-_MARK, _LENGTH = '; pixels ', 16
-_EMPTY = _MARK + _LENGTH * '0'
+_MARK, _LENGTH = '; file ', 16
+_NONE = _LENGTH * '0'
 _HEAD = 2**22  # bytes in which a comment lies
 _PART = 2**20  # bytes that are read at once
-_TO_THE_END = 2**62  # bytes of pixels, if nothing follows them
+_TO_THE_END = 2**62  # beyond any file
+_CHECKSUM = 4  # bytes behind a chunk of PNG
 _END_OF_JPEG = b'\xff\xd9'
 
 
 def opened(note: str) -> str:
   """Returns the comment to write into a file of which `close` is called later; '' for none."""
-  return note and note + _EMPTY
+  return note and note + _MARK + _NONE
 
 
 def close(path: Path) -> None:
-  """Write the digest of its pixels into the comment of a complete file."""
+  """Write the digest of a complete file into its comment."""
   with path.open('r+b') as file:
-    place = file.read(_HEAD).find(_EMPTY.encode())
+    place = _place(file, _NONE)
     if place < 0:
       return
-    digest = _digest(file).encode()
-    file.seek(place + len(_MARK))
+    digest = _digest(file, place).encode()
+    file.seek(place)
     file.write(digest)
-    file.seek(0)
-    if file.read(len(png.MAGIC)) == png.MAGIC:
-      _renew_checksum(file, place)
+    if chunk := _chunk_around(file, place):
+      start, size = chunk
+      file.seek(start - 4)
+      checksum = zlib.crc32(file.read(4 + size))
+      file.seek(start + size)
+      file.write(checksum.to_bytes(4, 'big'))
 
 
 def note(comment: str, file: File) -> str:
-  """Returns the comment without the digest, or '' if that is not the digest of the pixels.
+  """Returns the comment without the digest, or '' if that is not the digest of the file.
 
-  A file that was cut keeps its comment: nobody edited it.
+  A file that was cut keeps its comment, since its digest cannot be computed.
   """
   text, mark, digest = comment.rpartition(_MARK)
-  return text if mark and (_is_cut(file) or digest == _digest(file)) else ''
+  place = _place(file, digest) if mark else -1
+  if place < 0:
+    return ''
+  return text if digest == _digest(file, place) or _is_cut(file) else ''
+
+
+def _place(file: File, digest: str) -> int:
+  """Returns where the digest begins in a file; a negative number if it is not there."""
+  file.seek(0)
+  found = file.read(_HEAD).find((_MARK + digest).encode())
+  return found + len(_MARK) if found >= 0 else -1
+
+
+def _digest(file: File, place: int) -> str:
+  """Returns the start of the SHA-256 of a file without the digest and the checksum around it."""
+  found = hashlib.sha256()
+  holes = [(place, _LENGTH)]
+  if chunk := _chunk_around(file, place):
+    holes.append((sum(chunk), _CHECKSUM))
+  file.seek(0)
+  for start, size in (*holes, (_TO_THE_END, 0)):
+    while (left := start - file.tell()) > 0 and (part := file.read(min(left, _PART))):
+      found.update(part)
+    file.seek(size, os.SEEK_CUR)
+  return found.hexdigest()[:_LENGTH]
 
 
 def _is_cut(file: File) -> bool:
   """Whether a file ends before its pixels do."""
   end = file.seek(0, os.SEEK_END)
-  pixels = _pixels(file)
-  if pixels and pixels[-1][1] == _TO_THE_END:
-    file.seek(end - len(_END_OF_JPEG))
-    return file.read() != _END_OF_JPEG
-  return any(start + size > end for start, size in pixels)
-
-
-def _renew_checksum(file: File, place: int) -> None:
-  """Correct the checksum of the chunk of PNG around a place."""
-  for _, start, size in _chunks(file):
-    if start <= place < start + size:
-      file.seek(start - 4)
-      checksum = zlib.crc32(file.read(4 + size))
-      file.seek(start + size)
-      file.write(checksum.to_bytes(4, 'big'))
-      return
-
-
-def _digest(file: File) -> str:
-  """Returns the start of the SHA-256 of the pixels as they are stored."""
-  found = hashlib.sha256()
-  for start, size in _pixels(file):
-    file.seek(start)
-    while size > 0 and (part := file.read(min(size, _PART))):
-      found.update(part)
-      size -= len(part)
-  return found.hexdigest()[:_LENGTH]
-
-
-def _pixels(file: File) -> list[tuple[int, int]]:
-  """Returns the places and the sizes of the stored pixels."""
   file.seek(0)
   head = file.read(len(png.MAGIC))
-  if head == png.MAGIC:
-    return [(start, size) for name, start, size in _chunks(file) if name == b'IDAT']
   file.seek(0)
   if head.startswith(jpeg.MAGIC):
     frame = jpeg.frame(file)
-    return [(len(frame.header), _TO_THE_END)] if frame else []
+    file.seek(len(frame.header) if frame else 0)
+    return _END_OF_JPEG not in file.read()
+  if head == png.MAGIC:
+    return any(name == b'IDAT' and start + size > end for name, start, size in _chunks(file))
   with tiff_pages.quiet(), tifffile.TiffFile(file) as tif:
     page = tif.pages.first
-    return list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    parts = zip(page.dataoffsets, page.databytecounts, strict=False)
+    return any(start + size > end for start, size in parts)
+
+
+def _chunk_around(file: File, place: int) -> tuple[int, int] | None:
+  """Returns where the content of the chunk of PNG around a place begins, and its size."""
+  file.seek(0)
+  if file.read(len(png.MAGIC)) != png.MAGIC:
+    return None
+  chunks = ((start, size) for _, start, size in _chunks(file))
+  return next((chunk for chunk in chunks if chunk[0] <= place < sum(chunk)), None)
 
 
 def _chunks(file: File) -> Iterator[tuple[bytes, int, int]]:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -194,6 +195,58 @@ def test_a_comment_counts_until_the_pixels_are_changed(tmp_path, rng, suffix, ch
     edited.save(tmp_path / f'edited.{suffix}', **kept)
   assert b'jaxsr note' in (tmp_path / f'edited.{suffix}').read_bytes()
   assert image_files.read_note(tmp_path / f'edited.{suffix}') == ''
+
+
+def add_page(path):
+  tifffile.imwrite(path, np.zeros((24, 40), np.uint8), append=True, metadata=None)
+
+
+def invert(path):
+  with tifffile.TiffFile(path, mode='r+b') as tif:
+    tif.pages.first.tags['PhotometricInterpretation'].overwrite(0)
+
+
+def animate(path):
+  with Image.open(path) as image:
+    text = PngInfo()
+    text.add_text('Comment', image.info['Comment'])
+    options = {'pnginfo': text, 'compress_level': raster_out.LEVEL}
+    image.save(path, save_all=True, append_images=[image.point(lambda x: x // 2)], **options)
+
+
+def edit_and_append(path):
+  with Image.open(path) as image:
+    image.point(lambda x: x // 2).save(path, comment=image.info['comment'])
+  path.write_bytes(path.read_bytes() + b'an editor was here')
+
+
+def turn(path):
+  exif = Image.Exif()
+  exif[274] = 6
+  content, more = path.read_bytes(), b'Exif\0\0' + exif.tobytes().removeprefix(b'Exif\0\0')
+  more = b'\xff\xe1' + (len(more) + 2).to_bytes(2, 'big') + more
+  path.write_bytes(content[:2] + more + content[2:])
+
+
+EDITS = {add_page: 'tif', invert: 'tif', animate: 'png', edit_and_append: 'jpg', turn: 'jpg'}
+
+
+@pytest.mark.parametrize('edit', EDITS)
+def test_a_result_that_is_shown_otherwise_is_of_others(tmp_path, rng, edit):
+  path = tmp_path / f'film.{EDITS[edit]}'
+  image_files.write(path, rng.integers(0, 256, (24, 40, 1), np.uint8), 'jaxsr note')
+  assert image_files.read_note(path) == 'jaxsr note'
+  edit(path)
+  assert b'jaxsr note' in path.read_bytes()
+  assert image_files.read_note(path) == ''
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'tif'])
+def test_a_result_that_was_cut_keeps_its_comment(tmp_path, rng, suffix):
+  path = tmp_path / f'film.{suffix}'
+  image_files.write(path, rng.integers(0, 256, (24, 40, 1), np.uint8), 'jaxsr note')
+  path.write_bytes(path.read_bytes()[:-100])
+  assert image_files.read_note(path) == 'jaxsr note'
 
 
 @pytest.mark.parametrize('suffix', ['png', 'tif'])
