@@ -97,6 +97,17 @@ def is_disk_full(error: BaseException) -> bool:
   )
 
 
+def is_bad_name(error: OSError) -> bool:
+  """Whether the system cannot store a file of this name; files of other names are not concerned."""
+  return error.errno in (errno.ENAMETOOLONG, errno.EILSEQ)
+
+
+def bad_name(source: Path, target: Path, error: OSError) -> ImageError:
+  """Returns the error of an image whose result cannot have its name."""
+  text = f'its result cannot be written as {target.name} ({error.strerror}); rename it'
+  return ImageError(source, text)
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
   """Yield an error and those that it was raised from."""
   seen: set[int] = set()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from jaxsr.commands import report
 from jaxsr.commands.options import Degrade
-from jaxsr.data import acquisition, degradation, image_files, sources
+from jaxsr.data import acquisition, degradation, image_files, image_formats, sources
 from jaxsr.data.acquisition.film import acquire
-from jaxsr.errors import UserError, count, nearest
+from jaxsr.errors import ImageError, UserError, bad_name, count, is_bad_name, nearest
 from jaxsr.files import make_folder
 
 
@@ -29,16 +29,32 @@ def run(options: Degrade) -> int:
     how = dataclasses.replace(how, dose=options.dose)
   source = sources.Folder(options.data, minimum=options.scale)
   make_folder(options.output)
+  failed = [*source.rejected]
   for i, name in enumerate(report.progress(source.names, len(source), 'degrade')):
-    target = options.output / f'{name.rpartition(".")[0]}.png'
+    target = options.output / _result(Path(name))
     if os.path.lexists(target):
       raise UserError(f'{target} exists and is not replaced; choose another --output')
-    hr = degradation.cut(source[i], options.scale)
-    rng = acquisition.generator(Path(name).name, options.condition)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    image_files.write(target, acquire(hr, how, rng, scale=options.scale))
-  print(f'wrote {count(len(source), "image")} in condition {options.condition} to {options.output}')
+    try:
+      hr = degradation.cut(source[i], options.scale)
+      rng = acquisition.generator(Path(name).name, options.condition)
+      target.parent.mkdir(parents=True, exist_ok=True)
+      image_files.write(target, acquire(hr, how, rng, scale=options.scale))
+    except ImageError as error:
+      failed.append(error)
+    except OSError as error:
+      if not is_bad_name(error):
+        raise
+      failed.append(bad_name(source.paths[i], target, error))
+  written = count(len(source) + len(source.rejected) - len(failed), 'image')
+  print(f'wrote {written} in condition {options.condition} to {options.output}')
   if how.blur or how.kernel == 'detector':
     transfer = acquisition.nyquist_transfer(how, options.scale)
     print(f'  modulation transfer function at the Nyquist frequency: {transfer:.2f}')
-  return report.failures(source.rejected, 'degraded')
+  return report.failures(failed, 'left out')
+
+
+def _result(name: Path) -> Path:
+  """Returns the name of a result, which is PNG; numbers at the end of a name are no suffix."""
+  if image_formats.has_suffix(name):
+    return name.with_suffix('.png')
+  return name.with_name(f'{name.name}.png')

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxsr import cli
 from jaxsr.data import acquisition, image_files
@@ -61,6 +62,24 @@ def test_mistakes_are_named(films, tmp_path, capsys, options, message):
   assert degrade(films, tmp_path / 'lr', *options) == 2
   assert message in capsys.readouterr().err
   assert not (tmp_path / 'lr').exists()
+
+
+def test_what_cannot_be_written_or_read_fails_alone(films, tmp_path, capsys):
+  content = (films / 'a.png').read_bytes()
+  for name in ('IM0001', '1.2.840.1', '1.2.840.2', 'l' * 255, 'cut.png'):
+    (films / name).write_bytes(content[:-200] if name == 'cut.png' else content)
+  source = films / 'later.png'
+  Image.fromarray(phantom(5, 0, size=136)).save(source)
+  damaged = bytearray(source.read_bytes())
+  damaged[len(damaged) // 2] ^= 1  # which its header does not show
+  source.write_bytes(damaged)
+  assert degrade(films, tmp_path / 'lr') == 1
+  told = capsys.readouterr()
+  assert 'wrote 5 images' in told.out
+  for text in ('File name too long', 'later.png: cannot be decoded', 'cut.png: is truncated'):
+    assert text in told.err
+  found = sorted(p.name for p in (tmp_path / 'lr').iterdir())
+  assert found == ['1.2.840.1.png', '1.2.840.2.png', 'IM0001.png', 'a.png', 'deeper']
 
 
 def test_nothing_is_replaced(films, tmp_path, capsys):

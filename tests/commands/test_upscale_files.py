@@ -55,6 +55,22 @@ def test_formats_tree_and_names_are_kept_and_a_second_run_keeps_all(study, tmp_p
   assert again.SOPInstanceUID == found.SOPInstanceUID and again.PixelData == found.PixelData
 
 
+@pytest.mark.parametrize('beside', [True, False])
+def test_a_result_with_too_long_a_name_fails_alone(tmp_path, capsys, beside):
+  films = tmp_path / 'films'
+  films.mkdir()
+  names = ('a.png', 'l' * 250 + '.png' if beside else 'l' * 255, 'z.png')
+  image_files.write(films / 'a.png', np.full((16, 24, 1), 99, np.uint8))
+  for name in names[1:]:
+    (films / name).write_bytes((films / 'a.png').read_bytes())
+  given = [films / name for name in names] if beside else [films, '--output', tmp_path / 'out']
+  assert upscale(*given) == 1
+  told = capsys.readouterr()
+  assert 'wrote 2 of 3 images' in told.out
+  assert 'llll.png: its result' in told.err or 'llll: its result' in told.err
+  assert 'File name too long' in told.err
+
+
 def test_a_result_in_another_compression_is_made_again(study, tmp_path, capsys):
   command = (study / 'film.dcm', '--output', tmp_path / 'sr.dcm')
   assert upscale(*command) == 0
