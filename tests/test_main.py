@@ -71,10 +71,11 @@ def teach(folder):
 def test_every_config_learns_something(name, tmp_path):
   """Train for 40 steps: the error falls, and none ends further below bicubic than it began."""
   flags = teach(tmp_path / 'teacher') if name == 'distill' else []
-  tmp_path /= 'run'
+  tmp_path /= 'my run'
   code, out, err, _ = main(f'--config=configs/{name}.py:smoke', f'--workdir={tmp_path}', *flags)
   assert code == 0, err
   assert 'finished at step 40' in out
+  assert out.count(f" '{tmp_path}'") == 3  # in commands that can be pasted
   assert 'Warning' not in err
   first, *_, last = rows(tmp_path)
   below = [max(0.0, float(row['bicubic_psnr']) - float(row['psnr'])) for row in (first, last)]

@@ -9,6 +9,7 @@ import csv
 import functools
 import io
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -108,7 +109,7 @@ def find(root: str | Path) -> Path:
   """Find the folder of records at or below another; raises UserError where there is none."""
   if found := _folders(Path(root)):
     return found[-1]
-  how = f'jaxsr data prepare nih DATA --output {root}'
+  how = f'jaxsr data prepare nih DATA --output {shlex.quote(str(root))}'
   raise UserError(f'{root}: holds no records; make them: {how}')
 
 

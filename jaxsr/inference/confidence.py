@@ -8,6 +8,7 @@ setting.
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -158,8 +159,8 @@ def load(model: 'Model', path: Path | None, agree: bool | None) -> Calibration:
 
 def _how(model: 'Model') -> str:
   return (
-    f'make one: jaxsr calibrate --checkpoint {model.name} --data FOLDER --output CALIBRATION, '
-    'and pass --calibration CALIBRATION'
+    f'make one: jaxsr calibrate --checkpoint {shlex.quote(model.name)} --data FOLDER '
+    '--output CALIBRATION, and pass --calibration CALIBRATION'
   )
 
 

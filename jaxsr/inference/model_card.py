@@ -1,6 +1,7 @@
 """The model card of a package."""
 
 import json
+import shlex
 from typing import Any
 
 from jaxsr.inference.model import Model
@@ -50,7 +51,7 @@ def write(
 {heading} for {kind} chest radiographs, {model.parameters:,} parameters, {bits}.
 {sizes}
 ```
-jaxsr upscale image.png --checkpoint {name} --output large.png
+jaxsr upscale image.png --checkpoint {shlex.quote(name)} --output large.png
 ```
 
 Network: {options}.

@@ -1,5 +1,6 @@
 """The output of a run: progress lines, TensorBoard and metrics.csv."""
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -190,7 +191,7 @@ class Log:
     psnr = float(last['psnr'])
     gain = psnr - float(last['bicubic_psnr'])
     verdict = f'{gain:+.2f} dB over bicubic' if gain > 0 else f'{gain:+.2f} dB: WORSE than bicubic'
-    folder = self._folder
+    folder = shlex.quote(str(self._folder))
     self._bar.close()
     print(f'finished at step {last["step"]}: {psnr:.2f} dB, {verdict}')
     print(f'  curves:   tensorboard --logdir {folder}')
