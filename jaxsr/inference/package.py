@@ -126,15 +126,21 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> Package:
-  """Read the config of a package; raises UserError if it cannot be read."""
+  """Read the config of a package, and check it against the SHA-256 in the model card.
+
+  Raises UserError if it cannot be read or was changed.
+  """
   path = folder / CONFIG
   try:
     found = read_json(path)
-    return Package(dict(found['config']), dict(found['origin']))
+    content = path.read_bytes().replace(b'\r\n', b'\n')  # of checkouts by Git on Windows
+    result = Package(dict(found['config']), dict(found['origin']))
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise UserError(
       f'{path}: is not the config of a package ({error}); fetch the package again'
     ) from error
+  _check_sum(path, content, _sum_in_card(folder, CONFIG))
+  return result
 
 
 def read(folder: Path, target: Any) -> Any:
@@ -150,7 +156,7 @@ def read(folder: Path, target: Any) -> Any:
   path = folder / WEIGHTS
   try:
     content = path.read_bytes()
-    _check_sum(folder, content)
+    _check_sum(path, content, _expected_sum(folder))
     tensors = load(content)
   except (SafetensorError, OSError) as error:
     raise UserError(f'{path}: is not a complete safetensors file ({error})') from error
@@ -173,25 +179,34 @@ def read(folder: Path, target: Any) -> Any:
   return empty | unflatten_dict(found)
 
 
-def _check_sum(folder: Path, content: bytes) -> None:
-  """Raise UserError if the weights are not those that the package was written with."""
-  expected = _expected_sum(folder)
+def _check_sum(path: Path, content: bytes, expected: str | None) -> None:
+  """Raise UserError if a file is not the one that the package was written with."""
   found = hashlib.sha256(content).hexdigest()
   if expected not in (None, found):
     raise UserError(
-      f'{folder / WEIGHTS}: is damaged or was replaced: its SHA-256 is {found[:16]}..., not '
+      f'{path}: is damaged or was replaced: its SHA-256 is {found[:16]}..., not '
       f'{expected[:16]}... as when it was written; fetch the package again'
     )
 
 
 def _expected_sum(folder: Path) -> str | None:
   """Returns the SHA-256 of the weights: config.json has it, or the card of older packages."""
+  config = read_json(folder / CONFIG)
+  if 'sha256' not in config:
+    return _sum_in_card(folder, WEIGHTS)
   try:
-    config = read_json(folder / CONFIG)
-    if WEIGHTS in config.get('sha256', {}):
-      return str(config['sha256'][WEIGHTS])
+    return str(config['sha256'][WEIGHTS])
+  except (TypeError, KeyError) as error:
+    raise UserError(
+      f'{folder / CONFIG}: has no SHA-256 of {WEIGHTS} in "sha256"; fetch the package again'
+    ) from error
+
+
+def _sum_in_card(folder: Path, name: str) -> str | None:
+  """Returns the SHA-256 of a file in the model card; None if the card or its line is missing."""
+  try:
     card = (folder / CARD).read_text(encoding='utf-8', errors='replace')
-  except (OSError, ValueError, AttributeError, TypeError):
+  except OSError:
     return None
-  found = re.search(rf'`{re.escape(WEIGHTS)}` \| `([0-9a-f]{{64}})`', card)
+  found = re.search(rf'`{re.escape(name)}` \| `([0-9a-f]{{64}})`', card)
   return found[1] if found else None

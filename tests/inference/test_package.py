@@ -160,16 +160,31 @@ def test_nothing_is_overwritten(run, tmp_path, capsys):
   assert 'exists already' in capsys.readouterr().err
 
 
+def rewrite(folder, change):
+  """Change the config, and its SHA-256 in the model card."""
+  path, card = folder / 'config.json', folder / 'README.md'
+  config, old = json.loads(path.read_text()), files.sha256(path)
+  change(config)
+  path.write_text(json.dumps(config))
+  assert old in card.read_text()
+  card.write_text(card.read_text().replace(old, files.sha256(path)))
+
+
 def spoil_shape(folder):
-  config = json.loads((folder / 'config.json').read_text())
-  config['config']['model']['features'] = 12
-  (folder / 'config.json').write_text(json.dumps(config))
+  rewrite(folder, lambda config: config['config']['model'].update(features=12))
 
 
 def spoil_name(folder):
-  config = json.loads((folder / 'config.json').read_text())
-  config['config']['model']['blocks'] = 3
-  (folder / 'config.json').write_text(json.dumps(config))
+  rewrite(folder, lambda config: config['config']['model'].update(blocks=3))
+
+
+def spoil_config(folder):
+  path = folder / 'config.json'
+  path.write_text(path.read_text().replace('"blocks": 2', '"blocks": 2, "image_range": 2.0'))
+
+
+def null_sum(folder):
+  rewrite(folder, lambda config: config.update(sha256=None))
 
 
 def flip_bit(folder):
@@ -182,9 +197,7 @@ def flip_bit(folder):
 
 def without_sum(folder):
   """As packages were written before `config.json` had it."""
-  config = json.loads((folder / 'config.json').read_text())
-  assert len(config.pop('sha256')['model.safetensors']) == 64
-  (folder / 'config.json').write_text(json.dumps(config))
+  rewrite(folder, lambda config: config.pop('sha256'))
 
 
 def flip_bit_of_an_old_package(folder):
@@ -208,6 +221,8 @@ def truncate(folder):
   [
     (spoil_shape, 'asks for'),
     (spoil_name, 'only one of them has'),
+    (spoil_config, r'config\.json: is damaged or was replaced'),
+    (null_sum, 'has no SHA-256 of model'),
     (truncate, 'is damaged or was replaced'),
     (flip_bit, 'is damaged or was replaced'),
     (flip_bit_of_an_old_package, 'is damaged or was replaced'),
