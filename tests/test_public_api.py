@@ -292,6 +292,16 @@ print(model.upscale(image).shape, jaxsr.evaluate(model, r'{tmp_path / 'a.png'}')
   assert python(code) == '(192, 192) 1\n'
 
 
+@pytest.mark.parametrize('option', [{'bits': '12'}, {'bits': 12.0}, {'tile': 'auto'}])
+def test_options_that_are_no_whole_numbers_are_named(tiny, tmp_path, option):
+  image = np.zeros((16, 16), np.uint16)
+  for call in (tiny.upscale, tiny.enlarge):
+    with pytest.raises(jaxsr.UserError, match='is not a whole number'):
+      call(image, **option)
+  with pytest.raises(jaxsr.UserError, match="bits '12'"):
+    jaxsr.read('film.png', bits='12')
+
+
 def test_an_image_of_12_bits_keeps_its_range(tiny, tmp_path, rng):
   deep = rng.integers(0, 2**16, (24, 16), np.uint16)
   low = deep >> 4

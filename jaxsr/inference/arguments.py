@@ -1,7 +1,7 @@
 """Check the images that are given to `Model.upscale`."""
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -13,14 +13,22 @@ if TYPE_CHECKING:
   from jaxsr.inference.model import Model
 
 
-def prepare(image: ArrayLike, model: 'Model', bits: int, tile: int) -> tuple[np.ndarray, int]:
+def prepare(image: ArrayLike, model: 'Model', bits: Any, tile: Any) -> tuple[np.ndarray, int]:
   """Check the arguments of `Model.upscale`; returns the image as an array, and its white."""
+  check_whole(bits=bits, tile=tile)
   if tile < 1:
     raise UserError(f'tile {tile} is less than 1')
   image = np.asarray(image)
   _check_image(image, model)
   image = image.astype(image.dtype.newbyteorder('='), copy=False)
   return image, _white(image, bits)
+
+
+def check_whole(**options: object) -> None:
+  """Raise UserError for an option that is not a whole number."""
+  for name, value in options.items():
+    if not isinstance(value, int | np.integer):
+      raise UserError(f'{name} {value!r}: is not a whole number')
 
 
 def _white(image: np.ndarray, bits: int) -> int:

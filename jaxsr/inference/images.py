@@ -11,7 +11,7 @@ from jaxsr.data import dicom, dicom_out, image_files, image_formats
 from jaxsr.data.decoded import Method, to_full_range
 from jaxsr.data.image_files import ImageInfo
 from jaxsr.errors import ImageError, UserError
-from jaxsr.inference import provenance
+from jaxsr.inference import arguments, provenance
 
 
 def read(path: str | os.PathLike[str], *, bits: int = 0, full_range: bool = False) -> np.ndarray:
@@ -38,6 +38,7 @@ def read(path: str | os.PathLike[str], *, bits: int = 0, full_range: bool = Fals
     >>> image.shape, image.dtype
     ((16, 24), dtype('uint16'))
   """
+  arguments.check_whole(bits=bits)
   path = Path(os.fsdecode(path)).expanduser()
   return _load(path, bits)[0] if full_range else image_files.read_stored(path, bits)
 
