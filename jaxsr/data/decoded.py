@@ -67,7 +67,7 @@ def orient(pixels: UInt[np.ndarray, 'h w c'], orientation: int) -> UInt[np.ndarr
 
 def as_orientation(value: object) -> int:
   """Returns the value of tag 274, of which only the first counts; 1 (upright) if it has none."""
-  value = value[0] if isinstance(value, tuple) and value else value
+  value = value[0] if isinstance(value, tuple | bytes) and value else value
   return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
 
 

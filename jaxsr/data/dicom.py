@@ -35,6 +35,7 @@ _DOCUMENTS = (
   b'1.2.840.10008.5.1.4.1.1.104.',  # PDF and other documents
 )
 _GROUPS = (b'\x02\x00', b'\x08\x00')  # the first group of a file without the preamble
+_BIG_ENDIAN_GROUP = b'\x00\x08'
 _VALUE_TYPES = (b'UL', b'UI', b'CS', b'DA', b'TM', b'LO', b'SH', b'OB', b'DT', b'IS', b'US')
 _LONGEST = 256  # bytes of such a file's first element
 _GRAY = ('MONOCHROME1', 'MONOCHROME2')
@@ -106,9 +107,10 @@ def is_document(path: Path) -> bool:
 
 def _begins_with_element(head: bytes) -> bool:
   """Whether a file begins with an element of DICOM's first groups, as those without preamble do."""
-  if len(head) < _MAGIC_AT or head[:2] not in _GROUPS:
+  is_big_endian = head.startswith(_BIG_ENDIAN_GROUP)
+  if len(head) < _MAGIC_AT or not (is_big_endian or head[:2] in _GROUPS):
     return False
-  if head[4:6].isalpha():
+  if is_big_endian or head[4:6].isalpha():
     return head[4:6] in _VALUE_TYPES
   return int.from_bytes(head[4:8], 'little') <= _LONGEST and head[2:4] <= b'\x70\x00'
 
@@ -214,8 +216,7 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
   try:
     dataset = pydicom.dcmread(content, stop_before_pixels=stop, force=not has_preamble)
     if not has_preamble and 'TransferSyntaxUID' not in dataset.file_meta:
-      syntaxes = pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian
-      dataset.file_meta.TransferSyntaxUID = syntaxes[bool(dataset.original_encoding[0])]
+      dataset.file_meta.TransferSyntaxUID = _syntax(*dataset.original_encoding)
     _check_elements(dataset)
     _check_single(dataset)
     kind = str(dataset.get('PhotometricInterpretation', ''))
@@ -259,6 +260,15 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     text = 'is MONOCHROME2 with PresentationLUTShape (2050,0020) INVERSE, which contradict each'
     raise ImageError(path, f'{text} other on whether the largest value is white; correct one')
   return dataset
+
+
+def _syntax(implicit: bool | None, little_endian: bool | None) -> Any:
+  """Returns the transfer syntax of uncompressed pixels in this encoding."""
+  from pydicom import uid
+
+  if implicit:
+    return uid.ImplicitVRLittleEndian
+  return uid.ExplicitVRLittleEndian if little_endian else uid.ExplicitVRBigEndian
 
 
 def _check_elements(dataset: Any) -> None:

@@ -1,5 +1,6 @@
 """Chunks of PNG files: which there are, their checksums, and the bits that samples hold."""
 
+import logging
 import os
 import zlib
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ _INTERLACED = (  # left, top, and steps to the right and down of each pass
 )
 _AT_ONCE = 2**20  # bytes to decompress at once
 _ENOUGH = 32  # different values, from which on their lowest bits are not 0 by chance
+
+# Warnings of libpng, as on interlacing, would be printed without the name of the file.
+logging.getLogger('imagecodecs').addFilter(lambda record: 'PNG warning' not in record.getMessage())
 
 
 def bits(head: bytes) -> int:

@@ -24,6 +24,7 @@ _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOR = ('RGB', 'RGBA', 'RGBX', 'P', 'PA')
 _GRAY = ('1', 'L', 'LA', 'I', *_SIXTEEN_BIT)
 _ORIENTATION = 274
+_BITS_IN_BMP = {12: 24}  # where its bits are, by the size of its header; 28 in all others
 _UNREAD = 173  # a gray that few films have as a border
 _DAMAGED = 'is damaged (its header cannot be read); fetch it again'
 _METADATA = ('exif', 'Raw profile type exif', 'Raw profile type APP1', 'xmp', 'XML:com.adobe.xmp')
@@ -78,17 +79,38 @@ def read(file: File, path: Path) -> Decoded:
   if head.startswith(jpeg.MAGIC) and (frame := jpeg.frame(file)):
     return _read_jpeg(file, path, frame)
   with _open(file, path) as image:
-    if image.format == 'BMP':
-      _check_bmp(image, int.from_bytes(head[28:], 'little'), path)
+    if image.format == 'BMP' and (bits := _bits_of_few_grays(image, head)):
+      return _decoded(_with_few_grays(image, file, bits, path), _metadata(image))
     _load(image, path)
     return _decoded(_pixels(image), _metadata(image), lossy=image.format in ('JPEG', 'WEBP'))
 
 
-def _check_bmp(image: Image.Image, bits: int, path: Path) -> None:
-  """Refuse palettes of grays that Pillow takes for samples of 1 or 8 bits."""
-  if (bits in (4, 8) and image.mode == '1') or (bits == 4 and image.mode == 'L'):
-    text = f'is BMP of {bits} bits with a palette of few grays, which is not supported'
+def _bits_of_few_grays(image: Image.Image, head: bytes) -> int:
+  """Returns the bits of a BMP whose palette Pillow takes for samples of 1 or 8 bits; else 0."""
+  at = _BITS_IN_BMP.get(head[14], 28)
+  bits = int.from_bytes(head[at : at + 2], 'little')
+  return bits if (image.mode == '1' and bits in (4, 8)) or (image.mode == 'L' and bits == 4) else 0
+
+
+def _with_few_grays(
+  image: Image.Image, file: File, bits: int, path: Path
+) -> UInt[np.ndarray, 'h w 1']:
+  """Decode BMP whose palette is black and white, or the grays from 0, by its indices."""
+  kind, _, start, (_, *layout) = vars(image)['tile'][0]  # of BMP alone
+  if kind != 'raw':
+    text = f'is compressed BMP of {bits} bits with a palette of few grays, which is not supported'
     raise ImageError(path, f'{text}; convert it to PNG')
+  file.seek(start)
+  try:
+    raw = 'P;4' if bits == 4 else 'P'
+    indices = np.asarray(Image.frombytes('P', image.size, file.read(), 'raw', raw, *layout))
+  except ValueError as error:
+    raise ImageError(path, f'cannot be decoded ({one_line(error)})') from error
+  step, most = (255, 1) if image.mode == '1' else (1, 15)
+  if (largest := int(indices.max())) > most:
+    text = f'has the color {largest}, but its palette ends at {most}; fetch it again'
+    raise ImageError(path, text)
+  return (step * indices)[..., None]
 
 
 def _decoded(

@@ -24,6 +24,7 @@ from jaxsr.errors import ImageError, TooLargeError, one_line
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 _KINDS = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR)
 _UNSIGNED, _SIGNED, _FLOAT, _UNTYPED = 1, 2, 3, 4
+_COMPLEX = (5, 6)  # of integers and of floats
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _UNCOMPRESSED = 1
 _IMAGES = (33003, 33004, 33005, 34712, 34887, 34933, 50001, 50002, 52546)  # JPEG 2000 to JPEG XL
@@ -127,8 +128,11 @@ def _check_page(page: Any, path: Path) -> None:
   if page.sampleformat == _SIGNED:
     what = f'is TIFF with signed {bits}-bit samples'
     raise ImageError(path, f'{what}, which are not supported; {_CONVERT}')
-  if page.sampleformat not in (_UNSIGNED, _UNTYPED):
+  if page.sampleformat in _COMPLEX:
     raise ImageError(path, f'is TIFF with complex samples, which are not supported; {_CONVERT}')
+  if page.sampleformat not in (_UNSIGNED, _UNTYPED):
+    what = f'is TIFF with SampleFormat (339) {int(page.sampleformat)}, which is not known'
+    raise ImageError(path, f'{what}; {_CONVERT}')
   if not isinstance(bits, int) or not 0 < bits <= 16 or page.dtype is None:
     raise ImageError(path, f'is TIFF with {bits}-bit samples, which are not supported; {_CONVERT}')
   if page.compression not in _READ:  # JPEG XR, for one, whose decoder fills what is missing
@@ -141,6 +145,11 @@ def _check_page(page: Any, path: Path) -> None:
   if page.predictor not in (1, 2):
     what = f'is TIFF with predictor {int(page.predictor)}, which integers cannot have'
     raise ImageError(path, f'{what}; {_CONVERT}')
+  if page.predictor == 2 and bits not in (8, 16):
+    what = (
+      f'is TIFF with a predictor on packed samples of {bits} bits, which readers do not support'
+    )
+    raise ImageError(path, f'{what}; write it without the predictor')
   name = getattr(kind, 'name', kind)
   subsampled = kind == YCBCR and page.compression not in JPEG
   if kind not in _KINDS or subsampled:

@@ -269,6 +269,21 @@ def _png(rng, depth, color, interlaced, *, missing):
   return png.MAGIC + b''.join(parts)
 
 
+@pytest.mark.parametrize('color', [2, 4, 6])
+def test_interlaced_16_bit_color_is_read_without_a_warning_of_libpng(tmp_path, rng, color, caplog):
+  content, channels = _png(rng, 16, color, 1, missing=0), 1 if color == 4 else 3
+  (tmp_path / 'film.png').write_bytes(content)
+  found = image_files.read(tmp_path / 'film.png', channels)
+  assert found.shape == (11, 13, channels) and not caplog.records
+  parts = iter(zlib.decompress(content[41 : content.index(b'IEND') - 8]))
+  wanted = np.zeros((11, 13, {2: 3, 4: 2, 6: 4}[color]), np.uint16)
+  for left, top, across, down in ADAM7:
+    for row in wanted[top::down, left::across]:
+      assert next(parts) == 0  # the filter
+      row[:] = np.reshape([256 * next(parts) + next(parts) for _ in range(row.size)], row.shape)
+  np.testing.assert_array_equal(found, wanted[..., :channels])
+
+
 @pytest.mark.parametrize('interlaced', [0, 1])
 @pytest.mark.parametrize(
   ('depth', 'color'),

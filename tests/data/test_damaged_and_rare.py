@@ -26,11 +26,18 @@ def bmp(bits, palette, indices):
 
 
 @pytest.mark.parametrize(('bits', 'palette'), [(8, (0, 255)), (4, (0, 255)), (4, range(16))])
-def test_bmp_with_a_short_palette_is_refused(bits, palette, tmp_path, rng):
-  indices = rng.integers(0, len(palette), (16, 16))
-  (tmp_path / 'a.bmp').write_bytes(bmp(bits, palette, indices))
-  with pytest.raises(ImageError, match=f'BMP of {bits} bits with a palette'):
+def test_bmp_with_a_short_palette_of_grays_is_read(bits, palette, tmp_path, rng):
+  indices = rng.integers(0, len(palette), (16, 18))
+  (tmp_path / 'a.bmp').write_bytes(content := bmp(bits, palette, indices))
+  found = image_files.read(tmp_path / 'a.bmp')
+  np.testing.assert_array_equal(found[..., 0], np.array(palette)[indices])
+  (tmp_path / 'a.bmp').write_bytes(content[:-8])
+  with pytest.raises(ImageError, match='cannot be decoded'):
     image_files.read(tmp_path / 'a.bmp')
+  if len(palette) == 2:
+    (tmp_path / 'a.bmp').write_bytes(bmp(bits, palette, indices + 3))
+    with pytest.raises(ImageError, match='has the color 4, but its palette ends at 1'):
+      image_files.read(tmp_path / 'a.bmp')
 
 
 def test_bmp_with_a_full_palette_is_read(tmp_path, rng):
@@ -46,6 +53,30 @@ def test_a_predictor_of_floats_on_integers_is_refused(tmp_path, rng):
     file.pages.first.tags['Predictor'].overwrite(3)
   with pytest.raises(ImageError, match='predictor 3'):
     image_files.read(tmp_path / 'a.tif')
+
+
+def test_reasons_name_the_tag_that_is_not_supported(tmp_path, rng):
+  path = tmp_path / 'a.tif'
+  tifffile.imwrite(path, np.zeros((16, 24), np.int8), photometric='minisblack')
+  with tifffile.TiffFile(path, mode='r+') as file:
+    file.pages.first.tags['SampleFormat'].overwrite(0)
+  with pytest.raises(ImageError, match=r'SampleFormat \(339\) 0, which is not known'):
+    image_files.read(path)
+  image = rng.integers(0, 4096, (16, 16)).astype(np.uint16)
+  tifffile.imwrite(path, image, compression='deflate', predictor=True)
+  with tifffile.TiffFile(path, mode='r+') as file:
+    file.pages.first.tags['BitsPerSample'].overwrite(12)
+  with pytest.raises(ImageError, match='predictor on packed samples of 12 bits'):
+    image_files.read(path)
+
+
+def test_an_orientation_of_bytes_is_applied(tmp_path):
+  image = np.arange(16 * 24, dtype=np.uint16).reshape(16, 24)
+  options = {'extratags': [(274, 'B', 1, 6, True)], 'metadata': None}
+  tifffile.imwrite(tmp_path / 'a.tif', image, photometric='minisblack', **options)
+  found = image_files.read(tmp_path / 'a.tif')
+  np.testing.assert_array_equal(found[..., 0], np.rot90(image, -1))
+  assert image_files.check(tmp_path / 'a.tif') == (24, 16, 16)
 
 
 def test_values_above_the_bits_of_a_lossless_jpeg_are_refused(tmp_path, rng):

@@ -410,14 +410,16 @@ def test_jpeg_of_twelve_bits_is_read(tmp_path, film):
   assert np.abs(found[..., 0].astype(int) - expected(stored, bits=12)).max() <= 16 * 64
 
 
-@pytest.mark.parametrize('syntax', [IMPLICIT, EXPLICIT])
+@pytest.mark.parametrize('syntax', [IMPLICIT, EXPLICIT, uid.ExplicitVRBigEndian])
 @pytest.mark.parametrize('name', ['film.dcm', 'film', 'IM0001', 'film.IMA', '1.2.840.1'])
 def test_a_file_without_a_preamble_is_found_and_read(tmp_path, syntax, name):
   stored = ramp()
   ds = build(stored)
   del ds.file_meta
+  little = syntax != uid.ExplicitVRBigEndian
+  ds.PixelData = stored.astype('<u2' if little else '>u2').tobytes()
   ds.save_as(
-    tmp_path / name, implicit_vr=syntax == IMPLICIT, little_endian=True, enforce_file_format=False
+    tmp_path / name, implicit_vr=syntax == IMPLICIT, little_endian=little, enforce_file_format=False
   )
   assert image_files.find(tmp_path) == [tmp_path / name]
   np.testing.assert_array_equal(
