@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt
 
-from jaxsr.data import dicom_derived, dicom_out
+from jaxsr.data import dicom_derived, dicom_out, seal
 from jaxsr.data.decoded import Method
 
 # Elements that describe how the gray of the enlarged image is displayed, or what it measures.
@@ -147,9 +147,10 @@ def _describe(dataset: Any, shown: Shown) -> None:
   dataset.SOPInstanceUID = rules.new_uid('map', dataset.SOPInstanceUID, shown.note)
   dataset.ImageType = [*[*dataset.ImageType, ''][:3], shown.kind]
   dataset.InstanceNumber = int(dataset.InstanceNumber) + shown.place
-  dataset.DerivationDescription = shown.note[:1024]
+  dataset.DerivationDescription = shown.note[: rules.MOST]
   dataset.ImageComments = shown.comment
-  dataset.ContributingEquipmentSequence[-1].ContributionDescription = shown.note[:1024]
+  equipment = dataset.ContributingEquipmentSequence[-1]
+  equipment.ContributionDescription = seal.opened(shown.note, rules.MOST)
 
 
 def _display(dataset: Any, kind: Any, bits: int, slope: float) -> None:

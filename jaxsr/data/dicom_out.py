@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import UInt
 
 from jaxsr import runtime
-from jaxsr.data import dicom
-from jaxsr.data.decoded import MAX_PIXELS, Method
+from jaxsr.data import dicom, seal
+from jaxsr.data.decoded import MAX_PIXELS, File, Method
 from jaxsr.data.dicom_derived import Derived, converting, derive
 from jaxsr.errors import ImageError
 from jaxsr.files import atomic
@@ -122,12 +122,14 @@ def writing(path: Path, derived: Derived, compress: str | None) -> Iterator[Writ
     least = f'--compress j2k takes at least {_LEAST_J2K} in each direction'
     raise ImageError(path, f'would have {width}x{height} pixels; {least}; choose jpegls or none')
   chosen = compress or _default_compression(derived)
-  with atomic(path) as temporary, temporary.open('wb') as file, ExitStack() as stack:
-    waiting = chosen != 'none'
-    pixels = stack.enter_context(TemporaryFile(dir=temporary.parent)) if waiting else file
-    writer = Writer(file, pixels, path, derived, chosen)
-    yield writer
-    writer.close()
+  with atomic(path) as temporary:
+    with temporary.open('wb') as file, ExitStack() as stack:
+      waiting = chosen != 'none'
+      pixels = stack.enter_context(TemporaryFile(dir=temporary.parent)) if waiting else file
+      writer = Writer(file, pixels, path, derived, chosen)
+      yield writer
+      writer.close()
+    seal.close(temporary)
 
 
 def write(
@@ -160,23 +162,32 @@ def write(
 
 
 def read_note(path: Path) -> str:
-  """Returns the provenance that `write` put into a file, '' if there is none."""
-  with path.open('rb') as file, dicom.silent(path):
-    from jaxsr.data import dicom_rules as rules
+  """Returns the provenance that `write` put into a file; '' if there is none, or it was changed."""
+  from jaxsr.data import dicom_rules as rules
 
-    return rules.read_note(dicom.header(file, path, stop=True))
+  with path.open('rb') as file, dicom.silent(path):
+    dataset = dicom.header(file, path, stop=True)
+    left = _bytes_left(file, dataset)
+    return seal.note(rules.read_note(dataset), file, lambda _: left > 0)
 
 
 def is_complete(path: Path) -> bool:
   """Whether all pixels of a file that was written here are there, without decoding them."""
   with path.open('rb') as file, dicom.silent(path):
-    dataset = dicom.header(file, path, stop=True)
-    start, size = file.tell(), path.stat().st_size
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
-      file.seek(-len(_END), os.SEEK_END)
-      return file.read() == _END
-    pixels = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
-    return size == start + _HEADER + pixels + pixels % 2
+    return _bytes_left(file, dicom.header(file, path, stop=True)) == 0
+
+
+def _bytes_left(file: File, dataset: Any) -> int:
+  """Returns how many bytes a file that was written here lacks; a negative number if it has more.
+
+  Compressed pixels without their end lack an unknown number, at least one.
+  """
+  start = file.tell()
+  if dataset.file_meta.TransferSyntaxUID.is_compressed:
+    behind = file.read().rpartition(_END)
+    return -len(behind[2]) if behind[1] else 1
+  pixels = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
+  return start + _HEADER + pixels + pixels % 2 - file.seek(0, os.SEEK_END)
 
 
 def is_compressed_by(path: Path, compress: str) -> bool:

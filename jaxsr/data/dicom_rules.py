@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, format_number_as_ds
 
+from jaxsr.data import seal
 from jaxsr.data.decoded import Method
 from jaxsr.data.dicom_geometry import Sizes, numbers
 from jaxsr.data.dicom_values import FUNCTIONAL_GROUPS
@@ -55,6 +56,7 @@ _LOSSY = {  # compressions that change pixels, with the terms of LossyImageCompr
 }
 _WORDS = {'OW': 2, 'OF': 4, 'OL': 4, 'OD': 8, 'OV': 8}  # bytes per value
 _LONGEST = 64  # characters of SeriesDescription, and bytes, which some programs count
+MOST = 1024  # characters of a short text
 _LARGEST = 2**31 - 1  # of an integer string
 _PROCESSING = ('109102', 'Processing Equipment')
 NAME = 'jaxsr'
@@ -167,7 +169,7 @@ def _series_description(dataset: Any, method: Method) -> str:
 
 def describe(method: Method) -> str:
   """Returns the sentences of the derivation's description."""
-  return f'Super-resolution by {method.note}. {method.found}'[:1024].strip()
+  return f'Super-resolution by {method.note}. {method.found}'[:MOST].strip()
 
 
 def mark_time(dataset: Any, now: datetime.datetime) -> None:
@@ -196,13 +198,13 @@ def add_equipment(dataset: Any, method: Method, now: datetime.datetime) -> None:
   item.Manufacturer, item.ManufacturerModelName = NAME, method.name[:64]
   item.SoftwareVersions = f'{NAME} {method.version}'
   item.ContributionDateTime = f'{now:%Y%m%d%H%M%S.%f%z}'
-  item.ContributionDescription = method.note[:1024]
+  item.ContributionDescription = seal.opened(method.note, MOST)
   found = list(dataset.get('ContributingEquipmentSequence') or ())
   dataset.ContributingEquipmentSequence = [*found, item]
 
 
 def read_note(dataset: Any) -> str:
-  """Returns the provenance of a file whose pixels this program wrote last; else ''."""
+  """Returns the provenance, with its digest, of a file that this program made last; else ''."""
   found = dataset.get('ContributingEquipmentSequence')
   last = found[-1] if found else Dataset()
   return str(last.get('ContributionDescription', '')) if last.get('Manufacturer') == NAME else ''

@@ -7,7 +7,7 @@ comment therefore ends with a digest of the file, and counts only as long as tha
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tifffile
@@ -24,9 +24,12 @@ _CHECKSUM = 4  # bytes behind a chunk of PNG
 _END_OF_JPEG = b'\xff\xd9'
 
 
-def opened(note: str) -> str:
-  """Returns the comment to write into a file of which `close` is called later; '' for none."""
-  return note and note + _MARK + _NONE
+def opened(note: str, most: int = _HEAD) -> str:
+  """Returns the comment to write into a file of which `close` is called later; '' for none.
+
+  It has no more than `most` characters.
+  """
+  return note and note[: most - len(_MARK) - _LENGTH] + _MARK + _NONE
 
 
 def close(path: Path) -> None:
@@ -46,16 +49,17 @@ def close(path: Path) -> None:
       file.write(checksum.to_bytes(4, 'big'))
 
 
-def note(comment: str, file: File) -> str:
+def note(comment: str, file: File, is_cut: Callable[[File], bool] | None = None) -> str:
   """Returns the comment without the digest, or '' if that is not the digest of the file.
 
-  A file that was cut keeps its comment, since its digest cannot be computed.
+  A file that was cut keeps its comment, since its digest cannot be computed. `is_cut` tells that of
+  a file that is neither PNG nor JPEG nor TIFF.
   """
   text, mark, digest = comment.rpartition(_MARK)
   place = _place(file, digest) if mark else -1
   if place < 0:
     return ''
-  return text if digest == _digest(file, place) or _is_cut(file) else ''
+  return text if digest == _digest(file, place) or (is_cut or _is_cut)(file) else ''
 
 
 def _place(file: File, digest: str) -> int:

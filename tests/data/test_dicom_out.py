@@ -271,9 +271,24 @@ def test_it_says_from_what_and_how_it_was_derived(derived):
   assert source.PurposeOfReferenceCodeSequence[0].CodeValue == '121322'
   (item,) = ds.ContributingEquipmentSequence
   assert item.PurposeOfReferenceCodeSequence[0].CodeValue == '109102'
-  assert item.Manufacturer == 'jaxsr' and item.ContributionDescription == NOTE
+  assert item.Manufacturer == 'jaxsr' and item.ContributionDescription.startswith(NOTE)
   assert ds.SeriesDescription == 'Chest PA SR edsr x4, not for diagnosis' and ds.SeriesNumber == 304
   assert ds.InstanceNumber == 1
+
+
+@pytest.mark.parametrize('compress', ['none', 'jpegls'])
+def test_the_provenance_counts_until_the_file_is_edited(tmp_path, compress):
+  path, source = tmp_path / 'b.dcm', save(tmp_path / 'a.dcm', build(ramp()))
+  ds = enlarge(source, path, compress=compress)
+  whole = path.read_bytes()
+  assert image_files.read_note(path) == NOTE
+  path.write_bytes(whole[:-50])
+  assert image_files.read_note(path) == NOTE and not dicom_out.is_complete(path)
+  path.write_bytes(whole + b'an editor was here')
+  assert image_files.read_note(path) == ''
+  ds.PhotometricInterpretation = 'MONOCHROME1'
+  ds.save_as(path)
+  assert image_files.read_note(path) == ''
 
 
 @pytest.mark.parametrize('syntax', [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
