@@ -105,7 +105,7 @@ def test_random_kills_change_nothing(whole, config, tmp_path, workers):
   Steps are counted by the output, so that a busy machine is killed at the same places.
   """
   name, uninterrupted, seconds = whole
-  rng, killed = np.random.default_rng([workers, len(name)]), 0
+  rng = np.random.default_rng([workers, len(name)])
   for _ in range(KILLS):
     process, output = start(name, tmp_path, workers)
     if rng.random() < EARLY:
@@ -115,8 +115,8 @@ def test_random_kills_change_nothing(whole, config, tmp_path, workers):
       time.sleep(rng.uniform(0, 0.05))
     kill_group(process.pid)
     process.join(60)
-    killed += process.exitcode == -signal.SIGKILL
-  assert killed == KILLS, 'it was done before its time came; give it more steps'
+    # 0: it was done before its time came; give it more steps
+    assert process.exitcode == -signal.SIGKILL, output.read_text()[-2000:]
   finish(name, tmp_path, workers)
   assert same(final(config, tmp_path), final(config, uninterrupted))
   names = ('step', 'psnr', 'ssim', 'psnr_centre')
