@@ -55,6 +55,7 @@ ROWS = (
   Row('SIGTERM while training', 'test_main.py::test_sigterm'),
   Row('SIGTERM at a step, with and without workers', f'{TRAIN}test_resume_is_exact'),
   Row('SIGTERM in the last validation', f'{TRAIN}test_a_run_that_is_stopped_in_its_last'),
+  Row('signals while compiling and at the first checkpoint', f'{FAULTS}test_early_signals'),
   Row('signals of schedulers and limits', f'{FAULTS}test_signals_of', quick=True),
   Row('second signal while a library waits', f'{FAULTS}test_a_second_signal', quick=True),
   Row('trainer killed with workers: processes left', f'{KILL}test_a_killed_trainer', INTERVAL),
@@ -117,8 +118,8 @@ ROWS = (
   Row('two trainers on one folder', f'{TRAIN}test_a_second_trainer {TRAIN}test_a_killed_trainers'),
   Row('shared memory missing', f'{FAULTS}test_missing_shared', quick=True),
   Row(
-    'output that nobody reads, closed streams, limits of threads and open files',
-    f'{FAULTS}test_a_signal_ends {FAULTS}test_closed {CLI}test_a_limit test_files.py::test_a_limit',
+    'output that nobody reads, signals in a write, closed streams, limits of threads and files',
+    f'{FAULTS}test_a_signal {FAULTS}test_closed {CLI}test_a_limit test_files.py::test_a_limit',
     quick=True,
   ),
   Row('power failure after a checkpoint', f'{CHECKPOINT}test_a_step_is_on', INTERVAL, quick=True),

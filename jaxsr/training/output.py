@@ -1,13 +1,14 @@
 """Printed output that may be lost while a run goes on."""
 
 import os
+import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-_writing: set[int] = set()  # the threads that are writing
+_writing: dict[int, int] = {}  # the threads that are writing, and their descriptors
 
 
 class _BlockedError(OSError):
@@ -17,9 +18,11 @@ class _BlockedError(OSError):
 def give_up() -> None:
   """Raise out of a write that the main thread waits in; for its handlers of signals.
 
-  The reader of a pipe may be suspended, as may a terminal (Ctrl-S).
+  The reader of a pipe may be suspended, as may a terminal (Ctrl-S). A write that does not wait ends
+  by itself.
   """
-  if threading.get_ident() in _writing:
+  number = _writing.get(threading.get_ident())
+  if number is not None and not select.select([], [number], [], 0)[1]:
     raise _BlockedError
 
 
@@ -64,11 +67,12 @@ class _Lasting:
     if self._blocked:
       return
     try:
-      _writing.add(threading.get_ident())
+      with suppress(OSError):  # a stream without a descriptor does not wait
+        _writing[threading.get_ident()] = self._stream.fileno()
       try:
         action()
       finally:
-        _writing.discard(threading.get_ident())
+        _writing.pop(threading.get_ident(), None)
     except OSError as error:
       self._blocked = isinstance(error, _BlockedError)
       self._discard()

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import io
 import json
 import os
 import shlex
@@ -32,6 +33,7 @@ from jaxsr.evaluation.evaluator import Evaluator
 from jaxsr.inference.model import load
 from jaxsr.training import event_file, output, preemption, run_log, waiting
 from jaxsr.training.event_file import EventFile
+from jaxsr.training.loop import CompiledSteps
 from jaxsr.training.tensorboard import Summary
 from jaxsr.training.train import train
 from jaxsr.training.waiting import Stalled, WaitQueue
@@ -288,6 +290,25 @@ def test_signals_of_limits_stop_a_run_once(name):
   assert stop.due(together=False)
 
 
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT'])
+@pytest.mark.parametrize('moment', [(CompiledSteps, 'prepare'), (Checkpoints, 'save')])
+def test_early_signals_lose_nothing(finished, tmp_path, monkeypatch, moment, name):
+  """While the step is compiled, and while the first checkpoint is written."""
+  config, whole = finished
+  original, signals = getattr(*moment), iter([signal.Signals[name]])
+
+  def signalled(*arguments, **options):
+    for number in signals:
+      os.kill(os.getpid(), number)
+    return original(*arguments, **options)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(*moment, signalled)
+    assert train(config, tmp_path) == preemption.EXIT
+  assert train(config, tmp_path) == 0
+  assert same(final(config, tmp_path), final(config, whole))
+
+
 def never():
   threading.Event().wait()
   yield {}
@@ -426,6 +447,33 @@ def test_a_signal_ends_a_write_that_nobody_reads():
       time.sleep(0.01)
     os.dup2(1, pipe.fileno())  # so that closing it works
   os.close(reader)
+
+
+class Signalled(io.TextIOWrapper):
+  """Sends SIGTERM in its first write."""
+
+  sent = False
+
+  def write(self, text):
+    if not self.sent:
+      self.sent = True
+      os.kill(os.getpid(), signal.SIGTERM)
+    return super().write(text)
+
+
+def test_a_signal_in_a_write_loses_no_output(tmp_path):
+  stdout = sys.stdout
+  with Signalled((tmp_path / 'out').open('wb')) as file, preemption.handled() as stop:
+    sys.stdout = file
+    try:
+      with output.lasting():
+        print('step 0')
+        print('stopped by SIGTERM')
+    finally:
+      sys.stdout = stdout
+    while stop.signal is None:  # a thread notes it
+      time.sleep(0.01)
+  assert (tmp_path / 'out').read_text() == 'step 0\nstopped by SIGTERM\n'
 
 
 def test_closed_streams_are_replaced():
