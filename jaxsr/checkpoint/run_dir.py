@@ -130,9 +130,9 @@ def _trained(workdir: Path, curves: Callable[[], int]) -> int:
 
 
 def check_not_lost(workdir: Path, curves: Callable[[], int]) -> None:
-  """Raise UserError if a run without checkpoints has trained: its checkpoints are lost, not new.
+  """Raise UserError if a run without checkpoints has trained before, so that they must be lost.
 
-  Also if the files of a run are there, but are of another program.
+  Also if another program wrote files with the names of a run's.
 
   Args:
     workdir: The folder of the run.

@@ -88,6 +88,6 @@ def _lines(layers: Iterable[Layer], indent: int) -> Iterator[tuple[int, str, Lay
 
 
 def _kind(layer: Layer) -> tuple:
-  """Returns what identical layers have in common: everything but their number."""
+  """Returns the properties in which identical layers agree: all but their number."""
   inner = tuple((each.name, _kind(each)) for each in layer.inner)
   return re.sub(r'\d+$', '', layer.name), *layer[1:4], inner

@@ -19,7 +19,7 @@ def print_tables(options: Evaluate | Compare) -> None:
 
 
 def parts(options: Evaluate | Compare) -> Parts | None:
-  """Returns what computes the trust parts of the page; None if no option asks for it."""
+  """Returns the function that computes the trust parts of the page, or None without an option."""
   if options.reader_config is not None and not options.reader:
     raise UserError(f'--reader-config {options.reader_config}: there is no --reader')
   if not (options.trust or options.lesions or options.reader):

@@ -1,4 +1,4 @@
-"""What the readers of each format return, and what `image_files` keeps of it for writing."""
+"""The results of the readers of each format, and the part that `image_files` keeps for writing."""
 
 import io
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class Decoded(NamedTuple):
 
 
 class ImageInfo(NamedTuple):
-  """What an output keeps of the input's file: its range of values and its metadata.
+  """The properties of an input's file that its output keeps: the range of values and the metadata.
 
   White is `2**bits - 1` in the file; in memory it is always the largest value of the type.
   """

@@ -27,7 +27,7 @@ _OF_WORDS, _OF_BYTES = '1.2.840.10008.5.1.4.1.1.7.3', '1.2.840.10008.5.1.4.1.1.7
 
 
 class Shown(NamedTuple):
-  """What a map shows.
+  """The description of a map.
 
   Attributes:
     kind: the fourth value of its ImageType, such as 'INTERVAL'.
@@ -75,7 +75,7 @@ def writing_half_widths(
     shape: height and width of the enlarged image.
     like: the DICOM file that the image was made from.
     method: how the image was made.
-    shown: what the map shows.
+    shown: the description of the map.
     compress: as `dicom_out.writing` takes it.
 
   Raises:

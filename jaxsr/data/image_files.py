@@ -256,7 +256,7 @@ def writing(
 
 
 def _kept(channels: int, kind: np.dtype, info: ImageInfo | None, scale: int | float) -> ImageInfo:
-  """Returns what of a file's range and metadata holds for an array made from it."""
+  """Returns the part of a file's range and metadata that is true of an array made from it."""
   container = 8 * kind.itemsize
   if info is None:
     return ImageInfo(container)

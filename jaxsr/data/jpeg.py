@@ -172,7 +172,7 @@ def check(content: bytes, found: Frame) -> None:
 
 
 def _warning(content: bytes, found: Frame) -> str:
-  """Returns what libjpeg warns of first, or ''."""
+  """Returns libjpeg's first warning, or ''."""
   import simplejpeg
 
   space = 'GRAY' if found.samples == 1 else 'RGB'

@@ -12,7 +12,7 @@ _MOST = 4.0  # levels that the step at one pixel counts for, so that edges do no
 
 
 class Quality(NamedTuple):
-  """What an image shows of its acquisition, in gray levels of 255.
+  """The noise and compression of an image, in gray levels of 255.
 
   Attributes:
     noise: standard deviation of the noise, by the median of the diagonal second difference.

@@ -31,7 +31,7 @@ _METADATA = ('exif', 'Raw profile type exif', 'Raw profile type APP1', 'xmp', 'X
 
 
 class Header(NamedTuple):
-  """What is known of a file without decoding it; the sides are those of the upright image."""
+  """The properties of a file that need no decoding; the sides are those of the upright image."""
 
   height: int
   width: int

@@ -31,7 +31,7 @@ EXTRA = "pip install 'jaxsr-xray[nih]'"
 
 
 class IndexRow(NamedTuple):
-  """What the index knows of a record; `findings` are joined by |, `age` is in years."""
+  """The row of a record in the index; `findings` are joined by |, `age` is in years."""
 
   split: str
   name: str

@@ -68,9 +68,9 @@ class Phantoms:
 class Folder:
   """The usable images below a folder, in the order of their names.
 
-  `bits` is 16 if one of them has 16; `stored_bits` is how many bits 16-bit files hold that do not
-  say it, or 0. `minimum` is the smallest usable side, and `why` the reason for it in errors. Raises
-  UserError if no image is usable.
+  `bits` is 16 if one of them has 16; `stored_bits` is the number of bits that 16-bit files use if
+  they do not record it, or 0. `minimum` is the smallest usable side, and `why` the reason for it
+  in errors. Raises UserError if no image is usable.
   """
 
   def __init__(

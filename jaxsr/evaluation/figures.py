@@ -148,7 +148,7 @@ _TRUST = (  # of the audit, the lesion study and the reader; their keys in `trus
     'hr_to_bicubic',
     'HR to bicubic',
     '+.3f',
-    'AUROC of the originals less that of bicubic: what a better resolution can restore at most',
+    'AUROC of the originals less that of bicubic: the most that a better resolution can restore',
   ),
   Figure('change', 'change', '.4f', 'mean absolute change of the probability against HR'),
   Figure(

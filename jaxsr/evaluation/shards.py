@@ -18,7 +18,7 @@ FOLDER = 'shards'
 
 
 class Measured(NamedTuple):
-  """What was measured of an image: its figures, those inside boxes, or why there are none."""
+  """The measurement of an image: its figures, those inside boxes, or the reason for having none."""
 
   row: Figures | None
   inside: Sequence[Figures] = ()
@@ -33,8 +33,8 @@ def write(
   Args:
     output: The folder of the evaluation.
     shard: The part.
-    options: What the figures depend on, which must be equal for all parts.
-    found: What was measured, by the names of the images.
+    options: The settings that the figures depend on, equal for all parts.
+    found: The measurements, by the names of the images.
   """
   folder = output / FOLDER
   make_folder(folder)

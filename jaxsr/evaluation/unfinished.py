@@ -19,7 +19,7 @@ class Unfinished:
   """The figures of one network.
 
   Attributes:
-    found: what was measured by the names of images.
+    found: the measurements, by the names of the images.
   """
 
   def __init__(self, folder: Path | None, options: Mapping[str, Any]):

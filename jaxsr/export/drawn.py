@@ -1,4 +1,4 @@
-"""What rounded weights change, on drawn images.
+"""The error that rounded weights cause, measured on drawn images.
 
 Phantoms stand for radiographs. Noise and rectangles of few grays stand for letters and the borders
 of devices, where a rounded network differs most.

@@ -84,7 +84,7 @@ class Exportable:
 
   @functools.cached_property  # the margin takes seconds
   def facts(self) -> dict[str, str]:
-    """What a user of the file must know, as pairs of text."""
+    """The facts that a user of the file needs, as pairs of text."""
     model, size = self.model, self.size
     margin = tiling.margin(model.network)
     free = f'any, at least {self.smallest} pixels per side'

@@ -94,7 +94,7 @@ def serialize(exportable: Exportable, *, libraries: Path | None = None) -> tuple
 
 
 def _meta(exportable: Exportable, facts: dict[str, str]) -> dict[str, Any]:
-  """Returns what the scripts must know."""
+  """Returns the settings that the scripts of the page read."""
   made = f'jaxsr {__version__}; {facts["network"]} x{facts["scale"]}; weights {facts["weights"]}'
   kept = '' if exportable.precision == 'float32' else f'{exportable.precision}; '
   return {

@@ -174,7 +174,7 @@ def _free_of_group() -> int:
 
 
 def _free_of_process() -> int:
-  """Returns what the limit of the address space leaves beside what threads reserve."""
+  """Returns the free part of the address space's limit, without the share that threads reserve."""
   try:
     import resource
   except ImportError:  # Windows has neither

@@ -17,7 +17,7 @@ from jaxsr.losses import ADVERSARIAL, TERMS
 
 
 def needs_of(terms: Iterable[str]) -> set[str]:
-  """Returns what terms need, by name (see `losses.Term`)."""
+  """Returns the inputs that terms need, by name (see `losses.Term`)."""
   return {need for name in terms for need in TERMS[name].needs}
 
 
@@ -52,7 +52,7 @@ class Phase(NamedTuple):
 
   @property
   def needs(self) -> set[str]:
-    """What the active terms need (see `losses.Term`)."""
+    """The inputs that the active terms need (see `losses.Term`)."""
     return needs_of(self.terms)
 
 
@@ -77,7 +77,7 @@ class Plan(NamedTuple):
 
   @property
   def needs(self) -> set[str]:
-    """What the terms of the run need (see `losses.Term`)."""
+    """The inputs that the terms of the run need (see `losses.Term`)."""
     return needs_of(self.terms)
 
   def at(self, step: int) -> Phase:

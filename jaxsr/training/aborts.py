@@ -23,8 +23,8 @@ _PATIENCE = 2.0  # seconds for the message to arrive
 def handled(leave: Callable[[], None]) -> Iterator[None]:
   """Inside the block, call `leave` instead of aborting if the coordinator has ended.
 
-  What libraries and worker processes write to the descriptor of stderr passes through a pipe, and
-  messages of JAX's coordination are left out. Other aborts are not changed.
+  The output of libraries and worker processes to stderr passes through a pipe, which drops the
+  messages of JAX's coordination. Other aborts are not changed.
   """
   lost, stream = threading.Event(), sys.stderr
   original, (reader, writer) = os.dup(2), os.pipe()

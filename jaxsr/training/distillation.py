@@ -125,7 +125,7 @@ def _upcycled(forward: ForwardPass) -> tuple[High, ...]:
   return tuple(batch.undo(apply(batch.student_lr)) for batch in forward.upcycled)
 
 
-# The further outputs of a student, by the names that terms need them by.
+# The further outputs of a student, by their names in the `needs` of terms.
 OUTPUTS: dict[str, Callable[[ForwardPass], tuple[jax.Array, ...]]] = {
   'features': _features,
   'regressed': _regressed,

@@ -80,12 +80,12 @@ def handled() -> Iterator[Preemption]:
 
 
 def _wake(number: int, frame: object) -> None:
-  """End a write that waits; with a handler of Python, the number is written to the pipe, too."""
+  """Interrupt a blocking write; as the signal has a handler, Python writes it to the pipe, too."""
   output.give_up()
 
 
 def _read(reader: int, numbers: list[signal.Signals], preemption: Preemption) -> None:
-  """Note the signals that arrive through the pipe, until it is closed."""
+  """Record the signals that arrive through the pipe, until it is closed."""
   while received := os.read(reader, 64):
     for number in received:
       if number in numbers:

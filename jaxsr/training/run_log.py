@@ -28,7 +28,7 @@ CURVES += tuple(f'bicubic_{name}' for name in CURVES[-4:])
 
 
 def report_sources(train_source: sources.Source, val_source: sources.Source, scale: int) -> None:
-  """Print which images were left out or cut, and which validation shares with training."""
+  """Print which images were left out or cut, and which are in both training and validation."""
   for name, source in (('training', train_source), ('validation', val_source)):
     if source.rejected:
       total = len(source.rejected) + len(source)

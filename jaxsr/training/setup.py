@@ -27,12 +27,12 @@ from jaxsr.training.step import StepComponents
 
 
 class Experiment(NamedTuple):
-  """What a config describes; nothing in it changes during a run.
+  """The parts of a run, built from its config; none of them changes during the run.
 
   Attributes:
     init: Makes the first state; jitted.
     shapes: The shapes and shardings of the state.
-    components: What the steps are built from.
+    components: The networks, terms and optimizers that the steps are built from.
     plan: The phases of the run.
     frozen: Variables of the feature networks by name, and of the `teachers`.
     monitor: Detects a collapse of the discriminator.

@@ -144,7 +144,7 @@ def unsupported(sr: Gray, pixel: Gray, scale: int) -> float:
 
 
 def null_space(image: Gray, scale: int) -> Gray:
-  """Returns what Pillow's bicubic reduction does not see of an image."""
+  """Returns the part of an image that Pillow's bicubic reduction removes."""
   (up, down), (across, along) = (_operators(length, scale) for length in image.shape)
   return image - up @ (down @ image @ along.T) @ across.T
 

@@ -1,4 +1,4 @@
-"""What a classifier of findings makes of upscaled films, beside the originals and bicubic.
+"""The results of a classifier of findings on upscaled films, beside the originals and bicubic.
 
 A reader is an ONNX file or a Python function from films, float32 [b, c, h, w] or [b, h, w, c], to
 one value per finding. Its config says how films are prepared and which findings it names.

@@ -22,7 +22,7 @@ TOO_FEW = f'fewer than {SMALLEST} patients have images with places for lesions'
 
 
 class Outputs(NamedTuple):
-  """What observers see of one network's images of a film.
+  """The inputs of the observers, from one network's images of a film.
 
   Attributes:
     present: channel outputs with the lesion, [lesions, places, channels].

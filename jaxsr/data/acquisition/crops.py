@@ -1,8 +1,8 @@
 """The acquisition of a batch of crops, inside a jitted step.
 
 Each crop has parameters of its own, a row of numbers that the host draws; see `draw`. Blur and
-reduction are products with matrices, JPEG a cosine transform of 8x8 blocks. Counts are normally
-distributed around their mean, which Poisson's are not below some 20 quanta.
+reduction are products with matrices, JPEG a cosine transform of 8x8 blocks. Counts are drawn
+from normal distributions, which are close to Poisson's above some 20 quanta.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ NUMBERS = tuple(f.name for f in dataclasses.fields(Acquisition) if f.name not in
 class Mixture:
   """The acquisitions that a network is trained on: shares of the crops, and ranges.
 
-  Every crop that is not clean has one of the kernels but 'nearest', whose aliases mislead. Dose and
-  noise are drawn logarithmically, the rest uniformly; `Acquisition` describes the values.
+  A crop that is not clean has one of the kernels, except 'nearest', whose aliasing misleads. Dose
+  and noise are drawn logarithmically, the rest uniformly; `Acquisition` describes the values.
   """
 
   clean: float = 0.25  # share that is reduced by bicubic and left alone
@@ -73,7 +73,7 @@ def draw(rng: np.random.Generator, mixture: Mixture) -> Acquisition:
 
 
 def draw_numbers(rng: np.random.Generator, mixture: Mixture) -> dict[str, np.ndarray]:
-  """Returns what the host sends of an acquisition: its parameters, and the seed of its noise."""
+  """Returns the numbers of an acquisition that the host sends: parameters, and the noise's seed."""
   how = draw(rng, mixture)
   return {'acquisition': pack(how), 'noise': np.array(rng.integers(2**31), np.int32)}
 

@@ -1,1 +1,1 @@
-"""What records are made by, compiled by numba: PNG, bicubic and transposition."""
+"""The functions that make records, compiled by numba: PNG, bicubic and transposition."""
