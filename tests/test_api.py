@@ -206,17 +206,25 @@ HEAVY = (
 )
 
 
+SELDOM = ('optax', 'orbax.checkpoint', 'pydicom', 'scipy.ndimage', 'scipy.sparse', 'tensorboard')
+
+
 @pytest.mark.parametrize(
-  'code',
-  ['import jaxsr', 'import jaxsr.cli', 'from jaxsr import cli; cli.run(["upscale", "--help"])'],
+  ('code', 'absent'),
+  [
+    ('import jaxsr', HEAVY),
+    ('import jaxsr.cli', HEAVY),
+    ('from jaxsr import cli; cli.run(["upscale", "--help"])', HEAVY),
+    ('import jaxsr.commands.upscale', SELDOM),
+  ],
 )
-def test_importing_and_help_load_nothing_heavy(code):
-  """This keeps `import jaxsr` and `jaxsr --help` fast, whatever the machine is doing."""
+def test_importing_and_help_load_nothing_heavy(code, absent):
+  """This keeps imports, help and `jaxsr upscale` fast, whatever the machine is doing."""
   lines = (
     'import sys',
     f'try: exec({code!r})',
     'except SystemExit: pass',
-    f'print([name for name in {HEAVY!r} if name in sys.modules])',
+    f'print([name for name in {absent!r} if name in sys.modules])',
   )
   done = subprocess.run(
     [sys.executable, '-c', '\n'.join(lines)],

@@ -5,6 +5,7 @@ adds, multiplies or contracts two axes merges their labels (Fang et al., DepGrap
 Structural Pruning, CVPR 2023). Channels whose labels stay separate can be dropped independently.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -50,10 +51,16 @@ def read(network: Any, variables: Any, side: int = 16) -> Channels:
   Raises:
     ValueError: The channels cannot be followed through an operation.
   """
+  leaves, tree = jax.tree.flatten(variables)
+  return _read(network, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), side)
+
+
+@functools.lru_cache(maxsize=32)  # networks of several sizes are cut from the same one
+def _read(network: Any, tree: Any, leaves: tuple[tuple[Any, Any], ...], side: int) -> Channels:
+  variables = tree.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
   lr = jax.ShapeDtypeStruct((1, side, side, network.channels), np.float32)
   trace = jaxpr.trace(lambda v, x: network.apply(v, x, train=False), variables, lr)
-  shapes = [leaf.shape for leaf in jax.tree.leaves(variables)]
-  labels = Labels(shapes)
+  labels = Labels([shape for shape, _ in leaves])
   values = dict(zip(trace.inputs, labels.weights, strict=False))
   for instruction in trace.instructions:
     inputs = [values.get(n, (None,) * len(trace.shapes[n].shape)) for n in instruction.inputs]

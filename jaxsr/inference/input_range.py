@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import degradation, quality, sources
-from jaxsr.data.acquisition import Acquisition, crops, film
+from jaxsr.data import quality
 from jaxsr.data.quality import Quality
 from jaxsr.errors import ImageError, UserError
 from jaxsr.inference import package
@@ -52,6 +51,10 @@ def of_training(config: Any) -> InputRange:
   Raises:
     UserError: the training images cannot be read any more.
   """
+  # here, since only packaging a run needs them and they take long to import
+  from jaxsr.data import degradation, sources
+  from jaxsr.data.acquisition import Acquisition, crops, film
+
   source = sources.training(config)
   options = dict(config.data.degradation)
   mixture = crops.Mixture(**options) if options.pop('kind') == 'acquisition' else None

@@ -8,6 +8,7 @@ output is not clipped. The features that distillation can compare are sown into 
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ from jaxsr.models.srresnet import SRResNet
 from jaxsr.models.swift_srgan import SwiftSRGAN
 from jaxsr.models.swinir import SwinIR
 from jaxsr.models.vdsr import VDSR
+from jaxsr.ops import plain
 
 MODELS: dict[str, type[Network]] = {
   'back_projection': BackProjection,
@@ -180,8 +182,15 @@ def fold(network: Network, variables: Any) -> tuple[Network, Any]:
 
 def shapes(network: Network) -> dict[str, Any]:
   """Returns the shapes of a network's variables: `params` and, if it has any, `batch_stats`."""
+  hashable: Any = network  # which Flax makes it without telling type checkers
+  return jax.tree.map(lambda shape: shape, _shapes(hashable))  # new dicts
+
+
+@functools.lru_cache(maxsize=64)
+def _shapes(network: Network) -> dict[str, Any]:
   lr = jax.ShapeDtypeStruct((1, 16, 16, network.channels), jnp.float32)
-  found: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
+  with plain():  # which takes half the time to trace
+    found: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), lr)
   return {name: found[name] for name in ('params', 'batch_stats') if name in found}
 
 

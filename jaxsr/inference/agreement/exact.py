@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float, UInt
-from scipy import sparse
 
 from jaxsr.inference.agreement.projection import project
 from jaxsr.inference.agreement.reduction import Reduction, matrix
@@ -114,6 +113,8 @@ class _Axis(NamedTuple):
 
 def _axis(reduction: Reduction, size: int, *, fixed: bool) -> _Axis:
   """Returns a reduction along an axis of `size` pixels, with integer weights if `fixed`."""
+  from scipy import sparse  # here, since it takes long to import and not every image needs it
+
   scale, low = reduction.scale, size // reduction.scale
   short = min(low, 2 * _PERIODIC)
   small = matrix(reduction, short * scale)

@@ -7,7 +7,6 @@ second network, averaged over the tile.
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
 
 from jaxsr.inference.uncertainty import maps
 
@@ -28,7 +27,7 @@ def scores(
   """
   if second is not None:
     apart = np.abs(sr.astype(np.float32) - second)
-    return tile_means(ndimage.gaussian_filter(apart, _BLUR))
+    return tile_means(maps.blur(apart, _BLUR))
   return tile_means(maps.difference(lr, sr, scale))
 
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
-from scipy import ndimage
 
 NAMES = (
   'constant',
@@ -58,6 +57,8 @@ def film_noise(lr: Levels) -> tuple[float, float]:
     The median of the local noise, and the noise in the brighter half of the flat pixels. Both are
     root mean squares of the diagonal second difference; 0 if no pixel is between black and white.
   """
+  from scipy import ndimage  # here, since it takes long to import and only intervals need it
+
   x = lr.astype(np.float32)
   inner = (lr > _DARK) & (lr < _BRIGHT)
   if not inner.any():
@@ -101,14 +102,16 @@ def bicubic(lr: Levels, scale: int) -> Plane:
 
 def difference(lr: Levels, sr: np.ndarray, scale: int) -> Plane:
   """Returns the blurred absolute difference between an upscaled image and bicubic's."""
-  return _blur(np.abs(sr - bicubic(lr, scale)), _NEAR * scale)
+  return blur(np.abs(sr - bicubic(lr, scale)), _NEAR * scale)
 
 
 def gradient(lr: Levels, scale: int) -> Plane:
   """Returns the blurred gradient of the bicubic image, in gray levels per pixel."""
+  from scipy import ndimage
+
   smooth = bicubic(lr, scale)
   slope = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)) / 8
-  return _blur(slope, _NEAR * scale)
+  return blur(slope, _NEAR * scale)
 
 
 def compute(
@@ -118,6 +121,8 @@ def compute(
 
   The maps of rows of a larger image are right but for `MARGIN` low-resolution rows at either end.
   """
+  from scipy import ndimage
+
   x, smooth = lr.astype(np.float32), bicubic(lr, scale)
   mean = ndimage.uniform_filter(x, 3)
   variance = ndimage.uniform_filter(x * x, 3) - mean * mean
@@ -131,8 +136,8 @@ def compute(
     np.float32(noise[1] + 0.05),
     gradient(lr, scale) + 0.3,
     deviation + 0.3,
-    _blur(apart, _NEAR * scale) + 0.05,
-    _blur(apart, _WIDE * scale) + 0.05,
+    blur(apart, _NEAR * scale) + 0.05,
+    blur(apart, _WIDE * scale) + 0.05,
     local + 0.05,
     clipped + 8,
     263 - clipped,
@@ -143,7 +148,10 @@ def compute(
   return found
 
 
-def _blur(image: Plane, deviation: float) -> Plane:
+def blur(image: Plane, deviation: float) -> Plane:
+  """Blur an image by a Gaussian filter; `deviation` is in its pixels."""
+  from scipy import ndimage
+
   return ndimage.gaussian_filter(image, deviation)
 
 
