@@ -21,27 +21,24 @@ import phantoms  # noqa: F401, before other modules import the function
 # isort: split
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from absl import flags
-from jax.experimental.compilation_cache import compilation_cache
-
-import compiled as programs
-from jaxsr import config as configs
-from jaxsr.commands import compiled_programs
-from jaxsr.data import image_files
-from jaxsr.data.phantom import phantom
-from jaxsr.training.loop import CompiledSteps
-from runs import four_steps
 
 flags.FLAGS.mark_as_parsed()
 ROOT = Path(__file__).resolve().parents[1]
+
+# Fixtures import JAX and what trains, since the process that starts the others needs neither.
 
 
 @pytest.fixture(scope='session', autouse=True)
 def compiled(tmp_path_factory):
   """Share compiled programs between tests, processes and, if so configured, runs."""
+  import jax
+
+  import compiled as programs
+  from jaxsr.commands import compiled_programs
+
   folder = tmp_path_factory.mktemp('compiled')
   if (kept := programs.kept()) is not None:
     programs.restore(kept, folder)
@@ -56,6 +53,9 @@ def compiled(tmp_path_factory):
 @pytest.fixture
 def uncached():
   """Compile anew, for tests of what the compiler does."""
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache
+
   jax.config.update('jax_enable_compilation_cache', False)
   compilation_cache.reset_cache()
   yield
@@ -66,6 +66,10 @@ def uncached():
 @pytest.fixture(scope='session', autouse=True)
 def guarded():
   """Raise if a training step transfers host memory to a device implicitly, which would stall it."""
+  import jax
+
+  from jaxsr.training.loop import CompiledSteps
+
   call = CompiledSteps.__call__
 
   def guarded_call(*args, **kwargs):
@@ -89,12 +93,17 @@ def shared():
 @pytest.fixture(scope='session')
 def film():
   """A phantom, uint8 [128, 128, 1]."""
+  from jaxsr.data.phantom import phantom
+
   return phantom(3, 0, size=128)[..., None]
 
 
 @pytest.fixture
 def folder(tmp_path):
   """A folder of four small films, one of them in a subfolder."""
+  from jaxsr.data import image_files
+  from jaxsr.data.phantom import phantom
+
   root = tmp_path / 'films'
   (root / 'deeper').mkdir(parents=True)
   for i, name in enumerate(('a.png', 'b.png', 'deeper/c.png', 'd.tif')):
@@ -105,6 +114,9 @@ def folder(tmp_path):
 @pytest.fixture
 def tiny():
   """A config that trains a tiny network on phantoms in seconds, on one device."""
+  from jaxsr import config as configs
+  from runs import four_steps
+
   config = four_steps(configs.base())
   config.model = configs.network(
     'edsr', features=8, blocks=1, upsampler='direct', bicubic_skip=True

@@ -1,5 +1,7 @@
 """A cut network equals the large one in which all other weights are zero."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,10 +49,11 @@ def test_a_narrow_one_is_the_large_one_without_the_dropped_channels(name):
   for source, places in cut.sources.values():
     kept[source] = np.zeros_like(flat[source])
     kept[source][np.ix_(*places)] = flat[source][np.ix_(*places)]
-  lr = jnp.asarray(np.random.default_rng(0).random((1, 16, 16, 1), dtype=np.float32))
+  lr = np.random.default_rng(0).random((1, 16, 16, 1), dtype=np.float32)
   with jax.enable_x64(True):  # SPAN's attention multiplies what float32 rounds
-    double = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
-    run = lambda network, v: network.clone(dtype=jnp.float64).apply(*double((v, lr)), train=False)
+    double = lambda tree: jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+    apply = lambda network: jax.jit(partial(network.clone(dtype=jnp.float64).apply, train=False))
+    run = lambda network, v: apply(network)(*double((v, lr)))
     a, b = run(small, taken), run(large, unflatten_dict(kept))
   np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())
 
