@@ -83,11 +83,16 @@ def atomic(path: Path) -> Iterator[Path]:
       os.fsync(file.fileno())
     temporary.replace(path)
   except OSError as error:
-    if error.errno is not None and str(error.filename or name) == name:
-      error.filename = str(path)  # of a full disk, the system says no name, or the temporary one
+    _rename_in(error, temporary, path)
     raise
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def _rename_in(error: OSError, temporary: Path, path: Path) -> None:
+  """Put the final path into an error: of a full disk, the system says none or a temporary one."""
+  if error.errno is not None and Path(str(error.filename or temporary)).is_relative_to(temporary):
+    error.filename = str(path)
 
 
 def release(path: Path) -> None:
@@ -134,6 +139,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     yield temporary
     temporary.chmod(0o777 & ~_UMASK)  # mkdtemp makes private folders
     temporary.replace(path)
+  except OSError as error:
+    _rename_in(error, temporary, path)
+    raise
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
 

@@ -94,4 +94,8 @@ def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path):
   with pytest.raises(OSError) as raised, files.atomic(tmp_path / 'summary.json'):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
   assert describe(raised.value) == f'{tmp_path / "summary.json"}: No space left on device'
+  for name in (None, 'README.md'):
+    with pytest.raises(OSError) as raised, files.new_folder(tmp_path / 'package') as temporary:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name and str(temporary / name))
+    assert describe(raised.value) == f'{tmp_path / "package"}: No space left on device'
   assert not list(tmp_path.iterdir())
