@@ -26,6 +26,7 @@ _GRAY = ('1', 'L', 'LA', 'I', *_SIXTEEN_BIT)
 _ORIENTATION = 274
 _BITS_IN_BMP = {12: 24}  # where its bits are, by the size of its header; 28 in all others
 _UNREAD = 173  # a gray that few films have as a border
+_LAST_ROWS = 2  # one of them is the last in the file, also with interlacing
 _DAMAGED = 'is damaged (its header cannot be read); fetch it again'
 _METADATA = ('exif', 'Raw profile type exif', 'Raw profile type APP1', 'xmp', 'XML:com.adobe.xmp')
 
@@ -156,20 +157,23 @@ def _read_png(file: File, path: Path) -> Decoded:
 
 
 def _mark_as_unread(image: Image.Image) -> bytes:
-  """Fill an image that is not yet decoded; Pillow leaves rows without data as they were.
+  """Fill the last rows of an image that is not yet decoded; Pillow leaves them without data.
 
   Returns the bytes of such a row.
   """
   unread = 0 if image.mode == 'P' else _UNREAD  # palettes may end before
-  blank = Image.new(image.mode, image.size, (unread,) * len(image.getbands()))
+  height = min(_LAST_ROWS, image.height)
+  rows = Image.new(image.mode, (image.width, height), (unread,) * len(image.getbands()))
+  blank = Image.new(image.mode, image.size, None)
+  blank.paste(rows, (0, image.height - height))
   image.im = blank.im
-  return _row(blank, 0)
+  return _row(rows, 0)
 
 
 def _ends_unread(image: Image.Image, unread: bytes) -> bool:
-  """Whether the last row may be unread: with interlacing, one of two is the last in the file."""
-  rows = range(max(image.height - 2, 0), image.height)
-  return image.height < 3 or any(_row(image, row) == unread for row in rows)
+  """Whether the last row of the file may be unread."""
+  rows = range(max(image.height - _LAST_ROWS, 0), image.height)
+  return image.height <= _LAST_ROWS or any(_row(image, row) == unread for row in rows)
 
 
 def _row(image: Image.Image, row: int) -> bytes:
@@ -275,7 +279,7 @@ def _load(image: Image.Image, path: Path) -> None:
 
 def _pixels(image: Image.Image) -> UInt[np.ndarray, 'h w c']:
   if image.mode in _SIXTEEN_BIT or image.mode == 'I':
-    array = np.asarray(image).astype(np.uint16)
+    array = np.asarray(image).astype(np.uint16, copy=False)
   elif image.mode in ('P', 'PA'):
     image.info.pop('transparency', None)  # of which Pillow would warn
     array = np.asarray(image.convert('RGB'))
