@@ -220,12 +220,11 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     _check_elements(dataset)
     _check_single(dataset)
     kind = str(dataset.get('PhotometricInterpretation', ''))
-    samples = int(dataset.get('SamplesPerPixel', 1))
-    frames = int(dataset.get('NumberOfFrames', 1) or 1)
-    height, width = int(dataset.get('Rows', 0)), int(dataset.get('Columns', 0))
-    stored = int(dataset.get('BitsStored', 0))
-    high = int(dataset.get('HighBit', stored - 1))
-    allocated = int(dataset.get('BitsAllocated', 16))
+    samples, frames = _number(dataset, 'SamplesPerPixel', 1), _number(dataset, 'NumberOfFrames', 1)
+    height, width = _number(dataset, 'Rows', 0), _number(dataset, 'Columns', 0)
+    stored = _number(dataset, 'BitsStored', 0)
+    high = _number(dataset, 'HighBit', stored - 1)
+    allocated = _number(dataset, 'BitsAllocated', 16)
     missing = [name for name in _REQUIRED if dataset.get(name) in (None, '')]
     sequences = ('ModalityLUTSequence', *dicom_values.FUNCTIONAL_GROUPS)
     dicom_limits.check_sequences(dataset, sequences)
@@ -260,6 +259,12 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     text = 'is MONOCHROME2 with PresentationLUTShape (2050,0020) INVERSE, which contradict each'
     raise ImageError(path, f'{text} other on whether the largest value is white; correct one')
   return dataset
+
+
+def _number(dataset: Any, name: str, default: int) -> int:
+  """Returns the value of an element; the default if it is missing or empty."""
+  value = dataset.get(name)
+  return default if value in (None, '') else int(value)
 
 
 def _syntax(implicit: bool | None, little_endian: bool | None) -> Any:

@@ -36,7 +36,7 @@ def slope(dataset: Any) -> float:
 def depth(dataset: Any) -> int:
   """Returns the bits per pixel: those that are stored, or those of the look-up table."""
   table = look_up_table(dataset)
-  return int(dataset.get('BitsStored', 0)) if table is None else table.bits
+  return int(dataset.get('BitsStored') or 0) if table is None else table.bits
 
 
 def levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:

@@ -143,6 +143,22 @@ def test_a_manifest_finds_the_flipped_bit_that_a_tiff_hides(folder, capsys):
   assert call(folder, '--overwrite') == 0 and call(folder) == 0
 
 
+def test_a_file_that_cannot_be_read_does_not_end_the_comparison(folder, monkeypatch, capsys):
+  assert call(folder) == 0
+  hashed = files.sha256
+
+  def fail(path):
+    if path.name == 'b.png':
+      raise PermissionError(13, 'Permission denied')
+    return hashed(path)
+
+  monkeypatch.setattr(files, 'sha256', fail)
+  capsys.readouterr()
+  assert call(folder) == 1
+  told = capsys.readouterr().out
+  assert 'b.png: cannot be read (Permission denied)' in told and '1 difference' in told
+
+
 def test_a_manifest_that_was_cut_is_noticed(folder, capsys):
   assert call(folder) == 0
   os.mkfifo(folder / 'pipe.png')

@@ -124,6 +124,13 @@ def test_empty_pixels_are_refused(tmp_path, content):
   refused(ds, tmp_path / 'a.dcm', r'empty PixelData \(7FE0,0010\)')
 
 
+@pytest.mark.parametrize('name', ['Rows', 'BitsStored', 'SamplesPerPixel', 'PixelRepresentation'])
+def test_an_empty_element_is_a_missing_one(tmp_path, name):
+  ds = minimal(np.zeros(SIZE, np.uint16))
+  ds[name].value = None
+  refused(ds, tmp_path / 'a.dcm', f'is DICOM that lacks {name}')
+
+
 @pytest.mark.parametrize('kind', [b'XW', b'FD'])
 def test_an_element_whose_type_was_overwritten_is_named_by_all_readers(tmp_path, kind):
   path, source, private = tmp_path / 'a.dcm', np.zeros(SIZE, np.uint16), 'P1'
