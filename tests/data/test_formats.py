@@ -115,7 +115,7 @@ def test_tiff_of_random_kinds_is_read_back(tmp_path, seed):
 def test_tiff_of_every_kind_is_read_back(tmp_path, rng, bits):
   cases = [case for case in combinations() if case['bits'] == bits]
   read = sum(check_tiff(tmp_path / 'film.tif', rng, case) for case in cases)
-  assert read > 400
+  assert read >= (256 if bits == 4 else 400)  # 4 bits are written raw or as JPEG 2000 only
 
 
 def hand_made(path, pixels, tags, order='<'):
