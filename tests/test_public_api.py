@@ -205,7 +205,7 @@ def test_gray_images_come_back_as_they_were(tmp_path, rng, name, dtype):
   image = rng.integers(0, np.iinfo(dtype).max + 1, (20, 31), dtype)
   jaxsr.write(tmp_path / name, image)
   found = jaxsr.read(tmp_path / name)
-  assert found.dtype == dtype and found.flags.c_contiguous
+  assert found.dtype == dtype and found.flags.c_contiguous and found.flags.writeable
   np.testing.assert_array_equal(found, image)
   jaxsr.write(tmp_path / name, image[..., None])
   np.testing.assert_array_equal(jaxsr.read(str(tmp_path / name)), image)

@@ -25,7 +25,8 @@ def read(path: str | os.PathLike[str], *, bits: int = 0, full_range: bool = Fals
 
   Returns:
     The image, upright, with the values that the file stores and 0 for black. uint8 or uint16:
-    [h, w] if it is gray (as is RGB with three equal channels), else RGB [h, w, 3].
+    [h, w] if it is gray (as is RGB with three equal channels), else RGB [h, w, 3]. The array is
+    the caller's, who may change it.
 
   Raises:
     UserError: the file is damaged, or of a kind that cannot be read without loss.
@@ -40,7 +41,8 @@ def read(path: str | os.PathLike[str], *, bits: int = 0, full_range: bool = Fals
   """
   arguments.check_whole(bits=bits)
   path = Path(os.fsdecode(path)).expanduser()
-  return _load(path, bits)[0] if full_range else image_files.read_stored(path, bits)
+  image = _load(path, bits)[0] if full_range else image_files.read_stored(path, bits)
+  return np.require(image, requirements='W')  # decoders may return views of what they read
 
 
 def _load(path: Path, bits: int = 0) -> tuple[np.ndarray, ImageInfo]:
