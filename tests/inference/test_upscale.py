@@ -174,6 +174,7 @@ def test_the_console_command_makes_cores_devices(monkeypatch):
   called = []
   monkeypatch.setattr(runtime, 'keep_freed_memory', lambda: None)
   monkeypatch.setattr(runtime, 'use_cpu_devices', lambda: called.append(True))
+  monkeypatch.setattr(runtime, 'leave', sys.exit)
   monkeypatch.setattr(sys, 'argv', ['jaxsr', 'upscale', 'missing.png'])
   with pytest.raises(SystemExit):
     cli.main()

@@ -81,7 +81,7 @@ def settle(
 
   Returns:
     The image, of the dtype of `lr`, and its agreement. If no image was found whose reduction equals
-    all pixels of `lr`, it is the one with the fewest pixels off.
+    all pixels of `lr`, it is one with few pixels off, by one level if possible.
   """
   levels = sr * np.float32(white)
   if lr.dtype == np.uint16:
@@ -165,17 +165,20 @@ class _Plane:
   def solve(self, most: int) -> np.ndarray:
     """Change pixels until no low-resolution pixel is off; returns the best image found.
 
+    The best has no pixel off by more than a level, if possible, and then the fewest off at all.
+
     It ends after `most` changes were tried, not after a time, so that results are reproducible.
 
     The single steps toward the nearest pixels settle all but a few low-resolution pixels, at
     letters and clipped edges. There, a pixel that no change improves counts more from then on
     (Morris, The breakout method for escaping from local minima, AAAI 1993).
     """
-    best, kept, since = (self.x.size, 0), self.x, 0
+    best, kept, since = (True, self.x.size, 0), self.x, 0
     wide = False
     while self.tried < most:
       off = self.shortfall != 0
-      if (total := (np.count_nonzero(off), np.abs(self.shortfall).max(initial=0))) < best:
+      worst = np.abs(self.shortfall).max(initial=0)
+      if (total := (worst > self.unit, np.count_nonzero(off), worst)) < best:
         best, kept, since = total, self.x.copy(), 0
       since += 1
       if not off.any() or since > _PATIENCE:
