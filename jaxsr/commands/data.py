@@ -132,13 +132,14 @@ def _prepare(options: Prepare) -> int:
   with locked(options.output), _watched(plan.folder, len(found.shards)):
     folder = builder.prepare(plan, found.shards, options.output, runner=options.runner, flags=flags)
   facts = records.read_facts(folder)
-  for error in facts.failed:
+  left_out = [*found.problems, *facts.failed]
+  for error in left_out:
     print(f'left out: {error}', file=sys.stderr)
   _describe(folder)
   filled = {row.split for row in records.read_index(folder)}
   if empty := [split for split in splits.SPLITS if split not in filled]:
     print(f'note: no image is in {" or ".join(empty)}', file=sys.stderr)
-  return FAILED if facts.failed else 0
+  return FAILED if left_out else 0
 
 
 def _flags(options: Prepare, parts: int) -> list[str]:

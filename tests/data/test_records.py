@@ -130,6 +130,19 @@ def read_all(folder):
   return found
 
 
+def test_an_archive_that_cannot_be_read_is_left_out_and_named(tmp_path, capsys):
+  copy, output = tmp_path / 'copy', tmp_path / 'records'
+  copy.mkdir()
+  (copy / '00000001_000.png').write_bytes(png(draw(0)))
+  (copy / 'images_002.tar.gz').symlink_to(tmp_path / 'gone')
+  write_table(copy, ['00000001_000.png'])
+  for _ in range(2):  # the second run finds the records of the first
+    assert prepare(copy, output, '--workers', 1, '--form', 'png') == 1
+    err = capsys.readouterr().err
+    assert f'left out: {copy}/images_002.tar.gz: is a link to a file or folder that does not' in err
+  assert len(records.read_index(records.find(output))) == 1
+
+
 def test_records_are_the_images_and_damaged_ones_are_named(prepared, capsys):
   found = read_all(prepared)
   names = [f'{patient:08d}_{i:03d}.png' for patient in range(1, PATIENTS + 1) for i in (0, 1)]

@@ -2,9 +2,14 @@
 
 Archives are streamed and never extracted to disk. Only regular files with the publisher's image
 names are read from them, into memory, up to a maximum size. If an image is both in a folder and in
-an archive, the one in the folder is used.
+an archive, the one in the folder is used. What cannot be read is named, never passed over.
 """
 
+import bz2
+import filecmp
+import gzip
+import hashlib
+import lzma
 import os
 import tarfile
 import zipfile
@@ -15,13 +20,15 @@ from typing import NamedTuple
 
 from jaxsr.data import image_files
 from jaxsr.data.nih import constants
-from jaxsr.errors import ImageError, UserError, flat
+from jaxsr.errors import ImageError, UserError, brief, flat
 
 CHUNK = 250  # images of a folder per shard
 MAX_IMAGE = 32 << 20  # bytes; the largest published image has less than one million
 MAX_ENTRIES = 200_000  # per archive; a complete copy has 112,120 images
 MAX_HEADER = 1 << 20  # bytes of a long name or an extended header
-_TAR = ('.tar.gz', '.tgz', '.tar')
+_TAR = ('.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
+_UNKNOWN = ('.zst', '.tzst', '.7z', '.rar', '.lz', '.lz4', '.z', '.cpio')  # archives, not read
+_OPENERS = {b'\x1f\x8b': gzip.open, b'BZh': bz2.open, b'\xfd7zXZ': lzma.open}
 _TABLES = (*constants.ENTRY_TABLES, *constants.SPLIT_LISTS.values(), constants.BOX_TABLE)
 
 
@@ -49,38 +56,88 @@ class Shard(NamedTuple):
 
 
 class LocalCopy(NamedTuple):
-  """The shards and the tables below a folder, the tables by their published names."""
+  """The shards and the tables below a folder.
+
+  Attributes:
+    root: The folder.
+    shards: What is read.
+    tables: The tables by their published names.
+    problems: A message for each file and folder that cannot be read and is left out.
+  """
 
   root: Path
   shards: tuple[Shard, ...]
   tables: dict[str, Path]
+  problems: tuple[str, ...] = ()
 
 
 def find(root: Path) -> LocalCopy:
-  """Find the images, archives and tables below a folder; raises UserError if it has no images."""
+  """Find the images, archives and tables below a folder, whose links are followed.
+
+  Raises:
+    UserError: If there are no images, or two different images of one name.
+  """
   if not root.is_dir():
     raise UserError(f'{root}: no such folder; give the folder of the images or archives')
   root = root.resolve()  # workers may have another working directory
-  images: dict[str, str] = {}
-  archives: list[Path] = []
-  for folder, folders, files in os.walk(root, followlinks=True):
-    folders[:] = sorted(name for name in folders if not name.startswith('.'))
-    for name in sorted(files):
-      path = Path(folder, name)
-      if constants.IMAGE_NAME.fullmatch(name):
-        images.setdefault(name, str(path.relative_to(root)))
-      elif name.endswith((*_TAR, '.zip')):
+  images: dict[str, Path] = {}
+  archives, problems, twice = [], [], []
+  for path in _walk(root, problems):
+    name = path.name
+    if constants.IMAGE_NAME.fullmatch(name):
+      if _differ(images.setdefault(name, path), path):
+        twice.append(f'{images[name].relative_to(root)} and {path.relative_to(root)}')
+    elif path.is_symlink() and not path.exists():
+      problems.append(f'{path}: is a link to a file or folder that does not exist')
+    elif name.lower().endswith((*_TAR, '.zip')):
+      if path.is_file():
         archives.append(path)
+      else:
+        problems.append(f'{path}: is not a regular file')
+    elif name.lower().endswith(_UNKNOWN):
+      problems.append(f'{path}: is an archive of a kind that is not read; unpack it')
+  if twice:
+    raise UserError(f'{root}: different images have one name; remove one of {brief(twice)}')
   if not images and not archives:
     raise UserError(
-      f'{root}: contains neither images such as 00000001_000.png nor archives; jaxsr data download '
-      'nih downloads them'
+      brief(problems)
+      or f'{root}: contains neither images such as 00000001_000.png nor archives; jaxsr data '
+      'download nih downloads them'
     )
   names = sorted(images)
-  groups = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
-  shards = [Shard(0, str(root), tuple(images[n] for n in group)) for group in groups]
+  files = [str(images[name].relative_to(root)) for name in names]
+  groups = [tuple(files[i : i + CHUNK]) for i in range(0, len(files), CHUNK)]
+  shards = [Shard(0, str(root), group) for group in groups]
   shards += [Shard(0, str(path), skip=tuple(names)) for path in sorted(archives)]
-  return LocalCopy(root, tuple(p._replace(number=i) for i, p in enumerate(shards)), tables(root))
+  numbered = tuple(part._replace(number=i) for i, part in enumerate(shards))
+  return LocalCopy(root, numbered, tables(root), tuple(problems))
+
+
+def _walk(root: Path, problems: list[str]) -> Iterator[Path]:
+  """Yield the files below a folder, each folder once; add folders that cannot be listed."""
+  seen = set()
+
+  def fail(error: OSError) -> None:
+    problems.append(f'{error.filename}: cannot be listed ({error.strerror})')
+
+  for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
+    real = os.path.realpath(folder)
+    if real in seen:
+      folders.clear()
+      continue
+    seen.add(real)
+    folders[:] = sorted(name for name in folders if not name.startswith('.'))
+    yield from (Path(folder, name) for name in sorted(files))
+
+
+def _differ(first: Path, second: Path) -> bool:
+  """Whether two files have different content, or one of them cannot be read."""
+  if first == second:
+    return False
+  try:
+    return not filecmp.cmp(first, second, shallow=False)
+  except OSError:
+    return True
 
 
 def tables(root: Path) -> dict[str, Path]:
@@ -94,7 +151,8 @@ def read(shard: Shard) -> Iterator[tuple[str, bytes | ImageError]]:
   """Yields the name of each image of a shard, and its content or the reason it is not usable.
 
   Raises:
-    UserError: If an archive is damaged.
+    UserError: If an archive is damaged or cannot be read, or has different images of one name; the
+      latter after all images.
   """
   if shard.files:
     for file in shard.files:
@@ -104,15 +162,40 @@ def read(shard: Shard) -> Iterator[tuple[str, bytes | ImageError]]:
       except ImageError as error:
         yield path.name, ImageError(Path(path.name), error.reason)
     return
-  members = _zip(shard.path) if shard.path.endswith('.zip') else _tar(shard.path)
-  seen = set(shard.skip)
+  members = _zip(shard.path) if shard.path.lower().endswith('.zip') else _tar(shard.path)
+  skip, seen, twice = set(shard.skip), {}, set()
   try:
     for name, content in members:
+      if name in skip:
+        continue
+      known = (
+        content.reason if isinstance(content, ImageError) else hashlib.sha256(content).digest()
+      )
       if name not in seen:
-        seen.add(name)
+        seen[name] = known
         yield name, content
-  except (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+      elif seen[name] != known:
+        twice.add(name)
+  except _DAMAGED as error:
     raise UserError(f'{shard.path}: is damaged ({flat(error)}); download it again') from error
+  except RuntimeError as error:  # of zipfile: encrypted, or a compression that Python lacks
+    raise UserError(
+      f'{shard.path}: cannot be read ({flat(error)}); unpack it with another program'
+    ) from error
+  if twice:
+    raise UserError(
+      f'{shard.path}: contains different images of one name: {brief(sorted(twice))}; remove one'
+    )
+
+
+_DAMAGED = (
+  tarfile.TarError,
+  zipfile.BadZipFile,
+  zlib.error,
+  lzma.LZMAError,
+  OSError,
+  EOFError,
+)
 
 
 def _image_name(name: str) -> str | None:
@@ -122,7 +205,20 @@ def _image_name(name: str) -> str | None:
 
 
 class _Header(tarfile.TarInfo):
-  """A member's header that limits the size of names, so that they cannot fill the memory."""
+  """A member's header with two checks that tarfile lacks.
+
+  The size of names is limited, so that they cannot fill the memory. A header that is damaged or cut
+  off is an error, not the end of the archive.
+  """
+
+  @classmethod
+  def fromtarfile(cls, archive):
+    try:
+      return super().fromtarfile(archive)
+    except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+      raise  # the block of zeros at the end
+    except tarfile.HeaderError as error:
+      raise tarfile.ReadError(f'at byte {archive.offset}: {error}') from error
 
   @classmethod
   def frombuf(cls, buf, encoding, errors):
@@ -137,23 +233,33 @@ def _too_large(name: str) -> ImageError:
 
 
 def _tar(path: str) -> Iterator[tuple[str, bytes | ImageError]]:
-  with tarfile.open(path, 'r|*', tarinfo=_Header) as archive:
+  with open(path, 'rb') as plain:
+    start = plain.read(6)
+  opener = next((found for mark, found in _OPENERS.items() if start.startswith(mark)), open)
+  with (
+    opener(path, 'rb') as file,
+    tarfile.open(fileobj=file, mode='r:', tarinfo=_Header) as archive,
+  ):
     for count, member in enumerate(archive):
       if count >= MAX_ENTRIES:
         raise tarfile.ReadError(f'more than {MAX_ENTRIES} entries')
       archive.members = []  # type: ignore[attr-defined]  # otherwise tarfile keeps every header
       name = _image_name(member.name)
-      if name is None or not member.isreg():
+      if name is None or member.isdir():
+        continue
+      if not member.isreg():
+        kind = 'a link' if member.issym() or member.islnk() else 'not a regular file'
+        yield name, ImageError(Path(name), f'is {kind} in {Path(path).name}')
         continue
       if member.issparse() or member.size > MAX_IMAGE:
         yield name, _too_large(name)
         continue
-      file = archive.extractfile(member)
-      assert file is not None  # it is a regular file
-      content = file.read()
-      if len(content) != member.size:
-        raise tarfile.ReadError(f'{name} is truncated')
-      yield name, content
+      content = archive.extractfile(member)
+      assert content is not None  # it is a regular file
+      yield name, content.read()
+    while rest := file.read(1 << 20):  # to the end, where the checksums are
+      if rest.strip(b'\0'):
+        raise tarfile.ReadError('there is data after the end of the archive')
 
 
 def _zip(path: str) -> Iterator[tuple[str, bytes | ImageError]]:
@@ -164,5 +270,7 @@ def _zip(path: str) -> Iterator[tuple[str, bytes | ImageError]]:
     for member in members:
       name = _image_name(member.filename)
       if name is not None:
+        if member.flag_bits & 1:
+          raise RuntimeError(f'{name} is encrypted')
         large = member.file_size > MAX_IMAGE
         yield name, _too_large(name) if large else archive.read(member)

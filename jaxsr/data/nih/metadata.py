@@ -88,12 +88,17 @@ def _entry(row: list[str]) -> Entry:
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
   """Yields each line number and row of a table; raises UserError for another table."""
   reader = csv.reader(io.StringIO(read_text(path)))
-  header = next(reader, [])
-  if not header or header[0].lstrip('\ufeff') != _FIRST:
-    raise UserError(f'{path}: is another table than its name says (no column "{_FIRST}")')
-  for row in reader:
-    if row:
-      yield reader.line_num, row
+  try:
+    header = next(reader, [])
+    if not header or header[0].lstrip('\ufeff') != _FIRST:
+      raise UserError(f'{path}: is another table than its name says (no column "{_FIRST}")')
+    for row in reader:
+      if row:
+        yield reader.line_num, row
+  except csv.Error as error:  # such as a quotation mark that is never closed
+    raise UserError(
+      f'{path}: line {reader.line_num} cannot be read ({error}); download it again'
+    ) from error
 
 
 def check(path: Path, name: str) -> None:
@@ -145,7 +150,7 @@ def read_boxes(path: Path) -> list[Box]:
     try:
       finding = {'Infiltrate': 'Infiltration'}.get(row[1], row[1])
       box = Box(row[0], finding, *(float(x) for x in row[2:6]))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError) as error:
       raise UserError(
         f'{path}: line {number} does not fit this table ({error}); download it again'
       ) from error

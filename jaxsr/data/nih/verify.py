@@ -28,7 +28,7 @@ def verify(
     decode: Whether to decode each image, beyond checking checksums and names.
     on_shard: Called with the title of each shard before it is checked.
   """
-  problems = [*_tables(found), *_archives(found)]
+  problems = [*found.problems, *_tables(found), *_archives(found)]
   names: set[str] = set()
   for shard in found.shards:
     on_shard(shard.title)

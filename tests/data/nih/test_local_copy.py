@@ -1,6 +1,8 @@
 """Copies as they lie, hostile archives, the tables beside them, and patients dealt out."""
 
+import bz2
 import gzip
+import lzma
 import os
 import tarfile
 import zipfile
@@ -80,15 +82,18 @@ def test_hostile_members_are_left_where_they_are(tmp_path):
     (special(f'images/{NAMES[2]}', tarfile.LNKTYPE, '../../../etc/passwd'), b''),
     (special(f'images/{NAMES[3]}', tarfile.CHRTYPE), b''),
     (special(f'images/{NAMES[3]}', tarfile.FIFOTYPE), b''),
-    (special(f'images/{NAMES[3]}', tarfile.DIRTYPE), b''),
+    (special(f'images/{NAMES[5]}', tarfile.DIRTYPE), b''),
     ('n' * 50_000, b'x'),
     (f'../../../{NAMES[4]}', b'named rightly, whatever its folder'),
     (f'images/{good}', b'good'),
-    (f'images/{good}', b'a second one of this name'),
+    (f'images/{good}', b'good'),
   ]
   tar(copy / 'images_001.tar.gz', other)
   before = sorted(tmp_path.rglob('*'))
   found = read_all(copy)
+  assert found.pop(NAMES[1]).reason == 'is a link in images_001.tar.gz'
+  assert found.pop(NAMES[2]).reason == 'is a link in images_001.tar.gz'
+  assert found.pop(NAMES[3]).reason == 'is not a regular file in images_001.tar.gz'
   assert found == {good: b'good', NAMES[4]: b'named rightly, whatever its folder'}
   assert sorted(tmp_path.rglob('*')) == before
   assert not os.path.exists('/etc/escape.png')
@@ -153,6 +158,144 @@ def test_a_folder_without_images_says_how_to_get_them(tmp_path):
     local_copy.find(tmp_path)
 
 
+def whole_tar(folder):
+  """Returns an archive's bytes and the offsets of its headers."""
+  tar(folder / 'whole', [(f'images/{name}', os.urandom(3000)) for name in NAMES], 'w')
+  with tarfile.open(folder / 'whole') as archive:
+    offsets = [member.offset for member in archive]
+  content = (folder / 'whole').read_bytes()
+  (folder / 'whole').unlink()
+  return bytearray(content), offsets
+
+
+EARLY = {  # what is cut off, and the reason
+  'header': 'at byte {}: invalid header',
+  'cut inside': 'at byte {}: truncated header',
+  'cut before': 'at byte {}: empty header',
+  'cut content': 'unexpected end of data',
+  'two archives': 'data after the end',
+}
+
+
+@pytest.mark.parametrize('pack', [bytes, gzip.compress, lzma.compress, bz2.compress])
+@pytest.mark.parametrize('damage', list(EARLY))
+def test_an_archive_that_ends_too_early_is_named(tmp_path, pack, damage):
+  content, offsets = whole_tar(tmp_path)
+  if damage == 'header':
+    content[offsets[3] + 150] ^= 0x10  # its checksum
+  elif damage == 'two archives':
+    content *= 2
+  else:
+    del content[offsets[3] + {'cut inside': 300, 'cut before': 0, 'cut content': 999}[damage] :]
+  (tmp_path / 'images_001.tar').write_bytes(pack(bytes(content)))
+  with damaged(EARLY[damage].format(offsets[3])):
+    read_all(tmp_path)
+
+
+def test_all_members_of_a_gzip_file_are_read(tmp_path):
+  content, offsets = whole_tar(tmp_path)
+  parts = bytes(content[: offsets[3]]), bytes(content[offsets[3] :])
+  (tmp_path / 'images_001.tar.gz').write_bytes(b''.join(map(gzip.compress, parts)))
+  assert sorted(read_all(tmp_path)) == NAMES
+
+
+def test_the_checksum_of_a_gzip_file_is_checked(tmp_path):
+  packed = bytearray(gzip.compress(bytes(whole_tar(tmp_path)[0])))
+  packed[-8] ^= 1
+  (tmp_path / 'images_001.tar.gz').write_bytes(packed)
+  with damaged('CRC'):
+    read_all(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['A.TAR.GZ', 'a.tar.xz', 'a.TXZ', 'a.tar.bz2', 'a.tgz', 'a.ZIP'])
+def test_an_archive_is_found_by_any_of_its_names(tmp_path, name):
+  if name.endswith('ZIP'):
+    zipped(tmp_path)
+    (tmp_path / 'archive.zip').rename(tmp_path / name)
+  else:
+    mode = 'w:xz' if 'x' in name.lower() else 'w:bz2' if 'bz2' in name else 'w:gz'
+    tar(tmp_path / name, [(each, each.encode()) for each in NAMES], mode)
+  assert read_all(tmp_path) == {each: each.encode() for each in NAMES}
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
+  nested(tmp_path)
+  (tmp_path / 'images_004').symlink_to('/nowhere/images_004')
+  (tmp_path / 'images_005.tar.gz').symlink_to('/nowhere/images_005.tar.gz')
+  os.mkfifo(tmp_path / 'images_006.tar')
+  (tmp_path / 'images_007.tar.zst').write_bytes(b'')
+  found = local_copy.find(tmp_path)
+  assert found.problems == (
+    f'{tmp_path}/images_004: is a link to a file or folder that does not exist',
+    f'{tmp_path}/images_005.tar.gz: is a link to a file or folder that does not exist',
+    f'{tmp_path}/images_006.tar: is not a regular file',
+    f'{tmp_path}/images_007.tar.zst: is an archive of a kind that is not read; unpack it',
+  )
+  assert sorted(read_all(tmp_path)) == NAMES
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+  nested(tmp_path)
+  scan = os.scandir
+
+  def refuse(folder):
+    if str(folder).endswith('images_002'):
+      raise PermissionError(13, 'Permission denied', folder)
+    return scan(folder)
+
+  monkeypatch.setattr(os, 'scandir', refuse)
+  found = local_copy.find(tmp_path)
+  assert found.problems == (f'{tmp_path}/images_002: cannot be listed (Permission denied)',)
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path):
+  nested(tmp_path)
+  for name in ('a', 'b', 'c'):
+    (tmp_path / name).symlink_to('.')
+  found = local_copy.find(tmp_path)
+  assert sorted(read_all(tmp_path)) == NAMES and not found.problems
+
+
+def test_different_images_of_one_name_are_refused(tmp_path):
+  for folder in ('a', 'b'):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / NAMES[0]).write_bytes(b'same')
+  assert read_all(tmp_path) == {NAMES[0]: b'same'}
+  (tmp_path / 'b' / NAMES[0]).write_bytes(b'else')
+  with pytest.raises(UserError, match=f'one name; remove one of a/{NAMES[0]} and b/{NAMES[0]}'):
+    local_copy.find(tmp_path)
+
+
+def test_different_images_of_one_name_in_an_archive_are_refused(tmp_path):
+  tar(tmp_path / 'a.tar', [(NAMES[0], b'one'), (NAMES[0], b'two'), (NAMES[1], b'last')], 'w')
+  (shard,) = local_copy.find(tmp_path).shards
+  names = []
+  with pytest.raises(UserError, match=f'a.tar: contains different images of one name: {NAMES[0]}'):
+    names.extend(name for name, _ in local_copy.read(shard))
+  read = local_copy.read(shard)
+  assert [next(read)[0], next(read)[0]] == NAMES[:2]
+
+
+@pytest.mark.parametrize('damage', ['encrypted', 'compression', 'lzma'])
+def test_a_zip_file_that_cannot_be_read_is_named(tmp_path, damage):
+  kind = zipfile.ZIP_LZMA if damage == 'lzma' else zipfile.ZIP_STORED
+  path = tmp_path / 'a.zip'
+  with zipfile.ZipFile(path, 'w', kind) as archive:
+    archive.writestr(NAMES[0], os.urandom(2000))
+  content = bytearray(path.read_bytes())
+  central = content.find(b'PK\x01\x02')
+  if damage == 'encrypted':
+    content[6] |= 1
+    content[central + 8] |= 1
+  elif damage == 'compression':
+    content[8] = content[central + 10] = 93
+  else:
+    content[60:100] = bytes(40)
+  path.write_bytes(content)
+  with pytest.raises(UserError, match=r'a\.zip: (cannot be read|is damaged) \(.* .*\)'):
+    read_all(tmp_path)
+
+
 # The tables beside the images.
 
 
@@ -206,6 +349,13 @@ def test_a_wrong_table_is_named(tmp_path, rows, reason):
   path = tmp_path / 'Data_Entry_2017_v2020.csv'
   path.write_text(table(*rows))
   with pytest.raises(UserError, match=reason):
+    metadata.read_entries(path)
+
+
+def test_a_quotation_mark_that_is_never_closed_is_named(tmp_path):
+  path = tmp_path / 'Data_Entry_2017_v2020.csv'
+  path.write_text(table(GOOD.replace('No Finding', '"No Finding'), *[GOOD] * 3000))
+  with pytest.raises(UserError, match=r'v2020.csv: line \d+ cannot be read \(field larger'):
     metadata.read_entries(path)
 
 
@@ -299,6 +449,7 @@ def test_verify_names_what_is_wrong(tmp_path, shared, capsys):
   (tmp_path / '00000002_000.png').write_bytes(whole[:9000])
   (tmp_path / '00000099_000.png').write_bytes(whole)
   tar(tmp_path / 'images_003.tar.gz', [('images/00000003_000.png', whole)])
+  (tmp_path / 'images_004').symlink_to('/nowhere')
   rows = [GOOD, *(GOOD.replace('00000001', f'{i:08d}').replace(',1,', f',{i},') for i in (2, 3, 4))]
   (tmp_path / 'Data_Entry_2017_v2020.csv').write_text(table(*rows))
   (tmp_path / 'test_list.txt').write_text('00000001_000.png\n')
@@ -308,6 +459,7 @@ def test_verify_names_what_is_wrong(tmp_path, shared, capsys):
   out = capsys.readouterr().out
   for line in (
     '00000002_000.png: is truncated',
+    'images_004: is a link to a file or folder that does not exist',
     'images_003.tar.gz: its MD5 is not the published one',
     'train_val_list.txt is missing',
     'test_list.txt lists 1 images, the published list 25596',
