@@ -71,8 +71,11 @@ def _sweep(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-  """Yield a temporary path in the same folder; rename it to `path` if no error is raised."""
+def atomic(path: Path, *, replace: bool = True) -> Iterator[Path]:
+  """Yield a temporary path in the same folder; rename it to `path` if no error is raised.
+
+  Raises FileExistsError if there is a file by then, and `replace` is False.
+  """
   handle, name = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix())
   os.close(handle)
   temporary = Path(name)
@@ -81,12 +84,27 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes private files
     with temporary.open('rb') as file:
       os.fsync(file.fileno())
-    temporary.replace(path)
+    if replace:
+      temporary.replace(path)
+    else:
+      _rename_to_new(temporary, path)
   except OSError as error:
     _rename_in(error, temporary, path)
     raise
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+  """Rename a file unless the name is taken, which `rename` does not notice and `link` does."""
+  try:
+    os.link(temporary, path)
+  except FileExistsError:
+    raise
+  except OSError:  # of file systems without hard links
+    if os.path.lexists(path):
+      raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+    temporary.replace(path)
 
 
 def _rename_in(error: OSError, temporary: Path, path: Path) -> None:

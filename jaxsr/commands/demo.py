@@ -36,12 +36,18 @@ def run(options: Demo) -> int:
 
 def make_server(options: Demo) -> ThreadingHTTPServer:
   """Build the page, and returns a server of it; raises UserError if the port is taken."""
-  prepared = exportable.prepare(load(options.checkpoint))
-  page, _ = serialize(prepared, 'web', libraries=options.runtime)
-  try:
-    return ThreadingHTTPServer((_HOST, options.port), partial(_Handler, page))
+  try:  # before the page is built, which takes seconds
+    server = ThreadingHTTPServer((_HOST, options.port), _Handler)
   except (OSError, OverflowError) as error:
     raise UserError(f'--port {options.port}: cannot be used ({error}); try another') from error
+  try:
+    prepared = exportable.prepare(load(options.checkpoint))
+    page, _ = serialize(prepared, 'web', libraries=options.runtime)
+  except BaseException:
+    server.server_close()
+    raise
+  server.RequestHandlerClass = partial(_Handler, page)
+  return server
 
 
 class _Handler(BaseHTTPRequestHandler):

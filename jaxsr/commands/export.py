@@ -16,8 +16,9 @@ _SIZE = re.compile(r'(\d+)x(\d+)', re.IGNORECASE)
 
 def run(options: Export) -> int:
   """Export the model, compare the result with JAX and write it; return the exit code."""
+  taken = UserError(f'{options.output}: exists already; choose another name, or delete it')
   if os.path.lexists(options.output):
-    raise UserError(f'{options.output}: exists already; choose another name, or delete it')
+    raise taken
   model = load(options.checkpoint, step=options.step, width=options.width, depth=options.depth)
   size = None if options.size is None else _size(options.size)
   if options.agree and options.to == 'web':
@@ -29,8 +30,11 @@ def run(options: Export) -> int:
     print(f'error: {error}', file=sys.stderr)
     return FAILED
   files.make_folder(options.output.parent)
-  with files.atomic(options.output) as temporary:
-    temporary.write_bytes(content)
+  try:
+    with files.atomic(options.output, replace=False) as temporary:
+      temporary.write_bytes(content)
+  except FileExistsError:  # written by others in the meantime
+    raise taken from None
   print(f'wrote {options.output}: {len(content):,} bytes, {options.to}, {options.precision}')
   for name, value in prepared.facts.items():
     print(f'  {name}: {value}')
@@ -68,7 +72,8 @@ def serialize(
 
     return stablehlo.serialize(prepared)
   except ImportError as error:
-    missing = f"--to {to} needs {error.name}: pip install 'jaxsr-xray[export]'"
+    name = error.name or 'flatbuffers'  # JAX raises an error without a name for this one
+    missing = f"--to {to} needs {name}: pip install 'jaxsr-xray[export]'"
     raise UserError(missing) from error
 
 

@@ -1,6 +1,8 @@
 """Exported files compute what the model computes, and say what they are."""
 
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from flax.traverse_util import flatten_dict
 
 import jaxsr
 from jaxsr import cli, models
+from jaxsr.commands import export
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
 from jaxsr.export import drawn, exportable, rounding, stablehlo
@@ -232,6 +235,37 @@ def test_a_wrong_file_gets_no_name(tmp_path, capsys, monkeypatch):
   assert cli.run(['export', 'bicubic', '--to', 'onnx', '--output', str(path)]) == 1
   assert 'differs from JAX' in capsys.readouterr().err
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('linked', [True, False])
+def test_a_file_that_appears_during_the_export_is_kept(tmp_path, capsys, monkeypatch, linked):
+  path = tmp_path / 'own.onnx'
+
+  def serialize(*_, **__):
+    path.write_text('own')
+    return b'model', 0.0
+
+  def fail(*_):
+    raise PermissionError(1, 'no hard links')
+
+  monkeypatch.setattr(export, 'serialize', serialize)
+  if not linked:
+    monkeypatch.setattr(os, 'link', fail)
+  assert cli.run(['export', 'bicubic', '--to', 'onnx', '--output', str(path)]) == 2
+  assert f'{path}: exists already' in capsys.readouterr().err
+  assert path.read_text() == 'own' and list(tmp_path.iterdir()) == [path]
+  path.unlink()
+  monkeypatch.setattr(export, 'serialize', lambda *_, **__: (b'model', 0.0))
+  assert cli.run(['export', 'bicubic', '--to', 'onnx', '--output', str(path)]) == 0
+  assert path.read_bytes() == b'model' and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_flatbuffers_is_named(tmp_path, capsys, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'flatbuffers', None)
+  monkeypatch.delitem(sys.modules, 'jax._src.export.serialization', raising=False)
+  path = tmp_path / 'model.stablehlo'
+  assert cli.run(['export', 'bicubic', '--to', 'stablehlo', '--output', str(path)]) == 2
+  assert '--to stablehlo needs flatbuffers' in capsys.readouterr().err
 
 
 def test_an_unknown_primitive_is_named(tmp_path, capsys, monkeypatch):

@@ -71,8 +71,14 @@ def listener():
     server.shutdown()
 
 
-def dicom(path, stored, bits, *, syntax='1.2.840.10008.1.2.1', kind='MONOCHROME1', lost=0):
-  """Write a radiograph whose values are compressed as `syntax`, some bytes of which are lost."""
+RAW = '1.2.840.10008.1.2.1'
+
+
+def dicom(path, stored, bits, *, syntax=RAW, kind='MONOCHROME1', lost=0, code=None, **changed):
+  """Write a radiograph whose values are compressed as `syntax`, some bytes of which are lost.
+
+  `code` replaces the compressed values; elements that are `changed` to None are left out.
+  """
   pydicom = pytest.importorskip('pydicom', reason="needs the extra 'dicom'")
   imagecodecs = pytest.importorskip('imagecodecs')
   from pydicom.encaps import encapsulate
@@ -86,7 +92,14 @@ def dicom(path, stored, bits, *, syntax='1.2.840.10008.1.2.1', kind='MONOCHROME1
   dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, kind
   dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8 * stored.itemsize, bits, bits - 1
   dataset.PixelRepresentation = 0
-  if syntax.endswith('.50'):
+  for name, value in changed.items():
+    if value is None:
+      delattr(dataset, name)
+    else:
+      setattr(dataset, name, value)
+  if code is not None:
+    dataset.PixelData = encapsulate([code])
+  elif syntax.endswith('.50'):
     dataset.PixelData = encapsulate([imagecodecs.jpeg8_encode(stored, level=90)])
   elif syntax.endswith('.70'):
     code = imagecodecs.ljpeg_encode(stored, bitspersample=bits)
@@ -99,7 +112,7 @@ def dicom(path, stored, bits, *, syntax='1.2.840.10008.1.2.1', kind='MONOCHROME1
   dataset.save_as(path, enforce_file_format=True)
 
 
-def png(path, samples, color, *, interlaced=False):
+def png(path, samples, color, *, interlaced=False, pack=zlib.compress):
   """Write a PNG [h, w] or [h, w, c] of a kind that Pillow does not write."""
   chunk = lambda kind, data: (
     struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
@@ -111,7 +124,7 @@ def png(path, samples, color, *, interlaced=False):
   height, width = samples.shape[:2]
   head = struct.pack('>IIBBBBB', width, height, 8 * samples.itemsize, color, 0, 0, interlaced)
   start = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head)
-  path.write_bytes(start + chunk(b'IDAT', zlib.compress(body)) + chunk(b'IEND', b''))
+  path.write_bytes(start + chunk(b'IDAT', pack(body)) + chunk(b'IEND', b''))
 
 
 def films(folder):
@@ -126,6 +139,11 @@ def films(folder):
   Image.fromarray(gray).convert('P').save(folder / 'palette.png')
   Image.fromarray(gray > 100).save(folder / 'one_bit.png')
   png(folder / 'interlaced.png', deep, 0, interlaced=True)
+  png(folder / 'trailing.png', deep, 0, pack=lambda body: zlib.compress(body) + bytes(4))
+  for orientation in range(2, 9):
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(gray).save(folder / f'turned{orientation}.png', exif=exif)
   png(folder / 'transparent.png', np.dstack([deep, np.roll(deep, 9)]), 4)
   png(folder / 'rgb.png', np.dstack([deep] * 3), 2)
   dicom(folder / 'raw.dcm', (4095 - (deep >> 4)).astype(np.uint16), 12)
@@ -133,10 +151,20 @@ def films(folder):
   dicom(folder / 'jpeg.dcm', gray, 8, syntax='1.2.840.10008.1.2.4.50', kind='MONOCHROME2')
   dicom(folder / 'lossless.dcm', (deep >> 4).astype(np.uint16), 12, syntax='1.2.840.10008.1.2.4.70')
   dicom(folder / 'jpegls.dcm', deep, 16, syntax='1.2.840.10008.1.2.4.80')
+  imagecodecs = pytest.importorskip('imagecodecs')
+  codes = {'70': imagecodecs.ljpeg_encode(gray), '80': imagecodecs.jpegls_encode(gray)}
+  assert gray.size % 2 == 0 and gray[1:, 1:].size % 2  # an odd number of bytes is no array of words
+  odd = np.ascontiguousarray(gray[1:, 1:])
+  codes |= {'70odd': imagecodecs.ljpeg_encode(odd), '80odd': imagecodecs.jpegls_encode(odd)}
+  for name, code in codes.items():  # frames of 8 bits in values of 16
+    stored = (odd if name.endswith('odd') else gray).astype(np.uint16)
+    syntax = f'1.2.840.10008.1.2.4.{name[:2]}'
+    dicom(folder / f'narrow{name}.dcm', stored, 8, syntax=syntax, code=code)
   half_a_step = 8  # of 12 bits in 16
   tolerances = {
     'twelve.png': half_a_step + 2,
     **dict.fromkeys(('deep.png', 'interlaced.png', 'transparent.png', 'rgb.png'), 2),
+    'trailing.png': 2,
     **dict.fromkeys(('raw.dcm', 'big.dcm', 'lossless.dcm', 'jpegls.dcm'), 2),
   }
   return {path: tolerances.get(path.name, 1) for path in sorted(folder.iterdir())}
@@ -160,7 +188,34 @@ def bad_films(folder):
   code = imagecodecs.jpeg_encode(deep >> 4, bitspersample=12)
   (folder / 'twelve.jpg').write_bytes(code)
   dicom(folder / 'lost.dcm', deep, 16, syntax='1.2.840.10008.1.2.4.70', lost=400)
-  lines = {'cut.png': 'damaged', 'cut_end.png': 'damaged', 'width.png': 'checksum'}
+  gray = (deep[:40, :72] >> 8).astype(np.uint8)
+  codes = {
+    '50': imagecodecs.jpeg8_encode(gray),
+    '70': imagecodecs.ljpeg_encode(gray),
+    '80': imagecodecs.jpegls_encode(gray),
+  }
+  for name, code in codes.items():
+    dicom(folder / f'turned{name}.dcm', gray.T, 8, syntax=f'1.2.840.10008.1.2.4.{name}', code=code)
+  code = imagecodecs.ljpeg_encode(deep)
+  half = len(code) // 2
+  code = code[:half] + bytes(200) + code[half + 200 :]
+  dicom(folder / 'zeros.dcm', deep, 16, syntax='1.2.840.10008.1.2.4.70', code=code)
+  dicom(folder / 'bits.dcm', gray, 8, BitsStored=12, HighBit=11)
+  dicom(folder / 'sign.dcm', gray, 8, PixelRepresentation=None)
+  dicom(folder / 'samples.dcm', gray, 8, SamplesPerPixel=None)
+  dicom(folder / 'inverse.dcm', gray, 8, kind='MONOCHROME2', PresentationLUTShape='INVERSE')
+  dicom(folder / 'whole.dcm', gray, 8)
+  (folder / 'bare.dcm').write_bytes((folder / 'whole.dcm').read_bytes()[132:])
+  png(folder / 'sum.png', gray, 0, pack=lambda body: zlib.compress(body)[:-4] + bytes(8))
+  lines = {'bits.dcm': 'allocates 8 bits and stores 12', 'inverse.dcm': 'contradict each other'}
+  lines |= {'sign.dcm': 'lacks PixelRepresentation', 'samples.dcm': 'lacks SamplesPerPixel'}
+  lines |= {f'turned{name}.dcm': 'compressed frame 72' for name in codes}
+  lines |= {
+    'bare.dcm': 'without a preamble',
+    'zeros.dcm': 'damaged',
+    'sum.png': 'cannot be unpacked',
+  }
+  lines |= {'cut.png': 'damaged', 'cut_end.png': 'damaged', 'width.png': 'checksum'}
   lines |= {'cmyk.jpg': 'CMYK', 'twelve.jpg': 'browsers do not decode', 'lost.dcm': 'damaged'}
   lines |= {'text.png': 'no PNG', 'large.png': '320 megapixels'}
   lines |= {'color.png': 'in color', 'cut.jpg': 'damaged', 'cut.dcm': 'damaged'}
@@ -206,6 +261,7 @@ def test_the_page_enlarges_as_the_command_does(page, chromium, tmp_path, listene
   for path, reason in bad_films(bad).items():
     state, line = open_film(path)
     assert state == 'failed' and path.name in line and reason in line, line
+    assert not tab.is_visible('#save')  # of the film before
   assert messages == []
   assert all(url.startswith(('file:', 'blob:')) for url in requests), requests
 
@@ -253,6 +309,15 @@ def test_a_browser_that_leaves_early_prints_nothing(monkeypatch, capsys):
     time.sleep(0.3)
     server.shutdown()
   assert not capsys.readouterr().err
+
+
+def test_demo_checks_the_port_before_it_builds_the_page(monkeypatch):
+  from jaxsr.commands import demo
+  from jaxsr.commands.options import Demo
+
+  monkeypatch.setattr(demo, 'serialize', lambda *_, **__: pytest.fail('built'))
+  with pytest.raises(UserError, match='--port 99999'):
+    demo.make_server(Demo('bicubic', port=99999))
 
 
 def test_demo_serves_the_page_with_the_headers_for_threads(monkeypatch):

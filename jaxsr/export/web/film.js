@@ -7,6 +7,11 @@ const BIG_ENDIAN = '1.2.840.10008.1.2.2', DEFLATED = '1.2.840.10008.1.2.1.99';
 const JPEG_BASELINE = '1.2.840.10008.1.2.4.50';
 const JPEG_LOSSLESS = ['1.2.840.10008.1.2.4.57', '1.2.840.10008.1.2.4.70'];
 const JPEG_LS = ['1.2.840.10008.1.2.4.80', '1.2.840.10008.1.2.4.81'];
+const REQUIRED = {
+  SamplesPerPixel: 'x00280002', PhotometricInterpretation: 'x00280004', Rows: 'x00280010',
+  Columns: 'x00280011', BitsAllocated: 'x00280100', BitsStored: 'x00280101',
+  PixelRepresentation: 'x00280103',
+};
 
 async function pipe(bytes, stream) {
   const response = new Response(new Blob([bytes]).stream().pipeThrough(stream));
@@ -18,7 +23,31 @@ async function readFilm(file) {
   if (PNG_START.every((value, i) => bytes[i] === value)) return readPng(bytes);
   if (bytes[0] === 0xff && bytes[1] === 0xd8) return readJpeg(bytes);
   if (String.fromCharCode(...bytes.subarray(128, 132)) === 'DICM') return readDicom(bytes);
+  if (beginsWithElement(bytes)) {
+    throw new Error('is DICOM without a preamble, which this page does not read: use jaxsr upscale');
+  }
   throw new Error('is no PNG, JPEG or DICOM file');
+}
+
+// Whether a file begins with an element of DICOM's first groups, as those without preamble do.
+function beginsWithElement(bytes) {
+  if (bytes.length < 128 || ![2, 8].includes(bytes[0]) || bytes[1]) return false;
+  const [size, kind] = [bytes[4] | bytes[5] << 8, String.fromCharCode(bytes[4], bytes[5])];
+  return /^[A-Z]{2}$/.test(kind) || size <= 256 && !bytes[6] && !bytes[7] && bytes[2] <= 0x70;
+}
+
+// Turn a film upright, by the EXIF tag 274.
+function turned(film, orientation) {
+  if (!(orientation >= 2 && orientation <= 8)) return film;
+  const {width, height} = film, isTurned = orientation >= 5;
+  const [wide, high] = isTurned ? [height, width] : [width, height];
+  const flipsX = [2, 3, 6, 7].includes(orientation), flipsY = [3, 4, 7, 8].includes(orientation);
+  const pixels = new film.pixels.constructor(wide * high);
+  for (let y = 0; y < high; y++) for (let x = 0; x < wide; x++) {
+    const [column, row] = [flipsX ? wide - 1 - x : x, flipsY ? high - 1 - y : y];
+    pixels[y * wide + x] = film.pixels[isTurned ? column * width + row : row * width + column];
+  }
+  return {...film, pixels, width: wide, height: high};
 }
 
 // Refuse an image before its pixels are decoded.
@@ -115,7 +144,12 @@ async function readDicom(bytes) {
   checkSize(width, height);
   const stored = number('x00280101'), allocated = number('x00280100');
   const kind = text('x00280004'), element = set.elements.x7fe00010;
-  if ((number('x00280002') ?? 1) !== 1 || !/^MONOCHROME[12]$/.test(kind)) {
+  const missing = Object.keys(REQUIRED).filter(
+    name => name === 'PhotometricInterpretation' ? !kind : number(REQUIRED[name]) === undefined);
+  if (missing.length) {
+    throw new Error(`is DICOM that lacks ${missing.join(', ')}, without which pixels mean nothing`);
+  }
+  if (number('x00280002') !== 1 || !/^MONOCHROME[12]$/.test(kind)) {
     throw new Error('is DICOM in color; this network is for gray films');
   }
   if (+(text('x00280008') || 1) > 1) throw new Error('is DICOM of several frames; split it first');
@@ -125,7 +159,14 @@ async function readDicom(bytes) {
       ![8, 16].includes(allocated)) {
     throw new Error(`stores ${stored} of ${allocated} bits: use jaxsr upscale`);
   }
-  const values = await dicomValues(bytes, set, element, allocated, width * height);
+  if (stored > allocated) {
+    throw new Error(`is damaged: it allocates ${allocated} bits and stores ${stored} of them`);
+  }
+  if (kind === 'MONOCHROME2' && text('x20500020') === 'INVERSE') {
+    throw new Error('is MONOCHROME2 with PresentationLUTShape INVERSE, which contradict each other ' +
+      'on whether the largest value is white; correct one');
+  }
+  const values = await dicomValues(bytes, set, element, {allocated, width, height});
   const signed = number('x00280103') === 1;
   const negative = +(text('x00281053') || 1) < 0, inverted = kind === 'MONOCHROME1';
   const isPadding = padding(set, stored, signed);
@@ -159,8 +200,9 @@ function unknownSyntax(syntax) {
   return new Error(`is DICOM compressed as ${syntax}: use jaxsr upscale`);
 }
 
-// Returns the stored values without a sign.
-async function dicomValues(bytes, set, element, allocated, count) {
+// Returns the stored values without a sign. A compressed frame has a size and a depth of its own.
+async function dicomValues(bytes, set, element, {allocated, width, height}) {
+  const count = width * height;
   const syntax = (set.string('x00020010') || '').trim();
   const Kind = allocated === 8 ? Uint8Array : Uint16Array;
   let values;
@@ -175,15 +217,22 @@ async function dicomValues(bytes, set, element, allocated, count) {
   if (syntax !== JPEG_BASELINE && ![...JPEG_LOSSLESS, ...JPEG_LS].includes(syntax)) {
     throw unknownSyntax(syntax);
   }
+  const data = fragments(set, element), frame = jpegFrame(data);
+  const fits = found => found.width === width && found.height === height;
+  if (!fits(frame) || frame.bits > allocated) {
+    throw new Error(`is damaged: it has ${width}×${height} pixels of ${allocated} bits, its ` +
+      `compressed frame ${frame.width}×${frame.height} of ${frame.bits}`);
+  }
   if (syntax === JPEG_BASELINE) {
-    values = (await readJpeg(fragments(set, element))).pixels;
-  } else {
-    try {
-      const raw = await decodeLossless(fragments(set, element), JPEG_LS.includes(syntax));
-      values = new Kind(raw);
-    } catch {
-      throw new Error('is damaged: its pixels cannot be decoded');
-    }
+    const film = await readJpeg(data);
+    if (!fits(film)) throw new Error('is damaged: its pixels do not fit its size');
+    return film.pixels;
+  }
+  try {
+    const raw = await decodeLossless(data, JPEG_LS.includes(syntax));
+    values = frame.bits <= 8 ? new Uint8Array(raw) : new Uint16Array(raw);
+  } catch {
+    throw new Error('is damaged: its pixels cannot be decoded');
   }
   if (values.length !== count) throw new Error('is damaged: its pixels do not fit its size');
   return values;
@@ -205,15 +254,18 @@ function fragments(set, element) {
 }
 
 // Returns the bytes of a JPEG Lossless frame. The decoder invents pixels that are missing from the
-// data: those change if other bits follow.
+// data: those change if other bits follow. It ignores data that are left after the last pixel, as
+// they are if others were overwritten.
 function decodeWhole(frame) {
   const decode = parts => {
     const whole = concatenated(parts);
-    const raw = new jpegLossless.Decoder().decompress(whole.buffer, 0, whole.length);
-    return new Uint8Array(raw.buffer ?? raw);
+    const decoder = new jpegLossless.Decoder();
+    const raw = decoder.decompress(whole.buffer, 0, whole.length);
+    return [new Uint8Array(raw.buffer ?? raw), decoder.stream.index];
   };
   const body = frame.subarray(0, frame.lastIndexOf(0xff)), end = frame.subarray(body.length);
-  const first = decode([frame]), second = decode([body, OTHER_BITS, end]);
+  const [first, at] = decode([frame]), [second] = decode([body, OTHER_BITS, end]);
+  if (at < body.length - 2) throw new Error('data are left');
   if (first.some((value, i) => value !== second[i])) throw new Error('pixels are missing');
   return first.buffer;
 }

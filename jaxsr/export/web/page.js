@@ -43,6 +43,7 @@ async function open(file) {
     finish('done');
   } catch (error) {
     if (canceled()) return;
+    $('result').hidden = true;  // of the film before
     say(`${file.name} ${error.message}`, true);
     finish('failed');
   }

@@ -29,9 +29,11 @@ async function readPng(bytes) {
   if (!channels || ![1, 2, 4, 8, 16].includes(depth) || interlace > 1) {
     throw new Error('is damaged: its header has values that PNG does not know');
   }
+  const packed = concatenated(chunks.IDAT ?? []), inflate = () => new DecompressionStream('deflate');
   let raw;
   try {
-    raw = await pipe(new Blob(chunks.IDAT ?? []), new DecompressionStream('deflate'));
+    raw = await pipe(packed, inflate()).catch(
+      async () => pipe(packed.subarray(0, await streamLength(packed)), inflate()));
   } catch {
     throw new Error('is damaged: its pixels cannot be unpacked');
   }
@@ -56,7 +58,49 @@ async function readPng(bytes) {
   const palette = color === PALETTE ? chunks.PLTE?.[0] : undefined;
   if (color === PALETTE && !palette) throw new Error('is damaged: it has no palette');
   const grays = palette ? fromPalette(samples, palette) : toGray(samples, channels);
-  return toRange(grays, width, height, palette ? 8 : depth, chunks.sBIT?.[0]?.[0]);
+  const film = toRange(grays, width, height, palette ? 8 : depth, chunks.sBIT?.[0]?.[0]);
+  return chunks.eXIf ? turned(film, exifOrientation(chunks.eXIf[0])) : film;
+}
+
+// Returns how many bytes belong to a zlib stream that others may follow, which browsers refuse.
+async function streamLength(bytes) {
+  let [low, high] = [0, bytes.length];
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (await inflates(bytes.subarray(0, middle))) low = middle; else high = middle - 1;
+  }
+  return low;
+}
+
+// Whether bytes are the beginning of a zlib stream, or all of it.
+async function inflates(bytes) {
+  const {readable, writable} = new DecompressionStream('deflate');
+  const reader = readable.getReader(), writer = writable.getWriter();
+  const drain = async () => { while (!(await reader.read()).done); };
+  drain().catch(() => {});
+  try {
+    await writer.write(bytes);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    writer.abort().catch(() => {});
+  }
+}
+
+// Returns the value of tag 274 in the first directory of EXIF data; 1 (upright) without one.
+function exifOrientation(bytes) {
+  try {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const little = view.getUint16(0) === 0x4949, start = view.getUint32(4, little);
+    for (let i = 0; i < view.getUint16(start, little); i++) {
+      const entry = start + 2 + 12 * i;
+      if (view.getUint16(entry, little) === 274) return view.getUint16(entry + 8, little);
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;  // of damaged data, which pixels do not need
+  }
+  return 1;
 }
 
 // Returns the contents of the chunks by kind; those that are needed must be whole.
