@@ -92,15 +92,34 @@ def settle(
       levels = np.asarray(sr[0]) * np.float32(white)
   channels = lr.shape[2]
   most = max(_TRIED, _TRIED_PER_PIXEL * lr[..., 0].size) // channels
-  planes = [
-    _Plane(levels[..., c], lr[..., c], reduction, white).solve(most) for c in range(channels)
-  ]
+  planes = [_settle(levels[..., c], lr[..., c], reduction, white, most) for c in range(channels)]
   image = np.stack(planes, axis=-1)
   return image, agreement(image, lr, reduction, white=white)
 
 
 # Rounding to 16 bits hardly moves a reduction: pixels are off where the projection did not reach.
 _project = jax.jit(partial(project, steps=30), static_argnames='reduction')
+
+
+def _settle(
+  levels: np.ndarray, lr: np.ndarray, reduction: Reduction, white: int, most: int
+) -> np.ndarray:
+  """Returns a settled channel; it is tried again without `_OFF` if a pixel stays off by levels."""
+  found = []
+  for extra in (_OFF, 0.0):
+    plane = _Plane(levels, lr, reduction, white, extra)
+    found.append(plane.solve(most))
+    if not found[-1][0].by_levels:
+      break
+  return min(found, key=lambda one: one[0])[1]
+
+
+class _Distance(NamedTuple):
+  """How far a channel is from agreement; the first attribute counts most."""
+
+  by_levels: bool  # whether a low-resolution pixel is off by more than one gray level
+  pixels: int  # that are off
+  worst: float  # by how much, in units
 
 
 class _Axis(NamedTuple):
@@ -139,13 +158,16 @@ def _axis(reduction: Reduction, size: int, *, fixed: bool) -> _Axis:
 class _Plane:
   """One channel, with the sums of both passes over it."""
 
-  def __init__(self, levels: np.ndarray, lr: np.ndarray, reduction: Reduction, white: int):
+  def __init__(
+    self, levels: np.ndarray, lr: np.ndarray, reduction: Reduction, white: int, extra: float
+  ):
     fixed = lr.dtype == np.uint8 and reduction.kind == 'bicubic'
     self.dtype, self.white, self.scale = lr.dtype, white, reduction.scale
     self.rows, self.columns = (_axis(reduction, n, fixed=fixed) for n in levels.shape)
     self.exact, self.x = levels, np.rint(levels).astype(np.int64)
     self.unit = 2**_BITS if fixed else 1
     half = self.unit // 2 if fixed else 0.0
+    self.extra = int(self.unit * extra) if fixed else extra
     self.round: Callable[[np.ndarray], np.ndarray] = (
       (lambda sums: np.clip(sums >> _BITS, 0, 255)) if fixed else np.copy
     )
@@ -162,10 +184,8 @@ class _Plane:
     self.importance = np.ones(lr.shape, np.int64)
     self.tried = 0  # changes
 
-  def solve(self, most: int) -> np.ndarray:
+  def solve(self, most: int) -> tuple[_Distance, np.ndarray]:
     """Change pixels until no low-resolution pixel is off; returns the best image found.
-
-    The best has no pixel off by more than a level, if possible, and then the fewest off at all.
 
     It ends after `most` changes were tried, not after a time, so that results are reproducible.
 
@@ -173,20 +193,21 @@ class _Plane:
     letters and clipped edges. There, a pixel that no change improves counts more from then on
     (Morris, The breakout method for escaping from local minima, AAAI 1993).
     """
-    best, kept, since = (True, self.x.size, 0), self.x, 0
+    best, kept, since = _Distance(True, self.x.size, 0), self.x, 0
     wide = False
     while self.tried < most:
       off = self.shortfall != 0
       worst = np.abs(self.shortfall).max(initial=0)
-      if (total := (worst > self.unit, np.count_nonzero(off), worst)) < best:
-        best, kept, since = total, self.x.copy(), 0
+      found = _Distance(bool(worst > self.unit), int(np.count_nonzero(off)), float(worst))
+      if found < best:
+        best, kept, since = found, self.x.copy(), 0
       since += 1
       if not off.any() or since > _PATIENCE:
         break
       if not self._change(wide):
         self.importance[off] += wide
         wide = True
-    return kept.astype(self.dtype)
+    return best, kept.astype(self.dtype)
 
   @staticmethod
   def _shortfall(low: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
@@ -285,8 +306,7 @@ class _Plane:
     return change.sum((1, 2))
 
   def _cost(self, shortfall: np.ndarray) -> np.ndarray:
-    floor = self.unit * _OFF
-    return np.abs(shortfall) + (shortfall != 0) * (int(floor) if self.unit > 1 else floor)
+    return np.abs(shortfall) + (shortfall != 0) * self.extra
 
   def _affected(self, r: int, c: int) -> tuple[slice, slice]:
     """Returns the low-resolution pixels that a pixel reaches."""
