@@ -11,13 +11,15 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
@@ -32,6 +34,7 @@ from jaxsr.errors import UserError, warn
 MANIFEST = 'SHA256SUMS'
 
 _STRAYS = ('thumbs.db', 'ehthumbs.db', 'desktop.ini')  # files that file managers add to a folder
+_HOLDER = re.compile(r'process \d+ on .+ since .+')  # the content of a lock
 _swept: set[Path] = set()  # once per process and folder
 _UMASK = os.umask(0o077)  # it can only be read by setting it
 os.umask(_UMASK)
@@ -170,7 +173,8 @@ def locked(workdir: Path) -> Iterator[Callable[[], None]]:
 
   The lock is advisory and as reliable as the `flock` of the file system. The folder itself is
   locked as well if the file system supports that, so that deleting the file `lock` changes nothing.
-  Raises UserError if another process holds it, or if the system has no `flock`.
+  Raises UserError if another process holds it, if the system has no `flock`, or if jaxsr did not
+  write the file `lock`.
 
   Yields:
     A function that raises UserError if the lock no longer protects the folder.
@@ -178,16 +182,18 @@ def locked(workdir: Path) -> Iterator[Callable[[], None]]:
   if fcntl is None:
     raise UserError('training and preparing data need Linux or macOS')
   path, alone = workdir / 'lock', fcntl.LOCK_EX | fcntl.LOCK_NB
-  with path.open('a+', encoding='utf-8') as file, _opened(workdir) as folder:
+  with _open_lock(path) as file, _opened(workdir) as folder:
     try:
       file_locked = _try_lock(file.fileno(), alone)
       folder_locked = _try_lock(folder, alone)
     except BlockingIOError as error:
-      file.seek(0)
-      holder = file.read().strip() or 'another process'
+      holder = _holder(file)
+      holder = holder if _HOLDER.fullmatch(holder) else 'another process'
       text = f'{workdir}: is in use by {holder}; stop it, or choose another folder'
       raise UserError(text) from error
 
+    if (content := _holder(file)) and not _HOLDER.fullmatch(content):
+      raise UserError(f'{path}: was not written by jaxsr; move it away, or choose another folder')
     if not (file_locked or folder_locked):
       warn(f'warning: the file system of {workdir} has no locks: start no other process there')
 
@@ -197,12 +203,35 @@ def locked(workdir: Path) -> Iterator[Callable[[], None]]:
       if file_locked and not folder_locked and not _is_open_as(file.fileno(), path):
         raise UserError(f'{path}: was deleted, so another process may use the folder; run again')
 
-    file.truncate(0)
+    file.seek(0)
+    file.truncate()
     since = time.strftime('%Y-%m-%d %H:%M:%S %z')
     file.write(f'process {os.getpid()} on {socket.gethostname()} since {since}')
     file.flush()
     yield check
     file.truncate(0)
+
+
+def _open_lock(path: Path) -> TextIO:
+  """Open or create a lock; raises UserError for a link, pipe or folder, which is no lock."""
+  flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+  error = UserError(f'{path}: is not a regular file; move it away, or choose another folder')
+  try:
+    number = os.open(path, flags, 0o666)
+  except OSError as refusal:
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+      raise error from refusal
+    raise
+  if not stat.S_ISREG(os.fstat(number).st_mode):
+    os.close(number)
+    raise error
+  return os.fdopen(number, 'r+', encoding='utf-8', errors='replace')
+
+
+def _holder(lock: TextIO) -> str:
+  """Returns the beginning of a lock, without the zeros that a power failure leaves."""
+  lock.seek(0)
+  return lock.read(1000).strip('\0 \n')
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ class Checkpoints:
 
     Args:
       folder: the folder of the checkpoints.
-      before: called before each save.
+      before: called before each save, and again before files are replaced, by the first host.
       after: called with a step when its checkpoint is complete, by the first host, in a thread.
     """
     self.folder = files.real(folder)  # Orbax takes no relative path
@@ -120,12 +120,15 @@ class Checkpoints:
       if not self.steps() and jax.process_count() == 1:
         storage.verify(saving)  # once per run: a disk or a path that does not work shows at once
       if jax.process_index() == 0:
+        self._before()
         if self.path(step).is_symlink() or self.path(step).is_file():  # not of this run
           self._rename(step, 'stray')
         shutil.rmtree(self.path(step), ignore_errors=True)
         saving.rename(self.path(step))
         files.sync_one(self.folder)  # before older ones are deleted: power may fail
+        self._before()
         self._sweep()
+        self._before()  # deleting may take long
         self._after(step)
     except Exception as error:  # in a thread; `wait` raises it
       self._error = error

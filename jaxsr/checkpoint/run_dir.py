@@ -4,6 +4,7 @@ import contextlib
 import csv
 import importlib.metadata
 import itertools
+import math
 import os
 import platform
 import sys
@@ -26,6 +27,7 @@ SKIPPED, ROLLBACKS = 'skipped.csv', 'rollbacks.json'
 SAVED = (
   'last_saved.json'  # the step of the newest checkpoint, beside `checkpoints`, which may be lost
 )
+MOST_PSNR = 200  # dB; nothing that is measured is above `metrics.EQUAL`
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pillow')
 
 
@@ -58,7 +60,7 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     step = saved.get('step')
     more = {'data': dict(saved.get('data', {})), 'step': None if step is None else int(step)}
     return found | more
-  except (ValueError, KeyError, TypeError, OSError) as error:
+  except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
     raise UserError(f'{path}: is not the config of a run ({type(error).__name__})') from error
 
 
@@ -79,7 +81,7 @@ def _read_saved(workdir: Path) -> dict[str, Any]:
   try:
     found = read_json(path)
     return {'step': int(found['step']), 'crop_psnr': [float(x) for x in found['crop_psnr']]}
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, OverflowError) as error:
     raise UserError(f'{path}: is not the record of a run; delete it') from error
 
 
@@ -96,7 +98,7 @@ def rollbacks(workdir: Path) -> list[dict[str, int]]:
   try:
     found = read_json(path)
     return [{name: int(each[name]) for name in ('spiked', 'back_to')} for each in found]
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, OverflowError) as error:
     raise UserError(
       f'{path}: is not the record of rollbacks, by whose number images are ordered; restore it, '
       'or delete it to continue with the first order'
@@ -283,6 +285,7 @@ class SkippedTable:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
   """Read the rows of `metrics.csv`; raises UserError unless all are as jaxsr writes them."""
   rows: list[dict[str, Any]] = []
+  steps: set[int] = set()
   try:
     check_regular(path)
     with path.open(newline='', encoding='utf-8-sig') as file:
@@ -290,9 +293,14 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
       if not {'step', 'psnr'} <= {*(table.fieldnames or ('step', 'psnr'))}:
         raise ValueError
       for row in table:
-        if None in row or None in row.values() or not int(row['step']) >= 0:
+        if None in row or None in row.values():
           raise ValueError
-        float(row['psnr'])
+        row = {name: value.strip() for name, value in row.items()}
+        if not row['step'].isdecimal() or (step := int(row['step'])) in steps:
+          raise ValueError
+        if not abs(float(row['psnr'])) <= MOST_PSNR:  # also if it is NaN
+          raise ValueError
+        steps.add(step)
         rows.append(row)
   except (ValueError, KeyError, TypeError, csv.Error) as error:
     raise UserError(
@@ -303,7 +311,12 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def last_row(workdir: Path, *, step: int | None) -> dict[str, float]:
-  """Read the validation of a step; empty if there is none."""
+  """Read the finite figures of the validation of a step; empty if there is none."""
   table = MetricsTable(workdir, step=sys.maxsize)
   row = next((row for row in table.rows if int(row['step']) == step), {})
-  return {name: float(value) for name, value in row.items() if value}
+  try:
+    found = {name: float(value) for name, value in row.items() if value}
+  except ValueError as error:
+    text = f'{workdir / METRICS}: the row of step {step} is not as jaxsr wrote it ({error})'
+    raise UserError(f'{text}; restore it, or give --data to measure the network') from error
+  return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -31,14 +31,16 @@ class Preemption:
   def note(self, number: int) -> None:
     """Remember the first signal; exit at once on a second one of any kind.
 
-    The same signal again within half a second is one request, except Ctrl-C. SIGXCPU comes every
-    second once a limit is reached, and is one request.
+    The same signal again within half a second is one request, except Ctrl-C; SIGTERM and SIGHUP,
+    which a closing session sends together, count as the same. SIGXCPU comes every second once a
+    limit is reached, and is one request.
     """
     if self.signal is None:
       self.signal, self._since = signal.Signals(number), time.monotonic()
       return
     soon = time.monotonic() - self._since < _ECHO or number == signal.SIGXCPU
-    if not (number == self.signal != signal.SIGINT and soon):
+    same = number == self.signal or {number, self.signal} == {signal.SIGTERM, signal.SIGHUP}
+    if not (same and number != signal.SIGINT and soon):
       os._exit(128 + number)
 
   def due(self, *, together: bool) -> bool:

@@ -256,7 +256,7 @@ with preemption.handled() as stop:
 
 
 @pytest.mark.parametrize(
-  'signals', [('SIGTERM', 'SIGINT'), ('SIGINT', 'SIGINT'), ('SIGHUP', 'SIGTERM')]
+  'signals', [('SIGTERM', 'SIGINT'), ('SIGINT', 'SIGINT'), ('SIGHUP', 'SIGINT')]
 )
 def test_a_second_signal_ends_a_process_that_waits_in_a_library(signals):
   process = subprocess.Popen(
@@ -596,3 +596,58 @@ def test_a_damaged_label_of_a_teacher_is_named(tmp_path):
   labels.path(0).write_bytes(b'')
   with pytest.raises(ImageError, match='delete it'):
     labels.read(0, lr)
+
+
+@pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe', 'folder', 'file', 'hard link'])
+def test_a_lock_that_jaxsr_did_not_write_is_left(tmp_path, kind):
+  precious, lock = tmp_path / 'precious.txt', tmp_path / 'run' / 'lock'
+  lock.parent.mkdir()
+  precious.write_text('precious')
+  if kind == 'file':
+    lock.write_text('precious')
+  elif kind == 'hard link':
+    lock.hardlink_to(precious)
+  elif kind == 'folder':
+    lock.mkdir()
+  elif kind == 'pipe':
+    os.mkfifo(lock)
+  else:
+    lock.symlink_to(precious if kind == 'link' else tmp_path / 'missing')
+  refusal = pytest.raises(UserError, match='lock: (is not a regular|was not written)')
+  with refusal, files.locked(lock.parent):
+    pass
+  assert precious.read_text() == 'precious' and not (tmp_path / 'missing').exists()
+  assert kind != 'file' or lock.read_text() == 'precious'
+
+
+def test_a_folder_that_replaced_the_run_during_a_save_is_left(tmp_path):
+  """Another folder has the path of the run when the arrays of the checkpoint are written."""
+  run, written = tmp_path / 'run', []
+  run.mkdir()
+  with files.locked(run) as check:
+    checkpoints = Checkpoints(run / 'checkpoints', before=check, after=written.append)
+    finish = checkpoints._sweep
+
+    def replace():
+      finish()
+      run.rename(tmp_path / 'moved')
+      run.mkdir()
+
+    checkpoints._sweep = replace
+    checkpoints.save(1, {'ema': {'params': {'kernel': jnp.zeros(4)}}})
+    with pytest.raises(UserError, match='was moved or deleted'):
+      checkpoints.wait()
+  assert not written and not list(run.iterdir())
+
+
+@pytest.mark.parametrize('names', [('SIGTERM', 'SIGHUP'), ('SIGHUP', 'SIGTERM')])
+def test_both_signals_of_a_closing_session_are_one_request(monkeypatch, names):
+  ended = []
+  monkeypatch.setattr(os, '_exit', ended.append)
+  stop = preemption.Preemption()
+  for name in names:
+    stop.note(signal.Signals[name])
+  assert not ended and stop.signal == signal.Signals[names[0]]
+  stop._since -= 1.0
+  stop.note(signal.Signals[names[1]])
+  assert ended == [128 + signal.Signals[names[1]]]

@@ -136,3 +136,39 @@ def test_changed_images_are_noticed_without_the_config(tiny, folder, tmp_path):
   with pytest.raises(UserError, match='have changed since the last checkpoint: there were 4'):
     train(longer, run)
   run_dir.check_data(run, {}, now, allowed=False)  # a checkpoint of an older version
+
+
+@pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    (run_dir.SAVED, '{"step": 1e999, "crop_psnr": []}'),
+    (run_dir.CONFIG, '{"config": {}, "environment": {}, "step": 1e999}'),
+    (run_dir.ROLLBACKS, '[{"spiked": 1e999, "back_to": 1}]'),
+  ],
+)
+def test_an_infinite_step_is_named(tmp_path, name, text):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(UserError, match=f'{name}: is not the'):
+    run_dir.read_crop_psnr(tmp_path)
+    run_dir.read_config(tmp_path)
+    run_dir.rollbacks(tmp_path)
+
+
+@pytest.mark.parametrize('row', ['4,nan', '4,inf', '4,2931.5', '2,29.0', '4_0,29.0'])
+def test_a_row_that_no_validation_gives_is_named(tmp_path, row):
+  (tmp_path / run_dir.METRICS).write_text(f'step,psnr\n2,29.5\n{row}\n')
+  with pytest.raises(UserError, match=r'row 2 is not as jaxsr wrote it'):
+    run_dir.MetricsTable(tmp_path, step=100)
+
+
+def test_spaces_in_the_table_are_removed(tmp_path):
+  (tmp_path / run_dir.METRICS).write_text('step,psnr\n 2, 29.5 \n')
+  assert run_dir.MetricsTable(tmp_path, step=9).rows == [{'step': '2', 'psnr': '29.5'}]
+
+
+def test_the_last_validation_has_numbers_only(tmp_path):
+  table = tmp_path / run_dir.METRICS
+  table.write_text('step,psnr,loss\n2,29.5,nan\n4,29.5,"0,01"\n')
+  assert run_dir.last_row(tmp_path, step=2) == {'step': 2.0, 'psnr': 29.5}
+  with pytest.raises(UserError, match=r'metrics.csv: the row of step 4 is not as jaxsr wrote it'):
+    run_dir.last_row(tmp_path, step=4)
