@@ -7,7 +7,7 @@ from typing import Any
 from jaxsr import files
 from jaxsr.data.sources import Folder, Paired, Phantoms, Source, Subset
 
-SAMPLE = 16  # images that are hashed
+ALL, SAMPLE = 256, 16  # up to so many images are all hashed; of more, about so many are
 
 
 def of(source: Source) -> dict[str, Any]:
@@ -15,8 +15,8 @@ def of(source: Source) -> dict[str, Any]:
 
   Returns:
     The number of images, digests of their names and of their sizes in pixels and bytes and, for a
-    folder, the SHA-256 of evenly spaced files by name. Empty for artificial images, which the
-    config determines.
+    folder, the SHA-256 of its files by name, evenly spaced ones if there are many. Empty for
+    artificial images, which the config determines.
   """
   source = source.source if isinstance(source, Subset) else source
   if isinstance(source, Phantoms):
@@ -29,11 +29,29 @@ def of(source: Source) -> dict[str, Any]:
     'pixels': _digest(f'{height}x{width}' for height, width in source.sizes),
   }
   if isinstance(source, Folder):
-    step = -(-len(source) // SAMPLE)
+    step = 1 if len(source) <= ALL else -(-len(source) // SAMPLE)
     some = range(0, len(source), step)
     found['bytes'] = _digest(str(path.stat().st_size) for path in source.paths)
     found['sample'] = {source.names[i]: files.sha256(source.paths[i]) for i in some}
   return found
+
+
+def of_image(source: Source, index: int) -> str:
+  """Returns the SHA-256 of an image's file; '' for images that have none, as in sealed records.
+
+  It is followed by that of its acquired low resolution. A file that cannot be read also has ''.
+  """
+  if isinstance(source, Subset):
+    return of_image(source.source, source.indices[index])
+  if isinstance(source, Paired):
+    high, low = source.places[index]
+    return of_image(source.hr, high) + of_image(source.lr, low)
+  if not isinstance(source, Folder):
+    return ''
+  try:
+    return files.sha256(source.paths[index])
+  except OSError:
+    return ''
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

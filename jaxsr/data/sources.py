@@ -145,7 +145,7 @@ class Paired:
   def __init__(self, hr: Folder | Records, lr: Folder, scale: int):
     self.hr, self.lr = hr, lr
     self.rejected = [*hr.rejected, *lr.rejected]
-    self._places: list[tuple[int, int]] = []
+    self.places: list[tuple[int, int]] = []
     match = _matches(lr.names)
     taken: dict[int, str] = {}
     for i, name in enumerate(hr.names):
@@ -163,29 +163,29 @@ class Paired:
           'as large'
         )
         if (height, width) == (scale * rows, scale * columns):
-          self._places.append((i, found[0]))
+          self.places.append((i, found[0]))
           continue
       self.rejected.append(ImageError(hr.paths[i], reason))
     alone = {*range(len(lr))} - taken.keys() if isinstance(hr, Folder) else set()
     for j in sorted(alone):
       self.rejected.append(ImageError(lr.paths[j], f'has no image of its name in {hr.root}'))
-    if not self._places:
+    if not self.places:
       raise UserError(f'{hr.root} and {lr.root} have no pair; {self.rejected[0]}')
-    chosen = [i for i, _ in self._places]
+    chosen = [i for i, _ in self.places]
     self.names = [hr.names[i] for i in chosen]
     self.sizes = [hr.sizes[i] for i in chosen]
     self.identities = [hr.identities[i] for i in chosen]
     self.bits = max(hr.bits, lr.bits)
 
   def __len__(self) -> int:
-    return len(self._places)
+    return len(self.places)
 
   def __getitem__(self, index: int) -> Raw:
-    return deepen(self.hr[self._places[index][0]], self.bits)
+    return deepen(self.hr[self.places[index][0]], self.bits)
 
   def low_resolution(self, index: int) -> Raw:
     """Returns the low-resolution image of an image."""
-    return deepen(self.lr[self._places[index][1]], self.bits)
+    return deepen(self.lr[self.places[index][1]], self.bits)
 
 
 def _matches(names: Sequence[str]) -> Callable[[str], list[int]]:

@@ -138,6 +138,7 @@ def _measure(
   errors of the images that cannot be measured.
   """
   names, failed = evaluator.source.names, list(evaluator.source.rejected)
+  kept.found = unfinished.of_same_images(kept.found, evaluator.source)
   todo = [i for i, file in enumerate(names) if file not in kept.found]
   results = tqdm(
     evaluator.measure_all(variables, todo),
@@ -153,7 +154,8 @@ def _measure(
       row, example = result
       here = boxes.get(Path(row['file']).name, ())
       inside = box_figures.measure(example, here) if here else []
-      kept.add(names[index], Measured(row, inside))
+      content = fingerprint.of_image(evaluator.source, index)
+      kept.add(names[index], Measured(row, inside, content=content))
   rows = {}
   for index, file in enumerate(names):
     if (found := kept.found.get(file)) is not None and found.row is not None:

@@ -164,7 +164,7 @@ def measure(
   settings['made_by'] = str(provenance.of(model, ensemble=ensemble))
   found = shards.read(output, settings) if output is not None and shard is None else {}
   kept = unfinished.Unfinished(output if shard is None else None, settings | {'boxes': boxes})
-  found = kept.found | found
+  found = unfinished.of_same_images(kept.found | found, source)
   wanted = [i for i, name in enumerate(source.names) if shard is None or shard.holds(name)]
   todo = [i for i in wanted if source.names[i] not in found]
   for name, one in _measure_images(evaluator, model.variables, todo, boxes):
@@ -243,12 +243,13 @@ def _measure_images(
   """Measure images and the boxes in them; yields the name and the result, or the error, of each."""
   results = evaluator.measure_all(variables, indices)
   for i, result in zip(indices, _progress(results, len(indices)), strict=True):
-    name = evaluator.source.names[i]
+    name, content = evaluator.source.names[i], fingerprint.of_image(evaluator.source, i)
     if isinstance(result, ImageError):
-      yield name, shards.Measured(None, reason=str(result))
+      yield name, shards.Measured(None, reason=str(result), content=content)
     else:
       here = boxes.get(Path(name).name)
-      yield name, shards.Measured(result[0], box_figures.measure(result[1], here) if here else ())
+      inside = box_figures.measure(result[1], here) if here else ()
+      yield name, shards.Measured(result[0], inside, content=content)
 
 
 def _conditions(

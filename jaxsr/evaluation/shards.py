@@ -5,6 +5,7 @@ the same options and output, takes the figures from there and measures only the 
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,40 @@ class Measured(NamedTuple):
   row: Figures | None
   inside: Sequence[Figures] = ()
   reason: str = ''
+  content: str = ''  # the image's, as `fingerprint.of_image` gives it; older versions kept none
+
+
+_FIGURES = ('psnr', 'ssim', 'psnr_centre', 'ssim_centre', 'psnr_uncropped', 'consistency', 'mse')
+_NEEDED = (*_FIGURES, *(f'bicubic_{name}' for name in _FIGURES))
+_NEEDED_INSIDE = ('psnr', 'bicubic_psnr', 'ssim', 'bicubic_ssim')
+_TEXTS = ('file', 'finding', 'patient')
+
+
+def is_whole(found: Measured) -> bool:
+  """Whether a measurement that was read has all figures as finite numbers, or a reason."""
+  if not (isinstance(found.reason, str) and isinstance(found.content, str)):
+    return False
+  if not isinstance(found.inside, list | tuple):
+    return False
+  if found.row is None:
+    return bool(found.reason) and not found.inside
+  inside = [_has(each, _NEEDED_INSIDE, _TEXTS) for each in found.inside]
+  return _has(found.row, _NEEDED, ('file',)) and all(inside)
+
+
+def _has(row: Any, numbers: Sequence[str], texts: Sequence[str]) -> bool:
+  """Whether a row has these texts and numbers, and otherwise only numbers and None."""
+  if not isinstance(row, dict) or not {*numbers, *texts} <= row.keys():
+    return False
+  values = {name: value for name, value in row.items() if name not in texts}
+  return all(isinstance(row[name], str) for name in texts) and all(
+    name not in numbers if value is None else _is_finite(value) for name, value in values.items()
+  )
+
+
+def _is_finite(value: Any) -> bool:
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  return number and math.isfinite(value)
 
 
 def write(
@@ -83,6 +118,10 @@ def _load(path: Path) -> dict[str, Any]:
   try:
     part = read_json(path)
     images = {name: Measured(**each) for name, each in part['images'].items()}
+    if len({tuple(each.row) for each in images.values() if each.row}) > 1:
+      raise ValueError('figures are missing')
+    if not all(is_whole(each) for each in images.values()):
+      raise ValueError('a measurement is not whole')
     return {'options': dict(part['options']), 'images': images}
-  except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
     raise UserError(f'{path}: is not a part of an evaluation; delete it') from error

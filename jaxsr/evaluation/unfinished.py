@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxsr.evaluation.shards import Measured
+from jaxsr.data import fingerprint
+from jaxsr.data.sources import Source
+from jaxsr.errors import count, warn
+from jaxsr.evaluation.shards import Measured, is_whole
 
 FILE = 'unfinished.jsonl'
 
@@ -32,22 +35,43 @@ class Unfinished:
       return
     for line in self._path.read_text(encoding='utf-8', errors='replace').splitlines():
       try:
-        of, name, row, inside = json.loads(line)
-      except (ValueError, TypeError):  # the last line may have been cut off
-        continue
-      if of == self._of:
-        self.found[name] = Measured(row, inside)
+        of, name, row, inside, content = json.loads(line)
+        measured = Measured(row, inside, content=content)
+        whole = is_whole(measured) and measured.row is not None
+      except (ValueError, TypeError, OverflowError, RecursionError):
+        continue  # the last line may have been cut off
+      if of == self._of and isinstance(name, str) and whole:
+        self.found[name] = measured
+    self._drop_incomplete()
+
+  def _drop_incomplete(self) -> None:
+    """Drop rows that lack a figure that others have."""
+    names = {name for each in self.found.values() for name in each.row or ()}
+    self.found = {k: each for k, each in self.found.items() if names == {*(each.row or ())}}
 
   def add(self, name: str, measured: Measured) -> None:
     """Keep the figures of an image; images that cannot be measured are tried again."""
     self.found[name] = measured
     if self._path is None or measured.row is None:
       return
-    line = json.dumps([self._of, name, measured.row, list(measured.inside)])
+    line = [self._of, name, measured.row, list(measured.inside), measured.content]
     with self._path.open('a', encoding='utf-8') as file:
-      file.write(f'\n{line}')  # after a line that was cut off
+      file.write(f'\n{json.dumps(line)}')  # after a line that was cut off
 
 
 def remove(folder: Path) -> None:
   """Remove the file of an evaluation that is finished."""
   (folder / FILE).unlink(missing_ok=True)
+
+
+def of_same_images(found: Mapping[str, Measured], source: Source) -> dict[str, Measured]:
+  """Returns the measurements of images that are as they were, and print how many are not."""
+  places = {name: i for i, name in enumerate(source.names)}
+  same = {
+    name: each
+    for name, each in found.items()
+    if name in places and fingerprint.of_image(source, places[name]) == each.content
+  }
+  if changed := len(found) - len(same):
+    warn(f'{count(changed, "image")} not as measured before; measured again')
+  return same

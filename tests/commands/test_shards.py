@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from jaxsr import cli
-from jaxsr.data import image_files, shard
+from jaxsr.data import fingerprint, image_files, shard
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
-from jaxsr.evaluation import shards
+from jaxsr.evaluation import shards, unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,6 +87,51 @@ def test_a_damaged_part_is_named(tmp_path, name, text):
   (tmp_path / 'shards' / name).write_text(text)
   with pytest.raises(UserError, match='is not a part of an evaluation; delete it'):
     shards.read(tmp_path, {})
+
+
+ROW = {name: 1.0 for name in shards._NEEDED} | {'file': 'a.png', 'ms_ssim': None}
+BAD_ROWS = [
+  {},
+  [1.0],
+  {name: value for name, value in ROW.items() if name != 'psnr'},
+  ROW | {'psnr': '31,5'},
+  ROW | {'psnr': None},
+  ROW | {'ms_ssim': float('nan')},
+  ROW | {'mse': 10**400},
+]
+BAD_ROW_NAMES = ['empty', 'list', 'missing', 'text', 'none', 'NaN', 'huge', 'null']
+
+
+@pytest.mark.parametrize('row', [*BAD_ROWS, None], ids=BAD_ROW_NAMES)
+def test_a_row_that_is_not_whole_is_refused_or_measured_again(tmp_path, row):
+  of = unfinished.Unfinished(tmp_path, {})._of
+  lines = [[of, 'a.png', row, [], ''], [of, 'b.png', ROW, [], ''], [of, ['c.png'], ROW, [], '']]
+  lines += [[of, 'd.png', ROW, None, ''], [of, 'e.png', ROW, [{}], '']]
+  (tmp_path / unfinished.FILE).write_text('\n'.join(map(json.dumps, lines)))
+  assert list(unfinished.Unfinished(tmp_path, {}).found) == ['b.png']
+  images = {'a.png': {'row': row}, 'b.png': {'row': ROW}}
+  (tmp_path / 'shards').mkdir()
+  part = tmp_path / 'shards' / '1_of_1.json'
+  part.write_text(json.dumps({'options': {}, 'images': images}))
+  with pytest.raises(UserError, match='1_of_1.json: is not a part of an evaluation; delete it'):
+    shards.read(tmp_path, {})
+  part.write_text(json.dumps({'options': {}, 'images': {'b.png': images['b.png']}}))
+  assert list(shards.read(tmp_path, {})) == ['b.png']
+
+
+def test_an_image_that_changed_after_its_part_is_measured_again(films, tmp_path, monkeypatch):
+  """Its size and name are as before, and it is not in the sample of a large folder."""
+  monkeypatch.setattr(fingerprint, 'ALL', 0)
+  monkeypatch.setattr(fingerprint, 'SAMPLE', 2)
+  for path in films.rglob('*.png'):
+    if path.name != 'bad.png':
+      image_files.write(path.with_suffix('.tif'), image_files.read(path))
+    path.unlink()
+  evaluate(films, tmp_path / 'parts', '--shard=1/1')
+  image_files.write(films / '0' / '2.tif', phantom(6, 0, size=64)[..., None])
+  assert evaluate(films, tmp_path / 'parts') == evaluate(films, tmp_path / 'whole') == 0
+  tables = [(tmp_path / name / 'per_image.csv').read_text() for name in ('parts', 'whole')]
+  assert tables[0] == tables[1]
 
 
 def evaluate(films, output, *more):

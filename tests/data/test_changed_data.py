@@ -102,6 +102,18 @@ def test_a_fingerprint_sees_a_change(folder, change):
   assert not fingerprint.compare({}, now)  # a run of an older version
 
 
+def test_every_film_of_a_small_folder_is_in_the_fingerprint(tmp_path):
+  """Also one that keeps its size in pixels and bytes, and beside a sample of an older version."""
+  for i in range(40):
+    image_files.write(tmp_path / f'{i:02}.tif', np.full((32, 32, 1), i, np.uint8))
+  before = fingerprint.of(sources.Folder(tmp_path))
+  older = before | {'sample': dict(list(before['sample'].items())[::3])}
+  image_files.write(tmp_path / '01.tif', np.full((32, 32, 1), 99, np.uint8))
+  now = fingerprint.of(sources.Folder(tmp_path))
+  assert fingerprint.compare(before, now) == 'the content of 01.tif has changed'
+  assert fingerprint.compare(older, now) == ''
+
+
 def test_a_changed_folder_is_refused_when_training_resumes(tiny, folder, tmp_path, capsys):
   tiny.data.train = tiny.data.val = str(folder)
   tiny.steps = 2
