@@ -26,6 +26,7 @@ _SMALLEST = 64  # pixels of a side
 def run(options: Calibrate) -> int:
   """Calibrate, measure, write and print; return the exit code."""
   _check(options)
+  bit_depth.check(options.bits, '--bits')
   model = load(options.checkpoint, step=options.step)
   second = None if options.second is None else load(options.second)
   if second is not None and (second.scale, second.channels) != (model.scale, model.channels):

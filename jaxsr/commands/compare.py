@@ -6,6 +6,7 @@ from jaxsr import files
 from jaxsr.commands import report as failed_images
 from jaxsr.commands import trust
 from jaxsr.commands.options import Compare
+from jaxsr.data import bit_depth
 from jaxsr.errors import UserError, count
 from jaxsr.evaluation import comparison, figures, inputs, page
 from jaxsr.evaluation import html as pages
@@ -15,6 +16,7 @@ from jaxsr.inference.model import Model, load
 def run(options: Compare) -> int:
   """Measure, write and print the results; return the exit code."""
   pages.check()
+  bit_depth.check(options.bits, '--bits')
   models = _load(options)
   parts = trust.parts(options)
   inputs.check_output(options.data, options.output)

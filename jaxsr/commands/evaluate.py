@@ -9,6 +9,7 @@ from jaxsr import files
 from jaxsr.commands import report as failed_images
 from jaxsr.commands import trust
 from jaxsr.commands.options import Evaluate
+from jaxsr.data import bit_depth
 from jaxsr.data.shard import Shard, parse
 from jaxsr.errors import UserError
 from jaxsr.evaluation import conditions_report, evaluate, inputs, text
@@ -18,6 +19,7 @@ from jaxsr.training import setup
 
 def run(options: Evaluate) -> int:
   """Measure, write and print the results; return the exit code."""
+  bit_depth.check(options.bits, '--bits')
   features = _features(options)
   model = load(
     options.checkpoint,

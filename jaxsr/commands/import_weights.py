@@ -1,6 +1,7 @@
 """`jaxsr import`: convert published weights to a checkpoint."""
 
 import functools
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -18,12 +19,19 @@ from jaxsr.commands.options import Import
 from jaxsr.config import Config
 from jaxsr.config.overrides import override
 from jaxsr.data.phantom import phantom
-from jaxsr.errors import UserError, nearest
+from jaxsr.errors import UserError, brief, nearest
 from jaxsr.files import new_folder
 from jaxsr.interop import Published, WeightMismatchError, trial
+from jaxsr.interop.state_dict import FLOATS
 
 MOST = 40  # problems that are printed
 _OPTION = '--config.model.'
+_FIXED = {
+  'scale': 'give --scale',
+  'channels': 'the tensors have it; leave it out',
+  'model.name': 'give --model',
+}
+_KINDS = re.compile('(F|BF)(16|32|64)|BOOL|[IUC].*')  # of safetensors that NumPy has
 
 
 def run(options: Import) -> int:
@@ -57,6 +65,9 @@ def _config(options: Import) -> Config:
     raise UserError(
       f'network {options.model!r} is unknown: {nearest(options.model, models.MODELS)}'
     )
+  for flag in options.overrides:
+    if reason := _FIXED.get(flag.partition('=')[0].removeprefix('--config.')):
+      raise UserError(f'{flag}: import does not take this option: {reason}')
   config = configs.base()
   config.scale, config.model = options.scale, configs.network(options.model)
   return override(config, options.overrides)
@@ -110,6 +121,11 @@ def load(path: Path) -> dict[str, np.ndarray]:
     raise UserError(f'--weights {path}: {problem}')
   try:
     with safe_open(path, framework='flax') as file:
+      kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+      wrong = [f'{name} is {x}' for name, x in kinds.items() if not _KINDS.fullmatch(x)]
+      if wrong:
+        known = ', '.join(FLOATS)
+        raise UserError(f'--weights {path}: {brief(wrong, 1)}: convert it to one of {known}')
       tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except SafetensorError as error:
     raise UserError(

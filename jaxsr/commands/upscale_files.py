@@ -52,7 +52,8 @@ def jobs(options: Upscale, label: str) -> list[Job]:
     UserError: a file that jaxsr did not write would be replaced, --output is of the wrong kind, or
       an image cannot be written in the chosen format.
   """
-  inputs = [path for pattern in options.inputs for path in _expand(pattern)]
+  given = [path for pattern in options.inputs for path in _expand(pattern)]
+  inputs = list({_place(path): path for path in given}.values())
   if not inputs:
     raise UserError('no image given: jaxsr upscale IMAGE')
   if options.output is None:
@@ -64,6 +65,7 @@ def jobs(options: Upscale, label: str) -> list[Job]:
     found = [
       job for given in inputs for job in _inside(given, options.output, options.format, alone=alone)
     ]
+  found = list({(real(job.source), _place(job.target)): job for job in found}.values())
   _check_sources(found, options)
   found = _with_distinct_names(found, confidence=options.confidence)
   written = [path for job in found if not job.problem for path in _files(job, options.confidence)]
@@ -73,6 +75,11 @@ def jobs(options: Upscale, label: str) -> list[Job]:
       f'{brief(foreign)}: not written by jaxsr, and would be replaced; choose another --output'
     )
   return found
+
+
+def _place(path: Path) -> Path:
+  """Returns a name in its folder without links, the same for each spelling of a path."""
+  return real(path.parent) / path.name
 
 
 def by_products(job: Job) -> tuple[Path, Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxsr.commands.options import Upscale
-from jaxsr.data import image_files
+from jaxsr.data import bit_depth, image_files
 from jaxsr.errors import ImageError, UserError
 from jaxsr.inference import confidence, package, provenance
 from jaxsr.inference.confidence import Calibration
@@ -21,6 +21,7 @@ def check_options(options: Upscale) -> None:
   """Raise UserError for numbers out of range, and for options that exclude each other."""
   if options.tile != 'auto' and options.tile < 1:
     raise UserError(f'--tile {options.tile} is less than 1')
+  bit_depth.check(options.bits, '--bits')
   if options.size is not None and options.size < 1:
     raise UserError(f'--size {options.size} is less than 1')
   if options.scale is not None and not 1 < options.scale <= _SCALES[-1]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxsr import perceptual
 from jaxsr.config import Config, build_network, make_plan
+from jaxsr.data import bit_depth
 from jaxsr.data.acquisition.crops import Mixture
 from jaxsr.data.sources import of_records
 from jaxsr.errors import UserError, nearest
@@ -27,7 +28,7 @@ MINIMA = {
   'data.phantom.count data.phantom.val_count': 1,
   'data.patch': 4,
   'seed devices data.margin data.workers data.val_count data.by_error data.cache_gib': 0,
-  'data.edges data.bits data.timeout': 0,
+  'data.edges data.timeout': 0,
   'data.phantom.seed pretrain.steps adversarial.noise adversarial.noise_steps adversarial.r1': 0,
   'adversarial.generator_every adversarial.discriminator_every adversarial.alarm.evaluations': 1,
   'discriminator.features discriminator.hidden teacher.points': 1,
@@ -88,7 +89,7 @@ def check(config: Config) -> None:
 def _check_data(config: Config) -> None:
   data = config.data
   _choice(CACHES, 'data.cache', data.cache)
-  _rule(data.bits <= 16, 'data.bits', data.bits, 'must be at most 16')
+  bit_depth.check(data.bits, 'config.data.bits')
   drawn = data.edges and (data.cache == 'device' or config.teacher.cache)
   why = 'cannot be combined with config.data.cache=device or config.teacher.cache'
   _rule(not drawn, 'data.edges', data.edges, why)

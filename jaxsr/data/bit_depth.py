@@ -7,12 +7,19 @@ from jaxtyping import UInt
 
 from jaxsr.data import remarks
 from jaxsr.data.decoded import Decoded
-from jaxsr.errors import ImageError
+from jaxsr.errors import ImageError, UserError
 
 Raw = UInt[np.ndarray, 'h w c']
 
 _SUSPICIOUS = 2**14  # a 16-bit image that has no value from here on may hold fewer bits
 _FEWEST = 8  # bits that may be in a 16-bit file
+_MOST = 16
+
+
+def check(bits: int, name: str = 'bits') -> None:
+  """Raise UserError unless a number of bits, as a user named it, can be that of a file."""
+  if bits and not _FEWEST <= bits <= _MOST:
+    raise UserError(f'{name} {bits}: choose {_FEWEST} to {_MOST}, or 0 to trust the files')
 
 
 def stored(found: Decoded, path: Path, wanted: int) -> tuple[Raw, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxsr.data import records, sources
+from jaxsr.data import bit_depth, records, sources
 from jaxsr.data.nih import constants, local_copy, metadata
 from jaxsr.errors import UserError
 from jaxsr.evaluation import boxes as box_figures
@@ -21,6 +21,7 @@ def open_images(
   folder: Path, split: str, bits: int, *, channels: int
 ) -> sources.Folder | records.Records:
   """Open a folder of images, an image, or a split of records."""
+  bit_depth.check(bits)
   if records.holds(folder):
     return records.Records(folder, split, channels=channels)
   return sources.Folder(folder, channels=channels, stored_bits=bits)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def prepare(image: ArrayLike, model: 'Model', bits: Any, tile: Any) -> tuple[np.ndarray, int]:
   """Check the arguments of `Model.upscale`; returns the image as an array, and its white."""
   check_whole(bits=bits, tile=tile)
+  bit_depth.check(bits)
   if tile < 1:
     raise UserError(f'tile {tile} is less than 1')
   image = np.asarray(image)

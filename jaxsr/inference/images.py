@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxsr import __version__
-from jaxsr.data import dicom, dicom_out, image_files, image_formats
+from jaxsr.data import bit_depth, dicom, dicom_out, image_files, image_formats
 from jaxsr.data.decoded import Method, to_full_range
 from jaxsr.data.image_files import ImageInfo
 from jaxsr.errors import ImageError, UserError
@@ -40,6 +40,7 @@ def read(path: str | os.PathLike[str], *, bits: int = 0, full_range: bool = Fals
     ((16, 24), dtype('uint16'))
   """
   arguments.check_whole(bits=bits)
+  bit_depth.check(bits)
   path = Path(os.fsdecode(path)).expanduser()
   image = _load(path, bits)[0] if full_range else image_files.read_stored(path, bits)
   return np.require(image, requirements='W')  # decoders may return views of what they read

@@ -14,7 +14,7 @@ from jaxsr import models
 from jaxsr.errors import UserError, brief, flat, nearest
 from jaxsr.interop import architecture, trial
 from jaxsr.interop.naming import NAMINGS, OURS
-from jaxsr.interop.state_dict import Reading, Tensors, readings
+from jaxsr.interop.state_dict import FLOATS, Reading, Tensors, readings
 from jaxsr.models.layers import shuffle_stages
 
 
@@ -111,7 +111,7 @@ def _unknown(tensors: Tensors, model: str) -> WeightMismatchError:
 
 
 def _finite(x: np.ndarray) -> bool:
-  return bool(np.isfinite(x.astype(np.float32)).all())
+  return x.dtype.name not in FLOATS or bool(np.isfinite(x.astype(np.float32)).all())
 
 
 def _fit(
@@ -122,10 +122,10 @@ def _fit(
   Returns None if the names are those of another network. This project's own naming accepts any
   name, so a missing layer means that the names are not its own.
   """
-  naming = reading.naming
+  naming, wrong = reading.naming, reading.not_floats()
   try:
     kernels = architecture.Kernels(reading.kernels())
-    means, problems = _means(reading)
+    means, problems = ({}, wrong) if wrong else _means(reading)
     found = {**naming.options, **architecture.READERS[model](kernels), **means, **options}
     channels = architecture.channels(kernels)
     network = models.build(model, found, scale=scale, channels=channels)
@@ -135,6 +135,8 @@ def _fit(
       return None
     problems = [f'the variant of the network is not clear: {_reason(error)}']
     return Published({}, 0, {}, naming.title, reading.layout, problems)
+  if wrong:
+    return Published(found, channels, {}, naming.title, reading.layout, wrong)
   torch = order == 'torch' if order else naming is not OURS
   zero = _without_bias(reading, expected)
   variables, used = {}, {(m, leaf) for m in ('sub_mean', 'add_mean') for leaf in ('weight', 'bias')}

@@ -12,6 +12,7 @@ Tensors = Mapping[str, np.ndarray]
 Shape = tuple[int, ...]
 Key = tuple[str, str]  # this project's module path, and the name of the leaf in the file
 
+FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 LAYOUTS = ('OIHW', 'HWIO')  # PyTorch's, and that of Flax and TensorFlow
 _TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0)}
 _TO_THEIRS = {4: (3, 2, 0, 1), 2: (1, 0)}
@@ -46,8 +47,11 @@ class Reading:
   def take(self, key: Key, leaf: str) -> np.ndarray:
     """Returns a tensor in this project's layout, float32."""
     x = self.tensors[key][1]
+    return x.transpose(self._axes(leaf, x)).astype(np.float32)
+
+  def _axes(self, leaf: str, x: np.ndarray) -> tuple[int, ...]:
     turned = leaf == 'kernel' and self.layout == 'OIHW' and x.ndim in _TO_OURS
-    return (x.transpose(_TO_OURS[x.ndim]) if turned else x).astype(np.float32)
+    return _TO_OURS[x.ndim] if turned else tuple(range(x.ndim))
 
   def theirs(self, leaf: str, shape: Shape) -> Shape:
     """Returns a shape in the layout of the file."""
@@ -59,10 +63,19 @@ class Reading:
     found = {}
     for key, (_, x) in self.tensors.items():
       if key[1] in ('kernel', 'weight') and x.ndim > 1:
-        found[key[0]] = self.take(key, 'kernel').shape
+        found[key[0]] = tuple(x.shape[i] for i in self._axes('kernel', x))
       elif key[1] in ('position_bias', _ALIASES['position_bias']):
         found[f'{key[0]}/position_bias'] = x.shape
     return found
+
+  def not_floats(self) -> list[str]:
+    """Returns a line for each tensor of a type that weights do not have."""
+    wrong = [value for key, value in self.tensors.items() if key[1] != _COUNTER]
+    return [
+      f'{name} {x.shape}: is {x.dtype}, not {", ".join(FLOATS[:-1])} or {FLOATS[-1]}'
+      for name, x in wrong
+      if x.dtype.name not in FLOATS
+    ]
 
   def leftovers(self, used: set[Key]) -> list[str]:
     """Returns a line for each tensor that the network does not use."""
@@ -93,18 +106,26 @@ def _unwrapped(names: list[str]) -> Iterator[list[str]]:
 def _rename(
   tensors: dict[str, tuple[str, np.ndarray]], naming: Naming
 ) -> tuple[dict[Key, tuple[str, np.ndarray]], list[str]]:
-  if naming is OURS:
-    return {_own(name): value for name, value in tensors.items()}, []
   modules = {name.rpartition('.')[0] for name in tensors}
   found, unknown = {}, []
+
+  def place(key: Key, value: tuple[str, np.ndarray]) -> None:
+    if key in found:
+      unknown.append(f'{value[0]} {value[1].shape}: has the same place as {found[key][0]}')
+    else:
+      found[key] = value
+
   for name, value in tensors.items():
     module, _, leaf = name.rpartition('.')
+    if naming is OURS:
+      place(_own(name), value)
+      continue
     if leaf == _COUNTER or (naming.dropped and re.fullmatch(naming.dropped, name)):
       continue
     if (ours := naming.rename(module, modules)) is None:
       unknown.append(f'{value[0]} {value[1].shape}: is not known')
     else:
-      found[ours, leaf] = value
+      place((ours, leaf), value)
   return found, unknown
 
 

@@ -10,7 +10,10 @@ import pydicom
 import jaxsr
 from data.dicom_films import build, ramp, save
 from jaxsr import cli
+from jaxsr import config as configs
+from jaxsr.config import validate
 from jaxsr.data import image_files
+from jaxsr.errors import UserError
 
 CANARY = 'QXCANARYZ7'
 
@@ -108,6 +111,47 @@ def test_two_results_of_one_name_fail_and_the_others_are_made(study, tmp_path, c
   streams = capsys.readouterr()
   assert 'wrote 1 of 3 images' in streams.out and names(out) == ['film.dcm']
   assert streams.err.count('film.png as well: rename one of them') == 2
+
+
+@pytest.mark.parametrize('output', [(), ('--output', 'out')])
+def test_an_image_given_twice_is_enlarged_once(study, monkeypatch, capsys, output):
+  monkeypatch.chdir(study)
+  given = ('film.png', './film.png', 'f*.png', study / 'film.png')
+  assert upscale(*given, *output) == 0
+  assert 'wrote 1 of 1 image' in capsys.readouterr().out
+
+
+def test_one_image_given_twice_may_have_a_file_as_output(study):
+  film = study / 'film.png'
+  assert upscale(film, film, '--output', study / 'large.png') == 0
+
+
+def test_a_folder_and_an_image_of_it_are_enlarged_once(study, tmp_path, capsys):
+  assert upscale(study, study / 'film.png', '--output', tmp_path / 'out') == 0
+  assert 'wrote 3 of 3' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('bits', [-1, 7, 17])
+def test_bits_that_no_file_has_are_refused(study, bits, capsys):
+  for command in (
+    ['upscale', study],
+    ['evaluate', '--data', study],
+    ['compare', 'bicubic', 'lanczos', '--data', study],
+    ['calibrate', '--data', study],
+  ):
+    options = [] if command[0] == 'upscale' else ['--output', study / 'new']
+    with pytest.raises(SystemExit) as caught:
+      cli.main([*map(str, [*command, *options]), f'--bits={bits}'])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2 and line.startswith(f'error: --bits {bits}: choose 8 to 16')
+  with pytest.raises(UserError, match='choose 8 to 16'):
+    jaxsr.read(study / 'film.png', bits=bits)
+  with pytest.raises(UserError, match='choose 8 to 16'):
+    jaxsr.load('bicubic', scale=2).upscale(np.zeros((8, 8), np.uint8), bits=bits)
+  config = configs.base()
+  config.data.bits = bits
+  with pytest.raises(UserError, match=f'config.data.bits {bits}: choose 8 to 16'):
+    validate.check(config)
 
 
 @pytest.mark.parametrize(

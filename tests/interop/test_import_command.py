@@ -198,6 +198,9 @@ def one_line(capsys):
     (('--model', 'bicubic'), "weights for 'bicubic'"),
     (('--model', 'rcan'), 'match no known implementation of rcan'),
     (('--config.model.feature=4',), 'feature'),
+    (('--config.scale=4',), 'give --scale'),
+    (('--config.channels=1',), 'leave it out'),
+    (('--config.model.name=rcan',), 'give --model'),
   ],
 )
 def test_what_is_wrong_is_said_in_one_line(more, text, command, tmp_path, capsys):
@@ -210,6 +213,18 @@ def test_no_tensors_are_refused(command, tmp_path, capsys):
   (tmp_path / 'empty.safetensors').write_bytes(save({}))
   assert jaxsr(*command[:-1], tmp_path / 'empty.safetensors') == 2
   assert 'holds no tensors' in one_line(capsys)
+
+
+@pytest.mark.parametrize('kind', ['int8', 'uint8', 'bool', 'complex64', 'float8_e4m3fn'])
+def test_numbers_that_weights_do_not_have_are_refused(kind, weights, command, tmp_path, capsys):
+  tensors = tensors_of(weights[0])
+  tensors['body.kernel'] = tensors['body.kernel'].astype(kind)
+  save_file(tensors, weights[1])
+  assert jaxsr(*command) == 2
+  stored = 'F8_E4M3' if kind.startswith('float8') else kind
+  shown = capsys.readouterr().err
+  assert re.search(rf'body\.kernel (\(.*\): )?is {stored}', shown) and 'bfloat16' in shown
+  assert left(tmp_path) == []
 
 
 def test_what_does_not_fit_is_listed(weights, command, tmp_path, capsys):

@@ -199,6 +199,19 @@ def test_what_does_not_fit_is_listed_by_name_and_shape(edsr):
   assert 'BasicSR, OIHW' in str(mismatch(theirs))
 
 
+def test_two_tensors_of_one_place_are_listed(edsr):
+  _, theirs = edsr
+  theirs['upsample.1.bias'] = theirs['upsample.0.bias'] + 1
+  (line,) = mismatch(theirs).problems
+  assert line == 'upsample.1.bias (32,): has the same place as upsample.0.bias'
+
+
+def test_two_own_names_of_one_place_are_listed(edsr):
+  ours = named(edsr[0])
+  (line,) = mismatch(ours | {'params/tail/bias': ours['tail.bias'] + 1}).problems
+  assert line == 'params/tail/bias (3,): has the same place as tail.bias'
+
+
 def test_own_names_that_do_not_fit_are_listed(rng):
   tensors = named(small(rng, 'srresnet'))
   tensors['body.scale'] = tensors.pop('norm.scale')
