@@ -9,7 +9,7 @@ from typing import Any
 from jaxsr import __version__, models
 from jaxsr.commands import report
 from jaxsr.commands.options import Calibrate
-from jaxsr.data import acquisition, degradation, film_digests, records, sources
+from jaxsr.data import acquisition, bit_depth, degradation, film_digests, records, sources
 from jaxsr.data.acquisition.film import acquire
 from jaxsr.errors import ImageError, UserError, count
 from jaxsr.evaluation import conditions, inputs, stratified

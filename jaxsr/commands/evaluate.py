@@ -31,7 +31,9 @@ def run(options: Evaluate) -> int:
   part = parse(options.shard) if options.shard else None
   if part and options.conditions:
     raise UserError('--conditions cannot be divided; give it to the last command, without --shard')
-  inputs.check_output(options.data, options.output)
+  for folder in (options.data, options.lr):
+    if folder is not None:
+      inputs.check_output(folder, options.output)
   with nullcontext() if part else files.alone_in(options.output):
     summary = _evaluate(options, model, features, part)
   if not summary:

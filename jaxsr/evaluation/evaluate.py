@@ -142,7 +142,8 @@ def measure(
     source = sources.Paired(source, lr_folder, model.scale)
     _note(registration.describe(source))
   if output is not None:
-    inputs.check_output(folder, output)
+    for images in (folder, *([] if lr is None else [Path(lr).expanduser()])):
+      inputs.check_output(images, output)
     make_folder(output)
   if uneven := sources.uneven(source, model.scale):
     _note(f'cut to a multiple of {model.scale}: {count(len(uneven), "image")}, {brief(uneven)}')

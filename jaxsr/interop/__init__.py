@@ -4,6 +4,8 @@ Tensors are matched by name under every naming in `naming` and every layout; the
 fewest problems is used. The network's variant, width and depth are read from the tensors' shapes.
 """
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -122,7 +124,8 @@ def _fit(
   Returns None if the names are those of another network. This project's own naming accepts any
   name, so a missing layer means that the names are not its own.
   """
-  naming, wrong = reading.naming, reading.not_floats()
+  reading, wrong = _ranged(reading), reading.not_floats()
+  naming = reading.naming
   try:
     kernels = architecture.Kernels(reading.kernels())
     means, problems = ({}, wrong) if wrong else _means(reading)
@@ -192,6 +195,20 @@ def _without_bias(reading: Reading, expected: Any) -> set[str]:
   return unbiased if not any(reading.find(module, 'bias') for module in unbiased) else set()
 
 
+def _ranged(reading: Reading) -> Reading:
+  """Returns a reading whose naming has the image range 1 if the stored mean shows it.
+
+  EDSR-PyTorch trains with the image range 255 or, by `--rgb_range 1`, 1. Images with a mean below 1
+  of 255 would be black.
+  """
+  naming, mean = reading.naming, reading.tensors.get(('sub_mean', 'bias'))
+  if naming.mean_range == 1 or mean is None or not 0 < np.abs(mean[1]).max(initial=0) < 1:
+    return reading
+  options = {'image_range': 1.0} if 'image_range' in naming.options else {}
+  naming = naming._replace(options={**naming.options, **options}, bias_range=1.0, mean_range=1.0)
+  return dataclasses.replace(reading, naming=naming)
+
+
 def _means(reading: Reading) -> tuple[dict[str, Any], list[str]]:
   """Returns the mean that EDSR-PyTorch stores as convolutions, and problems.
 
@@ -202,6 +219,12 @@ def _means(reading: Reading) -> tuple[dict[str, Any], list[str]]:
   for module, sign in (('sub_mean', -1), ('add_mean', 1)):
     weight, bias = (reading.tensors.get((module, leaf)) for leaf in ('weight', 'bias'))
     if weight is None or bias is None:
+      continue
+    size = len(problems)
+    for (name, x), shape in ((weight, (3, 3, 1, 1)), (bias, (3,))):
+      if x.size != math.prod(shape):
+        problems.append(f'{name} {x.shape}: should be {shape}, the mean of RGB')
+    if len(problems) > size:
       continue
     if np.abs(weight[1].astype(np.float32).reshape(3, 3) - np.eye(3)).max() > 1e-3:
       problems.append(f'{weight[0]} {weight[1].shape}: should be the identity')

@@ -9,6 +9,7 @@ output is not clipped. The features that distillation can compare are sown into 
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +58,7 @@ MODELS: dict[str, type[Network]] = {
 }
 PARAMETER_FREE = tuple(name for name, kind in MODELS.items() if not kind.trainable)
 SCALES = (2, 3, 4, 8)
+_POSITIVE = ('image_range', 'deviation')  # options that the network divides by
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _MULTIPLIERS = ('width', 'depth')
 _FOLDS = {SPAN: span.fold, SRResNet: srresnet.fold, SwiftSRGAN: swift_srgan.fold}
@@ -143,6 +145,10 @@ def _check_option(name: str, option: str, value: Any) -> None:
   for one in values:
     if not (type(one) is kind or (kind is float and type(one) is int)):
       raise UserError(f'network {name!r}: {option} {value!r} is not {_KINDS[kind]}')
+    if kind is float and not math.isfinite(one):
+      raise UserError(f'network {name!r}: {option} {value} is not finite')
+    if option in _POSITIVE and one <= 0:
+      raise UserError(f'network {name!r}: {option} {value} is not positive')
     if kind is int and one < 1:
       raise UserError(f'network {name!r}: {option} {value} is less than 1')
     if kind is int and one > _LARGEST:

@@ -164,15 +164,19 @@ def test_kinds_of_number(dtype, error, edsr):
   same(found, variables, rtol=error, atol=error / 100)
 
 
-def test_a_stored_mean_is_read_and_must_be_a_mean(edsr):
-  _, theirs = edsr
+def edsr_pytorch(theirs):
+  """Returns BasicSR's arrays by the names of EDSR-PyTorch."""
   names = {'conv_first': 'head.0', 'conv_after_body': 'body.2', 'conv_last': 'tail.1'}
   names |= {f'body.{i}.conv{j}': f'body.{i}.body.{2 * j - 2}' for i in (0, 1) for j in (1, 2)}
   names |= {f'upsample.{i}': f'tail.0.{i}' for i in (0, 2)}
   split = ((*name.rpartition('.'), x) for name, x in theirs.items())
-  tensors = {f'{names[module]}.{leaf}': x for module, _, leaf, x in split}
+  return {f'{names[module]}.{leaf}': x for module, _, leaf, x in split}
+
+
+def test_a_stored_mean_is_read_and_must_be_a_mean(edsr):
+  tensors = edsr_pytorch(edsr[1])
   options = interop.read(tensors, model='edsr', scale=4).options
-  assert options['mean'] == (0.4488, 0.4371, 0.4040)
+  assert options['mean'] == (0.4488, 0.4371, 0.4040) and options['image_range'] == 255
   tensors['sub_mean.weight'] = np.eye(3, dtype=jnp.bfloat16)[..., None, None]
   tensors['sub_mean.bias'] = np.array([-51, -102, -153], jnp.bfloat16)
   mean = interop.read(tensors, model='edsr', scale=4).options['mean']
@@ -185,6 +189,41 @@ def test_a_stored_mean_is_read_and_must_be_a_mean(edsr):
   tensors['add_mean.bias'] = np.array([51, 102, 150], np.float32)
   problems = mismatch(tensors).problems
   assert problems == ['add_mean.bias (3,): should be what sub_mean subtracts']
+
+
+@pytest.mark.parametrize('unit', [True, False])
+def test_a_stored_mean_tells_the_image_range(edsr, unit):
+  tensors = edsr_pytorch(edsr[1])
+  mean, largest = np.array([0.2, 0.4, 0.6], np.float32), 1 if unit else 255
+  tensors['sub_mean.weight'] = np.eye(3, dtype=np.float32)[..., None, None]
+  tensors['sub_mean.bias'] = -mean * largest
+  options = interop.read(tensors, model='edsr', scale=4).options
+  assert options['mean'] == pytest.approx(mean) and options['image_range'] == largest
+
+
+def test_a_stored_mean_of_one_channel_is_named(edsr):
+  tensors = edsr_pytorch(edsr[1])
+  tensors['sub_mean.weight'] = np.ones((1, 1, 1, 1), np.float32)
+  tensors['sub_mean.bias'] = np.array([-100], np.float32)
+  assert mismatch(tensors).problems == [
+    'sub_mean.weight (1, 1, 1, 1): should be (3, 3, 1, 1), the mean of RGB',
+    'sub_mean.bias (1,): should be (3,), the mean of RGB',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'text'),
+  [
+    ('residual_scaling', np.nan, 'is not finite'),
+    ('residual_scaling', np.inf, 'is not finite'),
+    ('image_range', 0.0, 'is not positive'),
+    ('image_range', -1.0, 'is not positive'),
+    ('mean', (0.4, np.nan, 0.4), 'is not finite'),
+  ],
+)
+def test_an_option_that_computes_no_image_is_refused(edsr, name, value, text):
+  with pytest.raises(UserError, match=text):
+    interop.read(edsr[1], model='edsr', scale=4, options={name: value})
 
 
 def test_what_does_not_fit_is_listed_by_name_and_shape(edsr):
