@@ -201,3 +201,12 @@ def test_evaluation_measures_the_given_pairs(pair, tmp_path, capsys):
   assert summary['psnr'] == pytest.approx(np.mean(wanted), abs=1e-3) and summary['lr'] == 'lr'
   assert cli.run(['evaluate', *options, '--lr', str(pair[1]), '--conditions', 'all']) == 2
   assert 'no conditions' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('inside', ['.', 'eval'])
+def test_results_do_not_lie_among_the_low_resolutions(pair, capsys, inside):
+  options = ['--data', str(pair[0]), '--lr', str(pair[1]), '--checkpoint', 'bicubic']
+  before = sorted(pair[1].rglob('*'))
+  assert cli.run(['evaluate', *options, '--output', str(pair[1] / inside)]) == 2
+  assert f'lies in the data {pair[1]}' in capsys.readouterr().err
+  assert sorted(pair[1].rglob('*')) == before
