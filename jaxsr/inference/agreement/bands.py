@@ -36,14 +36,18 @@ def make_rows(
     b, c, h, w = x.shape
     x = jnp.pad(x, ((0, 0), (0, 0), (0, count * hop - h), (0, 0)))
     x = x.reshape(b, c, count, hop, w)
-    outside = jnp.zeros((b, c, 1, end, w), x.dtype)
-    before = jnp.concatenate([outside, x[:, :, :-1, -end:]], axis=2)
-    after = jnp.concatenate([x[:, :, 1:, :end], outside], axis=2)
+    before = _shift(x[:, :, :, -end:], 1)[:, :, :-1]
+    after = _shift(x[:, :, :, :end], 0)[:, :, 1:]
     around = jnp.concatenate([before, after], axis=3)
     y = jnp.matmul(middle, x, precision='highest') + jnp.matmul(ends, around, precision='highest')
     return y.reshape(b, c, -1, w)[:, :, : p * n]
 
   return apply
+
+
+def _shift(x: Array, first: int) -> Array:
+  """Add a block of zeros, before the others if `first` is 1, else after them."""
+  return jnp.pad(x, ((0, 0), (0, 0), (first, 1 - first), (0, 0), (0, 0)))
 
 
 def make_columns(
