@@ -150,6 +150,8 @@ def films(folder):
   dicom(folder / 'big.dcm', (deep >> 4).byteswap(), 12, syntax='1.2.840.10008.1.2.2')
   dicom(folder / 'jpeg.dcm', gray, 8, syntax='1.2.840.10008.1.2.4.50', kind='MONOCHROME2')
   dicom(folder / 'lossless.dcm', (deep >> 4).astype(np.uint16), 12, syntax='1.2.840.10008.1.2.4.70')
+  flat = np.full((17, 17), 77, np.uint8)  # codes of one bit, several in the last byte
+  dicom(folder / 'flat.dcm', flat, 8, syntax='1.2.840.10008.1.2.4.70')
   dicom(folder / 'jpegls.dcm', deep, 16, syntax='1.2.840.10008.1.2.4.80')
   imagecodecs = pytest.importorskip('imagecodecs')
   codes = {'70': imagecodecs.ljpeg_encode(gray), '80': imagecodecs.jpegls_encode(gray)}

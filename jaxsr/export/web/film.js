@@ -2,7 +2,7 @@
 // Uint8Array or Uint16Array, 0 for black. `bits` is the number of bits of the file's values.
 
 const IMPLICIT = '1.2.840.10008.1.2', EXPLICIT = '1.2.840.10008.1.2.1';
-const OTHER_BITS = new Uint8Array(64).fill(0x1b);
+const BITS = [0x1b, 0xe4].map(value => new Uint8Array(64).fill(value));  // no bit is the same
 const BIG_ENDIAN = '1.2.840.10008.1.2.2', DEFLATED = '1.2.840.10008.1.2.1.99';
 const JPEG_BASELINE = '1.2.840.10008.1.2.4.50';
 const JPEG_LOSSLESS = ['1.2.840.10008.1.2.4.57', '1.2.840.10008.1.2.4.70'];
@@ -254,8 +254,8 @@ function fragments(set, element) {
 }
 
 // Returns the bytes of a JPEG Lossless frame. The decoder invents pixels that are missing from the
-// data: those change if other bits follow. It ignores data that are left after the last pixel, as
-// they are if others were overwritten.
+// data: those change with the bits that follow. Without any, it loses short codes of the last byte.
+// It ignores data that are left after the last pixel, as they are if others were overwritten.
 function decodeWhole(frame) {
   const decode = parts => {
     const whole = concatenated(parts);
@@ -264,7 +264,7 @@ function decodeWhole(frame) {
     return [new Uint8Array(raw.buffer ?? raw), decoder.stream.index];
   };
   const body = frame.subarray(0, frame.lastIndexOf(0xff)), end = frame.subarray(body.length);
-  const [first, at] = decode([frame]), [second] = decode([body, OTHER_BITS, end]);
+  const [[first, at], [second]] = BITS.map(bits => decode([body, bits, end]));
   if (at < body.length - 2) throw new Error('data are left');
   if (first.some((value, i) => value !== second[i])) throw new Error('pixels are missing');
   return first.buffer;
