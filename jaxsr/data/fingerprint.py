@@ -7,7 +7,7 @@ from typing import Any
 from jaxsr import files
 from jaxsr.data.sources import Folder, Paired, Phantoms, Source, Subset
 
-ALL, SAMPLE = 256, 16  # up to so many images are all hashed; of more, about so many are
+ALL, SAMPLE = 256, 16  # up to so many images are all hashed; of more, at most so many are
 
 
 def of(source: Source) -> dict[str, Any]:

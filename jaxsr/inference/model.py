@@ -352,7 +352,7 @@ def load(
   config, network = found.config, found.network
   if scale not in (None, config['scale']):
     raise UserError(f'scale {scale}: {name} was trained for scale {config["scale"]}')
-  variables, number = found.read(stored.shapes(network), step=str(step))
+  variables, number = found.read(found.shapes(), step=str(step))
   if (width, depth) != (1.0, 1.0):
     network, variables = stored.slim(found, variables, width, depth)
   if fold:

@@ -1,6 +1,7 @@
 """Find a network that is stored as a run or a package, and read its config and variables."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax
 from jaxsr import config as configs
 from jaxsr import models, sharding
 from jaxsr.compression import slicing, slimmable
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, one_line
 from jaxsr.inference import package
 from jaxsr.models import Network
 
@@ -26,6 +27,23 @@ class StoredNetwork(NamedTuple):
   read: Callable[..., tuple[Any, int]]
   folder: Path
   degradation: str  # what it was trained for; older runs and packages know bicubic only
+
+  def shapes(self) -> Any:
+    """Returns the shapes of its variables, on one device; raises UserError if it has none."""
+    with _usable(self.folder):
+      return shapes(self.network)
+
+
+@contextlib.contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+  """Raise UserError with the path of a config of which no network can be built."""
+  try:
+    yield
+  except UserError:
+    raise
+  except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    why = f'gives no network ({type(error).__name__}: {one_line(error)})'
+    raise UserError(f'{folder / package.CONFIG}: {why}; restore it') from error
 
 
 def names() -> list[str]:
@@ -121,8 +139,11 @@ def find(name_or_folder: str) -> StoredNetwork:
   def read(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
     return checkpoints.restore_variables(target, step=_number(checkpoints, step))
 
-  kind = saved['config']['data'].get('degradation', {}).get('kind', 'bicubic')
-  return StoredNetwork(name, saved['config'], _network(saved['config']), read, folder, kind)
+  with _usable(folder):
+    kind = saved['config']['data'].get('degradation', {}).get('kind', 'bicubic')
+    network = _network(saved['config'])
+    is_slimmable(saved['config'])  # which later steps ask
+  return StoredNetwork(name, saved['config'], network, read, folder, kind)
 
 
 def _network(config: dict[str, Any]) -> Any:

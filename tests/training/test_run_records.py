@@ -11,6 +11,7 @@ from jaxsr.checkpoint import Checkpoints, run_dir
 from jaxsr.config import to_dict
 from jaxsr.data import fingerprint, sources
 from jaxsr.errors import UserError
+from jaxsr.inference.model import load
 from jaxsr.training.train import train
 
 
@@ -172,3 +173,27 @@ def test_the_last_validation_has_numbers_only(tmp_path):
   assert run_dir.last_row(tmp_path, step=2) == {'step': 2.0, 'psnr': 29.5}
   with pytest.raises(UserError, match=r'metrics.csv: the row of step 4 is not as jaxsr wrote it'):
     run_dir.last_row(tmp_path, step=4)
+
+
+@pytest.mark.parametrize(
+  ('path', 'value'),
+  [
+    (('model', 'name'), 5),
+    (('model',), None),
+    (('data',), None),
+    (('channels',), 0),
+    (('loss',), 5),
+  ],
+  ids=str,
+)
+def test_a_damaged_config_is_named_where_the_network_is_loaded(run, path, value):
+  file = run[1] / run_dir.CONFIG
+  saved = json.loads(file.read_text())
+  section = saved['config']
+  for name in path[:-1]:
+    section = section[name]
+  section[path[-1]] = value
+  file.write_text(json.dumps(saved))
+  with pytest.raises(UserError) as raised:
+    load(str(run[1]))
+  assert len(str(raised.value).splitlines()) == 1
