@@ -1,6 +1,7 @@
 """Fixtures that tests share. Four virtual CPU devices stand in for accelerators."""
 
 import os
+import sys
 
 # One thread per process for products of small matrices: pytest runs one process per core.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
@@ -88,6 +89,13 @@ def shared():
   if not (folder / 'nih').is_dir():
     pytest.skip(f'{folder} is absent (real films and published figures; set JAXSR_SHARED)')
   return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh_remarks():
+  """Let each test have its files named, since a process names few of a kind."""
+  if remarks := sys.modules.get('jaxsr.data.remarks'):
+    remarks._paths.clear()
 
 
 @pytest.fixture(scope='session')

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from jaxsr.data import image_files, remarks
+from jaxsr.data import image_files
 from jaxsr.errors import ImageError
 
 
@@ -102,7 +102,6 @@ def test_dicom_whose_preamble_begins_as_tiff_is_dicom(tmp_path):
 def test_transparent_pixels_of_png_are_named(tmp_path, rng, capsys, mode, used):
   kind, _, bits = mode.partition(' ')
   depth = int(bits or 8)
-  remarks._paths.clear()  # which names few files of a kind
   samples = 2 * rng.integers(0, 2 ** (depth - 1), (16, 16, 3 if kind == 'rgb' else 1))  # even
   key = samples[3, 5] + (0 if used else 1)
   content = png_of(samples, kind, depth, key)
