@@ -106,8 +106,8 @@ class _Films:
       self._check(film, image)
       row = rows.get(Path(film).name)
       strata = () if row is None else tuple(stratified.strata_of(row))
+      hr = degradation.cut(image, self.model.scale)
       for condition in self.conditions:
-        hr = degradation.cut(image, self.model.scale)
         rng = acquisition.generator(Path(film).name, condition)
         lr = acquire(hr, acquisition.CONDITIONS[condition], rng, scale=self.model.scale)
         groups = strata if len(self.conditions) == 1 else (*strata, ('condition', condition))
