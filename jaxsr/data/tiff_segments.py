@@ -110,22 +110,28 @@ def _decoder_of_images(page: Any, decode: Callable[..., Any]) -> Callable[..., A
   def checked(data: bytes | None, index: int, **options: Any) -> Any:
     if data is None:
       raise Short(index, 0, 'more bytes')
-    array, place, shape = decode(data, index, **options)
+    if page.compression in JPEG and (array := _decode_gray_jpeg(data, options)) is not None:
+      _, place, shape = decode(None, index)
+      array = array[None, : shape[1], : shape[2]]
+    else:
+      array, place, shape = decode(data, index, **options)
     _, _, row, column, _ = place
     left = (1, min(shape[1], page.imagelength - row), min(shape[2], page.imagewidth - column))
     if any(found < wanted for found, wanted in zip(array.shape, left, strict=False)):
       raise Short(index, f'{array.shape[2]}x{array.shape[1]}', f'{left[2]}x{left[1]} pixels')
-    if page.compression in JPEG:
-      _check_jpeg(data, options.get('jpegtables'), options.get('jpegheader'))
-    elif page.compression in FAX:
+    if page.compression in FAX:
       _check_fax(_in_order(data, page), array[0, ..., 0], page)
     return array, place, shape
 
   return checked
 
 
-def _check_jpeg(data: bytes, tables: bytes | None, header: bytes | None) -> None:
-  """Raise jpeg.Damaged if a scan is damaged; its tables, or its header, may lie elsewhere."""
+def _decode_gray_jpeg(data: bytes, options: dict[str, Any]) -> UInt[np.ndarray, 'h w 1'] | None:
+  """Decode JPEG that is gray and has 8 bits; None if it is of another kind.
+
+  Raises jpeg.Damaged if a scan of any kind is damaged. Its tables, or its header, lie in `options`.
+  """
+  tables, header = options.get('jpegtables'), options.get('jpegheader')
   if header and not data.startswith(jpeg.MAGIC):
     data = header + data
   elif tables:
@@ -133,7 +139,13 @@ def _check_jpeg(data: bytes, tables: bytes | None, header: bytes | None) -> None
   found = jpeg.frame(io.BytesIO(data))
   if found is None:
     raise jpeg.Damaged
-  jpeg.check(data, found)
+  if found.is_special or found.samples != 1:
+    jpeg.check(data, found)
+    return None
+  array, remarks = jpeg.decode(data, found)
+  if remarks:
+    raise jpeg.Damaged
+  return array
 
 
 def _check_fax(data: bytes, lines: UInt[np.ndarray, 'h w'], page: Any) -> None:
