@@ -147,10 +147,13 @@ class Paired:
     self.rejected = [*hr.rejected, *lr.rejected]
     self.places: list[tuple[int, int]] = []
     match = _matches(lr.names)
+    left_out, left_out_hr = _left_out(lr), _left_out(hr)
     taken: dict[int, str] = {}
     for i, name in enumerate(hr.names):
       found = match(name)
       reason = f'has no low-resolution image of its name in {lr.root}'
+      if _stem(name) in left_out:
+        reason = f'has a low-resolution image in {lr.root} that cannot be used'
       if len(found) > 1:
         reason = f'has several low-resolution images in {lr.root}'
       elif found and found[0] in taken:
@@ -168,7 +171,10 @@ class Paired:
       self.rejected.append(ImageError(hr.paths[i], reason))
     alone = {*range(len(lr))} - taken.keys() if isinstance(hr, Folder) else set()
     for j in sorted(alone):
-      self.rejected.append(ImageError(lr.paths[j], f'has no image of its name in {hr.root}'))
+      reason = f'has no image of its name in {hr.root}'
+      if _stem(lr.names[j]) in left_out_hr:
+        reason = f'has an image in {hr.root} that cannot be used'
+      self.rejected.append(ImageError(lr.paths[j], reason))
     if not self.places:
       raise UserError(f'{hr.root} and {lr.root} have no pair; {self.rejected[0]}')
     chosen = [i for i, _ in self.places]
@@ -193,8 +199,20 @@ def _matches(names: Sequence[str]) -> Callable[[str], list[int]]:
   exact = {name: [i] for i, name in enumerate(names)}
   stems: dict[str, list[int]] = {}
   for i, name in enumerate(names):
-    stems.setdefault(str(Path(name).with_suffix('')), []).append(i)
-  return lambda name: exact.get(name) or stems.get(str(Path(name).with_suffix('')), [])
+    stems.setdefault(_stem(name), []).append(i)
+  return lambda name: exact.get(name) or stems.get(_stem(name), [])
+
+
+def _stem(name: str) -> str:
+  return str(Path(name).with_suffix(''))
+
+
+def _left_out(source: Folder | Records) -> set[str]:
+  """Returns the names, without suffix, of the files of a folder that are no part of the source."""
+  if not isinstance(source, Folder):
+    return set()
+  paths = (error.path for error in source.rejected)
+  return {_stem(str(p.relative_to(source.root))) for p in paths if source.root in p.parents}
 
 
 def low_resolution(source: Source, index: int) -> Raw | None:

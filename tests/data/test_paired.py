@@ -84,6 +84,18 @@ def test_what_is_no_pair_is_named(pair):
     sources.Paired(sources.Folder(hr / 'c.png'), sources.Folder(lr / 'd.png'), 4)
 
 
+def test_a_pair_of_which_one_file_is_damaged_is_named_so(pair):
+  hr, lr = pair
+  for damaged in (lr / 'c.png', hr / 'a.png'):
+    damaged.write_bytes(damaged.read_bytes()[:100])
+  found = open_pairs(pair)
+  assert found.names == ['deeper/b.tif']
+  texts = {str(error).replace(str(hr.parent), '') for error in found.rejected}
+  assert '/hr/c.png: has a low-resolution image in /lr that cannot be used' in texts
+  assert '/lr/a.png: has an image in /hr that cannot be used' in texts
+  assert len(texts) == 4
+
+
 def test_crops_correspond_exactly(tmp_path):
   source = sources.Phantoms(seed=0, start=0, count=1, size=128, bits=16)
   films = Films(source, scale=4, capacity=2**30)
