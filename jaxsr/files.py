@@ -372,6 +372,12 @@ def sha256(path: Path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+def digest_json(value: Any) -> str:
+  """Compute a short digest of a value as JSON, which is the same after it was written and read."""
+  text = json.dumps(value, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def digest_arrays(tensors: Sequence[dict[str, np.ndarray]], described: Any) -> str:
   """Compute a short digest of named arrays and of the `repr` of their description."""
   found = hashlib.sha256(repr(described).encode())

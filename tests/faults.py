@@ -209,6 +209,12 @@ ROWS = (
   Row('patients in two splits', f'{COPY}test_no_patient {COPY}test_lists {RECORDS}test_patients'),
   Row('TensorFlow creeping in', 'test_main.py::test_tensorflow'),
   Row('parts of an evaluation: one killed, one missing', 'commands/test_shards.py'),
+  Row(
+    'another digit in figures that an evaluation continues from',
+    'evaluation/test_unfinished.py evaluation/test_conditions.py::test_an_interrupted '
+    'trust/test_audit.py::test_a_damaged',
+    quick=True,
+  ),
   Row('output closed', f'{FAULTS}test_lost_output', quick=True),
   Row('film of another size or depth while training', f'{CHANGED}test_a_film', quick=True),
   Row('data folder away for seconds, or for good', f'{CHANGED}test_a_folder', quick=True),

@@ -3,7 +3,8 @@
 Each image is reduced under each condition by `acquisition.film.acquire`, with random numbers that
 depend on the name of the file and the condition only. Figures are kept per image in
 `conditions_per_image.csv`, each with a digest of everything that it depends on, so that an
-interrupted evaluation continues, and only what changed is measured again.
+interrupted evaluation continues, and only what changed is measured again. So are rows that do not
+match their own digest, the last column.
 """
 
 import csv
@@ -28,7 +29,7 @@ from jaxsr.data.sources import Source
 from jaxsr.errors import UserError, nearest
 from jaxsr.evaluation.evaluator import READERS
 from jaxsr.evaluation.protocol import Pair, of_given, shrink
-from jaxsr.files import digest_arrays, to_csv, write_text
+from jaxsr.files import digest_arrays, digest_json, to_csv, write_text
 from jaxsr.inference import package
 from jaxsr.inference.model import Model
 from jaxsr.inference.upscale import make_upscale
@@ -177,7 +178,7 @@ def measure(
       for method, key, pair, sr in missing:
         row = {'condition': condition, 'method': method.name, 'file': source.names[index]}
         row |= figures(method.upscale(pair) if sr is None else sr, pair) | {'digest': key}
-        known[method.name] = kept.add(row)
+        known[method.name] = kept.add(row | {'sum': digest_json(row)})
       rows += [known[method.name] for method in measured]
   except BaseException:
     kept.write()
@@ -245,13 +246,17 @@ class _Kept:
 
 
 def _read(path: Path | None) -> Iterator[Row]:
-  """Yield the rows of a file; none if it is absent or of another kind."""
+  """Yield the rows of a file that are as written; none if it is absent or of another kind."""
   if path is None or not path.is_file():
     return
   try:
     with path.open(newline='', encoding='utf-8') as file:
       for row in csv.DictReader(file):
-        yield {**row, **{name: float(row[name]) for name in FIGURES}, 'digest': row['digest']}
+        figures = {name: float(row[name]) for name in FIGURES}
+        found = {**row, **figures, 'digest': row['digest']}
+        written = found.pop('sum', None)
+        if written == digest_json(found):
+          yield found | {'sum': written}
   except (OSError, ValueError, KeyError, TypeError):
     return
 

@@ -1,7 +1,8 @@
 """The figures of the parts of an evaluation that several processes share.
 
 Part I of N writes `shards/I_of_N.json` into the output folder. An evaluation of all images, with
-the same options and output, takes the figures from there and measures only the missing images.
+the same options and output, takes the figures from there and measures only the missing images, and
+those whose figures do not match the digest that was written with them.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 from jaxsr.data.shard import Shard
 from jaxsr.errors import UserError, count, warn
 from jaxsr.evaluation.evaluator import Figures
-from jaxsr.files import make_folder, read_json, write_json
+from jaxsr.files import digest_json, make_folder, read_json, write_json
 
 FOLDER = 'shards'
 
@@ -73,7 +74,7 @@ def write(
   """
   folder = output / FOLDER
   make_folder(folder)
-  images = {name: each._asdict() for name, each in found.items()}
+  images = {name: each._asdict() | {'sum': _sum(name, each)} for name, each in found.items()}
   write_json(_path(folder, shard), {'options': dict(options), 'images': images})
 
 
@@ -102,6 +103,10 @@ def read(output: Path, options: Mapping[str, Any]) -> dict[str, Measured]:
   return found
 
 
+def _sum(name: str, measured: Measured) -> str:
+  return digest_json([name, measured._asdict()])
+
+
 def _path(folder: Path, shard: Shard) -> Path:
   return folder / f'{shard.number}_of_{shard.count}.json'
 
@@ -117,11 +122,16 @@ def _count(path: Path) -> int:
 def _load(path: Path) -> dict[str, Any]:
   try:
     part = read_json(path)
+    sums = {name: each.pop('sum', None) for name, each in part['images'].items()}
     images = {name: Measured(**each) for name, each in part['images'].items()}
     if len({tuple(each.row) for each in images.values() if each.row}) > 1:
       raise ValueError('figures are missing')
     if not all(is_whole(each) for each in images.values()):
       raise ValueError('a measurement is not whole')
+    same = {name: each for name, each in images.items() if sums[name] == _sum(name, each)}
+    if damaged := len(images) - len(same):
+      warn(f'{path}: {count(damaged, "image")} not as written; measured again')
+    images = same
     return {'options': dict(part['options']), 'images': images}
   except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
     raise UserError(f'{path}: is not a part of an evaluation; delete it') from error

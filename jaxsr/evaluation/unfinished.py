@@ -1,10 +1,10 @@
 """The figures that an interrupted evaluation left, from which the next one continues.
 
-`unfinished.jsonl` in the output folder has a line per image and network. It is removed when all
-files of the evaluation are written.
+`unfinished.jsonl` in the output folder has a line per image and network, with a digest by which a
+damaged line is noticed: its image is measured again. The file is removed when all files of the
+evaluation are written.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ from jaxsr.data import fingerprint
 from jaxsr.data.sources import Source
 from jaxsr.errors import count, warn
 from jaxsr.evaluation.shards import Measured, is_whole
+from jaxsr.files import digest_json
 
 FILE = 'unfinished.jsonl'
 
@@ -28,16 +29,16 @@ class Unfinished:
   def __init__(self, folder: Path | None, options: Mapping[str, Any]):
     """Read the figures that were measured with the same options; None keeps nothing."""
     self._path = folder and folder / FILE
-    described = json.dumps(dict(options), sort_keys=True, default=str)
-    self._of = hashlib.sha256(described.encode()).hexdigest()[:16]
+    self._of = digest_json(dict(options))
     self.found: dict[str, Measured] = {}
     if self._path is None or not self._path.is_file():
       return
     for line in self._path.read_text(encoding='utf-8', errors='replace').splitlines():
       try:
-        of, name, row, inside, content = json.loads(line)
+        *fields, digest = json.loads(line)
+        of, name, row, inside, content = fields
         measured = Measured(row, inside, content=content)
-        whole = is_whole(measured) and measured.row is not None
+        whole = is_whole(measured) and measured.row is not None and digest == digest_json(fields)
       except (ValueError, TypeError, OverflowError, RecursionError):
         continue  # the last line may have been cut off
       if of == self._of and isinstance(name, str) and whole:
@@ -54,9 +55,10 @@ class Unfinished:
     self.found[name] = measured
     if self._path is None or measured.row is None:
       return
-    line = [self._of, name, measured.row, list(measured.inside), measured.content]
+    fields = [self._of, name, measured.row, list(measured.inside), measured.content]
+    line = json.dumps([*fields, digest_json(fields)])
     with self._path.open('a', encoding='utf-8') as file:
-      file.write(f'\n{json.dumps(line)}')  # after a line that was cut off
+      file.write(f'\n{line}')  # after a line that was cut off
 
 
 def remove(folder: Path) -> None:

@@ -6,7 +6,6 @@ the film, the network's behavior and the condition, so that an interrupted run c
 
 import hashlib
 import sys
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -273,11 +272,11 @@ def _digest(film: np.ndarray, *described: Any) -> str:
 
 
 def _keep(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-  """Read arrays that were computed before; otherwise compute and write them."""
+  """Read arrays that were computed before; compute and write them if that fails."""
   try:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
       return dict(arrays)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+  except Exception:  # `zipfile` raises many kinds
     found = {name: np.asarray(value) for name, value in compute().items()}
   make_folder(path.parent)
   with atomic(path) as temporary, temporary.open('wb') as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxsr import cli
+from jaxsr import cli, files
 from jaxsr.data import fingerprint, image_files, shard
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
@@ -107,9 +107,11 @@ def test_a_row_that_is_not_whole_is_refused_or_measured_again(tmp_path, row):
   of = unfinished.Unfinished(tmp_path, {})._of
   lines = [[of, 'a.png', row, [], ''], [of, 'b.png', ROW, [], ''], [of, ['c.png'], ROW, [], '']]
   lines += [[of, 'd.png', ROW, None, ''], [of, 'e.png', ROW, [{}], '']]
+  lines = [[*fields, files.digest_json(fields)] for fields in lines]
   (tmp_path / unfinished.FILE).write_text('\n'.join(map(json.dumps, lines)))
   assert list(unfinished.Unfinished(tmp_path, {}).found) == ['b.png']
-  images = {'a.png': {'row': row}, 'b.png': {'row': ROW}}
+  whole = {'row': ROW, 'sum': shards._sum('b.png', shards.Measured(ROW))}
+  images = {'a.png': {'row': row}, 'b.png': whole}
   (tmp_path / 'shards').mkdir()
   part = tmp_path / 'shards' / '1_of_1.json'
   part.write_text(json.dumps({'options': {}, 'images': images}))

@@ -116,6 +116,13 @@ def test_an_interrupted_evaluation_continues(films, tmp_path):
     *NAMES[:1] * 2,
     *NAMES[1:] * 2,
   ]
+  path = tmp_path / conditions.PER_IMAGE
+  text = path.read_text()
+  psnr = rows[1]['psnr']
+  path.write_text(text.replace(psnr, psnr[:-1] + str((int(psnr[-1]) + 1) % 10), 1))
+  again, calls = counting('net', 'v2')
+  measure([bicubic, again], films, tmp_path)
+  assert path.read_text() == text, 'another digit was silent'
   image_files.write(films / 'a.png', phantom(6, 0, size=128)[..., None])
   changed, calls = counting('net', 'v2')
   measure([bicubic, changed], films, tmp_path)

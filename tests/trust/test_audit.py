@@ -6,7 +6,7 @@ from PIL import Image
 
 from jaxsr.data import degradation, sources
 from jaxsr.data.phantom import phantom
-from jaxsr.trust import audit, maps
+from jaxsr.trust import audit, maps, run
 from jaxsr.trust.networks import interpolation
 
 SIDE = audit.SIDE
@@ -110,3 +110,18 @@ def test_unsupported_detail_needs_no_film(films, enlarged):
   assert audit.unsupported(enlarged, enlarged, 4) == 0
   invented = enlarged + audit.null_space(films[1], 4)
   assert audit.unsupported(invented, enlarged, 4) > 0.5
+
+
+def test_a_damaged_file_of_arrays_is_computed_again(tmp_path):
+  """Deflated data that is damaged raises other errors than an archive that is cut."""
+  path, whole = tmp_path / 'a.npz', {'kept': np.arange(300.0), 'energy': np.ones(3)}
+  run._keep(path, lambda: whole)
+  written = path.read_bytes()
+  for position in range(written.index(b'PK\1\2')):  # up to the list of its members
+    content = bytearray(written)
+    content[position] ^= 1 << position % 8
+    path.write_bytes(content)
+    found = run._keep(path, lambda: whole)
+    assert found.keys() == whole.keys(), f'byte {position} was silent'
+    for name, values in whole.items():
+      np.testing.assert_array_equal(found[name], values, f'byte {position} was silent')
