@@ -1,7 +1,7 @@
 """Find the image files below a folder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,22 +41,28 @@ def find(root: str | Path) -> list[Path]:
 
 def _list(root: Path) -> Listing:
   found, unreadable = Listing([], []), []
-  for path in _walk(root, unreadable):
-    found[0 if image_formats.is_image(path) else 1].append(path)
+  for path in walk(root, lambda error: unreadable.append(Path(error.filename))):
+    if path.name != MANIFEST:
+      found[0 if image_formats.is_image(path) else 1].append(path)
   found.images.extend(unreadable)  # so that reading names them
   return Listing(sorted(found.images), sorted(found.others))
 
 
-def _walk(root: Path, unreadable: list[Path]) -> Iterator[Path]:
-  """Yield the files below a folder without hidden ones; add folders that cannot be listed."""
+def walk(root: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+  """Yield the files below a folder, following links, each folder once.
+
+  Hidden files and folders are left out: `.git` holds the content of what git-annex links to.
+
+  Args:
+    root: the folder.
+    on_error: called for each folder that cannot be listed.
+  """
   seen = set()
-  for folder, folders, files in os.walk(
-    root, followlinks=True, onerror=lambda error: unreadable.append(Path(error.filename))
-  ):
+  for folder, folders, files in os.walk(root, followlinks=True, onerror=on_error):
     real = os.path.realpath(folder)
     if real in seen:
       folders.clear()
       continue
     seen.add(real)
-    own = [name for name in files if not name.startswith('.') and name != MANIFEST]
-    yield from (Path(folder, name) for name in own)
+    folders[:] = sorted(name for name in folders if not name.startswith('.'))
+    yield from (Path(folder, name) for name in sorted(files) if not name.startswith('.'))

@@ -60,6 +60,9 @@ def test_files_that_are_not_images_are_counted_and_named(folder, capsys):
   for name in ('notes.txt', 'table.csv', 'movie.gif'):
     (folder / name).write_text('text')
   (folder / '.hidden').write_text('text')
+  (folder / '.git/annex').mkdir(parents=True)
+  (folder / 'a.png').rename(folder / '.git/annex/MD5.png')
+  (folder / 'a.png').symlink_to('.git/annex/MD5.png')
   assert len(image_files.find(folder)) == 4
   assert (
     'passed over 3 files, not images: movie.gif, notes.txt, table.csv' in capsys.readouterr().err

@@ -10,7 +10,6 @@ import filecmp
 import gzip
 import hashlib
 import lzma
-import os
 import tarfile
 import zipfile
 import zlib
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsr.data import image_files
+from jaxsr.data import image_files, image_folders
 from jaxsr.data.nih import constants
 from jaxsr.errors import ImageError, UserError, brief, flat
 
@@ -82,7 +81,8 @@ def find(root: Path) -> LocalCopy:
   root = root.resolve()  # workers may have another working directory
   images: dict[str, Path] = {}
   archives, problems, twice = [], [], []
-  for path in _walk(root, problems):
+  unlisted = lambda e: problems.append(f'{e.filename}: cannot be listed ({e.strerror})')  # noqa: E731
+  for path in image_folders.walk(root, unlisted):
     name = path.name
     if constants.IMAGE_NAME.fullmatch(name):
       if _differ(images.setdefault(name, path), path):
@@ -111,23 +111,6 @@ def find(root: Path) -> LocalCopy:
   shards += [Shard(0, str(path), skip=tuple(names)) for path in sorted(archives)]
   numbered = tuple(part._replace(number=i) for i, part in enumerate(shards))
   return LocalCopy(root, numbered, tables(root), tuple(problems))
-
-
-def _walk(root: Path, problems: list[str]) -> Iterator[Path]:
-  """Yield the files below a folder, each folder once; add folders that cannot be listed."""
-  seen = set()
-
-  def fail(error: OSError) -> None:
-    problems.append(f'{error.filename}: cannot be listed ({error.strerror})')
-
-  for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
-    real = os.path.realpath(folder)
-    if real in seen:
-      folders.clear()
-      continue
-    seen.add(real)
-    folders[:] = sorted(name for name in folders if not name.startswith('.'))
-    yield from (Path(folder, name) for name in sorted(files))
 
 
 def _differ(first: Path, second: Path) -> bool:
