@@ -148,6 +148,7 @@ ROWS = (
   ),
   Row('NaN in every step', f'{TRAIN}test_a_run_that_stays'),
   Row('loss spike: warn, stop, roll back', f'{SPIKES}test_a_spike {SPIKES}test_a_fall', each=1),
+  Row('validation images without a PSNR', f'{SPIKES}test_images_that'),
   Row('collapse of the discriminator', 'training/test_collapse.py'),
   Row('error while training that is not the state', f'{FAULTS}test_an_error_outside'),
   Row('tile seams', 'inference/test_tiling.py'),

@@ -18,7 +18,7 @@ from jaxsr.errors import ImageError, UserError, brief, count
 from jaxsr.evaluation import boxes as box_figures
 from jaxsr.evaluation import conditions as by_condition
 from jaxsr.evaluation import doubt, inputs, page, report, shards, stratified, unfinished
-from jaxsr.evaluation.evaluator import Evaluator, summarize
+from jaxsr.evaluation.evaluator import INFINITE, Evaluator, split_exact, summarize
 from jaxsr.evaluation.measurement import Measurement, Protocol
 from jaxsr.evaluation.protocol import PROTOCOLS
 from jaxsr.files import make_folder
@@ -184,6 +184,8 @@ def measure(
     if shard is not None and not failed:
       return {}
     raise UserError(f'{folder}: no image can be measured; {failed[0]}')
+  if exact := split_exact(rows)[1]:
+    _note(f'{exact}, and {INFINITE:.0f} dB are counted')
   strata = stratified.summarize(rows, known)
   summary = summarize(rows) | {'failed': failed} | about
   summary |= {'strata': strata} if strata else {}

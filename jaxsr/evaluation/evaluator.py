@@ -13,7 +13,7 @@ from jaxsr import metrics, runtime
 from jaxsr.data import sources
 from jaxsr.data.reading import ReadBoard
 from jaxsr.data.sources import Source
-from jaxsr.errors import ImageError, UserError, warn
+from jaxsr.errors import ImageError, UserError, count, warn
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.protocol import Pair, of_given, preparation, shrink
 from jaxsr.inference.agreeing import Rule, Upscaled
@@ -25,6 +25,7 @@ from jaxsr.perceptual import FeatureExtractor
 
 Figures = dict[str, Any]
 
+INFINITE = metrics.EQUAL  # dB that an infinite PSNR is counted as
 READERS = 2  # threads that prepare the next images
 
 
@@ -235,6 +236,19 @@ def summarize(rows: Sequence[Figures]) -> Figures:
     'psnr_gain_centre': summary['psnr_centre'] - summary['bicubic_psnr_centre'],
     'images_below_bicubic': sum(row['psnr'] < row['bicubic_psnr'] for row in rows),
   }
+
+
+def split_exact(rows: Sequence[Figures]) -> tuple[list[Figures], str]:
+  """Separate the images that bicubic gives exactly, as constant ones: their PSNR is infinite.
+
+  Returns:
+    The rows of the other images, and a line that says how many are separated; '' if none are.
+  """
+  others = [row for row in rows if row['bicubic_mse'] > 0]
+  if not (exact := len(rows) - len(others)):
+    return others, ''
+  which = f'{exact} of {count(len(rows), "image")}'
+  return others, f'bicubic gives {which} exactly (constant?), so that PSNR is infinite there'
 
 
 def measure(network: Network, variables: Any, source: Source, *, scale: int) -> Figures:

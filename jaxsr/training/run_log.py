@@ -15,7 +15,7 @@ from jaxsr.config import Config, compatibility, to_dict
 from jaxsr.data import registration, sources
 from jaxsr.errors import brief
 from jaxsr.evaluation import plots
-from jaxsr.evaluation.evaluator import Figures, summarize
+from jaxsr.evaluation.evaluator import INFINITE, Figures, split_exact, summarize
 from jaxsr.models import count_parameters
 from jaxsr.training.spikes import SpikeMonitor
 from jaxsr.training.state import State
@@ -74,6 +74,7 @@ class Log:
     self._losses: list[float] = []
     self._terms: Sequence[str] = ()
     self._rate = 0.0
+    self._told_exact = False
     quiet = not (primary and sys.stderr.isatty())
     self._bar = tqdm(
       initial=start, total=config.steps, unit='step', disable=quiet, dynamic_ncols=True
@@ -144,6 +145,12 @@ class Log:
       A warning if a loss spike begins, else ''.
     """
     self._since += seconds
+    compared, exact = split_exact(rows)
+    if exact and not self._told_exact:
+      self._told_exact = True
+      way = 'they are left out' if compared else f'{INFINITE:.0f} dB are shown for it'
+      self.warn(step, f'{exact}; {way}')
+    rows = compared or rows
     summary = summarize(rows)
     loss = float(np.mean(self._losses)) if self._losses else float('nan')
     self._losses.clear()
@@ -191,6 +198,8 @@ class Log:
     psnr = float(last['psnr'])
     gain = psnr - float(last['bicubic_psnr'])
     verdict = f'{gain:+.2f} dB over bicubic' if gain > 0 else f'{gain:+.2f} dB: WORSE than bicubic'
+    if float(last['bicubic_psnr']) >= INFINITE:
+      verdict = 'not compared with bicubic, which gives every validation image exactly'
     folder = shlex.quote(str(self._folder))
     self._bar.close()
     print(f'finished at step {last["step"]}: {psnr:.2f} dB, {verdict}')

@@ -1,4 +1,4 @@
-"""Loss spikes, and the images of skipped steps."""
+"""Loss spikes, images without a PSNR, and the images of skipped steps."""
 
 import csv
 
@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from jaxsr.checkpoint import Checkpoints, run_dir
+from jaxsr.data import image_files
+from jaxsr.evaluation.evaluate import evaluate
+from jaxsr.inference.model import load
 from jaxsr.training import loop, run_log, step
 from jaxsr.training.spikes import RECENT, Spiked, SpikeMonitor
 from jaxsr.training.state import Trainable
@@ -86,3 +89,25 @@ def test_the_images_of_skipped_steps_are_saved(tiny, tmp_path, monkeypatch):
 def test_batchnorm_statistics_are_part_of_the_guard(value):
   network = Trainable({'a': jnp.ones(2)}, {'var': jnp.array([1, value])}, ())
   assert bool(step._finite({'loss': jnp.ones(())}, network)) == np.isfinite(value)
+
+
+@pytest.mark.parametrize('films', [0, 1])
+def test_images_that_bicubic_gives_exactly_are_not_compared(tiny, film, tmp_path, capsys, films):
+  """A film that was not exposed is black, and any other network is infinitely worse there."""
+  folder = tmp_path / 'films'
+  folder.mkdir()
+  image_files.write(folder / 'black.png', np.zeros((128, 128, 1), np.uint8))
+  if films:
+    image_files.write(folder / 'film.png', film)
+  tiny.data.val, tiny.data.val_count, tiny.steps = str(folder), 0, 2
+  assert train(tiny, tmp_path / 'run') == 0
+  found = capsys.readouterr()
+  assert found.err.count(f'bicubic gives 1 of {films + 1} image') == 1
+  last = rows(tmp_path / 'run')[-1]
+  if films:
+    assert float(last['bicubic_psnr']) < 50 and 'left out' in found.err
+  else:
+    assert 'not compared with bicubic, which gives every' in found.out
+    assert 'WORSE' not in found.out and '(constant?)' in found.err
+    evaluate(load('bicubic'), folder)
+    assert 'infinite there, and 100 dB are counted' in capsys.readouterr().err
