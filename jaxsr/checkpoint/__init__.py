@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jaxsr import files
 from jaxsr.checkpoint import storage
 from jaxsr.checkpoint.storage import CheckpointError, CorruptCheckpointError
-from jaxsr.errors import warn
+from jaxsr.errors import is_disk_full, warn
 
 Tree = Any
 LATEST = 2
@@ -143,7 +143,8 @@ class Checkpoints:
       raise self._cannot_save(error) from error
 
   def _cannot_save(self, error: Exception) -> CheckpointError:
-    return CheckpointError(f'{self.folder}: cannot save ({storage.summarize_error(error)})')
+    reason = '' if is_disk_full(error) else f' ({storage.summarize_error(error)})'
+    return CheckpointError(f'{self.folder}: cannot save{reason}')
 
   def _sweep(self) -> None:
     """Delete the steps that are not kept, and incomplete ones of a killed process."""
