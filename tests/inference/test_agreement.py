@@ -141,6 +141,31 @@ def test_pixels_that_are_off_by_a_millionth_of_a_level_are_settled():
   assert found == Agreement(lr.size, lr.size, 0)
 
 
+@pytest.mark.parametrize(
+  ('first', 'tries', 'kept'),
+  [
+    ((False, 3), 1, 0),  # no pixel is off by more than a level
+    ((True, 3), 2, 1),  # few are off, one by levels: the better one of two
+    ((True, 900), 1, 0),  # hopeless
+  ],
+)
+def test_a_channel_is_tried_again_if_few_pixels_are_off(first, tries, kept, monkeypatch):
+  outcomes = [(exact._Distance(*first, 9.0), 0), (exact._Distance(False, 5, 1.0), 1)]
+  seen = []
+
+  class Plane:
+    def __init__(self, *arguments):
+      seen.append(arguments[-1])
+
+    def solve(self, most):
+      return outcomes[len(seen) - 1]
+
+  monkeypatch.setattr(exact, '_Plane', Plane)
+  nothing = np.zeros((4, 4))
+  assert exact._settle(nothing, nothing, Reduction(4), 255, 1) == kept
+  assert seen == [exact._OFF, 0.0][:tries]
+
+
 def test_an_impossible_input_is_counted():
   """No image has a reduction of single white and black pixels side by side."""
   reduction = Reduction(4)

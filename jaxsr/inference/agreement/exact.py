@@ -104,12 +104,12 @@ _project = jax.jit(partial(project, steps=30), static_argnames='reduction')
 def _settle(
   levels: np.ndarray, lr: np.ndarray, reduction: Reduction, white: int, most: int
 ) -> np.ndarray:
-  """Returns a settled channel; it is tried again without `_OFF` if a pixel stays off by levels."""
+  """Returns a settled channel; it is tried again without `_OFF` if few stay off, one by levels."""
   found = []
   for extra in (_OFF, 0.0):
     plane = _Plane(levels, lr, reduction, white, extra)
     found.append(plane.solve(most))
-    if not found[-1][0].by_levels:
+    if not found[-1][0].by_levels or found[-1][0].pixels > _WIDE_MOST:
       break
   return min(found, key=lambda one: one[0])[1]
 
