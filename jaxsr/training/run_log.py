@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +58,22 @@ def introduce(
 
 
 class Log:
-  """Writes the output on the primary host; other hosts keep the table, to decide equally."""
+  """Writes the output on the primary host; other hosts keep the table, to decide equally.
+
+  `before` is called before files are written, and raises if the folder is no longer this run's.
+  """
 
   def __init__(
-    self, config: Config, folder: Path, *, start: int, primary: bool, spikes: SpikeMonitor
+    self,
+    config: Config,
+    folder: Path,
+    *,
+    start: int,
+    primary: bool,
+    spikes: SpikeMonitor,
+    before: Callable[[], None],
   ):
+    self._before = before
     self.table = run_dir.MetricsTable(folder, step=start)
     self.spikes = spikes
     self._skipped = run_dir.SkippedTable(folder, step=start)
@@ -90,6 +101,7 @@ class Log:
   def skipped(self, step: int, names: Sequence[str]) -> None:
     """Write the images of a step that was skipped."""
     if self._primary:
+      self._before()
       self._skipped.add(step, names)
 
   def scalars(self, step: int, rows: Sequence[dict[str, np.ndarray]], *, waited: float) -> str:
@@ -103,6 +115,7 @@ class Log:
     Returns:
       A warning if a loss spike begins, else ''.
     """
+    self._before()
     now = time.perf_counter()
     seconds, self._since = now - self._since, now
     self._rate = (step - self._step) * self._batch_size / seconds
@@ -144,6 +157,7 @@ class Log:
     Returns:
       A warning if a loss spike begins, else ''.
     """
+    self._before()
     self._since += seconds
     compared, exact = split_exact(rows)
     if exact and not self._told_exact:

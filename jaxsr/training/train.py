@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -73,9 +74,16 @@ def train(
     while True:
       try:
         return _train(
-          config, folder, stop, checkpoints, spikes, allow_config_change=allow_config_change
+          config,
+          folder,
+          stop,
+          checkpoints,
+          spikes,
+          check_lock,
+          allow_config_change=allow_config_change,
         )
       except Spiked as spike:
+        check_lock()
         _roll_back(config, folder, checkpoints, spike)
         spikes.reset()
       except FileNotFoundError:
@@ -104,6 +112,7 @@ def _train(
   stop: Preemption,
   checkpoints: Checkpoints,
   spikes: SpikeMonitor,
+  check_lock: Callable[[], None],
   *,
   allow_config_change: bool,
 ) -> int:
@@ -137,13 +146,14 @@ def _train(
     print(f'{folder} is finished: step {start} of {config.steps}; raise config.steps to continue')
     return 0
   if primary:
+    check_lock()  # images may have been read for minutes
     run_dir.write_config(folder, to_dict(config), data=data, step=start)
     run_log.introduce(config, state, train_source, val_source, mesh)
   labels = teachers.prepare_labels(config, experiment.teachers, train_source)
   loader = pipeline.make_loader(
     config, train_source, mesh, labels=labels, order=len(run_dir.rollbacks(folder))
   )
-  log = Log(config, folder, start=start, primary=primary, spikes=spikes)
+  log = Log(config, folder, start=start, primary=primary, spikes=spikes, before=check_lock)
   run = loop.Run(
     config=config,
     steps=CompiledSteps(experiment, loader),

@@ -532,6 +532,33 @@ def test_without_locks_on_folders_a_deleted_lock_ends_the_run(tmp_path, monkeypa
       check()
 
 
+def test_a_lock_that_was_deleted_keeps_a_run_from_writing(run, monkeypatch):
+  """Another trainer has begun meanwhile; as on NFS, whose folders have no locks."""
+  config, folder = run
+  config = configs.copy(config)
+  config.steps, config.save, config.eval = 40, 100, 2
+  lock, scalars = files._try_lock, run_log.Log.scalars
+  monkeypatch.setattr(
+    files,
+    '_try_lock',
+    lambda opened, mode: not stat.S_ISDIR(os.fstat(opened).st_mode) and lock(opened, mode),
+  )
+  records = (run_dir.METRICS, run_dir.CONFIG, run_dir.SAVED)
+
+  def log(self, step, *arguments, **options):
+    if step == 7:
+      (folder / 'lock').unlink()
+      for name in records:
+        (folder / name).write_text('of another trainer')
+    return scalars(self, step, *arguments, **options)
+
+  monkeypatch.setattr(run_log.Log, 'scalars', log)
+  with pytest.raises(UserError, match='lock: was deleted'):
+    train(config, folder, allow_config_change=True)
+  assert all((folder / name).read_text() == 'of another trainer' for name in records)
+  assert event_file.last_step(folder) == 6
+
+
 def test_a_folder_that_was_moved_is_named(tmp_path):
   (tmp_path / 'run').mkdir()
   with files.locked(tmp_path / 'run') as check:
