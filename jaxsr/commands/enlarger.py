@@ -214,7 +214,7 @@ class Enlarger:
 
   @staticmethod
   def _remarks(model: Model, image: np.ndarray) -> tuple[str, ...]:
-    remark = check_input(model, image)
+    remark = check_input(model, image, bits=_bits(image))
     return (remark,) if remark else ()
 
   def _upscale(self, network: Network, image: np.ndarray, agree: bool | None) -> Upscaled:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from jaxsr import models
@@ -49,15 +50,31 @@ ADDED = {
   f'data.degradation.{name}': json.loads(json.dumps(value))
   for name, value in dataclasses.asdict(Mixture()).items()
 }
+# Sections with a value per loss term. A version without a term behaves as if its values were 0.
+PER_TERM = ('loss.', 'start.', 'ramp.', 'pretrain.loss.')
 # Values that decide the shapes of the state.
 FIXED = ('model.', 'scale', 'channels', *(f'discriminator.{n}' for n in Discriminator.OPTIONS))
 
 
 def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:
-  """Returns the values that differ between two configs, old and new, by name."""
+  """Returns the values that differ between two configs, old and new, by name.
+
+  Loss terms that only one of the versions has do not count, unless they are used.
+  """
   old, new = ADDED | flatten(old), ADDED | flatten(new)
-  names = sorted(old.keys() | new.keys())
-  return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+  shared = _feature_networks(old) & _feature_networks(new)
+  found = {}
+  for name in sorted(old.keys() | new.keys()):
+    absent = 0 if name.startswith(PER_TERM) else None
+    was, now = old.get(name, absent), new.get(name, absent)
+    if was != now and _feature_networks([name]) <= shared:
+      found[name] = was, now
+  return found
+
+
+def _feature_networks(names: Iterable[str]) -> set[str]:
+  """Returns the feature networks, which are loss terms, that the names of values belong to."""
+  return {name.split('.')[1] for name in names if name.startswith('content.')}
 
 
 def check_change(old: dict, new: dict, *, allowed: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""Check the images that are given to `Model.upscale`."""
+"""Check the images that are given to `Model.upscale` and the functions beside it."""
 
 import warnings
 from typing import TYPE_CHECKING, Any

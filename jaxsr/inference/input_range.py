@@ -14,7 +14,7 @@ from jaxtyping import UInt
 from jaxsr.data import quality
 from jaxsr.data.quality import Quality
 from jaxsr.errors import ImageError, UserError
-from jaxsr.inference import package
+from jaxsr.inference import arguments, package
 
 if TYPE_CHECKING:
   from jaxsr.inference.model import Model
@@ -82,11 +82,14 @@ def check_input(model: 'Model', image: np.ndarray, *, bits: int = 0) -> str:
 
   Args:
     model: the model; without a known range, every image passes.
-    image: a low-resolution image, uint8 or uint16 [h, w] or [h, w, c].
+    image: a low-resolution image, uint8 or uint16 [h, w] or [h, w, c], with c = `channels`.
     bits: the number of bits that the values have; 0 is all of the dtype.
 
   Returns:
     '' if the image lies inside, else a line that says how it differs, and which package to take.
+
+  Raises:
+    UserError: the image is a batch, or has another dtype, rank, number of channels or more bits.
 
   Example:
     >>> import jaxsr
@@ -95,8 +98,10 @@ def check_input(model: 'Model', image: np.ndarray, *, bits: int = 0) -> str:
     >>> jaxsr.check_input(jaxsr.load('edsr_x4'), noise)[:52]
     'noisier than the images that edsr_x4 was trained on:'
   """
+  if np.ndim(image) == 4:
+    raise UserError('image is a batch: check_input takes one image, [h, w] or [h, w, c]')
+  image, white = arguments.prepare(image, model, bits, tile=1)
   planes = image if image.ndim == 3 else image[..., None]
-  white = 2 ** (bits or 8 * image.itemsize) - 1
   if not (kinds := exceeded(model.inputs, planes, white)):
     return ''
   better = _better(model, quality.measure(planes, white))

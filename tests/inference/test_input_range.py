@@ -12,6 +12,7 @@ from jaxsr.commands import package as command
 from jaxsr.data import acquisition, image_files, quality
 from jaxsr.data.acquisition.film import acquire
 from jaxsr.data.phantom import phantom
+from jaxsr.errors import UserError
 from jaxsr.inference import input_range, model_card, package
 from runs import pack
 
@@ -72,8 +73,25 @@ def test_the_package_of_the_nearest_size_is_told(packages):
 
 def test_the_bits_of_an_image_count(packages):
   model, image = jaxsr.load('a_clean'), reduced('very_low_dose').astype(np.uint16) * 16
-  assert jaxsr.check_input(model, image, bits=12) and not jaxsr.check_input(model, image)
+  assert jaxsr.check_input(model, image, bits=12)
+  with pytest.warns(UserWarning, match='pass bits=12'):
+    assert not jaxsr.check_input(model, image)
   assert jaxsr.check_input(model, image[..., 0], bits=12)
+
+
+@pytest.mark.parametrize(
+  ('change', 'match'),
+  [
+    (lambda x: x / np.float32(255), 'image is float32: upscale takes uint8 or uint16'),
+    (lambda x: x.astype(np.int32), 'image is int32'),
+    (lambda x: x[None], 'image is a batch: check_input takes one image'),
+    (lambda x: np.repeat(x, 3, axis=2), 'so 3 channels: a_clean is for gray images'),
+    (lambda x: x[0, 0], 'has the shape'),
+  ],
+)
+def test_an_image_of_another_type_or_shape_is_an_error(packages, change, match):
+  with pytest.raises(UserError, match=match):
+    jaxsr.check_input(jaxsr.load('a_clean'), change(reduced('very_low_dose')))
 
 
 def test_upscale_says_it_once_for_a_batch(packages, capsys):

@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 from jaxsr import config as configs
+from jaxsr import perceptual
+from jaxsr.config import compatibility
+from jaxsr.errors import UserError
 from jaxsr.losses import TERMS, Term, pixel
 from jaxsr.training import distillation
 from runs import run
@@ -42,6 +45,26 @@ def test_a_term_of_images_is_a_formula_and_a_line(tiny, batch, monkeypatch):
   scalars = train_one_step(weighted(tiny), batch, 'log_cosh')
   assert scalars['loss'] == scalars['term/log_cosh'] > 0
   assert scalars['gradient/log_cosh'] > 0 and scalars['grad_norm'] > 0
+
+
+def test_older_runs_resume_after_a_term_was_added_or_removed(monkeypatch):
+  without = configs.to_dict(configs.base())
+  monkeypatch.setitem(TERMS, 'log_cosh', Term(lambda c: c.sr))
+  monkeypatch.setattr(configs, 'CONTENT', (*configs.CONTENT, 'lpips'))
+  monkeypatch.setitem(perceptual.LAYERS, 'lpips', ('conv1',))
+  config = configs.base()
+  config.model = configs.network('srcnn')
+  having = configs.to_dict(config)
+  without['model'] = having['model']
+  assert having['loss']['log_cosh'] == 0.0 and having['content']['lpips']['scale'] == 1.0
+  assert compatibility.check_change(without, having, allowed=False) == []
+  assert compatibility.check_change(having, without, allowed=False) == []
+  having['loss']['log_cosh'] = 0.5
+  with pytest.raises(UserError, match=r'config.loss.log_cosh was 0, is now 0.5: choose another'):
+    compatibility.check_change(without, having, allowed=False)
+  having['loss']['log_cosh'], having['content']['vgg19']['new'] = 0.0, 1
+  with pytest.raises(UserError, match=r'config.content.vgg19.new was None, is now 1'):
+    compatibility.check_change(without, having, allowed=False)
 
 
 def test_a_term_of_a_further_output_needs_a_line_more(tiny, batch, monkeypatch):
