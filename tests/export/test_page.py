@@ -1,10 +1,12 @@
 """The page enlarges films in a browser as `jaxsr upscale` does, and opens no connection."""
 
+import base64
 import http.client
 import json
 import shutil
 import socket
 import struct
+import subprocess
 import threading
 import time
 import zlib
@@ -17,7 +19,7 @@ from PIL import Image
 from jaxsr import cli
 from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
-from jaxsr.errors import UserError
+from jaxsr.errors import ImageError, UserError
 from jaxsr.export import runtime
 from jaxsr.inference.model import load
 
@@ -172,6 +174,12 @@ def films(folder):
   return {path: tolerances.get(path.name, 1) for path in sorted(folder.iterdir())}
 
 
+def overwritten(code):
+  """Returns a JPEG some bytes of which were overwritten in the middle of its scan."""
+  middle = (code.index(b'\xff\xda') + len(code)) // 2
+  return code[:middle] + b'\x5a' * 24 + code[middle + 24 :]
+
+
 def bad_films(folder):
   """Write files that cannot be enlarged; returns each with a part of the line that says why."""
   image_files.write(folder / 'whole.png', phantom(3, 1, size=128)[..., None])
@@ -209,6 +217,22 @@ def bad_films(folder):
   dicom(folder / 'whole.dcm', gray, 8)
   (folder / 'bare.dcm').write_bytes((folder / 'whole.dcm').read_bytes()[132:])
   png(folder / 'sum.png', gray, 0, pack=lambda body: zlib.compress(body)[:-4] + bytes(8))
+  jpeg = overwritten(codes['50'])
+  (folder / 'overwritten.jpg').write_bytes(jpeg)
+  dicom(folder / 'overwritten.dcm', gray, 8, syntax='1.2.840.10008.1.2.4.50', code=jpeg)
+  at = codes['50'].index(b'\xff\xc0') + 5
+  (folder / 'height.jpg').write_bytes(codes['50'][:at] + b'\1' + codes['50'][at + 1 :])
+  left = codes['50'][:-2] + b'\1\2' + codes['50'][-2:]
+  dicom(folder / 'left.dcm', gray, 8, syntax='1.2.840.10008.1.2.4.50', code=left)
+  content = (folder / 'whole.dcm').read_bytes()
+  at = content.index(b'\xe0\x7f\x10\0') + 8
+  length = struct.pack('<I', gray.size - 18)
+  padding = struct.pack('<HH2sHI6x', 0xFFFC, 0xFFFC, b'OB', 0, 6)
+  content = content[:at] + length + content[at + 4 : -18] + padding
+  (folder / 'short.dcm').write_bytes(content)
+  dicom(folder / 'pieces.dcm', gray, 8, syntax='1.2.840.10008.1.2.4.80', code=codes['80'])
+  content = (folder / 'pieces.dcm').read_bytes()
+  (folder / 'pieces.dcm').write_bytes(content[:-8])
   lines = {'bits.dcm': 'allocates 8 bits and stores 12', 'inverse.dcm': 'contradict each other'}
   lines |= {'sign.dcm': 'lacks PixelRepresentation', 'samples.dcm': 'lacks SamplesPerPixel'}
   lines |= {f'turned{name}.dcm': 'compressed frame 72' for name in codes}
@@ -217,6 +241,9 @@ def bad_films(folder):
     'zeros.dcm': 'damaged',
     'sum.png': 'cannot be unpacked',
   }
+  lost = ('overwritten.jpg', 'overwritten.dcm', 'height.jpg', 'left.dcm')
+  lines |= dict.fromkeys(lost, 'a part of its pixels is missing or overwritten')
+  lines |= {'short.dcm': 'pixels are missing', 'pieces.dcm': 'not divided into fragments'}
   lines |= {'cut.png': 'damaged', 'cut_end.png': 'damaged', 'width.png': 'checksum'}
   lines |= {'cmyk.jpg': 'CMYK', 'twelve.jpg': 'browsers do not decode', 'lost.dcm': 'damaged'}
   lines |= {'text.png': 'no PNG', 'large.png': '320 megapixels'}
@@ -264,6 +291,9 @@ def test_the_page_enlarges_as_the_command_does(page, chromium, tmp_path, listene
     state, line = open_film(path)
     assert state == 'failed' and path.name in line and reason in line, line
     assert not tab.is_visible('#save')  # of the film before
+  image = good / 'gray.jpg'
+  image.write_bytes(image.read_bytes()[:-2] + b'\1\2\3\xff\xd9')
+  assert 'has 3 bytes after its last pixel' in open_film(image)[1]
   assert messages == []
   assert all(url.startswith(('file:', 'blob:')) for url in requests), requests
 
@@ -276,6 +306,73 @@ def test_the_page_enlarges_as_the_command_does(page, chromium, tmp_path, listene
     tab.evaluate(f'async () => {{ try {{ await ({way}) }} catch {{}} }}')
   tab.wait_for_timeout(500)
   assert Listener.count == 0 and len(messages) >= 3  # what the policy refused
+
+
+READ = """async texts => Promise.all(texts.map(async text => {
+  const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+  try { return [...(await readFilm(new File([bytes], ''))).pixels] } catch { return null }
+}))"""
+
+
+def damaged(rng, whole, start, count):
+  """Yield files that are cut, or some bytes of which are overwritten, after `start`."""
+  for i in range(count):
+    size = int(rng.choice([1, 4, 16, 64]))
+    at = int(rng.integers(start, len(whole) - size))
+    yield whole[:at] + (rng.bytes(size) + whole[at + size :] if i % 4 else b'\xff\xd9')
+
+
+@pytest.mark.slow
+def test_the_page_refuses_damaged_pixels_that_jaxsr_refuses(page, chromium, tmp_path, rng):
+  tab = chromium.new_page()
+  tab.goto(page.as_uri())
+  deep = phantom(3, 1, size=128, bits=16)[:72, :104]
+  gray, twelve = (deep >> 8).astype(np.uint8), (deep >> 4).astype(np.uint16)
+  write = {'baseline.jpg': {}, 'progressive.jpg': {'progressive': True}}
+  for name, options in write.items():
+    Image.fromarray(gray).save(tmp_path / name, quality=90, **options)
+  image_files.write(tmp_path / 'deep.png', deep[..., None])
+  dicom(tmp_path / 'jpeg.dcm', gray, 8, syntax='1.2.840.10008.1.2.4.50', kind='MONOCHROME2')
+  for name, stored, bits in (('8', gray, 8), ('12', twelve, 12), ('16', deep, 16)):
+    dicom(tmp_path / f'lossless{name}.dcm', stored, bits, syntax='1.2.840.10008.1.2.4.70')
+    dicom(tmp_path / f'jpegls{name}.dcm', stored, bits, syntax='1.2.840.10008.1.2.4.80')
+  for whole in sorted(tmp_path.iterdir()):
+    content, name = whole.read_bytes(), tmp_path / f'damaged{whole.suffix}'
+    start = content.index(b'IDAT' if whole.suffix == '.png' else b'\xff\xda')
+    contents = [content, *damaged(rng, content, start, 40)]
+    found = tab.evaluate(READ, [base64.b64encode(each).decode() for each in contents])
+    assert found[0] is not None, whole.name
+    refused = 0
+    for each, pixels in zip(contents, found, strict=True):
+      name.write_bytes(each)
+      try:
+        image_files.read(name)
+      except ImageError:
+        assert pixels is None, whole.name
+        refused += 1
+    assert refused > 15, whole.name
+
+
+@pytest.mark.slow
+def test_the_page_takes_jpeg_in_dicom_by_dcmtk(page, chromium, tmp_path):
+  if shutil.which('dcmcjpeg') is None:
+    pytest.skip('needs dcmcjpeg (dcmtk)')
+  tab = chromium.new_page()
+  tab.goto(page.as_uri())
+  deep = phantom(3, 1, size=128, bits=16)[:72, :103]
+  for bits in (8, 12, 16):
+    stored = (deep >> (16 - bits)).astype(np.uint8 if bits == 8 else np.uint16)
+    dicom(tmp_path / 'raw.dcm', stored, bits, kind='MONOCHROME2')
+    ways = [['+el', '+sv', str(predictor)] for predictor in range(1, 8)] + [['+e1']]
+    ways += [['+eb', '+q', quality] for quality in ('50', '100')] if bits == 8 else []
+    for way in ways:
+      path = tmp_path / 'film.dcm'
+      subprocess.run(['dcmcjpeg', *way, tmp_path / 'raw.dcm', path], check=True)
+      (pixels,) = tab.evaluate(READ, [base64.b64encode(path.read_bytes()).decode()])
+      assert pixels is not None, way
+      tolerance = 2 if '+eb' in way else 0
+      expected = image_files.load(path, 1)[0].astype(int).ravel()
+      assert np.abs(np.array(pixels) - expected).max() <= tolerance, way
 
 
 def test_a_library_of_another_content_is_refused(tmp_path):

@@ -2,7 +2,6 @@
 // Uint8Array or Uint16Array, 0 for black. `bits` is the number of bits of the file's values.
 
 const IMPLICIT = '1.2.840.10008.1.2', EXPLICIT = '1.2.840.10008.1.2.1';
-const BITS = [0x1b, 0xe4].map(value => new Uint8Array(64).fill(value));  // no bit is the same
 const BIG_ENDIAN = '1.2.840.10008.1.2.2', DEFLATED = '1.2.840.10008.1.2.1.99';
 const JPEG_BASELINE = '1.2.840.10008.1.2.4.50';
 const JPEG_LOSSLESS = ['1.2.840.10008.1.2.4.57', '1.2.840.10008.1.2.4.70'];
@@ -74,59 +73,6 @@ function checkGray(r, g, b, slack = 0) {
   if (Math.max(r, g, b) - Math.min(r, g, b) > slack) {
     throw new Error('is in color; this network is for gray films');
   }
-}
-
-// ---- JPEG
-
-const NO_FRAMES = [0xc4, 0xc8, 0xcc];  // other markers among those of frames
-const BY_BROWSERS = [0xc0, 0xc1, 0xc2];  // sequential and progressive frames
-const JPEG_LS_FRAME = 0xf7;
-
-// Decode what browsers decode: baseline and progressive JPEG of 8 bits.
-async function readJpeg(bytes) {
-  const {kind, bits, width, height, components} = jpegFrame(bytes);
-  checkSize(width, height);
-  if (!BY_BROWSERS.includes(kind) || bits !== 8) {
-    const name = kind === JPEG_LS_FRAME ? 'JPEG-LS' : `JPEG of ${bits} bits or another kind`;
-    throw new Error(`is ${name}, which browsers do not decode: use jaxsr upscale`);
-  }
-  if (components > 3) throw new Error('is JPEG in CMYK; convert it to gray');
-  return readByBrowser(new Blob([bytes], {type: 'image/jpeg'}));
-}
-
-// Returns what a JPEG's frame header says.
-function jpegFrame(bytes) {
-  for (let at = 2; at + 9 < bytes.length && bytes[at] === 0xff;) {
-    const kind = bytes[at + 1];
-    if (kind === 0xff) { at += 1; continue; }  // a fill byte
-    if (kind === JPEG_LS_FRAME ||
-        kind >= 0xc0 && kind <= 0xcf && !NO_FRAMES.includes(kind)) {
-      const word = from => bytes[from] << 8 | bytes[from + 1];
-      const [bits, components] = [bytes[at + 4], bytes[at + 9]];
-      return {kind, bits, width: word(at + 7), height: word(at + 5), components};
-    }
-    at += 2 + (bytes[at + 2] << 8 | bytes[at + 3]);
-  }
-  throw new Error('is damaged: it has no frame');
-}
-
-async function readByBrowser(blob) {
-  let image;
-  try {
-    image = await createImageBitmap(blob, {colorSpaceConversion: 'none'});
-  } catch {
-    throw new Error('is damaged: the browser cannot decode it');
-  }
-  const {width, height} = image, canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext('2d', {willReadFrequently: true});
-  context.drawImage(image, 0, 0);
-  image.close();
-  const data = context.getImageData(0, 0, width, height).data, pixels = new Uint8Array(width * height);
-  for (let i = 0; i < pixels.length; i++) {
-    checkGray(data[4 * i], data[4 * i + 1], data[4 * i + 2], 2);
-    pixels[i] = data[4 * i + 1];
-  }
-  return {pixels, width, height, bits: 8};
 }
 
 // ---- DICOM: the rules of jaxsr/data/dicom.py
@@ -207,10 +153,9 @@ async function dicomValues(bytes, set, element, {allocated, width, height}) {
   const Kind = allocated === 8 ? Uint8Array : Uint16Array;
   let values;
   if ([IMPLICIT, EXPLICIT, BIG_ENDIAN].includes(syntax)) {
-    const start = bytes.byteOffset + element.dataOffset;
-    values = bytes.buffer.slice(start, start + count * allocated / 8);
-    if (values.byteLength < count * allocated / 8) throw new Error('is damaged: pixels are missing');
-    values = new Kind(values);
+    const start = bytes.byteOffset + element.dataOffset, size = count * allocated / 8;
+    if (element.length < size) throw new Error('is damaged: pixels are missing');
+    values = new Kind(bytes.buffer.slice(start, start + size));
     if (syntax === BIG_ENDIAN) swapBytes(values, element.vr);
     return values;
   }
@@ -225,7 +170,7 @@ async function dicomValues(bytes, set, element, {allocated, width, height}) {
   }
   if (syntax === JPEG_BASELINE) {
     const film = await readJpeg(data);
-    if (!fits(film)) throw new Error('is damaged: its pixels do not fit its size');
+    if (film.remark) throw lost();
     return film.pixels;
   }
   try {
@@ -250,24 +195,10 @@ function swapBytes(values, vr) {
 function fragments(set, element) {
   const {fragments} = element;
   if (!fragments?.length) throw new Error('is damaged: pixels are missing');
+  if (set.warnings.some(text => text.includes('pixel data'))) {
+    throw new Error('is damaged: its pixels are not divided into fragments as they must');
+  }
   return dicomParser.readEncapsulatedPixelDataFromFragments(set, element, 0, fragments.length).slice();
-}
-
-// Returns the bytes of a JPEG Lossless frame. The decoder invents pixels that are missing from the
-// data: those change with the bits that follow. Without any, it loses short codes of the last byte.
-// It ignores data that are left after the last pixel, as they are if others were overwritten.
-function decodeWhole(frame) {
-  const decode = parts => {
-    const whole = concatenated(parts);
-    const decoder = new jpegLossless.Decoder();
-    const raw = decoder.decompress(whole.buffer, 0, whole.length);
-    return [new Uint8Array(raw.buffer ?? raw), decoder.stream.index];
-  };
-  const body = frame.subarray(0, frame.lastIndexOf(0xff)), end = frame.subarray(body.length);
-  const [[first, at], [second]] = BITS.map(bits => decode([body, bits, end]));
-  if (at < body.length - 2) throw new Error('data are left');
-  if (first.some((value, i) => value !== second[i])) throw new Error('pixels are missing');
-  return first.buffer;
 }
 
 function concatenated(parts) {
@@ -275,30 +206,6 @@ function concatenated(parts) {
   let at = 0;
   for (const part of parts) { out.set(part, at); at += part.length; }
   return out;
-}
-
-// The decoders fill what is missing with values of their own.
-function checkEnd(frame) {
-  let end = frame.length;
-  while (end > 2 && frame[end - 1] !== 0xd9) end--;
-  if (frame.length - end > 2 || frame[end - 2] !== 0xff) throw new Error('no end of image');
-}
-
-let charls;  // started by the first film that needs it
-
-// Returns the bytes of the pixels of a JPEG Lossless or JPEG-LS frame.
-async function decodeLossless(frame, isJpegLs) {
-  checkEnd(frame);
-  if (!isJpegLs) return decodeWhole(frame);
-  charls ??= unpack('charls').then(wasmBinary => CharLSWASM({wasmBinary}));
-  const decoder = new (await charls).JpegLSDecoder();
-  try {
-    decoder.getEncodedBuffer(frame.length).set(frame);
-    decoder.decode();
-    return decoder.getDecodedBuffer().slice().buffer;
-  } finally {
-    decoder.delete();
-  }
 }
 
 // Returns the test whether a stored value is padding, which becomes black.

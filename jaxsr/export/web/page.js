@@ -37,9 +37,10 @@ async function open(file) {
     $('save').textContent = `Save ${savedName()}`;
     view.open(bicubic(read, META.scale), large);
     setWindow(0.5, 1);
+    const remark = read.remark ? `. It ${read.remark}` : '';
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     say(`${file.name}: ${read.width}×${read.height} → ${large.width}×${large.height}, ` +
-      `${large.bits} bit, ${seconds} s on ${threads} thread${threads > 1 ? 's' : ''}`);
+      `${large.bits} bit, ${seconds} s on ${threads} thread${threads > 1 ? 's' : ''}${remark}`);
     finish('done');
   } catch (error) {
     if (canceled()) return;

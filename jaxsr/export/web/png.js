@@ -103,15 +103,14 @@ function exifOrientation(bytes) {
   return 1;
 }
 
-// Returns the contents of the chunks by kind; those that are needed must be whole.
+// Returns the contents of the chunks by kind.
 function readChunks(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), found = {};
   for (let at = 8; at + 12 <= bytes.length && !found.IEND;) {
     const size = view.getUint32(at), end = at + 8 + size;
     const kind = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
-    const isNeeded = /^[A-Z]/.test(kind);
     if (end + 4 > bytes.length) break;
-    if (isNeeded && checksum(bytes.subarray(at + 4, end)) !== view.getUint32(end)) {
+    if (checksum(bytes.subarray(at + 4, end)) !== view.getUint32(end)) {
       throw new Error('is damaged: a checksum differs');
     }
     (found[kind] ??= []).push(bytes.subarray(at + 8, end));
