@@ -26,6 +26,7 @@ from jaxsr.errors import (
   TRY_AGAIN,
   Interruption,
   UserError,
+  WriteError,
   describe,
   is_disk_full,
   is_thread_limit,
@@ -108,7 +109,8 @@ def run(arguments: Sequence[str], *, is_process: bool = False) -> int:
     if not isinstance(error, UserError) and not runtime.has_devices():
       platforms = os.environ.get('JAX_PLATFORMS')
       error = UserError(f'JAX finds no device of JAX_PLATFORMS={platforms}; unset it, or set cpu')
-    if is_disk_full(error) or isinstance(error, OSError) or is_thread_limit(error):
+    failed = isinstance(error, OSError | WriteError)
+    if failed or is_disk_full(error) or is_thread_limit(error):
       code = FAILED
     elif isinstance(error, Interruption):
       code = TRY_AGAIN

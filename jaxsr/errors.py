@@ -22,6 +22,10 @@ class Interruption(UserError):
   """A run cannot continue now; its state is saved, and the same command resumes it."""
 
 
+class WriteError(UserError):
+  """Files cannot be written, although nothing is wrong with the command."""
+
+
 class ImageError(UserError):
   """An image file that cannot be used, with the reason."""
 

@@ -114,6 +114,9 @@ ROWS = (
   ),
   Row('write that fails', f'{FILMS}test_a_write_that_fails', quick=True),
   Row('workdir that cannot be written', 'test_main.py::test_a_workdir'),
+  Row(
+    'workdir read-only, or checkpoints a file, while training', f'{FAULTS}test_a_folder_that_cannot'
+  ),
   Row('workdir moved while training', f'{FAULTS}test_a_folder_that_was_moved', quick=True),
   Row('two trainers on one folder', f'{TRAIN}test_a_second_trainer {TRAIN}test_a_killed_trainers'),
   Row('shared memory missing', f'{FAULTS}test_missing_shared', quick=True),

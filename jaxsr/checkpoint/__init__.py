@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from jaxsr import files
 from jaxsr.checkpoint import storage
-from jaxsr.checkpoint.storage import CheckpointError, CorruptCheckpointError
+from jaxsr.checkpoint.storage import CheckpointError, CorruptCheckpointError, SaveError
 from jaxsr.errors import is_disk_full, warn
 
 Tree = Any
@@ -142,9 +142,9 @@ class Checkpoints:
       error, self._error = self._error, None
       raise self._cannot_save(error) from error
 
-  def _cannot_save(self, error: Exception) -> CheckpointError:
+  def _cannot_save(self, error: Exception) -> SaveError:
     reason = '' if is_disk_full(error) else f' ({storage.summarize_error(error)})'
-    return CheckpointError(f'{self.folder}: cannot save{reason}')
+    return SaveError(f'{self.folder}: cannot save{reason}')
 
   def _sweep(self) -> None:
     """Delete the steps that are not kept, and incomplete ones of a killed process."""

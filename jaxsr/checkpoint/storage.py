@@ -21,7 +21,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jaxsr import files
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, WriteError
 
 Tree = Any
 
@@ -32,7 +32,11 @@ _NO_MEMORY = 'RESOURCE_EXHAUSTED'  # in the texts of JAX
 
 
 class CheckpointError(UserError):
-  """A checkpoint cannot be written, or does not fit the request."""
+  """A checkpoint cannot be written or read, or does not fit the request."""
+
+
+class SaveError(CheckpointError, WriteError):
+  """A checkpoint cannot be written."""
 
 
 class CorruptCheckpointError(Exception):

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from jaxsr import cli, files
 from jaxsr import config as configs
-from jaxsr import files
-from jaxsr.checkpoint import Checkpoints, run_dir
+from jaxsr.checkpoint import Checkpoints, run_dir, storage
 from jaxsr.data import pipeline
 from jaxsr.data.sources import Phantoms
 from jaxsr.data.teacher_cache import Labels
@@ -427,6 +427,45 @@ def test_an_error_outside_the_state_saves_it(run, monkeypatch):
   with pytest.raises(OSError, match='the disk of the log'):
     train(config, folder, allow_config_change=True)
   assert Checkpoints(folder / 'checkpoints').steps()[-1] == 7
+
+
+def replace_by_file(folder, patch):
+  """As a program that moves results away and leaves a note."""
+  (folder / 'checkpoints').rename(folder / 'moved')
+  (folder / 'checkpoints').write_text('moved')
+
+
+def make_read_only(folder, patch):
+  """As the system does with a file system that has errors."""
+
+  def refuse(*_, **__):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+
+  patch.setattr(files.tempfile, 'mkstemp', refuse)
+  patch.setattr(storage.ocp, 'save_checkpointables_async', refuse)
+
+
+@pytest.mark.parametrize('hurt', [replace_by_file, make_read_only])
+@pytest.mark.parametrize('eval_every', [2, 100])
+def test_a_folder_that_cannot_be_written_any_more(run, monkeypatch, capsys, hurt, eval_every):
+  """The next file may be the table after a validation, or a checkpoint."""
+  config, folder = run
+  config = configs.copy(config)
+  config.steps, config.save, config.eval = 12, 9, eval_every
+  original = run_log.Log.scalars
+
+  def scalars(self, step, *arguments, **options):
+    if step == 7:
+      while eval_every == 2 and not (folder / 'checkpoints' / '6').exists():
+        time.sleep(0.01)  # Orbax's threads would wait for its folder for minutes
+      hurt(folder, monkeypatch)
+    return original(self, step, *arguments, **options)
+
+  monkeypatch.setattr(run_log.Log, 'scalars', scalars)
+  monkeypatch.setattr('jaxsr.commands.train.run', lambda _: train(config, folder))
+  assert cli.run(['train', '--config=quickstart', f'--workdir={folder}']) == 1
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 1 and lines[0].startswith(f'error: {folder}'), lines
 
 
 def test_a_signal_ends_a_write_that_nobody_reads():
