@@ -251,7 +251,7 @@ def test_what_is_done_is_kept_and_says_where_it_comes_from(run, folder, tmp_path
   assert f'jaxsr {__version__}; srcnn x4; weights ' in note and 'not for diagnosis' in note
   assert 'wrote 0 of 1' in again() and 'wrote 1 of 1' in again('--overwrite')
   image_files.write(folder / 'a.png', 255 - image_files.read(folder / 'a.png'))
-  assert 'wrote 1 of 1' in again()
+  assert 'wrote 1 of 1' in again('--overwrite')
   assert image_files.read_note(target) != note
   target.write_bytes(target.read_bytes()[:-100])
   assert 'wrote 1 of 1' in again()

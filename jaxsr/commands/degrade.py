@@ -2,13 +2,15 @@
 
 import dataclasses
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxsr.commands import report
 from jaxsr.commands.options import Degrade
 from jaxsr.data import acquisition, degradation, image_files, image_formats, sources
 from jaxsr.data.acquisition.film import acquire
-from jaxsr.errors import ImageError, UserError, bad_name, count, is_bad_name, nearest
+from jaxsr.errors import ImageError, UserError, bad_name, brief, count, is_bad_name, nearest
 from jaxsr.files import make_folder
 
 
@@ -28,15 +30,15 @@ def run(options: Degrade) -> int:
       )
     how = dataclasses.replace(how, dose=options.dose)
   source = sources.Folder(options.data, minimum=options.scale)
+  targets = [options.output / name for name in _results(source.names)]
+  if taken := [str(target) for target in targets if os.path.lexists(target)]:
+    raise UserError(f'{brief(taken)}: exists and is not replaced; choose another --output')
   make_folder(options.output)
   failed = [*source.rejected]
-  for i, name in enumerate(report.progress(source.names, len(source), 'degrade')):
-    target = options.output / _result(Path(name))
-    if os.path.lexists(target):
-      raise UserError(f'{target} exists and is not replaced; choose another --output')
+  for i, target in enumerate(report.progress(targets, len(source), 'degrade')):
     try:
       hr = degradation.cut(source[i], options.scale)
-      rng = acquisition.generator(Path(name).name, options.condition)
+      rng = acquisition.generator(source.paths[i].name, options.condition)
       target.parent.mkdir(parents=True, exist_ok=True)
       image_files.write(target, acquire(hr, how, rng, scale=options.scale))
     except ImageError as error:
@@ -51,6 +53,16 @@ def run(options: Degrade) -> int:
     transfer = acquisition.nyquist_transfer(how, options.scale)
     print(f'  modulation transfer function at the Nyquist frequency: {transfer:.2f}')
   return report.failures(failed, 'left out')
+
+
+def _results(names: Sequence[str]) -> list[Path]:
+  """Returns the names of the results; film.bmp beside film.png becomes film.bmp.png."""
+  found = [_result(Path(name)) for name in names]
+  times = Counter(found)
+  return [
+    path if times[path] == 1 or Path(name) == path else Path(f'{name}.png')
+    for name, path in zip(names, found, strict=True)
+  ]
 
 
 def _result(name: Path) -> Path:

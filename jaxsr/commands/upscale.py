@@ -10,7 +10,7 @@ from jaxsr.commands.enlarger import Enlarger
 from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
 from jaxsr.commands.upscale_plan import Planner, check_options
-from jaxsr.data import dicom, image_files, shard
+from jaxsr.data import dicom, shard
 from jaxsr.errors import ImageError, bad_name, brief, count, is_bad_name
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
@@ -75,7 +75,7 @@ class _Worker:
     """Enlarge one image and write the result; raises ImageError."""
     if job.problem:
       raise ImageError(job.source, job.problem)
-    digest = _digest(job.source)
+    digest = provenance.digest_image(job.source)
     plan = self.planner.plan(job.source)
     note = plan.made_by._replace(source=digest)
     if not self.options.overwrite and self.enlarger.is_done(job, plan, note):
@@ -99,12 +99,3 @@ def _report(results: Sequence[Result], output: Path | None) -> int:
   report.agreement([(result.job.source, result.agreement) for result in results])
   report.notes([result.notes for result in results])
   return report.failures(failed, 'failed')
-
-
-def _digest(path: Path) -> str:
-  """Returns the hash of a file; raises ImageError for pipes, broken links and unreadable files."""
-  image_files.open_file(path).close()
-  try:
-    return provenance.digest(path)
-  except OSError as error:
-    raise ImageError(path, f'cannot be read ({error.strerror})') from error

@@ -1,5 +1,6 @@
 """The images that `jaxsr upscale` is given, and the files that their results are written to."""
 
+import contextlib
 import glob
 import os
 from collections import Counter
@@ -11,7 +12,7 @@ from PIL import Image
 
 from jaxsr.commands.options import Upscale
 from jaxsr.data import dicom, image_files, image_formats
-from jaxsr.errors import UserError, brief
+from jaxsr.errors import ImageError, UserError, brief
 from jaxsr.files import real
 from jaxsr.inference import provenance
 
@@ -49,8 +50,8 @@ def jobs(options: Upscale, label: str) -> list[Job]:
     label: ends the names of results that lie beside their images: 'x4'.
 
   Raises:
-    UserError: a file that jaxsr did not write would be replaced, --output is of the wrong kind, or
-      an image cannot be written in the chosen format.
+    UserError: a file would be replaced that is no result of the same image, --output is of the
+      wrong kind, or an image cannot be written in the chosen format.
   """
   given = [path for pattern in options.inputs for path in _expand(pattern)]
   inputs = list({_place(path): path for path in given}.values())
@@ -66,15 +67,36 @@ def jobs(options: Upscale, label: str) -> list[Job]:
       job for given in inputs for job in _inside(given, options.output, options.format, alone=alone)
     ]
   found = list({(real(job.source), _place(job.target)): job for job in found}.values())
-  _check_sources(found, options)
+  found = _check_sources(found, options)
   found = _with_distinct_names(found, confidence=options.confidence)
-  written = [path for job in found if not job.problem for path in _files(job, options.confidence)]
-  existing = [path for path in written if os.path.lexists(path)]
-  if foreign := [str(target) for target in existing if not provenance.is_from_jaxsr(target)]:
-    raise UserError(
-      f'{brief(foreign)}: not written by jaxsr, and would be replaced; choose another --output'
-    )
+  _check_existing(found, options)
   return found
+
+
+def _check_existing(found: list[Job], options: Upscale) -> None:
+  """Raise UserError if a file would be replaced that is no result of the same image.
+
+  Results of other images are replaced with --overwrite, and files of others never.
+  """
+  foreign, of_others = [], []
+  for job in found:
+    files = () if job.problem else _files(job, options.confidence)
+    existing = {path: provenance.source_of(path) for path in files if os.path.lexists(path)}
+    foreign += [str(path) for path, source in existing.items() if not source]
+    if existing and not options.overwrite:
+      with contextlib.suppress(ImageError):  # an image that cannot be read replaces nothing
+        digest = provenance.digest_image(job.source)
+        of_others += [str(path) for path, source in existing.items() if source not in ('', digest)]
+  if foreign:
+    raise UserError(
+      f'{brief(foreign)}: not written by jaxsr upscale, and would be replaced; choose another '
+      '--output'
+    )
+  if of_others:
+    raise UserError(
+      f'{brief(of_others)}: made from another image, or before it was changed; give --overwrite to '
+      'replace it, or choose another --output'
+    )
 
 
 def _place(path: Path) -> Path:
@@ -142,27 +164,26 @@ def _below(folder: Path, root: Path, form: str) -> Iterator[Job]:
 
 
 def _written_as(path: Path, name: Path, form: str) -> tuple[Path, bool]:
-  """Returns the name of an image's result, and whether that is DICOM."""
-  suffix = name.suffix.lower()
-  if form == 'dicom':
+  """Returns the name of an image's result, and whether that is DICOM; the content decides."""
+  kind = image_formats.kind(path)
+  if form == 'dicom' or (form == 'same' and kind == 'DICOM'):
     return (name.with_suffix('.dcm') if image_formats.is_raster_name(name) else name), True
-  is_raster = image_formats.is_raster_name(name)
-  if form == 'same' and not is_raster and (suffix in dicom.SUFFIXES or dicom.is_dicom(path)):
-    return name, True
-  written = image_formats.written_as(name)
-  return (written.with_suffix('.png') if form == 'png' else written), False
+  return image_formats.written_as(name, 'PNG' if form == 'png' else kind), False
 
 
-def _check_sources(found: list[Job], options: Upscale) -> None:
-  """Raise UserError if something else than DICOM is to become DICOM by an option."""
+def _check_sources(found: list[Job], options: Upscale) -> list[Job]:
+  """Returns the images, with the problem that they cannot become DICOM if an option asks for it.
+
+  Raises UserError if none can.
+  """
   by_name = options.output is not None and options.output.suffix.lower() in dicom.SUFFIXES
   if options.format != 'dicom' and not by_name:
-    return
-  others = [str(j.source) for j in found if j.as_dicom and not dicom.is_dicom(j.source)]
-  if others:
-    raise UserError(
-      f'{brief(others)}: has no patient or study, which DICOM needs; give DICOM, or write PNG'
-    )
+    return found
+  text = 'has no patient or study, which DICOM needs; give DICOM, or write PNG'
+  others = {job.source for job in found if job.as_dicom and not dicom.is_dicom(job.source)}
+  if others and len(others) == len({job.source for job in found}):
+    raise UserError(f'{brief([str(path) for path in sorted(others)])}: {text}')
+  return [job._replace(problem=text) if job.source in others else job for job in found]
 
 
 def _with_distinct_names(found: list[Job], *, confidence: bool) -> list[Job]:
@@ -178,7 +199,7 @@ def _with_distinct_names(found: list[Job], *, confidence: bool) -> list[Job]:
   shared = [next((p for p in _files(job, confidence) if files[p] > 1), None) for job in found]
   text = 'another image would be written to {} as well: rename one of them'
   return [
-    job._replace(problem=text.format(path)) if path else job
+    job._replace(problem=job.problem or text.format(path)) if path else job
     for job, path in zip(found, shared, strict=True)
   ]
 

@@ -1,10 +1,11 @@
 """Formats of image files: their names, and the bytes that they begin with."""
 
+import io
 from pathlib import Path
 
-from jaxsr.data import dicom, raster, tiff
+from jaxsr.data import dicom, jpeg, raster, tiff
 from jaxsr.data.dicom import File
-from jaxsr.errors import ImageError, UserError
+from jaxsr.errors import ImageError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')  # of files that are written
 KINDS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.tif': 'TIFF', '.tiff': 'TIFF'}
@@ -100,21 +101,32 @@ def is_raster_name(path: Path) -> bool:
   return suffix in (*SUFFIXES, *_ONLY_READ) and suffix not in dicom.SUFFIXES
 
 
-def written_as(path: Path) -> Path:
-  """Returns the name of the file that an image read from `path` is written to, if not as DICOM.
+def kind(path: Path) -> str:
+  """Returns the format that an image's result has: 'PNG', 'JPEG', 'TIFF' or 'DICOM'.
 
-  Formats that are only read and DICOM become PNG, and JPEG under another name gets its usual
-  suffix. Raises UserError for a suffix that no image has.
+  It is that of the content; PNG replaces what is only read, such as BMP, WebP and lossless JPEG.
+  The suffix decides for files that cannot be read.
   """
   suffix = path.suffix.lower()
-  if suffix in SUFFIXES:
-    return path
-  if suffix in ('.jfif', '.jpe', '.mpo'):
-    return path.with_suffix('.jpg')
-  if suffix in ('.btf', '.tf8'):
-    return path.with_suffix('.tif')
-  if suffix in _ONLY_READ:
-    return path.with_suffix('.png')
-  if not has_suffix(path) or is_image(path):
-    return path.with_name(f'{path.name}.png')
-  raise UserError(f'{path}: ends in none of {", ".join((*SUFFIXES, *_ONLY_READ))}')
+  try:
+    with path.open('rb') if path.is_file() else io.BytesIO() as file:
+      found, head = recognize(file, path), file.read(len(jpeg.MAGIC))
+      file.seek(0)
+      if head == jpeg.MAGIC and (frame := jpeg.frame(file)):
+        return 'PNG' if frame.is_special else 'JPEG'
+      return found
+  except (ImageError, OSError):
+    return 'DICOM' if suffix in dicom.SUFFIXES else KINDS.get(suffix, 'PNG')
+
+
+def written_as(name: Path, kind: str) -> Path:
+  """Returns the name of a file for an image called `name`: with a suffix of `kind`, not DICOM.
+
+  The suffix of another format is replaced; others are part of the name.
+  """
+  if KINDS.get(name.suffix.lower()) == kind:
+    return name
+  suffix = {'JPEG': '.jpg', 'TIFF': '.tif'}.get(kind, '.png')
+  if name.suffix.lower() in (*SUFFIXES, *_ONLY_READ):
+    return name.with_suffix(suffix)
+  return name.with_name(f'{name.name}{suffix}')

@@ -8,22 +8,22 @@ from jaxsr.evaluation import unfinished
 from jaxsr.evaluation.html import GENERATOR
 
 NOTE = f'jaxsr {__version__}; by evaluate'  # the comment of pictures
-_PICTURE = 'Comment\0jaxsr '
+_PICTURE = ('Comment\0jaxsr ', '; by evaluate')
 _MARKS = {  # texts that a file of each name holds, if it was written here
   'summary.json': ('"network"', '"bicubic_psnr"', '"version"'),
   'per_image.csv': ('file,', ',bicubic_psnr,'),
   'strata.csv': ('kind,value,n,', ',bicubic_psnr,'),
   'regions.csv': ('file,finding,patient,', ',bicubic_psnr,'),
-  'contact_sheet.png': (_PICTURE,),
+  'contact_sheet.png': _PICTURE,
   'report.html': (GENERATOR,),
   'conditions.csv': ('condition,method,n,psnr,',),
-  'conditions.png': (_PICTURE,),
+  'conditions.png': _PICTURE,
   'conditions_per_image.csv': ('condition,method,file,psnr,',),
   'compare.csv': ('network,parameters,n,psnr,',),
   'compare_per_image.csv': ('network,file,psnr,bicubic_psnr,',),
   'trust.json': ('"version"', '"scale"'),
   'trust.csv': ('file,network,patches,flagged,',),
-  'trust.png': (_PICTURE,),
+  'trust.png': _PICTURE,
   'lesions.csv': ('films,condition,n,network,',),
   unfinished.FILE: ('["',),
   'readers.csv': ('reader,finding,network,',),

@@ -1,13 +1,17 @@
 """Record in an upscaled image how it was made, and read that back."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxsr import __version__, files
 from jaxsr.data import image_files
+from jaxsr.errors import ImageError
 from jaxsr.inference import package
 from jaxsr.inference.model import Model
 
+# A result of `jaxsr upscale`; images that a user saved by `jaxsr.write` name no network and scale.
+_RESULT = re.compile(r'jaxsr [^;]+; [^;]+ x[\d.]+; (?:weights [^;]+; )?source ([0-9a-f]+)')
 AGREES, DISAGREES = ' (made to agree with it)', ' (not made to agree with it)'
 
 
@@ -62,11 +66,21 @@ def is_done(target: Path, wanted: Provenance) -> bool:
   return image_files.is_intact(target)
 
 
-def is_from_jaxsr(path: Path) -> bool:
-  """Whether an image was written by jaxsr."""
-  return image_files.read_note(path).startswith('jaxsr ')
+def source_of(path: Path) -> str:
+  """Returns the digest of the file that a result was made from; '' for files of other origin."""
+  found = _RESULT.match(image_files.read_note(path))
+  return found[1] if found else ''
 
 
 def digest(path: Path) -> str:
   """Returns the start of a file's SHA-256."""
   return files.sha256(path)[:16]
+
+
+def digest_image(path: Path) -> str:
+  """Returns `digest`; raises ImageError for pipes, broken links and unreadable files."""
+  image_files.open_file(path).close()
+  try:
+    return digest(path)
+  except OSError as error:
+    raise ImageError(path, f'cannot be read ({error.strerror})') from error

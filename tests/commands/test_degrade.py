@@ -86,3 +86,16 @@ def test_nothing_is_replaced(films, tmp_path, capsys):
   assert degrade(films, tmp_path / 'lr') == 0
   assert degrade(films, tmp_path / 'lr') == 2
   assert 'is not replaced' in capsys.readouterr().err
+
+
+def test_results_of_one_name_get_distinct_names_and_nothing_is_begun_in_vain(
+  films, tmp_path, capsys
+):
+  image_files.write(films / 'a.tif', phantom(5, 2, size=136)[..., None])
+  (films / 'deeper' / 'b.tif').rename(films / 'a.dat')
+  output = tmp_path / 'lr'
+  assert degrade(films, output, '--condition', 'clean') == 0
+  assert {path.name for path in output.iterdir()} == {'a.png', 'a.tif.png', 'a.dat.png'}
+  (output / 'a.png').unlink()
+  assert degrade(films, output, '--condition', 'clean') == 2
+  assert 'a.dat.png, ' in capsys.readouterr().err and not (output / 'a.png').exists()

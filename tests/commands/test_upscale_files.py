@@ -5,14 +5,16 @@ import pytest
 
 pytest.importorskip('pydicom', reason="DICOM needs pip install 'jaxsr-xray[dicom]'")
 
+import imagecodecs
 import pydicom
+from PIL import Image
 
 import jaxsr
 from data.dicom_films import build, ramp, save
 from jaxsr import cli
 from jaxsr import config as configs
 from jaxsr.config import validate
-from jaxsr.data import image_files
+from jaxsr.data import image_files, image_formats
 from jaxsr.errors import UserError
 
 CANARY = 'QXCANARYZ7'
@@ -164,10 +166,10 @@ def test_only_dicom_can_become_dicom(study, tmp_path, monkeypatch, capsys, optio
   assert names(tmp_path) == ['study/' + name for name in names(study)]
 
 
-def test_a_png_with_the_name_of_dicom_fails_alone(study, tmp_path, capsys):
+def test_a_png_that_cannot_become_dicom_fails_alone(study, tmp_path, capsys):
   (study / 'film.png').rename(study / 'png.dcm')
-  assert upscale(study, '--output', tmp_path / 'out') == 1
-  assert 'png.dcm: is not DICOM and has no patient' in capsys.readouterr().err
+  assert upscale(study, '--output', tmp_path / 'out', '--format', 'dicom') == 1
+  assert 'png.dcm: has no patient or study' in capsys.readouterr().err
   assert names(tmp_path / 'out') == ['deeper/IM001', 'film.dcm']
 
 
@@ -247,3 +249,94 @@ def test_by_products_of_one_name_fail(study, tmp_path, capsys):
   assert cli.run([str(x) for x in command]) == 1
   assert capsys.readouterr().err.count('film_interval.png as well: rename one of them') == 2
   assert not list(tmp_path.glob('film*'))
+
+
+def test_images_that_a_user_saved_are_no_results(tmp_path, capsys):
+  """`jaxsr.write` leaves a comment, too, but the image may be the user's own."""
+  truth = np.arange(32 * 48, dtype=np.uint8).reshape(32, 48)
+  for folder in ('lr', 'hr'):
+    (tmp_path / folder).mkdir()
+  jaxsr.write(tmp_path / 'lr' / 'film.png', truth[::2, ::2])
+  for like in (None, tmp_path / 'lr' / 'film.png'):
+    jaxsr.write(tmp_path / 'hr' / 'film.png', truth, like=like)
+    before = (tmp_path / 'hr' / 'film.png').read_bytes()
+    for extra in ((), ('--overwrite',)):
+      assert upscale(tmp_path / 'lr', '--output', tmp_path / 'hr', *extra) == 2
+      (line,) = capsys.readouterr().err.splitlines()
+      assert 'hr/film.png: not written by jaxsr upscale' in line
+    assert (tmp_path / 'hr' / 'film.png').read_bytes() == before
+
+
+@pytest.mark.parametrize('name', ['film.png', 'film.tif', 'film.jpg', 'film.dcm'])
+def test_results_of_another_image_of_equal_name_stay(tmp_path, capsys, name):
+  out = tmp_path / 'out'
+  for folder, value in (('first', 9), ('second', 200)):
+    (tmp_path / folder).mkdir()
+    if name.endswith('.dcm'):
+      save(tmp_path / folder / name, build(ramp(), PatientName=folder))
+    else:
+      image_files.write(tmp_path / folder / name, np.full((16, 24, 1), value, np.uint8))
+  assert upscale(tmp_path / 'first', '--output', out) == 0
+  before = (out / name).read_bytes()
+  assert upscale(tmp_path / 'second', '--output', out) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert f'out/{name}: made from another image' in line and '--overwrite' in line
+  assert (out / name).read_bytes() == before
+  assert upscale(tmp_path / 'second', '--output', out, '--overwrite') == 0
+  assert (out / name).read_bytes() != before
+
+
+def test_by_products_of_another_image_stay(tmp_path, capsys):
+  """The result of film_doubt.png has the name of a by-product of film.png."""
+  for name in ('film', 'film_doubt'):
+    image_files.write(tmp_path / f'{name}.png', np.full((64, 64, 1), 99, np.uint8))
+  out = tmp_path / 'out'
+  assert upscale(tmp_path / 'film_doubt.png', '--output', out) == 0
+  before = (out / 'film_doubt.png').read_bytes()
+  with pytest.raises(SystemExit) as caught:
+    command = ('upscale', tmp_path / 'film.png', '--confidence', '--output', out)
+    image_files.write(tmp_path / 'film.png', np.full((64, 64, 1), 100, np.uint8))
+    cli.main([*map(str, command)])
+  assert caught.value.code == 2
+  assert 'out/film_doubt.png: made from another image' in capsys.readouterr().err
+  assert (out / 'film_doubt.png').read_bytes() == before
+
+
+def test_foreign_suffixes_and_none_get_that_of_the_format(tmp_path, monkeypatch, capsys):
+  films, out = tmp_path / 'films', tmp_path / 'out'
+  films.mkdir()
+  image = np.full((16, 24, 1), 99, np.uint8)
+  for i, (name, form) in enumerate(
+    [
+      ('a.png', 'png'),
+      ('b.dat', 'png'),
+      ('c.bak', 'tif'),
+      ('d.0001', 'jpg'),
+      ('e', 'tif'),
+      ('f.jpg', 'png'),  # of another format than it says
+      ('g.png', 'jpg'),
+      ('h.dcm', 'png'),
+    ]
+  ):
+    image_files.write(tmp_path / f'x.{form}', image + i)
+    (tmp_path / f'x.{form}').rename(films / name)
+  save(films / 'i.png', build(ramp()))
+  save(films / 'j.dat', build(ramp()))
+  (films / 'k.png').write_text('damaged')
+  deep = np.arange(16 * 24, dtype=np.uint16).reshape(16, 24) * 99
+  Image.fromarray(deep).save(films / 'l', 'PNG')
+  (films / 'l').rename(films / 'l.jpg')
+  (films / 'm.jpg').write_bytes(imagecodecs.ljpeg_encode(deep, bitspersample=16))
+  monkeypatch.chdir(tmp_path)
+  assert upscale('films', '--output', out) == 1
+  told = capsys.readouterr()
+  assert 'wrote 12 of 13 images' in told.out and 'failed: films/k.png: is not an image' in told.err
+  wanted = ['a.png', 'b.dat.png', 'c.bak.tif', 'd.0001.jpg', 'e.tif', 'f.png', 'g.jpg', 'h.png']
+  assert names(out) == [*wanted, 'i.dcm', 'j.dat', 'l.png', 'm.png']
+  for name in names(out):
+    kind = {'.dat': 'DICOM', '.dcm': 'DICOM'}.get(name[-4:]) or image_formats.KINDS[name[-4:]]
+    assert image_formats.kind(out / name) == kind
+  assert upscale('films', '--output', out) == 1
+  assert 'wrote 0 of 13 images' in capsys.readouterr().out
+  assert upscale('films/b.dat', 'films/e', 'films/l.jpg') == 0
+  assert {'b.dat_x2.png', 'e_x2.tif', 'l_x2.png'} <= set(names(films))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import jaxsr
 from jaxsr import cli
 from jaxsr.data import image_files
 from jaxsr.evaluation import own_files
@@ -76,3 +77,9 @@ def test_phantoms_and_simulated_films_replace_nothing(tmp_path, films, capsys):
   assert cli.run(low) == 2
   assert capsys.readouterr().err.count('is not replaced; choose another --output') == 2
   assert all(path.is_symlink() for path in tmp_path.iterdir())
+
+
+def test_a_picture_that_a_user_saved_stays(tmp_path, run, capsys):
+  jaxsr.write(tmp_path / 'contact_sheet.png', np.full((8, 8), 7, np.uint8))
+  assert run(tmp_path) == 2
+  assert 'contact_sheet.png: is not marked as written by jaxsr' in capsys.readouterr().err

@@ -31,7 +31,7 @@ class Upscale:
     inputs: Images, folders (searched recursively), or patterns such as 'images/*.png'.
     output: A file for one image, otherwise a folder (default: NAME_x4 beside each input).
     format: 'same': DICOM becomes DICOM, derived from the source, in its study and a new series;
-      PNG, TIFF and JPEG stay; other formats become PNG.
+      PNG, TIFF and JPEG stay; other formats become PNG. The content decides, not the suffix.
     compress: Compress DICOM without loss by JPEG-LS or JPEG 2000 (default: JPEG-LS for more than 32
       MB).
     scale: Above 1, up to 8 (default: the model's own, or 4). If there is no network of this scale,
@@ -46,7 +46,8 @@ class Upscale:
     calibration: A calibration from `jaxsr calibrate` (default: that of the package).
     agree: Change the result so that Pillow's bicubic reduction of it is the input again.
       Interpolations, and networks for noisy images, never do.
-    overwrite: Recompute existing results. Files that jaxsr did not write are never replaced.
+    overwrite: Recompute existing results, and replace those of other images of equal name. Files
+      that `jaxsr upscale` did not write are never replaced.
   """
 
   inputs: Annotated[
