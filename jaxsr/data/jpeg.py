@@ -1,9 +1,11 @@
 """Decode JPEG, lossless JPEG and JPEG-LS, and refuse scans that are damaged.
 
 libjpeg fills what is missing of a scan with gray, and only warns. simplejpeg, which is
-libjpeg-turbo as in Pillow, turns its warnings into errors. imagecodecs decodes JPEG of more than 8
-bits, lossless JPEG and JPEG-LS. The codes of a scan do not depend on the bits of the samples, so
-simplejpeg checks those as well if the header says 8 bits.
+libjpeg-turbo as in Pillow, turns its first warning into an error. A warning that does not concern
+pixels, as on a color profile, would hide the others, so a file with a warning is decoded again
+without the parts that may cause such ones. imagecodecs decodes JPEG of more than 8 bits, lossless
+JPEG and JPEG-LS. The codes of a scan do not depend on the bits of the samples, so simplejpeg checks
+those as well if the header says 8 bits.
 """
 
 import io
@@ -14,22 +16,22 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt
 
+from jaxsr.data import jpeg_parts
 from jaxsr.data.decoded import File
+from jaxsr.data.jpeg_parts import END, FRAMES, SCAN, following, segments
 
 MAGIC = b'\xff\xd8\xff'
 _LOSSY = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # markers of the frames that Pillow decodes
 _LOSSLESS, _JPEG_LS = 0xC3, 0xF7
 _NAMES = {_LOSSLESS: 'lossless JPEG', 0xCB: 'arithmetic-coded lossless JPEG', _JPEG_LS: 'JPEG-LS'}
-_FRAMES = {*range(0xC0, 0xD0), _JPEG_LS} - {0xC4, 0xC8, 0xCC}
-_SCAN, _END = 0xDA, b'\xff\xd9'
 _DAMAGE = re.compile(
   r'premature end|bad Huffman code|bad arithmetic code|instead of RST', re.IGNORECASE
 )
-_EXTRANEOUS = re.compile(r'(\d+) extraneous bytes before marker 0xd')
+_EXTRANEOUS = re.compile(r'(\d+) extraneous bytes before marker (0x\w+)')
 _MOST_SCANS = 100  # encoders write about ten; each is decoded over the whole image
+_BUFFER = 8  # bytes that libjpeg decodes at once
 _FEW = 4  # bytes that the encoders of some cameras leave between a scan and the next marker
 _LEFT_OVER = 'has {} bytes after its last pixel, so it may be damaged'
-_NEXT = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')  # the marker that ends a scan
 _PROGRESSIVE = (0xC2, 0xCA)
 _LOWEST_SCALE = 8  # at which a check has the fewest pixels to compute
 
@@ -88,11 +90,6 @@ class Frame(NamedTuple):
     """The identifiers of the components."""
     return self.header[self._place() + 10 :: 3][: self.samples]
 
-  def with_eight_bits(self, content: bytes) -> bytes:
-    """Returns the file with a header that says that samples have 8 bits."""
-    place = self._place() + 4
-    return content[:place] + b'\x08' + content[place + 1 :]
-
   def _place(self) -> int:
     """Returns where the frame header begins."""
     segments = _segments(io.BytesIO(self.header))
@@ -100,21 +97,21 @@ class Frame(NamedTuple):
 
   def as_baseline(self) -> io.BytesIO:
     """Returns the header as that of JPEG with 8 bits, of which Pillow reads the metadata."""
-    content = bytearray(self.header + b'\xff\xda\0\x08\x01\x01\0\0\x3f\0' + _END)
+    content = bytearray(self.header + b'\xff\xda\0\x08\x01\x01\0\0\x3f\0' + END)
     place = self._place()
     content[place + 1], content[place + 4] = 0xC0, 8
     return io.BytesIO(content)
 
 
 def frame(file: File) -> Frame | None:
-  """Read the frame header; None if it is damaged. Keeps the position."""
+  """Read the frame header; None if there is none, or no scan. Keeps the position."""
   start = file.tell()
   found = None
   for marker, place, segment in _segments(file):
-    if marker in _FRAMES and len(segment) > 9:
+    if marker in FRAMES and len(segment) > 9:
       height, width = int.from_bytes(segment[5:7], 'big'), int.from_bytes(segment[7:9], 'big')
       found = Frame(marker, segment[4], height, width, segment[9], b'')
-    elif marker == _SCAN and found:
+    elif marker == SCAN and found:
       file.seek(start)
       found = found._replace(header=file.read(place - start))
       break
@@ -125,16 +122,11 @@ def frame(file: File) -> Frame | None:
 def _segments(file: File) -> Iterator[tuple[int, int, bytes]]:
   """Yield the marker, the place and the first ten bytes of each segment up to the first scan."""
   place = file.tell() + 2
-  while True:
+  while (place := following(file, place)) >= 0:
     file.seek(place)
     head = file.read(10)
-    if len(head) < 4 or head[0] != 0xFF:
-      return
-    if head[1] == 0xFF:  # fill bytes
-      place += 1
-      continue
     yield head[1], place, head
-    if head[1] == _SCAN:
+    if head[1] == SCAN:
       return
     place += 2 + int.from_bytes(head[2:4], 'big')
 
@@ -154,51 +146,75 @@ def decode(content: bytes, found: Frame) -> tuple[UInt[np.ndarray, 'h w c'], tup
   space = 'GRAY' if found.samples == 1 else 'RGB'
   try:
     return simplejpeg.decode_jpeg(content, colorspace=space), ()
-  except ValueError as error:
-    left = _left_over(str(error), content)
-    if left > _FEW:
-      raise Damaged from error
-    array = simplejpeg.decode_jpeg(content, colorspace=space, strict=False)
-    return array, (_LEFT_OVER.format(left),) if left else ()
+  except ValueError:
+    content, left = _without_warnings(content, found)
+    remarks = (_LEFT_OVER.format(left),) if left else ()
+    return simplejpeg.decode_jpeg(content, colorspace=space), remarks
 
 
-def check(content: bytes, found: Frame) -> None:
-  """Raise Damaged if the scans of JPEG of any process but JPEG-LS are damaged, or some missing."""
+def check(content: bytes, found: Frame) -> bytes:
+  """Raise Damaged if the scans of JPEG of any process but JPEG-LS are damaged, or some missing.
+
+  Returns the file without the parts of which libjpeg warns.
+  """
   _check_scans(content, found)
-  if _left_over(_warning(content, found), content):
-    raise Damaged
-  if found.is_special and not _DAMAGE.search(_warning(_without_last_byte(content, found), found)):
+  if _warning(content, found):
+    content, left = _without_warnings(content, found)
+    if left:
+      raise Damaged
+  if found.is_special and not _DAMAGE.search(_warning(_without_last_byte(content), found)):
     raise Damaged  # the decoder did not need it, so pixels before took fewer bytes than they had
+  return content
 
 
 def _warning(content: bytes, found: Frame) -> str:
-  """Returns libjpeg's first warning, or ''."""
+  """Returns libjpeg's first warning or error, or ''."""
   import simplejpeg
 
   space = 'GRAY' if found.samples == 1 else 'RGB'
   factor = 1 if found.marker == _LOSSLESS else _LOWEST_SCALE
+  content = jpeg_parts.with_eight_bits(content) if found.bits != 8 else content
   try:
-    simplejpeg.decode_jpeg(found.with_eight_bits(content), colorspace=space, min_factor=factor)
+    simplejpeg.decode_jpeg(content, colorspace=space, min_factor=factor)
   except ValueError as error:
     return str(error)
   return ''
 
 
-def _without_last_byte(content: bytes, found: Frame) -> bytes:
-  scan = content[: content.find(_END, len(found.header))]
-  scan = scan.rstrip(b'\xff')  # which may be repeated before a marker
-  return scan[: -2 if scan.endswith(b'\xff\0') else -1] + _END
+def _without_last_byte(content: bytes) -> bytes:
+  scan = content[: jpeg_parts.end(content)].rstrip(b'\xff')  # which may be repeated before a marker
+  return scan[: -2 if scan.endswith(b'\xff\0') else -1] + END
 
 
-def _left_over(warning: str, content: bytes) -> int:
-  """Returns how many bytes of a scan libjpeg warns to have no meaning; many if it is damaged."""
-  if _DAMAGE.search(warning):
-    return len(content)
-  if (found := _EXTRANEOUS.search(warning)) is None:
-    return 0
-  end = content.find(_END, content.find(b'\xff\xda'))
-  count = int(found[1])
-  return count if any(content[end - count : end]) else 0  # zeros are padding
+def _without_warnings(content: bytes, found: Frame) -> tuple[bytes, int]:
+  """Returns a file of the same pixels of which libjpeg does not warn.
+
+  Also returns how many bytes without a meaning lay behind its last pixel; zeros are padding.
+  Raises Damaged if libjpeg warns of the pixels, or ValueError with the reason of another error.
+  """
+  content = jpeg_parts.plain(content)
+  if not (warning := _warning(content, found)):
+    return content, 0
+  scan = content[: jpeg_parts.end(content)].rstrip(b'\xff')
+  count, zeros = _left_over(warning), len(scan) - len(scan.rstrip(b'\0'))
+  if not 0 < count <= max(zeros, _FEW):
+    raise Damaged
+  low, high = 1, max(zeros, 2 * count + _BUFFER)  # libjpeg does not count those that it has read
+  while low <= high:
+    left = (low + high) // 2
+    content = scan[:-left] + END
+    if not (warning := _warning(content, found)):
+      return content, 0 if left <= zeros else count
+    low, high = (left + 1, high) if _left_over(warning) else (low, left - 1)
+  raise Damaged  # which the first warning hid
+
+
+def _left_over(warning: str) -> int:
+  """Returns how many bytes before the end of an image libjpeg warns of; 0 if it is damaged."""
+  found = _EXTRANEOUS.search(warning)
+  if found is None and not _DAMAGE.search(warning):
+    raise ValueError(warning)
+  return int(found[1]) if found and int(found[2], 16) == END[1] else 0
 
 
 def _check_scans(content: bytes, found: Frame) -> None:
@@ -207,7 +223,10 @@ def _check_scans(content: bytes, found: Frame) -> None:
   libjpeg does not warn of that: it takes them as 0. Raises ValueError for so many scans that they
   would take minutes.
   """
-  if (scans := content.count(bytes((0xFF, _SCAN)))) > _MOST_SCANS:
+  scans = content.count(bytes((0xFF, SCAN)))
+  if scans > _MOST_SCANS:  # also those of thumbnails, and behind the end
+    scans = sum(marker == SCAN for marker, _, _ in segments(content))
+  if scans > _MOST_SCANS:
     raise ValueError(f'{scans} scans, more than any encoder writes')
   left = {component: np.ones(64, int) for component in found.components}  # lowest bit that came
   for count, scan in _scans(content, len(found.header)):
@@ -225,23 +244,17 @@ def _check_scans(content: bytes, found: Frame) -> None:
 
 def _scans(content: bytes, place: int) -> Iterator[tuple[int, bytes]]:
   """Yield the number of components of each scan and its header, from the place of the first one."""
-  while place + 4 < len(content) and content[place + 1] != _END[1]:
-    end = place + 2 + int.from_bytes(content[place + 2 : place + 4], 'big')
-    if content[place + 1] == _SCAN:
-      yield content[place + 4], content[place + 5 : end]
-    following = _NEXT.search(content, end)
-    if following is None:
-      return
-    place = following.start()
+  for marker, start, end in segments(content, place):
+    if marker == SCAN and start + 4 < end:
+      yield content[start + 4], content[start + 5 : end]
 
 
 def _decode_special(content: bytes, found: Frame) -> UInt[np.ndarray, 'h w 1']:
   """Decode gray JPEG of more than 8 bits, lossless JPEG and JPEG-LS."""
   import imagecodecs
 
-  if content.find(_END, len(found.header)) < 0:  # the decoder of JPEG-LS would take seconds
+  if found.marker != _JPEG_LS:
+    return imagecodecs.jpeg8_decode(check(content, found))[..., None]
+  if content.find(END, len(found.header)) < 0:  # the decoder would take seconds
     raise Damaged
-  if found.marker == _JPEG_LS:
-    return imagecodecs.jpegls_decode(content)[..., None]
-  check(content, found)
-  return imagecodecs.jpeg8_decode(content)[..., None]
+  return imagecodecs.jpegls_decode(content)[..., None]

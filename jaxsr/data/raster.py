@@ -55,8 +55,8 @@ def check(file: File, path: Path) -> Header:
   """Check a file without decoding it; raises ImageError as `read` does, as far as headers tell."""
   head = file.read(26)
   file.seek(0)
-  if head.startswith(jpeg.MAGIC) and (frame := jpeg.frame(file)):
-    return _check_jpeg(frame, path)
+  if head.startswith(jpeg.MAGIC):
+    return _check_jpeg(file, path)
   late = png.late_chunks(path) if head.startswith(png.MAGIC) else set()
   with _open(file, path) as image:
     if late & {b'eXIf', b'iTXt', b'tEXt', b'zTXt'}:
@@ -77,8 +77,8 @@ def read(file: File, path: Path) -> Decoded:
   file.seek(start)
   if head.startswith(png.MAGIC):
     return _read_png(file, path)
-  if head.startswith(jpeg.MAGIC) and (frame := jpeg.frame(file)):
-    return _read_jpeg(file, path, frame)
+  if head.startswith(jpeg.MAGIC):
+    return _read_jpeg(file, path)
   with _open(file, path) as image:
     if image.format == 'BMP' and (bits := _bits_of_few_grays(image, head)):
       return _decoded(_with_few_grays(image, file, bits, path), _metadata(image))
@@ -188,8 +188,8 @@ def _is_transparent(
   return png.is_transparent(samples, transparent, depth=depth, palette=palette)
 
 
-def _read_jpeg(file: File, path: Path, frame: jpeg.Frame) -> Decoded:
-  _check_frame(frame, path)
+def _read_jpeg(file: File, path: Path) -> Decoded:
+  frame = _jpeg_frame(file, path)
   metadata = _jpeg_metadata(frame, path)
   try:
     array, remarks = jpeg.decode(file.read(), frame)
@@ -200,17 +200,21 @@ def _read_jpeg(file: File, path: Path, frame: jpeg.Frame) -> Decoded:
   return found._replace(remarks=found.remarks + remarks)
 
 
-def _check_jpeg(frame: jpeg.Frame, path: Path) -> Header:
-  _check_frame(frame, path)
+def _check_jpeg(file: File, path: Path) -> Header:
+  frame = _jpeg_frame(file, path)
   sides = _upright(frame.height, frame.width, _jpeg_metadata(frame, path))
   return Header(*sides, 16 if frame.bits > 8 else 8, frame.samples == 3)
 
 
-def _check_frame(frame: jpeg.Frame, path: Path) -> None:
-  """Raise ImageError for a kind of JPEG that is not read."""
+def _jpeg_frame(file: File, path: Path) -> jpeg.Frame:
+  """Read the frame header; raises ImageError for a kind of JPEG that is not read."""
+  frame = jpeg.frame(file)
+  if frame is None:
+    raise ImageError(path, _DAMAGED)
   if reason := frame.unsupported():
     raise ImageError(path, f'{reason}, which is not supported; convert it to gray PNG')
   _check_size(path, frame.height, frame.width)
+  return frame
 
 
 def _jpeg_metadata(frame: jpeg.Frame, path: Path) -> _Metadata:

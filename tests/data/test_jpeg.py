@@ -5,6 +5,7 @@ import itertools
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from jaxsr.data import image_files, jpeg
@@ -12,6 +13,7 @@ from jaxsr.data.decoded import orient
 from jaxsr.errors import ImageError
 
 HEIGHT, WIDTH = 53, 70
+END = b'\xff\xd9'
 PROCESSES = ('baseline', 'progressive', 'restarts', '12 bits', 'lossless 8', 'lossless 11')
 PROCESSES += ('lossless 16', 'JPEG-LS 8', 'JPEG-LS 12', 'JPEG-LS 16')
 
@@ -194,3 +196,113 @@ def test_a_file_of_very_many_scans_is_refused(tmp_path, texture):
   path.write_bytes(content[:first] + 200 * scan + content[first:])
   with pytest.raises(ImageError, match=r'20\d scans, more than any encoder writes'):
     image_files.read(path)
+
+
+def segment(marker, payload):
+  return bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2, 'big') + payload
+
+
+def after_start(content, added):
+  return content[:2] + added + content[2:]
+
+
+def with_old_scan_header(content):
+  at = content.index(b'\xff\xda')
+  end = at + 2 + int.from_bytes(content[at + 2 : at + 4], 'big')
+  return content[: end - 3] + b'\0\0\0' + content[end:]
+
+
+ICC = b'ICC_PROFILE\0'
+HARMLESS = {  # of which libjpeg warns, first of all
+  'old scan header': with_old_scan_header,
+  'stray bytes': lambda content: content[:20] + b'\x01\x02\x03' + content[20:],  # behind JFIF
+  'JFIF of version 9': lambda content: content.replace(b'JFIF\0\1', b'JFIF\0\x09', 1),
+  'Adobe transform 7': lambda content: after_start(
+    content.replace(b'JFIF', b'JXXX'), segment(0xEE, b'Adobe\0\x64\0\0\0\0\x07')
+  ),
+  'ICC twice': lambda content: after_start(content, 2 * segment(0xE2, ICC + b'\1\1' + b'p' * 200)),
+  'ICC numbered from 0': lambda content: after_start(content, segment(0xE2, ICC + b'\0\1pppp')),
+  'ICC incomplete': lambda content: after_start(content, segment(0xE2, ICC + b'\1\2pppp')),
+}
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+@pytest.mark.parametrize('what', HARMLESS)
+def test_a_harmless_warning_neither_refuses_a_file_nor_hides_damage(tmp_path, texture, what, mode):
+  path = tmp_path / 'film.jpg'
+  gray = (texture >> 8).astype(np.uint8)
+  image = gray if mode == 'L' else np.dstack([gray, gray[::-1], gray[:, ::-1]])
+  Image.fromarray(image).save(path, quality=90)
+  with Image.open(path) as pillow:
+    true = np.asarray(pillow)
+  content = HARMLESS[what](path.read_bytes())
+  path.write_bytes(content)
+  np.testing.assert_array_equal(image_files.read_stored(path), true)
+  assert image_files.check(path, 3)[:2] == (HEIGHT, WIDTH)
+  start = content.index(b'\xff\xda') + 20
+  half = content[: (start + len(content)) // 2]
+  for damaged in (half, half + b'\xff\xd9'):
+    path.write_bytes(damaged)
+    with pytest.raises(ImageError, match='missing or overwritten'):
+      image_files.read(path)
+
+
+@pytest.mark.parametrize('kind', ['tif', 'dcm'])
+def test_a_harmless_warning_hides_no_damage_inside_other_files(tmp_path, texture, kind):
+  path = tmp_path / 'film.jpg'
+  samples = encode(path, texture, 'baseline')
+  with Image.open(path) as pillow:
+    true = np.asarray(pillow)
+  content = with_old_scan_header(path.read_bytes())
+  half = content[: (content.index(b'\xff\xda') + len(content)) // 2]
+  path = path.with_suffix(f'.{kind}')
+  for scan in (content, half):
+    if kind == 'tif':
+      options = {'shape': samples.shape, 'dtype': np.uint8, 'rowsperstrip': HEIGHT}
+      tifffile.imwrite(path, iter([scan]), compression=7, photometric='minisblack', **options)
+    else:
+      pydicom = pytest.importorskip('pydicom')
+      from data.dicom_films import minimal, save
+
+      film = minimal(samples, bits=8)
+      film.PixelData = pydicom.encaps.encapsulate([scan])
+      save(path, film, pydicom.uid.JPEGBaseline8Bit)
+    if scan == content:
+      np.testing.assert_array_equal(image_files.read(path)[..., 0], true)
+    else:
+      with pytest.raises(ImageError, match='missing or overwritten'):
+        image_files.read(path)
+
+
+@pytest.mark.parametrize('kind', ['restarts', 'progressive'])
+def test_bytes_between_scans_hide_no_damage(tmp_path, texture, kind):
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, kind)
+  content = path.read_bytes()
+  marker = b'\xff\xd0' if kind == 'restarts' else b'\xff\xc4'
+  place = content.index(marker, content.index(b'\xff\xda') + 20)
+  path.write_bytes(content[:place] + b'\x5a\x5b' + content[place:-20] + END)
+  with pytest.raises(ImageError, match='missing or overwritten'):
+    image_files.read(path)
+
+
+def test_bytes_after_the_last_pixel_hide_no_damage(tmp_path, texture):
+  """The file ends after a whole interval, so libjpeg warns of two bytes first."""
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, 'restarts')
+  content = path.read_bytes()
+  place = content.index(b'\xff\xd4', content.index(b'\xff\xda') + 20)
+  path.write_bytes(content[:place] + b'\x5a\x5b' + END)
+  with pytest.raises(ImageError, match='missing or overwritten'):
+    image_files.read(path)
+
+
+@pytest.mark.parametrize('padding', [0, 1, 16, 60])
+def test_what_a_thumbnail_or_a_trailer_holds_is_no_scan(tmp_path, texture, padding):
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, 'baseline')
+  true, content = image_files.read_stored(path), path.read_bytes()
+  thumbnail = segment(0xE1, b'Exif\0\0' + content[-3000:])
+  padded = after_start(content, thumbnail)[:-2] + bytes(padding) + END
+  path.write_bytes(padded + 150 * b'\xff\xda\0\x08')  # as a video that follows may hold them
+  np.testing.assert_array_equal(image_files.read_stored(path), true)
