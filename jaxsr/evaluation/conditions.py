@@ -28,6 +28,7 @@ from jaxsr.data.acquisition.film import acquire
 from jaxsr.data.sources import Source
 from jaxsr.errors import UserError, nearest
 from jaxsr.evaluation.evaluator import READERS
+from jaxsr.evaluation.figures import FIGURES, Figure, of_image
 from jaxsr.evaluation.protocol import Pair, of_given, shrink
 from jaxsr.files import digest_arrays, digest_json, to_csv, write_text
 from jaxsr.inference import package
@@ -35,9 +36,7 @@ from jaxsr.inference.model import Model
 from jaxsr.inference.upscale import make_upscale
 
 PER_IMAGE = 'conditions_per_image.csv'
-FIGURES = ('psnr', 'ssim', 'psnr_centre', 'ssim_centre', 'consistency')
 BICUBIC, DENOISER = 'bicubic', 'nl-means + bicubic'
-_MEASURED = ('mse', 'ssim', 'mse_centre', 'ssim_centre')
 _SAVE_EVERY = 30.0  # seconds
 
 Row = dict[str, Any]
@@ -148,8 +147,9 @@ def measure(
     progress: shows the progress of an iterable, given its length.
 
   Returns:
-    For each condition and method, the means over images of `FIGURES`, `n`, the gain over bicubic
-    (`psnr_gain`, `psnr_gain_centre`), and `images_below_bicubic`.
+    For each condition and method, the means over images of the metrics `by_condition` of
+    `evaluation.figures`, `n`, the gain over bicubic (`psnr_gain`, `psnr_gain_centre`), and
+    `images_below_bicubic`.
   """
   kept = _Kept(folder)
   prepare = _Preparation(source, scale)
@@ -252,7 +252,7 @@ def _read(path: Path | None) -> Iterator[Row]:
   try:
     with path.open(newline='', encoding='utf-8') as file:
       for row in csv.DictReader(file):
-        figures = {name: float(row[name]) for name in FIGURES}
+        figures = {figure.name: float(row[figure.name]) for figure in _chosen()}
         found = {**row, **figures, 'digest': row['digest']}
         written = found.pop('sum', None)
         if written == digest_json(found):
@@ -261,42 +261,44 @@ def _read(path: Path | None) -> Iterator[Row]:
     return
 
 
+def _chosen() -> list[Figure]:
+  """Returns the metrics that are measured under conditions."""
+  return [figure for figure in FIGURES.values() if figure.by_condition]
+
+
 def _figures(scale: int) -> Callable[[np.ndarray, Pair], Row]:
   """Returns the function that measures an upscaled image."""
+  wanted = {name for figure in _chosen() for name in figure.means}
 
   @jax.jit  # what is not returned is not computed
   def means(sr: jax.Array, hr: jax.Array) -> dict[str, jax.Array]:
     found = metrics.measure(sr, hr, scale=scale)
-    return {name: found[name][0] for name in _MEASURED}
+    return {name: value[0] for name, value in found.items() if name in wanted}
 
   def figures(sr: np.ndarray, pair: Pair) -> Row:
     images = jnp.asarray(sr[None]), jnp.asarray(pair.hr[None])
     found = {name: float(value) for name, value in means(*images).items()}
     again = shrink('xray', sr, scale, pair.levels)
-    return {
-      'psnr': metrics.psnr(found['mse']),
-      'ssim': found['ssim'],
-      'psnr_centre': metrics.psnr(found['mse_centre']),
-      'ssim_centre': found['ssim_centre'],
-      'consistency': metrics.psnr(float(np.square(again - pair.lr).mean())),
-    }
+    found['mse_consistency'] = float(np.square(again - pair.lr).mean())
+    return of_image(found, _chosen())
 
   return figures
 
 
 def _summarize(rows: Sequence[Row], measured: Sequence[str], names: Sequence[str]) -> Table:
+  chosen = [figure.name for figure in _chosen()]
   values: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
   for row in rows:
-    values[row['condition'], row['method']].append([row[name] for name in FIGURES])
+    values[row['condition'], row['method']].append([row[name] for name in chosen])
   table: Table = {condition: {} for condition in names}
   for condition in names:
     baseline = np.array(values[condition, BICUBIC])
     for method in measured:
       found = np.array(values[condition, method])
-      gain = dict(zip(FIGURES, (found - baseline).T, strict=True))
+      gain = dict(zip(chosen, (found - baseline).T, strict=True))
       table[condition][method] = {
         'n': len(found),
-        **dict(zip(FIGURES, found.mean(axis=0).tolist(), strict=True)),
+        **dict(zip(chosen, found.mean(axis=0).tolist(), strict=True)),
         'psnr_gain': float(gain['psnr'].mean()),
         'psnr_gain_centre': float(gain['psnr_centre'].mean()),
         'images_below_bicubic': int((gain['psnr'] < 0).sum()),

@@ -15,6 +15,7 @@ from jaxsr.data.reading import ReadBoard
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError, count, warn
 from jaxsr.evaluation import plots
+from jaxsr.evaluation.figures import of_image
 from jaxsr.evaluation.protocol import Pair, of_given, preparation, shrink
 from jaxsr.inference.agreeing import Rule, Upscaled
 from jaxsr.inference.agreement import project
@@ -26,6 +27,7 @@ from jaxsr.perceptual import FeatureExtractor
 Figures = dict[str, Any]
 
 INFINITE = metrics.EQUAL  # dB that an infinite PSNR is counted as
+_NOT_AVERAGED = ('file', 'mse', 'bicubic_mse')  # columns of a row; the latter are pooled
 READERS = 2  # threads that prepare the next images
 
 
@@ -121,17 +123,17 @@ class Evaluator:
       made = self._agree(pair.bicubic, pair)
       self._bicubic_agreed[index] = self._figures(made.image / np.float32(pair.levels), pair)
     made = self._agree(sr, pair)
-    agreed, found = made.image / np.float32(pair.levels), made.agreement
-    assert found is not None
+    agreed, equal = made.image / np.float32(pair.levels), made.agreement
+    assert equal is not None
     row = _row(name, self._figures(agreed, pair), self._bicubic_agreed[index])
     rounded = np.rint(sr * np.float32(pair.levels)) / np.float32(pair.levels)
     raw = {'raw': self._figures(rounded, pair), 'bicubic_raw': self._bicubic[index]}
-    for prefix, figures in raw.items():
-      row |= {f'{prefix}_{key}': value for key, value in _figures(figures).items()}
-    return agreed, row | {'agreeing': found.equal / found.pixels, 'most_off': found.most}
+    for prefix, found in raw.items():
+      row |= {f'{prefix}_{key}': value for key, value in of_image(found).items()}
+    return agreed, row | {'agreeing': equal.equal / equal.pixels, 'most_off': equal.most}
 
   def _figures(self, sr: np.ndarray, pair: Pair) -> Figures:
-    """Measure an upscaled image, rounded to its gray levels."""
+    """Returns the means of an upscaled image, rounded to its gray levels."""
     images = jnp.asarray(sr[None]), jnp.asarray(pair.hr[None])
     found = {name: float(value[0]) for name, value in self._measure(*images).items()}
     lr = metrics.luma(pair.lr) if pair.lr.shape[-1] > sr.shape[-1] else pair.lr
@@ -191,27 +193,10 @@ class _Agree:
 def _row(name: str, figures: Figures, bicubic: Figures) -> Figures:
   """Returns the figures of an image, each followed by bicubic's; None if it does not apply."""
   row: Figures = {'file': name}
-  own, baseline = _figures(figures), _figures(bicubic)
+  own, baseline = of_image(figures), of_image(bicubic)
   for key, value in own.items():
     row |= {key: value, f'bicubic_{key}': baseline[key]}
   return row | {'mse': figures['mse'], 'bicubic_mse': bicubic['mse']}
-
-
-def _figures(found: Figures) -> Figures:
-  """Convert means to the figures of a table."""
-  have, want = found['high_energy'], found['high_energy_hr']
-  row = {
-    'psnr': metrics.psnr(found['mse']),
-    'ssim': found['ssim'],
-    'psnr_centre': metrics.psnr(found['mse_centre']),
-    'ssim_centre': found['ssim_centre'],
-    'psnr_uncropped': metrics.psnr(found['mse_uncropped']),
-    'ms_ssim': found.get('ms_ssim'),
-    'high_frequency': have / want if want > 0 else None,
-    'consistency': metrics.psnr(found['mse_consistency']),
-  }
-  seen = {'feature_distance': found['feature_distance']} if 'feature_distance' in found else {}
-  return row | seen
 
 
 def summarize(rows: Sequence[Figures]) -> Figures:
@@ -224,7 +209,7 @@ def summarize(rows: Sequence[Figures]) -> Figures:
     found = [row[name] for row in rows if row[name] is not None]
     return float(np.mean(found)) if found else None
 
-  names = [name for name in rows[0] if name != 'file' and not name.endswith('mse')]
+  names = [name for name in rows[0] if name not in _NOT_AVERAGED]
   summary: Figures = {'n': len(rows)} | {name: mean(name) for name in names}
   spread = [row['psnr'] for row in rows]
   summary |= {'most_off': max(row['most_off'] for row in rows)} if 'most_off' in rows[0] else {}

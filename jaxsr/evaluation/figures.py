@@ -1,11 +1,13 @@
-"""The table of metrics: their names in files, titles, formats and definitions.
+"""The table of metrics: their names in files, titles, formats, definitions and formulas.
 
-`jaxsr evaluate`, model cards and `benchmarks.compare` take them from here. The compression study
-and TensorBoard show a choice of their own.
+`jaxsr evaluate`, its parts, pages and conditions, model cards and `benchmarks.compare` take them
+from here. The compression study, subgroups and TensorBoard show a choice of their own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from jaxsr import metrics
 
 
 class Figure(NamedTuple):
@@ -17,6 +19,13 @@ class Figure(NamedTuple):
     format: how a number is printed, as for `format`.
     definition: its definition, in one line.
     has_bicubic: whether bicubic interpolation is measured as well.
+    means: the means of an image that it is computed from, by their names in `metrics.measure`, or
+      `mse_consistency` and `feature_distance`. Empty for a metric of several images.
+    compute: its value for an image, of these means; None if an image has none.
+    always: whether every image has a finite value, so that a row without one is damaged.
+    optional: whether tables leave it out if its means are not computed.
+    by_condition: whether it is measured under the conditions of acquisition; it is `always` then.
+    drawn: whether the page shows its distribution over images.
   """
 
   name: str
@@ -24,24 +33,95 @@ class Figure(NamedTuple):
   format: str
   definition: str
   has_bicubic: bool = True
+  means: tuple[str, ...] = ()
+  compute: Callable[..., float | None] = float
+  always: bool = False
+  optional: bool = False
+  by_condition: bool = False
+  drawn: bool = False
+
+
+def _relative(have: float, want: float) -> float | None:
+  return have / want if want > 0 else None
 
 
 _ALL = (
-  Figure('psnr', 'PSNR', '.3f', 'dB, mean over images, `scale` pixels cut off each side'),
-  Figure('ssim', 'SSIM', '.4f', 'mean over images, `scale` pixels cut off each side'),
-  Figure('psnr_centre', 'PSNR, center', '.3f', 'PSNR of the inner 3/4 of each side'),
-  Figure('ssim_centre', 'SSIM, center', '.4f', 'SSIM of the inner 3/4 of each side'),
-  Figure('psnr_pooled', 'PSNR, pooled', '.3f', 'PSNR of the mean squared error of all images'),
-  Figure('psnr_uncropped', 'PSNR, uncropped', '.3f', 'PSNR of the full image, with its borders'),
-  Figure('ms_ssim', 'MS-SSIM', '.4f', 'SSIM over five octaves, from 176 + 2 * `scale` pixels on'),
   Figure(
-    'consistency', 'LR consistency', '.3f', 'PSNR between the output, reduced again, and the input'
+    'psnr',
+    'PSNR',
+    '.3f',
+    'dB, mean over images, `scale` pixels cut off each side',
+    means=('mse',),
+    compute=metrics.psnr,
+    drawn=True,
+    always=True,
+    by_condition=True,
+  ),
+  Figure(
+    'ssim',
+    'SSIM',
+    '.4f',
+    'mean over images, `scale` pixels cut off each side',
+    means=('ssim',),
+    drawn=True,
+    always=True,
+    by_condition=True,
+  ),
+  Figure(
+    'psnr_centre',
+    'PSNR, center',
+    '.3f',
+    'PSNR of the inner 3/4 of each side',
+    means=('mse_centre',),
+    compute=metrics.psnr,
+    drawn=True,
+    always=True,
+    by_condition=True,
+  ),
+  Figure(
+    'ssim_centre',
+    'SSIM, center',
+    '.4f',
+    'SSIM of the inner 3/4 of each side',
+    means=('ssim_centre',),
+    always=True,
+    by_condition=True,
+  ),
+  Figure('psnr_pooled', 'PSNR, pooled', '.3f', 'PSNR of the mean squared error of all images'),
+  Figure(
+    'psnr_uncropped',
+    'PSNR, uncropped',
+    '.3f',
+    'PSNR of the full image, with its borders',
+    means=('mse_uncropped',),
+    compute=metrics.psnr,
+    always=True,
+  ),
+  Figure(
+    'ms_ssim',
+    'MS-SSIM',
+    '.4f',
+    'SSIM over five octaves, from 176 + 2 * `scale` pixels on',
+    means=('ms_ssim',),
+  ),
+  Figure(
+    'consistency',
+    'LR consistency',
+    '.3f',
+    'PSNR between the output, reduced again, and the input',
+    means=('mse_consistency',),
+    compute=metrics.psnr,
+    always=True,
+    by_condition=True,
   ),
   Figure(
     'high_frequency',
     'high frequencies',
     '.4f',
     "energy above the low resolution's Nyquist frequency, relative to the original's; 1 is best",
+    means=('high_energy', 'high_energy_hr'),
+    compute=_relative,
+    drawn=True,
   ),
   Figure(
     'raw_psnr', 'PSNR, raw', '.3f', 'PSNR of images that are not made to agree with the input'
@@ -60,6 +140,8 @@ _ALL = (
     'feature distance',
     '.4f',
     "squared distance between features of an ImageNet network, relative to the original's",
+    means=('feature_distance',),
+    optional=True,
   ),
   Figure(
     'images_below_bicubic',
@@ -161,9 +243,27 @@ _TRUST = (  # of the audit, the lesion study and the reader; their keys in `trus
 TRUST = {figure.name: figure for figure in _TRUST}
 
 
+def of_image(means: Mapping[str, float], chosen: Iterable[Figure] | None = None) -> dict[str, Any]:
+  """Compute the metrics of an image.
+
+  Args:
+    means: the means of the image, by name.
+    chosen: the metrics; None computes all.
+
+  Returns:
+    The values by name, of metrics that an image can have. None if a mean is missing.
+  """
+  row = {}
+  for figure in FIGURES.values() if chosen is None else chosen:
+    known = all(name in means for name in figure.means)
+    if figure.means and (known or not figure.optional):
+      row[figure.name] = figure.compute(*(means[n] for n in figure.means)) if known else None
+  return row
+
+
 def compared(summary: Mapping[str, Any]) -> list[Figure]:
   """List the metrics that a summary has both for the model and for bicubic."""
-  return [f for f in _ALL if f.has_bicubic and summary.get(f.name) is not None]
+  return [f for f in FIGURES.values() if f.has_bicubic and summary.get(f.name) is not None]
 
 
 def comparison(summary: Mapping[str, Any], **others: Mapping[str, Any]) -> str:

@@ -20,7 +20,6 @@ LESIONS_CSV, READERS_CSV = 'lesions.csv', 'readers.csv'
 
 # Computes sections from models by their names, the films and the output folder.
 Parts = Callable[[Mapping[str, Model], Source, Path], Sequence[html.Section]]
-_BY_FILM = ('psnr', 'psnr_centre', 'ssim', 'high_frequency')  # whose distributions are drawn
 _ZOOM = 8  # a place is an eighth of the film's shorter side
 
 
@@ -143,7 +142,7 @@ def _by_film(others: Sequence[Result], first: Result) -> list[html.Section]:
   if len(first.rows) < 2:
     return []
   drawn, definitions = [], html.terms(list(figures.FIGURES.values()))
-  for name in _BY_FILM:
+  for name in (name for name, figure in figures.FIGURES.items() if figure.drawn):
     groups = {BICUBIC: [row[f'bicubic_{name}'] for row in first.rows]}
     groups |= {result.name: [row[name] for row in result.rows] for result in others}
     groups = {key: [x for x in values if x is not None] for key, values in groups.items()}

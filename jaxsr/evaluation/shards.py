@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from jaxsr.data.shard import Shard
 from jaxsr.errors import UserError, count, warn
 from jaxsr.evaluation.evaluator import Figures
+from jaxsr.evaluation.figures import FIGURES
 from jaxsr.files import digest_json, make_folder, read_json, write_json
 
 FOLDER = 'shards'
@@ -28,8 +29,6 @@ class Measured(NamedTuple):
   content: str = ''  # the image's, as `fingerprint.of_image` gives it; older versions kept none
 
 
-_FIGURES = ('psnr', 'ssim', 'psnr_centre', 'ssim_centre', 'psnr_uncropped', 'consistency', 'mse')
-_NEEDED = (*_FIGURES, *(f'bicubic_{name}' for name in _FIGURES))
 _NEEDED_INSIDE = ('psnr', 'bicubic_psnr', 'ssim', 'bicubic_ssim')
 _TEXTS = ('file', 'finding', 'patient')
 
@@ -43,7 +42,13 @@ def is_whole(found: Measured) -> bool:
   if found.row is None:
     return bool(found.reason) and not found.inside
   inside = [_has(each, _NEEDED_INSIDE, _TEXTS) for each in found.inside]
-  return _has(found.row, _NEEDED, ('file',)) and all(inside)
+  return _has(found.row, needed(), ('file',)) and all(inside)
+
+
+def needed() -> tuple[str, ...]:
+  """Returns the figures that every row of an image has as finite numbers."""
+  own = ('mse', *(name for name, figure in FIGURES.items() if figure.always))
+  return (*own, *(f'bicubic_{name}' for name in own))
 
 
 def _has(row: Any, numbers: Sequence[str], texts: Sequence[str]) -> bool:

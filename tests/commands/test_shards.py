@@ -89,7 +89,7 @@ def test_a_damaged_part_is_named(tmp_path, name, text):
     shards.read(tmp_path, {})
 
 
-ROW = {name: 1.0 for name in shards._NEEDED} | {'file': 'a.png', 'ms_ssim': None}
+ROW = {name: 1.0 for name in shards.needed()} | {'file': 'a.png', 'ms_ssim': None}
 BAD_ROWS = [
   {},
   [1.0],

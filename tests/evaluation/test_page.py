@@ -14,6 +14,7 @@ from jaxsr import cli
 from jaxsr.data import degradation, image_files
 from jaxsr.evaluation import html
 from jaxsr.evaluation import page as evaluation_page
+from jaxsr.evaluation.figures import FIGURES
 from jaxsr.evaluation.html import figures
 from jaxsr.inference.model import load
 
@@ -189,7 +190,7 @@ def test_evaluate_writes_its_page(folder, tmp_path, opened):
   assert shown.locator('.film').count() == 3
   header = shown.locator('thead').first.inner_text().split()
   assert header == ['bicubic', 'lanczos', 'gain']
-  assert shown.locator('svg').count() == len(evaluation_page._BY_FILM)
+  assert shown.locator('svg').count() == sum(figure.drawn for figure in FIGURES.values())
 
 
 def test_the_doubt_of_a_calibrated_model_is_switched(tmp_path, opened, film):
