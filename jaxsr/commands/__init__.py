@@ -1,1 +1,4 @@
-"""The sub-commands of `jaxsr`, one a file: its flags as a dataclass, its work as `run`."""
+"""The sub-commands of `jaxsr`: a module each, with `run`, and modules that these share.
+
+Their options are dataclasses in `options`; `jaxsr.cli.COMMANDS` lists both.
+"""

@@ -4,9 +4,10 @@ A term is a function of a `LossContext`. It returns one value per element (b h w
 averages over the batch's mask, or one value per image (b,).
 
 To add a term, write its formula in a module of this folder and add a line to `TERMS`; the config,
-the schedule, the curves and the tests read that table. If the formula needs an input that
-`LossContext` does not have yet, add a property. If the generator has to compute more than its
-image, add a line to `training.distillation.OUTPUTS` as well, and name it in the term's `needs`.
+the schedule, the curves and the tests read that table, and older runs resume without the term. If
+the formula needs an input that `LossContext` does not have yet, add a property. If the generator
+has to compute more than its image, add a line to `training.distillation.OUTPUTS` as well, and name
+it in the term's `needs`.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Build a run from its config: networks, optimizers, the first state and the compiled steps."""
+"""Build a run from its config: networks, optimizers, loss terms and the first state."""
 
 import dataclasses
 from pathlib import Path
