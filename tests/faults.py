@@ -210,7 +210,15 @@ ROWS = (
     quick=True,
   ),
   Row('same seed, other seed', 'data/test_pipeline.py::test_batch_i'),
-  Row('patients in two splits', f'{COPY}test_no_patient {COPY}test_lists {RECORDS}test_patients'),
+  Row(
+    'patients in two splits',
+    f'{COPY}test_no_patient {COPY}test_lists {RECORDS}test_patients {RECORDS}test_a_patient',
+  ),
+  Row(
+    'lists, tables or films that change between or under preparations',
+    f'{RECORDS}test_a_copy_that_changed {RECORDS}test_a_list_that',
+    each=2,
+  ),
   Row('TensorFlow creeping in', 'test_main.py::test_tensorflow'),
   Row('parts of an evaluation: one killed, one missing', 'commands/test_shards.py'),
   Row(

@@ -188,7 +188,12 @@ def _inspect(options: Inspect) -> int:
   """Print the summary; return the exit code."""
   folder = records.find(options.records)
   _describe(folder)
-  return report.failures(records.damaged(folder), 'damaged') if options.read else 0
+  mixed = records.in_two_splits(records.read_index(folder))
+  if mixed:
+    text = f'{count(len(mixed), "patient")} in two splits: {brief(mixed)}; prepare them again'
+    print(f'{folder}: {text}', file=sys.stderr)
+  damaged = report.failures(records.damaged(folder), 'damaged') if options.read else 0
+  return FAILED if mixed else damaged
 
 
 def _hash(options: Hash) -> int:

@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -81,6 +82,13 @@ def read_index(folder: Path) -> list[IndexRow]:
 def _row(line: list[str]) -> IndexRow:
   split, name, patient, findings, age, sex, view, height, width = line
   return IndexRow(split, name, patient, findings, int(age), sex, view, int(height), int(width))
+
+
+def in_two_splits(rows: Iterable[IndexRow]) -> list[str]:
+  """Returns the patients that are in more than one split."""
+  pairs = {(row.patient, row.split) for row in rows}
+  number = Counter(patient for patient, _ in pairs)
+  return sorted(patient for patient in number if number[patient] > 1)
 
 
 def write_facts(folder: Path, facts: Facts) -> None:

@@ -27,7 +27,7 @@ from jaxsr.config.overrides import override
 from jaxsr.data import crops, degradation, fingerprint, image_files, pipeline, records, sources
 from jaxsr.data.crops import Windows
 from jaxsr.data.image_cache import Films
-from jaxsr.data.nih import shards
+from jaxsr.data.nih import builder, shards
 from jaxsr.data.nih.metadata import Entry
 from jaxsr.data.nih.shards import Plan
 from jaxsr.data.nih.splits import Rule
@@ -308,7 +308,96 @@ def test_a_damaged_archive_is_named_and_what_is_finished_is_kept(copy, prepared,
   assert prepare(lame, output) == 1  # they are there, and it says so again
   assert '16 images' in capsys.readouterr().out
   assert prepare(lame, output, '--seed', 1) == 2
-  assert 'contains records of another copy' in capsys.readouterr().err
+  assert 'contains records of other images, tables or settings' in capsys.readouterr().err
+
+
+@pytest.fixture
+def two_patients(tmp_path):
+  """Lay out a film of each of two patients, the second in the test list, and a cut archive."""
+  folder = tmp_path / 'copy'
+  folder.mkdir()
+  names = ['00000001_000.png', '00000002_000.png', '00000001_001.png']
+  write_table(folder, names)
+  for i, name in enumerate(names[:2]):
+    (folder / name).write_bytes(png(draw(i)))
+  tar(folder / 'images_001.tar', [(names[2], png(draw(2)))], mode='w')
+  write_lists(folder, test=2)
+  return folder
+
+
+def write_lists(folder, test):
+  names = [f'0000000{patient}_00{i}.png' for patient, i in ((1, 0), (1, 1), (2, 0), (2, 1))]
+  for kind in ('train_val', 'test'):
+    some = [n for n in names if n.startswith(f'0000000{test}') == (kind == 'test')]
+    (folder / f'{kind}_list.txt').write_text('\n'.join(some))
+
+
+def swap_lists(folder):
+  write_lists(folder, test=1)  # the same number of bytes
+
+
+def change_film(folder):
+  (folder / '00000001_000.png').write_bytes(png(draw(5)))
+
+
+def change_age(folder):
+  path = folder / 'Data_Entry_2017_v2020.csv'
+  path.write_text(path.read_text().replace(',58,', ',59,'))
+
+
+CHANGES = [swap_lists, change_film, change_age]
+
+
+@pytest.mark.parametrize('change', CHANGES)
+def test_a_copy_that_changed_is_refused(two_patients, tmp_path, change, capsys):
+  """After an interruption, and after records were finished."""
+  output, archive = tmp_path / 'records', two_patients / 'images_001.tar'
+  whole = archive.read_bytes()
+  archive.write_bytes(whole[:5000])
+  assert prepare(two_patients, output, '--workers', 1) == 2
+  archive.write_bytes(whole)  # as the message asks
+  assert 'is damaged' in capsys.readouterr().err
+  shutil.copytree(two_patients, tmp_path / 'kept')
+  change(two_patients)
+  assert prepare(two_patients, output, '--workers', 1) == 2
+  error = capsys.readouterr().err
+  assert 'changed after it was read; delete' in error or 'was begun with other images' in error
+  assert error.count('\n') == 1 and not list(output.glob('nih_chest_xray14/*'))
+  shutil.rmtree(*output.glob('.unfinished-*'))
+  assert prepare(two_patients, output, '--workers', 1) == 0
+  rows = {row.name: row for row in records.read_index(records.find(output))}
+  assert (rows['00000001_000.png'].split == 'test') == (change is swap_lists)
+  assert prepare(two_patients, output) == 0
+  before = read_all(output)
+  for path in (tmp_path / 'kept').iterdir():
+    shutil.copy(path, two_patients)
+  capsys.readouterr()
+  assert prepare(two_patients, output) == 2
+  assert 'contains records of other images, tables or settings; delete' in capsys.readouterr().err
+  assert read_all(output) == before
+
+
+def test_a_list_that_changes_under_a_run_is_refused(two_patients, tmp_path, monkeypatch, capsys):
+  def change_first(shard, plan):
+    swap_lists(two_patients)
+    write_shard(shard, plan)
+
+  write_shard = shards.write_shard
+  monkeypatch.setattr('jaxsr.data.nih.builder.write_shard', change_first)
+  assert prepare(two_patients, tmp_path / 'records', '--workers', 1) == 2
+  assert 'list.txt: changed while records were written; delete' in capsys.readouterr().err
+
+
+def test_a_patient_in_two_splits_is_found(prepared, tmp_path, capsys):
+  shutil.copytree(prepared, tmp_path / 'records')
+  index = records.find(tmp_path / 'records') / records.INDEX
+  assert run('inspect', tmp_path / 'records') == 0
+  index.write_text(index.read_text().replace('test,00000001_001', 'train,00000001_001'))
+  assert run('inspect', tmp_path / 'records') == 1
+  assert '1 patient in two splits: 00000001' in capsys.readouterr().err
+  rows = records.read_index(index.parent)
+  with pytest.raises(UserError, match='00000001: patients in two splits; delete'):
+    builder._check(Plan('data', (), 'records', Rule(), (), 'raw', 4), [rows], [])
 
 
 def test_a_full_disk_is_seen_first(copy, tmp_path, monkeypatch, capsys):

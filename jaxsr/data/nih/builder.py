@@ -22,12 +22,12 @@ from etils import epath
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from jaxsr.data import records
-from jaxsr.data.nih import constants, splits
+from jaxsr.data.nih import constants, identity, splits
 from jaxsr.data.nih.local_copy import Shard
 from jaxsr.data.nih.shards import (
   Plan,
+  begin_again,
   check_room,
-  digest,
   features,
   record_file,
   report_file,
@@ -35,6 +35,7 @@ from jaxsr.data.nih.shards import (
 )
 from jaxsr.data.records import Facts, IndexRow
 from jaxsr.errors import UserError, brief, flat
+from jaxsr.files import read_json
 
 
 class NihChestXray14(FileReaderBuilder):
@@ -83,6 +84,7 @@ class NihChestXray14(FileReaderBuilder):
 
   def _finish(self, plan: Plan, output: Path) -> None:
     """Link the files of the shards into the data set, and write its index and facts."""
+    _check_unchanged(plan, self._shards)
     texts = [report_file(plan, shard).read_text(encoding='utf-8') for shard in self._shards]
     reports = [json.loads(text) for text in texts]
     rows = [[IndexRow(*row) for row in report['rows']] for report in reports]
@@ -112,7 +114,7 @@ class NihChestXray14(FileReaderBuilder):
       ordered += [row for shard_rows in of_split for row in shard_rows]
     self.info.set_splits(tfds.core.SplitDict(found))
     records.write_index(output, ordered)
-    records.write_facts(output, _facts(plan, reports))
+    records.write_facts(output, _facts(plan, self._shards, reports))
 
 
 def _link(path: Path, name: epath.Path) -> None:
@@ -123,17 +125,41 @@ def _link(path: Path, name: epath.Path) -> None:
     shutil.copyfile(path, name)
 
 
+def _digest(plan: Plan, shards: Sequence[Shard]) -> str:
+  """Returns a hash of the plan and of its copy as that is now."""
+  return identity.digest(
+    plan._replace(folder=''), [(shard, identity.of_shard(shard)) for shard in shards]
+  )
+
+
+def _check_unchanged(plan: Plan, shards: Sequence[Shard]) -> None:
+  """Raise UserError if finished shards do not fit the plan, or the copy as it is now."""
+  folder = Path(plan.folder)
+  for other in sorted(folder.parent.glob('.unfinished-*')):
+    if other != folder:
+      raise UserError(
+        f'{other}: was begun with other images, tables or settings; delete it to begin again, or '
+        'choose another --output'
+      )
+  for shard in shards:
+    report = report_file(plan, shard)
+    if report.exists() and read_json(report).get('content') != identity.of_shard(shard):
+      raise UserError(f'{shard.title}: changed after it was read; {begin_again(plan)}')
+
+
 def _check(plan: Plan, rows: Sequence[Sequence[IndexRow]], failed: Sequence[str]) -> None:
-  """Raise UserError if there are no images to write, or if an image occurs twice."""
+  """Raise UserError if there are no images, or an image or a patient is in two places."""
   names = Counter(row.name for shard_rows in rows for row in shard_rows)
   if not names:
     reason = brief(failed) or 'none is in the table and the selected lists'
     raise UserError(f'{plan.root}: contains no usable image; {reason}')
   if twice := [name for name, count in names.items() if count > 1]:
     raise UserError(f'{plan.root}: two archives contain {brief(twice)}; remove one of them')
+  if patients := records.in_two_splits(row for shard_rows in rows for row in shard_rows):
+    raise UserError(f'{plan.root}: {brief(patients)}: patients in two splits; {begin_again(plan)}')
 
 
-def _facts(plan: Plan, reports: Sequence[dict[str, Any]]) -> Facts:
+def _facts(plan: Plan, shards: Sequence[Shard], reports: Sequence[dict[str, Any]]) -> Facts:
   return Facts(
     form=plan.form,
     scale=plan.scale,
@@ -141,7 +167,7 @@ def _facts(plan: Plan, reports: Sequence[dict[str, Any]]) -> Facts:
     failed=[error for report in reports for error in report['failed']],
     unlisted=sum(len(report['unlisted']) for report in reports),
     terms=constants.TERMS_OF_USE,
-    digest=digest(plan),
+    digest=_digest(plan, shards),
   )
 
 
@@ -171,12 +197,14 @@ def prepare(
     shutil.rmtree(leftover)
   builder = NihChestXray14(plan=plan, shards=shards, data_dir=output)
   if (folder := Path(builder.data_dir)).exists():
-    if records.read_facts(folder).digest != digest(plan):
+    if records.read_facts(folder).digest != _digest(plan, shards):
       raise UserError(
-        f'{folder}: contains records of another copy or other settings; choose another --output'
+        f'{folder}: contains records of other images, tables or settings; delete it, or choose '
+        'another --output'
       )
     shutil.rmtree(plan.folder, ignore_errors=True)
     return folder
+  _check_unchanged(plan, shards)
   check_room(plan, shards, output)
   config = tfds.download.DownloadConfig(
     beam_runner=_QUALIFIED.get(runner, runner),

@@ -6,9 +6,7 @@ once, and decoded if its record needs that; a damaged image is left out and repo
 """
 
 import functools
-import hashlib
 import io
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,12 +20,12 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from jaxsr.data import degradation, image_files, records
 from jaxsr.data.fast import bicubic, png
-from jaxsr.data.nih import constants, local_copy, metadata, splits
+from jaxsr.data.nih import constants, identity, local_copy, metadata, splits
 from jaxsr.data.nih.local_copy import LocalCopy, Shard
 from jaxsr.data.nih.metadata import Entry
 from jaxsr.data.nih.splits import Rule
 from jaxsr.errors import ImageError, UserError, nearest
-from jaxsr.files import release, write_json
+from jaxsr.files import release, sha256, write_json
 
 MEGABYTES = {'raw': 1.13, 'zstd': 0.85, 'png': 0.38}  # per record; `png` is the size of a PNG file
 _RELEASE = 100  # records between two releases of the page cache
@@ -38,7 +36,7 @@ class Plan(NamedTuple):
 
   Attributes:
     root: The folder of the local copy.
-    tables: Pairs of published names and paths.
+    tables: Published names, paths and SHA-256.
     folder: Where finished shards are kept until all are finished.
     rule: How patients are assigned to splits.
     labels: Findings, or `No Finding`, that an image must have; empty for all images.
@@ -47,7 +45,7 @@ class Plan(NamedTuple):
   """
 
   root: str
-  tables: tuple[tuple[str, str], ...]
+  tables: tuple[tuple[str, str, str], ...]
   folder: str
   rule: Rule
   labels: tuple[str, ...]
@@ -57,7 +55,7 @@ class Plan(NamedTuple):
   @property
   def lists(self) -> dict[str, list[str]] | None:
     """The published lists of image names, or None if one of them is missing."""
-    tables = dict(self.tables)
+    tables = {name: path for name, path, _ in self.tables}
     if not all(name in tables for name in constants.SPLIT_LISTS.values()):
       return None
     return {kind: metadata.read_list(Path(tables[n])) for kind, n in constants.SPLIT_LISTS.items()}
@@ -74,7 +72,7 @@ def make_plan(
 ) -> Plan:
   """Returns the plan for a copy; raises UserError if it is not valid or a table is missing."""
   splits.check(rule)
-  tables = tuple((name, str(path)) for name, path in sorted(found.tables.items()))
+  tables = tuple((name, str(path), sha256(path)) for name, path in sorted(found.tables.items()))
   if not any(name in found.tables for name in constants.ENTRY_TABLES):
     raise UserError(f'{found.root}: {constants.manual_download(constants.ENTRY_TABLES[0])}')
   known = (constants.NO_FINDING, *constants.FINDINGS)
@@ -82,19 +80,22 @@ def make_plan(
     if label not in known:
       raise UserError(f'--labels {label!r} is unknown: {nearest(label, known)}')
   plan = Plan(str(found.root), tables, '', rule, tuple(labels), form, scale)
-  described = repr((plan, found.shards, [os.path.getsize(path) for _, path in tables]))
-  name = hashlib.sha256(described.encode()).hexdigest()[:12]
+  name = identity.digest(plan, found.shards)
   return plan._replace(folder=str(output.resolve() / f'.unfinished-{name}'))
 
 
 @functools.lru_cache(maxsize=1)
 def _tables(plan: Plan) -> tuple[dict[str, Entry], dict[str, str]]:
   """Read the table of findings and assign the images to splits, once per process."""
-  tables = dict(plan.tables)
+  tables = {name: path for name, path, _ in plan.tables}
   entries = metadata.read_entries(
     Path(next(tables[n] for n in constants.ENTRY_TABLES if n in tables))
   )
-  return entries, splits.assign(entries, plan.lists, plan.rule)
+  assigned = splits.assign(entries, plan.lists, plan.rule)
+  for _, path, digest in plan.tables:  # after they were read, since they may change at any time
+    if sha256(Path(path)) != digest:
+      raise UserError(f'{path}: changed while records were written; {begin_again(plan)}')
+  return entries, assigned
 
 
 def write_shard(shard: Shard, plan: Plan) -> None:
@@ -109,6 +110,7 @@ def write_shard(shard: Shard, plan: Plan) -> None:
 def _write(shard: Shard, plan: Plan) -> None:
   entries, assigned = _tables(plan)
   rows, failed, unlisted = [], [], []
+  read_from = identity.of_shard(shard)  # before it is read
   serialize = serializer(plan.form)
   with _ShardWriter(plan, shard) as writer:
     for name, content in local_copy.read(shard):
@@ -125,7 +127,8 @@ def _write(shard: Shard, plan: Plan) -> None:
         continue
       writer.write(split, serialize(example))
       rows.append(metadata.index_row(entry, split))
-  write_json(report_file(plan, shard), {'rows': rows, 'failed': failed, 'unlisted': unlisted})
+  report = {'rows': rows, 'failed': failed, 'unlisted': unlisted, 'content': read_from}
+  write_json(report_file(plan, shard), report)
 
 
 def make_example(entry: Entry, content: bytes | ImageError, plan: Plan) -> dict[str, Any]:
@@ -222,9 +225,9 @@ def record_file(plan: Plan, shard: Shard, split: str) -> Path:
   return Path(plan.folder, f'{shard.number:05d}-{split}.array_record')
 
 
-def digest(plan: Plan) -> str:
-  """Returns a hash of the plan and its copy."""
-  return plan.folder.rpartition('-')[2]
+def begin_again(plan: Plan) -> str:
+  """Returns the way out if the copy has changed since a run began."""
+  return f'delete {plan.folder} to begin again'
 
 
 def report_file(plan: Plan, shard: Shard) -> Path:
