@@ -16,7 +16,6 @@ FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 LAYOUTS = ('OIHW', 'HWIO')  # PyTorch's, and that of Flax and TensorFlow
 _TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0)}
 _TO_THEIRS = {4: (3, 2, 0, 1), 2: (1, 0)}
-_WRAPPERS = ('module', 'model', 'net', 'netG', 'generator', 'params', 'params_ema', 'state_dict')
 _COLLECTIONS = ('params', 'batch_stats')
 _COUNTER = 'num_batches_tracked'
 _ALIASES = {
@@ -96,11 +95,13 @@ def readings(tensors: Tensors, model: str) -> list[Reading]:
 
 
 def _unwrapped(names: list[str]) -> Iterator[list[str]]:
-  """Yields the names, and again without each wrapper that all of them begin with."""
+  """Yield the names, and again without each module that all of them begin with."""
   yield names
-  while wrapper := next((w for w in _WRAPPERS if all(n.startswith(f'{w}.') for n in names)), None):
-    names = [n.removeprefix(f'{wrapper}.') for n in names]
+  parts = [re.split(r'[./]', name, maxsplit=1) for name in names]
+  while parts and all(len(each) == 2 and each[0] == parts[0][0] for each in parts):
+    names = [rest for _, rest in parts]
     yield names
+    parts = [re.split(r'[./]', name, maxsplit=1) for name in names]
 
 
 def _rename(

@@ -147,12 +147,21 @@ def test_order_may_be_set_under_own_names(edsr):
 
 
 @pytest.mark.parametrize(
-  'wrapper', ['module.', 'params_ema.', 'params.', 'state_dict.module.', 'generator.', 'model.net.']
+  'wrapper',
+  [
+    *('module.', 'params_ema.', 'params.', 'state_dict.module.', 'generator.', 'model.net.'),
+    *('_orig_mod.', 'module._orig_mod.', 'generator_ema.', 'net_g.', 'teacher.0.', 'body.'),
+  ],
 )
 def test_wrappers(wrapper, edsr):
   variables, theirs = edsr
   wrapped = {wrapper + name: x for name, x in theirs.items()}
   same(interop.read(wrapped, model='edsr', scale=4), variables)
+
+
+def test_own_names_may_have_a_prefix_too(edsr):
+  tensors = {f'ema/params/{k}': x for k, x in named(edsr[0], '/').items()}
+  same(interop.read(tensors, model='edsr', scale=4), edsr[0])
 
 
 @pytest.mark.parametrize(
