@@ -200,8 +200,9 @@ def _hash(options: Hash) -> int:
   """Write the sums of a folder, or compare with those that it has; return the exit code."""
   target = options.data / MANIFEST
   if options.overwrite or not target.exists():
-    print(f'{target}: {count(manifest.write(options.data), "image")}')
-    return 0
+    written, left_out = manifest.write(options.data)
+    print(f'{target}: {count(written, "image")}' if written else f'{target}: not written')
+    return report.failures(left_out, 'left out')
   lines = manifest.compare(options.data)
   for line in lines:
     print(line)

@@ -171,12 +171,43 @@ def test_a_file_that_cannot_be_read_does_not_end_the_comparison(folder, monkeypa
   assert 'b.png: cannot be read (Permission denied)' in told and '1 difference' in told
 
 
+def test_files_without_a_sum_are_named_and_the_others_hashed(folder, monkeypatch, capsys):
+  first = (folder / 'a.png').read_bytes()
+  (folder / 'link.png').symlink_to('gone')
+  (folder / 'two\nlines.png').write_bytes(first)
+  (folder / 'next\u2028line.png').write_bytes(first)
+  os.mkfifo(folder / 'pipe.png')
+  hashed = files.sha256
+
+  def fail(path):
+    if path.name == 'b.png':
+      raise PermissionError(13, 'Permission denied')
+    return hashed(path)
+
+  monkeypatch.setattr(files, 'sha256', fail)
+  assert call(folder) == 1
+  told = capsys.readouterr()
+  assert f'{files.MANIFEST}: 4 images' in told.out and 'left out: 4 images' in told.err
+  for text in ('link.png: is a link to a file that does not exist', 'pipe.png: is not a regular'):
+    assert text in told.err
+  assert 'b.png: cannot be read' in told.err and 'has a line break in its name' in told.err
+  assert call(folder) == 1
+  assert '4 differences' in capsys.readouterr().out  # those that were left out
+  (folder / 'a.png').unlink()
+  assert call(folder) == 1
+  told = capsys.readouterr().out
+  assert '5 differences' in told and told.count('a.png: is missing') == 1
+  (folder / 'links').mkdir()
+  (folder / 'links' / 'link.png').symlink_to('gone')
+  assert call(folder / 'links') == 1 and not (folder / 'links' / files.MANIFEST).exists()
+
+
 def test_a_manifest_that_was_cut_is_noticed(folder, capsys):
   assert call(folder) == 0
   os.mkfifo(folder / 'pipe.png')
   assert call(folder) == 1
-  assert call(folder, '--overwrite') == 2
-  assert 'pipe.png: no regular file, so without a sum' in capsys.readouterr().err
+  assert call(folder, '--overwrite') == 1
+  assert 'left out: 1 image' in capsys.readouterr().err
   (folder / 'pipe.png').unlink()
   path = folder / files.MANIFEST
   first, rest = path.read_text().split('\n', 1)
