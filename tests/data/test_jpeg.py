@@ -102,6 +102,30 @@ def test_an_overwritten_scan_is_refused(tmp_path, texture, process):
   assert found >= 17  # the others decode to as many blocks as before
 
 
+@pytest.mark.parametrize('process', ['baseline', 'progressive', 'restarts'])
+@pytest.mark.parametrize(
+  'marker', [b'\xff\x02', b'\xff\xc0', b'\xff\xc4', b'\xff\xd8', b'\xff\xe0']
+)
+def test_a_marker_in_the_middle_of_a_scan_is_refused(tmp_path, texture, process, marker):
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, process)
+  whole = path.read_bytes()
+  place = (whole.index(b'\xff\xda') + len(whole)) // 2
+  path.write_bytes(whole[:place] + marker + whole[place + 2 :])
+  with pytest.raises(ImageError, match='cannot be decoded'):
+    image_files.read(path)
+
+
+def test_bytes_between_the_scans_of_a_progressive_file_are_refused(tmp_path, texture):
+  path = tmp_path / 'film.jpg'
+  encode(path, texture, 'progressive')
+  whole = path.read_bytes()
+  tables = whole.index(b'\xff\xc4', whole.index(b'\xff\xda'))
+  path.write_bytes(whole[:tables] + b'\x5a' * 40 + whole[tables:])
+  with pytest.raises(ImageError, match='cannot be decoded'):
+    image_files.read(path)
+
+
 def test_healthy_jpeg_of_many_kinds_is_read_as_pillow_reads_it(tmp_path, texture):
   gray = (texture >> 8).astype(np.uint8)
   images = {'L': gray, 'RGB': np.dstack([gray, gray[::-1], gray[:, ::-1]])}

@@ -71,7 +71,9 @@ def film(rng, kind):
 def is_refused(content):
   """Whether jaxsr refuses a file."""
   try:
-    jpeg.decode(content, jpeg.frame(io.BytesIO(content)))
+    frame = jpeg.frame(io.BytesIO(content))
+    assert frame
+    jpeg.decode(content, frame)
   except Exception:  # each decoder has errors of its own, and a damaged header has no frame
     return True
   return False
