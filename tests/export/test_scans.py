@@ -127,6 +127,8 @@ def test_whole_files_of_every_encoding_are_taken(rng):
   contents += [content + tail for content in contents[:40] for tail in (b'\1' * 99, contents[0])]
   end = contents[0][:-2]
   contents += [end + more + b'\xff\xd9' for more in (b'\xff\xff', b'\xff\xd0', bytes(300))]
+  tables = end.index(b'\xff\xc4')
+  contents.append(contents[0][:tables] + b'\x5a\xff\0\x5a' + contents[0][tables:])  # stray bytes
   assert verdicts(contents) == [0] * len(contents)
 
 

@@ -7,18 +7,21 @@ const PROGRESSIVE = 0xc2, LOSSLESS = 0xc3, JPEG_LS_FRAME = 0xf7;
 const LARGEST = {dc: 11, ac: 10, lossless: 16};  // sizes of values of 8 bits, and of 16
 const MOST_DC = 8 * (128 + 8);  // the mean of a block, beyond black or white by 8 gray levels
 const MOST_SCANS = 100;  // encoders write about ten
-const FEW = 4;  // bytes that the encoders of some cameras leave between a scan and the next marker
+const FEW = 4;  // bytes that the encoders of some cameras leave between the last scan and the end
 const UNSEEN = -1;
 
 const lost = () => new Error('is damaged: a part of its pixels is missing or overwritten');
 const word = (bytes, at) => bytes[at] << 8 | bytes[at + 1];
 
-// Returns the marker at a place, and its segment.
-function jpegSegment(bytes, at) {
+const isAlone = kind => kind === EOI || kind === TEM || kind >= RST0 && kind <= RST7;
+
+// Returns the marker at a place, and its segment. In the header, other bytes may precede it.
+function jpegSegment(bytes, at, isHeader = false) {
+  if (isHeader) while (at < bytes.length && (bytes[at] !== 0xff || !bytes[at + 1])) at++;
   if (bytes[at] !== 0xff) throw lost();
   while (bytes[at] === 0xff) at++;  // fill bytes
   const kind = bytes[at];
-  if (kind === EOI || kind === TEM || kind >= RST0 && kind <= RST7) return {kind, end: at + 1};
+  if (isAlone(kind)) return {kind, end: at + 1};
   const end = at + 1 + word(bytes, at + 1);
   if (end < at + 3 || end > bytes.length) throw lost();
   return {kind, segment: bytes.subarray(at + 3, end), end};
@@ -27,7 +30,7 @@ function jpegSegment(bytes, at) {
 // Returns the frame header of a JPEG or JPEG-LS.
 function jpegFrame(bytes) {
   for (let at = 2; ;) {
-    const {kind, segment, end} = jpegSegment(bytes, at);
+    const {kind, segment, end} = jpegSegment(bytes, at, true);
     if (isFrame(kind)) return readFrame(kind, segment);
     if (kind === SOS || kind === EOI) throw new Error('is damaged: it has no frame');
     at = end;
@@ -58,14 +61,14 @@ function readFrame(kind, segment) {
   return {...frame, components, groups};
 }
 
-// Check all scans. Returns how many bytes one of them leaves unread, `FEW` at most and none in a
-// lossless one, and where the image ends.
+// Check all scans. Returns how many bytes the last one leaves unread, `FEW` at most and none if it is
+// lossless, and where the image ends.
 function checkScans(bytes) {
   const tables = {steps: {}}, bits = new Bits(bytes);
   let frame, interval = 0, scans = 0, left = 0, at = 2;
   if (word(bytes, 0) !== 0xffd8) throw lost();
   for (;;) {
-    const {kind, segment, end} = jpegSegment(bytes, at);
+    const {kind, segment, end} = jpegSegment(bytes, at, !scans);
     at = end;
     if (kind === EOI) break;
     if (kind === DHT) readTables(segment, tables);
@@ -78,9 +81,7 @@ function checkScans(bytes) {
     if (kind === SOS) {
       if (!frame) throw lost();
       if (++scans > MOST_SCANS) throw new Error('has more scans than any encoder writes');
-      const scan = readScan(segment, frame, tables), found = walk(bits, at, scan, interval);
-      left ||= found.left;
-      at = found.at;
+      ({at, left} = walk(bits, at, readScan(segment, frame, tables), interval));
     }
   }
   if (frame?.components.every(each => !each.lowest.some(bit => bit))) return {left, end: at};
@@ -163,9 +164,9 @@ function walk(bits, at, {read, parts, order, few, groups}, interval) {
       for (let j = 0; j < order.length; j++) read(bits, parts[order[j]], i);
       if (bits.at > bits.end) throw lost();
     }
-    const rest = bits.rest();
-    if (rest > few || parts.some(part => part.run)) throw lost();
-    left ||= rest;
+    const rest = bits.rest(), isLast = bits.bytes[at + 1] === EOI;
+    left = rest.some(value => value) ? rest.length : 0;  // zeros are padding
+    if (left > few || rest.length && !isLast || parts.some(part => part.run)) throw lost();
   }
   return {at, left};
 }
@@ -211,10 +212,9 @@ class Bits {
     return value;
   }
 
-  // Returns how many bytes are unread, of which zeros are padding.
+  // Returns the bytes that are unread.
   rest() {
-    const unread = this.data.subarray(this.at + 7 >> 3, this.end >> 3);
-    return unread.some(value => value) ? unread.length : 0;
+    return this.data.subarray(this.at + 7 >> 3, this.end >> 3);
   }
 }
 
