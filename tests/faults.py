@@ -43,6 +43,7 @@ FILMS, FORMATS = 'data/test_image_files.py::', 'data/test_formats.py::'
 DICOM, COPY, CLI = 'data/test_dicom.py::', 'data/nih/test_local_copy.py::', 'test_cli.py::'
 CHANGED, DOWNLOAD = 'data/test_changed_data.py::', 'data/nih/test_download.py::'
 RECORDS, SPIKES = 'data/test_records.py::', 'training/test_spikes.py::'
+IDENTITY = 'training/test_identity.py::'
 RECORDS_OF = 'training/test_run_records.py::'
 STEP, GAN = 'training/test_step.py::', 'training/test_gan.py::'
 FEATURES, PACKAGE = 'perceptual/test_perceptual.py::', 'inference/test_package.py::'
@@ -92,6 +93,14 @@ ROWS = (
     'metrics.csv saved by another program',
     f'{FAULTS}test_a_table_that_another {RECORDS_OF}test_a_table',
     quick=True,
+  ),
+  Row(
+    'config.json of another run, or edited after training',
+    f'{IDENTITY}test_an_edited {IDENTITY}test_what {IDENTITY}test_values {IDENTITY}test_the_config',
+  ),
+  Row(
+    'checkpoint of another run; run moved, or of an older version',
+    f'{IDENTITY}test_a_step {IDENTITY}test_copied {IDENTITY}test_runs',
   ),
   Row('config.json in other encodings, cut, nested', f'{RECORDS_OF}test_a_config', quick=True),
   Row(

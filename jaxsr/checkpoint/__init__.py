@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from jaxsr import files
 from jaxsr.checkpoint import storage
 from jaxsr.checkpoint.storage import CheckpointError, CorruptCheckpointError, SaveError
+from jaxsr.config import compatibility
 from jaxsr.errors import is_disk_full, warn
 
 Tree = Any
@@ -48,6 +49,8 @@ class Checkpoints:
     """
     self.folder = files.real(folder)  # Orbax takes no relative path
     self.data: Mapping[str, Any] = {}  # fingerprints of the images, saved with each checkpoint
+    self.run = ''  # the ID of the run; saved with each checkpoint and compared, as is the config
+    self.config: Mapping[str, Any] = {}
     self._before, self._after = before, after
     self._saver: threading.Thread | None = None
     self._error: Exception | None = None
@@ -82,9 +85,16 @@ class Checkpoints:
 
   def trained_on(self) -> dict[str, Any]:
     """Returns the `data` of the newest checkpoint that is not damaged; empty if it has none."""
+    return dict(self.newest_record().get('data', {}))
+
+  def newest_record(self) -> dict[str, Any]:
+    """Returns the record of the newest checkpoint that is not damaged; empty if there is none.
+
+    Older versions saved neither `data` nor the `run` and its `network`.
+    """
     for step in reversed(self.steps()):
       try:
-        return dict(storage.read_record(self.path(step)).get('data', {}))
+        return storage.read_record(self.path(step))
       except CorruptCheckpointError:  # `restore` reports it
         continue
     return {}
@@ -107,7 +117,9 @@ class Checkpoints:
     saving = self.folder / f'{step}{SAVING}'
     try:
       self.folder.mkdir(parents=True, exist_ok=True)
+      network = compatibility.describe_network(dict(self.config))
       record = {'step': step, 'psnr': psnr, 'data': dict(self.data)}
+      record |= {'run': self.run, 'network': network}
       finish = storage.write(saving, state, record)
     except Exception as error:
       raise self._cannot_save(error) from error
@@ -205,6 +217,8 @@ class Checkpoints:
       except CorruptCheckpointError as damage:
         text = f'checkpoint {self.path(step)} is damaged ({damage}); give another step'
         raise CheckpointError(text) from damage
+    for difference in self._compare(storage.read_record(self.path(step)))[1]:
+      warn(f'{self.path(step)}: {difference}')
     return found['ema'], step
 
   def _walk_back(self, target: Tree, parts: tuple[str, ...], *, repair: bool) -> tuple[Tree, int]:
@@ -233,10 +247,24 @@ class Checkpoints:
     """Read a step. Every host checks every file, so that all fail or none does."""
     path = self.path(step)
     storage.check(path)
-    found = storage.read_record(path)['step']
-    if found != step:
-      raise CorruptCheckpointError(f'it is a copy of step {found}')
+    record = storage.read_record(path)
+    if record['step'] != step:
+      raise CorruptCheckpointError(f'it is a copy of step {record["step"]}')
+    self._check_run(path, record)
     return storage.read(path, target, parts)
+
+  def _check_run(self, path: Path, record: Mapping[str, Any]) -> None:
+    """Raise CheckpointError if a checkpoint is of another run or network, as far as is known."""
+    known = record.get('run')
+    if self.run and known and known != self.run:
+      why = f'is of another run ({known}, but {self.run} in config.json)'
+      raise CheckpointError(f'{path}: {why}; move it away, or restore config.json')
+    for difference in self._compare(record)[0]:
+      why = f'{difference}, which is another network'
+      raise CheckpointError(f'{path}: {why}; restore config.json')
+
+  def _compare(self, record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    return compatibility.compare_networks(record.get('network', {}), dict(self.config))
 
   def _report(self, step: int, damage: CorruptCheckpointError, *, repair: bool) -> None:
     if jax.process_index() != 0:

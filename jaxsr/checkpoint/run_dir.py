@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def environment() -> dict[str, Any]:
 def read_config(workdir: Path) -> dict[str, Any] | None:
   """Read the `config`, `environment` and `data` of a run's last start; None if there is none.
 
-  `step` is that of its newest checkpoint, or None if an older version wrote the file.
+  `step` is that of its newest checkpoint, or None if an older version wrote the file. `run` is the
+  ID of the run, or ''.
   """
   path = workdir / CONFIG
   if not path.exists():
@@ -59,7 +61,7 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     found = {name: dict(saved[name]) for name in ('config', 'environment')}
     step = saved.get('step')
     more = {'data': dict(saved.get('data', {})), 'step': None if step is None else int(step)}
-    return found | more
+    return found | more | {'run': str(saved.get('run', ''))}
   except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
     raise UserError(f'{path}: is not the config of a run ({type(error).__name__})') from error
 
@@ -67,6 +69,16 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
 def write_config(workdir: Path, config: dict[str, Any], **more: Any) -> None:
   """Write the resolved config and the environment."""
   write_json(workdir / CONFIG, {'config': config, 'environment': environment(), **more})
+
+
+def find_id(workdir: Path, newest: Mapping[str, Any]) -> str:
+  """Returns the ID of a run, which copies of its folder share; a new one for a new run.
+
+  Args:
+    workdir: The folder of the run.
+    newest: The record of its newest checkpoint, which has the ID if `config.json` is lost.
+  """
+  return (read_config(workdir) or {}).get('run') or newest.get('run') or uuid.uuid4().hex[:16]
 
 
 def write_saved(workdir: Path, step: int, crop_psnr: Sequence[float] = ()) -> None:

@@ -84,8 +84,9 @@ def _write(options: Import, config: Config, found: Published) -> None:
   origin |= {'naming': found.naming, 'layout': found.layout}
   state = {'ema': jax.tree.map(jnp.asarray, found.variables)}
   with new_folder(options.output) as folder:
-    run_dir.write_config(folder, configs.to_dict(config), origin=origin)
     checkpoints = Checkpoints(folder / 'checkpoints')
+    checkpoints.run, checkpoints.config = run_dir.find_id(folder, {}), configs.to_dict(config)
+    run_dir.write_config(folder, configs.to_dict(config), run=checkpoints.run, origin=origin)
     checkpoints.save(0, state)
     checkpoints.wait()
 

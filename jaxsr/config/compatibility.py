@@ -54,6 +54,37 @@ ADDED = {
 PER_TERM = ('loss.', 'start.', 'ramp.', 'pretrain.loss.')
 # Values that decide the shapes of the state.
 FIXED = ('model.', 'scale', 'channels', *(f'discriminator.{n}' for n in Discriminator.OPTIONS))
+# Values that decide which image a network gives.
+_DECIDING = ('model.', 'scale', 'channels', 'precision', 'slimmable.', 'data.degradation.kind')
+
+
+def describe_network(config: dict) -> dict[str, Any]:
+  """Returns the values that decide which image a network gives, by name."""
+  return {name: x for name, x in flatten(config).items() if name.startswith(_DECIDING)}
+
+
+def compare_networks(trained: dict[str, Any], config: dict) -> tuple[list[str], list[str]]:
+  """Compare a network with that of a checkpoint.
+
+  Args:
+    trained: `describe_network` of the config that the checkpoint was trained with.
+    config: the config of the network. If one of both is empty, that is not known, and equal.
+
+  Returns:
+    Differences by which it is another network, and those that continuing a run may have made.
+  """
+  now, lines = describe_network(config), ([], [])
+  if not (trained and now):
+    return lines
+  for name in sorted(trained.keys() | now.keys()):
+    known = [(each, each[name]) for each in (trained, now) if name in each]
+    if len(known) == 1 and _is_default(config, name, known[0][1]):
+      continue  # one of the configs is older than the option
+    was, found = (each.get(name, ADDED.get(name)) for each in (trained, now))
+    if was != found:
+      text = f'was trained with config.{name}={was}, but config.json has {found}'
+      lines[not name.startswith(FIXED)].append(text)
+  return lines
 
 
 def differences(old: dict, new: dict) -> dict[str, tuple[Any, Any]]:

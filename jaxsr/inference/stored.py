@@ -135,6 +135,7 @@ def find(name_or_folder: str) -> StoredNetwork:
       f'{", ".join(names())}'
     )
   checkpoints = Checkpoints(folder / 'checkpoints')
+  checkpoints.run, checkpoints.config = saved['run'], saved['config']
 
   def read(target: Any, *, step: str = 'latest') -> tuple[Any, int]:
     return checkpoints.restore_variables(target, step=_number(checkpoints, step))

@@ -68,7 +68,8 @@ def train(
 
     def record(step: int) -> None:
       run_dir.write_saved(folder, step, spikes.recent)
-      run_dir.write_config(folder, to_dict(config), data=dict(checkpoints.data), step=step)
+      run, data = checkpoints.run, dict(checkpoints.data)
+      run_dir.write_config(folder, to_dict(config), run=run, data=data, step=step)
 
     checkpoints = Checkpoints(folder / run_dir.CHECKPOINTS, before=check_lock, after=record)
     while True:
@@ -123,6 +124,8 @@ def _train(
     run_dir.check_config(folder, to_dict(config), allowed=allow_config_change)
   else:
     run_dir.check_not_lost(folder, curves=lambda: event_file.last_step(folder))
+  checkpoints.config = to_dict(config)
+  checkpoints.run = run_dir.find_id(folder, checkpoints.newest_record())
   primary = jax.process_index() == 0
   if primary and checkpoints.folder.exists():
     make_folder(checkpoints.folder)  # a disk that is read-only shows now and not at the first save
@@ -133,10 +136,10 @@ def _train(
     run_log.report_sources(train_source, val_source, config.scale)
   data = {'train': fingerprint.of(train_source), 'val': fingerprint.of(val_source)}
   if resumes:
-    run_dir.check_data(folder, checkpoints.trained_on(), data, allowed=allow_config_change)
     if primary:
       run_dir.check_newest(folder, max(checkpoints.steps(), default=0))
     state = checkpoints.restore(experiment.shapes, repair=True)
+    run_dir.check_data(folder, checkpoints.trained_on(), data, allowed=allow_config_change)
   else:
     state = _init(config, experiment)
   checkpoints.data = data
@@ -147,7 +150,7 @@ def _train(
     return 0
   if primary:
     check_lock()  # images may have been read for minutes
-    run_dir.write_config(folder, to_dict(config), data=data, step=start)
+    run_dir.write_config(folder, to_dict(config), run=checkpoints.run, data=data, step=start)
     run_log.introduce(config, state, train_source, val_source, mesh)
   labels = teachers.prepare_labels(config, experiment.teachers, train_source)
   loader = pipeline.make_loader(
