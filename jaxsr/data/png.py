@@ -13,6 +13,11 @@ from jaxtyping import UInt
 from jaxsr.data import decoded
 from jaxsr.errors import ImageError, one_line
 
+try:
+  from isal import isal_zlib as inflater  # twice as fast
+except ImportError:
+  inflater = zlib
+
 MAGIC = b'\x89PNG\r\n\x1a\n'
 _TRUNCATED = 'is truncated (its last chunk is not the end of a PNG); fetch it again'
 _COLORS = {2: 3, 3: 3, 6: 3}  # samples of a pixel by color type, without alpha; others have 1
@@ -27,6 +32,10 @@ _INTERLACED = (  # left, top, and steps to the right and down of each pass
   (0, 1, 1, 2),
 )
 _AT_ONCE = 2**20  # bytes to decompress at once
+MOST_METADATA = 2**26  # bytes of texts and profiles, which Pillow holds in memory
+_TEXTS = (b'tEXt', b'zTXt', b'iTXt')
+_USED = (b'Raw profile type exif', b'Raw profile type APP1', b'XML:com.adobe.xmp')  # by keyword
+_IGNORED = f'its metadata of more than {MOST_METADATA >> 20} MiB is ignored'
 _ENOUGH = 32  # different values, from which on their lowest bits are not 0 by chance
 
 # Warnings of libpng, as on interlacing, would be printed without the name of the file.
@@ -55,31 +64,71 @@ def late_chunks(path: Path) -> set[bytes]:
 
 
 class Chunks(NamedTuple):
-  """The significant bits of the samples, and the transparent color or alphas of the palette."""
+  """The chunks of a file that matter.
+
+  `significant` are the bits of the samples, `transparent` is the transparent color or the alphas of
+  the palette. `has_texts` means that there are texts or a color profile.
+  """
 
   significant: int | None
   transparent: bytes
+  has_texts: bool
 
 
 def check(content: bytes, path: Path) -> Chunks:
   """Check that a file is complete; returns what its chunks say of the samples.
 
-  Raises ImageError if it is truncated, or if the checksum of its last pixels, the one that Pillow
-  does not check, differs.
+  Raises ImageError if it is truncated, or if a checksum of its pixels differs: Pillow does not
+  check the chunk in which the last row ends, nor those behind it.
   """
-  named, last, transparent = None, None, b''
+  named, transparent, has_texts, view = None, b'', False, memoryview(content)
   for name, start, end in _chunks(content, path):
     if name == b'sBIT':
       named = max(content[start:end][: _COLORS.get(content[25], 1)], default=None)
     elif name == b'tRNS':
       transparent = content[start:end]
-    elif name == b'IDAT':
-      last = start, end
-  if last is not None:
-    start, end = last
-    if zlib.crc32(memoryview(content)[start - 4 : end]) != int.from_bytes(content[end : end + 4]):
+    elif name in (*_TEXTS, b'iCCP'):
+      has_texts = True
+    elif name == b'IDAT' and inflater.crc32(view[start - 4 : end]) != _number(view[end : end + 4]):
       raise ImageError(path, 'cannot be decoded (a checksum of its pixels differs)')
-  return Chunks(named, transparent)
+  return Chunks(named, transparent, has_texts)
+
+
+def _number(content: memoryview) -> int:
+  return int.from_bytes(content, 'big')
+
+
+def without_texts(content: bytes, path: Path) -> tuple[bytes, tuple[str, ...]]:
+  """Returns a file without the texts that are not used, of which Pillow refuses long ones.
+
+  What is left, such as a color profile, has at most `MOST_METADATA` bytes; a remark says so.
+  """
+  kept, left = [content[: len(MAGIC)]], MOST_METADATA
+  for name, start, end in _chunks(content, path):
+    if name in (*_TEXTS, b'iCCP'):
+      chunk = content[start:end]
+      if name in _TEXTS and chunk.partition(b'\0')[0] not in _USED:
+        continue
+      left = left - _inflated(name, chunk, left) if left > 0 else left
+      if left <= 0:
+        continue
+    kept.append(content[start - 8 : end + 4])
+  return b''.join(kept), (_IGNORED,) if left <= 0 else ()
+
+
+def _inflated(name: bytes, chunk: bytes, most: int) -> int:
+  """Returns the bytes of a text or profile in memory, at most so many."""
+  packed = chunk.partition(b'\0')[2]
+  if name == b'iTXt' and packed.startswith(b'\1'):
+    packed = packed[2:].split(b'\0', 2)[-1]
+  elif name in (b'tEXt', b'iTXt'):
+    return len(chunk)
+  else:
+    packed = packed[1:]
+  try:
+    return len(inflater.decompressobj().decompress(packed, most))
+  except Exception:  # damaged, which Pillow ignores
+    return len(chunk)
 
 
 def _chunks(content: bytes, path: Path) -> Iterator[tuple[bytes, int, int]]:

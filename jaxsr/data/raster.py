@@ -4,13 +4,14 @@ Pillow cuts 16-bit PNG with color or alpha to 8 bits, does not know JPEG of 12 b
 or JPEG-LS, and hides damage of JPEG, so those are decoded by `png` and `jpeg`.
 """
 
+import io
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from jaxsr.data import decoded, jpeg, png
@@ -20,6 +21,7 @@ from jaxsr.errors import ImageError, TooLargeError, one_line
 
 FORMATS = ('PNG', 'JPEG', 'BMP', 'WEBP')
 Image.MAX_IMAGE_PIXELS = None  # `decoded.MAX_PIXELS` is checked instead, before anything is decoded
+PngImagePlugin.MAX_TEXT_CHUNK = png.MOST_METADATA  # color profiles may have more than 1 MiB
 _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOR = ('RGB', 'RGBA', 'RGBX', 'P', 'PA')
 _GRAY = ('1', 'L', 'LA', 'I', *_SIXTEEN_BIT)
@@ -58,9 +60,10 @@ def check(file: File, path: Path) -> Header:
   if head.startswith(jpeg.MAGIC):
     return _check_jpeg(file, path)
   late = png.late_chunks(path) if head.startswith(png.MAGIC) else set()
-  with _open(file, path) as image:
-    if late & {b'eXIf', b'iTXt', b'tEXt', b'zTXt'}:
-      _load(image, path)  # the orientation may follow the pixels
+  may_turn = bool(late & {b'eXIf', b'iTXt', b'tEXt', b'zTXt'})  # the orientation may follow pixels
+  with _open_png(file, path, at_once=may_turn) if late else _open(file, path) as image:
+    if may_turn:
+      _load(image, path)
     bits = 16 if image.mode in ('I', *_SIXTEEN_BIT) or png.bits(head) == 16 else 8
     sides = _upright(image.height, image.width, _metadata(image))
     return Header(*sides, bits, image.mode in _COLOR)
@@ -138,9 +141,10 @@ def _decoded(
 def _read_png(file: File, path: Path) -> Decoded:
   content = file.read()
   chunks, depth = png.check(content, path), png.bits(content[:26])
-  file.seek(0)
   remarks: tuple[str, ...] = ()
-  with _open(file, path) as image:
+  if chunks.has_texts:
+    content, remarks = png.without_texts(content, path)
+  with _open(io.BytesIO(content), path) as image:
     unread = _mark_as_unread(image)
     _load(image, path)
     if _ends_unread(image, unread):
@@ -150,10 +154,23 @@ def _read_png(file: File, path: Path) -> Decoded:
     else:
       pixels = _pixels(image)
       if chunks.transparent and _is_transparent(image, pixels, chunks.transparent, depth):
-        remarks = (decoded.TRANSPARENT,)
+        remarks += (decoded.TRANSPARENT,)
     found = _decoded(pixels, _metadata(image))
   bits, more = png.range_of(found.pixels, chunks.significant)
   return found._replace(bits=bits, remarks=found.remarks + remarks + more)
+
+
+def _open_png(file: File, path: Path, *, at_once: bool) -> Image.Image:
+  """Open a file, of which only the header is read unless that fails or all is wanted at once."""
+  if not at_once:
+    try:
+      return _open(file, path)
+    except ImageError as error:
+      if error.reason != _DAMAGED:
+        raise
+      file.seek(0)
+  content, _ = png.without_texts(file.read(), path)
+  return _open(io.BytesIO(content), path)
 
 
 def _mark_as_unread(image: Image.Image) -> bytes:

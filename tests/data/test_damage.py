@@ -249,6 +249,70 @@ def test_most_overwritten_scans_of_other_processes_are_refused(tmp_path, rng, pr
   assert silent(path, whole, damaged) <= 12
 
 
+def png_of(*chunks):
+  """Write chunks of PNG, with the checksums of their contents or of others that are given."""
+  parts = [png.MAGIC]
+  for name, data, *summed in chunks:
+    checksum = zlib.crc32(name + (summed[0] if summed else data))
+    parts.append(len(data).to_bytes(4, 'big') + name + data + checksum.to_bytes(4, 'big'))
+  return b''.join(parts)
+
+
+def header_of(image):
+  return b'IHDR', struct.pack('>IIBBBBB', WIDTH, HEIGHT, 8 * image.itemsize, 0, 0, 0, 0)
+
+
+def rows_of(image, level=6):
+  rows = image.astype(image.dtype.newbyteorder('>'))
+  return zlib.compress(b''.join(b'\0' + row.tobytes() for row in rows), level)
+
+
+@pytest.mark.parametrize('bits', [8, 16])
+@pytest.mark.parametrize('tail', [0, 1, 4, 6, 40])
+def test_the_checksum_of_every_chunk_of_pixels_counts(tmp_path, rng, tail, bits):
+  image, path = texture(rng, bits), tmp_path / 'film.png'
+  for level in (0, 6):
+    rows = rows_of(image, level)
+    parts = [rows[:900], rows[900 : len(rows) - tail], rows[len(rows) - tail :]]
+    chunks = [header_of(image), *((b'IDAT', part) for part in parts), (b'IEND', b'')]
+    np.testing.assert_array_equal(read(path, png_of(*chunks))[..., 0], image)
+    for index in [1] * 5 + [2] * 10 + [3] * (5 if tail else 0):
+      name, part = chunks[index]
+      changed = bytearray(part)
+      changed[rng.integers(len(part))] ^= 1 << rng.integers(8)
+      damaged = [*chunks[:index], (name, bytes(changed), part), *chunks[index + 1 :]]
+      assert read(path, png_of(*damaged)) is None
+
+
+@pytest.mark.parametrize('late', [False, True])
+def test_png_with_more_metadata_than_pillow_takes_is_read(tmp_path, rng, late, capsys):
+  image, path = texture(rng, 8), tmp_path / 'film.png'
+  turned = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/>' + 2**21 * b' '
+  )
+  pixels = [(b'IDAT', rows_of(image))]
+  profile = rng.bytes(2**21)
+  for texts in (
+    [(b'zTXt', b'Other\0\0' + zlib.compress(bytes(2**22)))],
+    [(b'tEXt', b'Other\0' + 2**20 * b'x')] * 66,
+    [(b'iTXt', b'XML:com.adobe.xmp\0\1\0\0\0' + zlib.compress(turned))],
+    [(b'iCCP', b'P\0\0' + zlib.compress(profile))],
+    [(b'iCCP', b'P\0\0' + zlib.compress(bytes(2**26 + 1)))],
+  ):
+    if late and texts[0][0] == b'iCCP':
+      continue  # it has its place before the pixels
+    chunks = [*pixels, *texts] if late else [*texts, *pixels]
+    path.write_bytes(png_of(header_of(image), *chunks, (b'IEND', b'')))
+    found, info = image_files.load(path)
+    wanted = image[::-1, ::-1] if texts[0][0] == b'iTXt' else image
+    np.testing.assert_array_equal(found[..., 0], wanted)
+    assert image_files.check(path) == (HEIGHT, WIDTH, 8)
+    is_profile = texts[0] == (b'iCCP', b'P\0\0' + zlib.compress(profile))
+    assert info.icc == (profile if is_profile else None)
+  named = 'metadata of more than 64 MiB is ignored' in capsys.readouterr().err
+  assert named == (not late)
+
+
 def _png(rng, depth, color, interlaced, *, missing):
   """Write a PNG of 13x11 pixels, of which so many rows are missing, with valid checksums."""
   samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
@@ -262,11 +326,8 @@ def _png(rng, depth, color, interlaced, *, missing):
   chunks = (
     [(b'IHDR', header), (b'PLTE', rng.bytes(3 * 2**depth))] if color == 3 else [(b'IHDR', header)]
   )
-  chunks += [(b'IDAT', zlib.compress(b''.join(lines[: len(lines) - missing]))), (b'IEND', b'')]
-  parts = [
-    len(d).to_bytes(4, 'big') + n + d + zlib.crc32(n + d).to_bytes(4, 'big') for n, d in chunks
-  ]
-  return png.MAGIC + b''.join(parts)
+  pixels = zlib.compress(b''.join(lines[: len(lines) - missing]))
+  return png_of(*chunks, (b'IDAT', pixels), (b'IEND', b''))
 
 
 @pytest.mark.parametrize('color', [2, 4, 6])

@@ -2,7 +2,6 @@
 
 import re
 import struct
-import zlib
 from typing import NamedTuple, no_type_check
 
 import numba
@@ -10,11 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxsr.data.fast.transpose import transpose_words
-
-try:
-  from isal import isal_zlib as inflater  # twice as fast
-except ImportError:
-  inflater = zlib
+from jaxsr.data.png import inflater
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _GRAY = (8, 0, 0, 0, 0)  # bits, color, compression, filter, interlace
