@@ -14,7 +14,7 @@ import hashlib
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ _SINGLE = (*_REQUIRED, 'HighBit', 'NumberOfFrames', 'PixelPaddingValue', 'PixelP
 _SINGLE += ('RescaleSlope', 'RescaleIntercept', 'PresentationLUTShape')
 _TEXTS = ('PhotometricInterpretation', 'PresentationLUTShape')
 _OTHERS = ('PatientID', 'PixelSpacing', 'ImagerPixelSpacing', 'PixelData')  # that are used here
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # as floats, as doubles, as integers
 _ALLOCATED = (1, 8, 16, 32)
 _CHEST = {  # values that a radiograph of the chest may have; without an element it may be one
   'Modality': ('CR', 'DX', 'DR', 'RG', 'RF', 'OT'),
@@ -214,7 +215,7 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
   file.seek(start)
   content = dicom_limits.bounded(file, path)
   try:
-    dataset = pydicom.dcmread(content, stop_before_pixels=stop, force=not has_preamble)
+    dataset = pydicom.filereader.read_partial(content, _end(stop=stop), force=not has_preamble)
     if not has_preamble and 'TransferSyntaxUID' not in dataset.file_meta:
       dataset.file_meta.TransferSyntaxUID = _syntax(*dataset.original_encoding)
     _check_elements(dataset)
@@ -259,6 +260,21 @@ def header(file: File, path: Path, *, stop: bool) -> Any:
     text = 'is MONOCHROME2 with PresentationLUTShape (2050,0020) INVERSE, which contradict each'
     raise ImageError(path, f'{text} other on whether the largest value is white; correct one')
   return dataset
+
+
+def _end(*, stop: bool) -> Callable[[int, str | None, int], bool]:
+  """Returns the function by which pydicom ends at the pixels, or behind them.
+
+  Bytes behind the pixels may be no element.
+  """
+  found = False
+
+  def is_end(tag: int, vr: str | None, length: int) -> bool:
+    nonlocal found
+    was_found, found = found, found or tag in _PIXELS
+    return found if stop else was_found
+
+  return is_end
 
 
 def _number(dataset: Any, name: str, default: int) -> int:

@@ -179,10 +179,20 @@ def compression(page: Any) -> str:
 
 def _check_segments(page: Any, path: Path, size: int) -> None:
   """Refuse a file that lacks pixels, which tifffile would fill with zeros."""
-  segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+  kind = 'TileByteCounts (325)' if page.is_tiled else 'StripByteCounts (279)'
   needed = int(np.prod(page.chunked))
-  missing = len(segments) < needed or any(not count for _, count in segments[:needed])
-  if missing or any(offset + count > size for offset, count in segments):
+  if kind.split()[0] not in page.tags and needed > 1:
+    if page.compression != _UNCOMPRESSED:
+      text = f'is TIFF that lacks {kind}, so its {needed} compressed parts have no known end'
+      raise ImageError(path, f'{text}; save it with another program')
+    page.databytecounts = tuple(_segment_bytes(page))
+  segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+  if empty := sum(not count for _, count in segments[:needed]):
+    text = f'has no data for {empty} of the {needed} parts of its pixels: it is sparse, or was not'
+    raise ImageError(
+      path, f'{text} written to its end; gdal_translate writes a sparse file in full'
+    )
+  if len(segments) < needed or any(offset + count > size for offset, count in segments):
     raise ImageError(path, 'is truncated (it lacks a part of its pixels); fetch it again')
   if page.compression == _UNCOMPRESSED and page.photometric != YCBCR:
     needed_bytes = _segment_bytes(page)

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+import jaxsr
 from jaxsr.data import image_files
 from jaxsr.errors import ImageError
 
@@ -149,3 +150,50 @@ def test_webp_that_was_cut_is_called_truncated(tmp_path, film):
   (tmp_path / 'a.webp').write_bytes(content[: len(content) // 2])
   with pytest.raises(ImageError, match='is truncated'):
     image_files.read(tmp_path / 'a.webp')
+
+
+@pytest.mark.parametrize('compression', [None, 'deflate'])
+@pytest.mark.parametrize('tile', [None, (32, 32)])
+def test_sparse_tiff_is_refused_with_the_reason(compression, tile, tmp_path, rng):
+  """Readers take what is left out for 0, as in a file whose writing was interrupted."""
+  path, options = tmp_path / 'a.tif', {'tile': tile} if tile else {'rowsperstrip': 32}
+  image = rng.integers(0, 65536, (70, 90)).astype(np.uint16)
+  tifffile.imwrite(path, image, compression=compression, **options)
+  kind = 'Tile' if tile else 'Strip'
+  with tifffile.TiffFile(path, mode='r+') as file:
+    for name in (f'{kind}Offsets', f'{kind}ByteCounts'):
+      tag = file.pages.first.tags[name]
+      tag.overwrite([0, *tag.value[1:]])
+  for read in (image_files.read, image_files.check):
+    with pytest.raises(ImageError, match=rf'no data for 1 of the {9 if tile else 3} parts'):
+      read(path)
+
+
+@pytest.mark.parametrize('tile', [None, (32, 32)])
+@pytest.mark.parametrize('compression', [None, 'deflate'])
+def test_tiff_without_the_sizes_of_its_parts(tile, compression, tmp_path, rng):
+  path, options = tmp_path / 'a.tif', {'tile': tile} if tile else {'rowsperstrip': 32}
+  image = rng.integers(0, 65536, (70, 90)).astype(np.uint16)
+  tifffile.imwrite(path, image, compression=compression, **options)
+  with tifffile.TiffFile(path) as file:
+    place = file.pages.first.tags['TileByteCounts' if tile else 'StripByteCounts'].offset
+  with path.open('r+b') as file:
+    file.seek(place)
+    file.write(struct.pack('<H', 65001))  # a private tag
+  if compression:
+    with pytest.raises(ImageError, match=r'lacks (Strip|Tile)ByteCounts \(\d+\), so its'):
+      image_files.read(path)
+  else:
+    np.testing.assert_array_equal(image_files.read(path)[..., 0], image)
+
+
+@pytest.mark.parametrize('gray', [True, False])
+def test_planar_jpeg_in_tiff_is_read(gray, tmp_path):
+  y, x = np.mgrid[:70, :90]
+  red, green = (y + x).astype(np.uint8), (2 * y + 50).astype(np.uint8)
+  image = np.stack([red, red if gray else green, red])
+  options = {'photometric': 'rgb', 'planarconfig': 'separate', 'compressionargs': {'level': 95}}
+  tifffile.imwrite(tmp_path / 'a.tif', image, compression='jpeg', **options)
+  found = image_files.read(tmp_path / 'a.tif', channels=3)
+  assert np.abs(np.moveaxis(found, 2, 0).astype(int) - image).max() <= 3
+  assert jaxsr.read(tmp_path / 'a.tif').ndim == (2 if gray else 3)

@@ -276,3 +276,23 @@ def test_damaged_compressed_pixels_are_refused(tmp_path, film, name, rng):
       np.testing.assert_array_equal(image_files.read(path), true)
     except ImageError as error:
       assert any(word in error.reason for word in ('cannot be decoded', 'is truncated'))
+
+
+@pytest.mark.parametrize('tail', [b'\xff' * 1000, bytes(3), bytes(9 * 2**20), b'text ' * 99])
+@pytest.mark.parametrize('syntax', ['explicit', 'implicit', 'big endian', 'RLE'])
+def test_bytes_behind_the_pixels_are_ignored(tmp_path, rng, tail, syntax):
+  stored = rng.integers(0, 4096, SIZE)
+  ds, path = build(stored), tmp_path / 'a.dcm'
+  if syntax == 'RLE':
+    ds.compress(uid.RLELossless)
+  else:
+    ds.file_meta.TransferSyntaxUID, order = SYNTAXES[syntax]
+    ds.PixelData = stored.astype(f'{order}u2').tobytes()
+  ds.save_as(path, enforce_file_format=True)
+  wanted = image_files.read(path)
+  assert len(np.unique(wanted)) > 300
+  path.write_bytes(path.read_bytes() + tail)
+  np.testing.assert_array_equal(image_files.read(path), wanted)
+  assert image_files.check(path) == (*SIZE, 16)
+  jaxsr.write(tmp_path / 'b.dcm', wanted[..., 0], like=path)
+  np.testing.assert_array_equal(jaxsr.read(tmp_path / 'b.dcm'), wanted[..., 0])
