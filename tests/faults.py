@@ -242,7 +242,8 @@ ROWS = (
   Row('passing errors of a file server', f'{CHANGED}test_an_error', quick=True),
   Row(
     'other images under the same folder',
-    f'{CHANGED}test_a_fingerprint {CHANGED}test_a_changed {RECORDS_OF}test_changed',
+    f'{CHANGED}test_a_fingerprint {CHANGED}test_a_changed {RECORDS_OF}test_changed '
+    f'{RECORDS}test_records_that',
   ),
   Row(
     'links to nothing, pipes, unreadable files',

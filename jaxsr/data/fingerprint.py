@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxsr import files
 from jaxsr.data.sources import Folder, Paired, Phantoms, Source, Subset
+from jaxsr.errors import ImageError
 
 ALL, SAMPLE = 256, 16  # up to so many images are all hashed; of more, at most so many are
 
@@ -14,8 +15,8 @@ def of(source: Source) -> dict[str, Any]:
   """Compute the fingerprint of a source.
 
   Returns:
-    The number of images, digests of their names and of their sizes in pixels and bytes and, for a
-    folder, the SHA-256 of its files by name, evenly spaced ones if there are many. Empty for
+    The number of images, digests of their names and of their sizes in pixels and bytes, and the
+    SHA-256 of each image (`of_image`) by name, of evenly spaced ones if there are many. Empty for
     artificial images, which the config determines.
   """
   source = source.source if isinstance(source, Subset) else source
@@ -29,29 +30,37 @@ def of(source: Source) -> dict[str, Any]:
     'pixels': _digest(f'{height}x{width}' for height, width in source.sizes),
   }
   if isinstance(source, Folder):
-    step = 1 if len(source) <= ALL else -(-len(source) // SAMPLE)
-    some = range(0, len(source), step)
     found['bytes'] = _digest(str(path.stat().st_size) for path in source.paths)
-    found['sample'] = {source.names[i]: files.sha256(source.paths[i]) for i in some}
+  step = 1 if len(source) <= ALL else -(-len(source) // SAMPLE)
+  found['sample'] = {source.names[i]: _of_content(source, i) for i in range(0, len(source), step)}
   return found
 
 
 def of_image(source: Source, index: int) -> str:
-  """Returns the SHA-256 of an image's file; '' for images that have none, as in sealed records.
+  """Returns the SHA-256 of an image's file, or of its pixels in records; '' if it cannot be read.
 
-  It is followed by that of its acquired low resolution. A file that cannot be read also has ''.
+  It is followed by that of its acquired low resolution.
   """
   if isinstance(source, Subset):
     return of_image(source.source, source.indices[index])
   if isinstance(source, Paired):
     high, low = source.places[index]
     return of_image(source.hr, high) + of_image(source.lr, low)
-  if not isinstance(source, Folder):
-    return ''
   try:
-    return files.sha256(source.paths[index])
+    return _of_content(source, index)
   except OSError:
     return ''
+
+
+def _of_content(source: Source, index: int) -> str:
+  """Returns the SHA-256 of an image; '' for a damaged record."""
+  if isinstance(source, Folder):
+    return files.sha256(source.paths[index])
+  try:
+    gray = source[index][..., 0]  # channels are copies
+  except ImageError:
+    return ''
+  return hashlib.sha256(gray.tobytes()).hexdigest()
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -33,6 +33,8 @@ from jaxsr.data.nih.shards import Plan
 from jaxsr.data.nih.splits import Rule
 from jaxsr.data.records import Records
 from jaxsr.errors import ImageError, UserError
+from jaxsr.evaluation import unfinished
+from jaxsr.evaluation.shards import Measured
 from jaxsr.training.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -375,6 +377,29 @@ def test_a_copy_that_changed_is_refused(two_patients, tmp_path, change, capsys):
   assert prepare(two_patients, output) == 2
   assert 'contains records of other images, tables or settings; delete' in capsys.readouterr().err
   assert read_all(output) == before
+
+
+def test_records_that_were_exchanged_are_noticed(two_patients, tmp_path, capsys):
+  """Under the same path, with the same names, sizes and splits, but other pixels."""
+  for i, name in enumerate(('records', 'other')):
+    (two_patients / '00000002_000.png').write_bytes(png(draw(i)))
+    tar(two_patients / 'images_001.tar', [('00000002_001.png', png(draw(i + 2)))], mode='w')
+    assert prepare(two_patients, tmp_path / name, '--workers', 1) == 0
+  before, now = (Records(tmp_path / name, 'test') for name in ('records', 'other'))
+  assert fingerprint.of(before) == fingerprint.of(Records(tmp_path / 'records', 'test', channels=3))
+  change = fingerprint.compare(fingerprint.of(before), fingerprint.of(now))
+  assert change == 'the content of 00000002_000.png has changed'
+  older = {k: v for k, v in fingerprint.of(before).items() if k != 'sample'}
+  assert fingerprint.compare(older, fingerprint.of(now)) == ''
+  measured = {name: Measured(None, content=fingerprint.of_image(before, 0)) for name in now.names}
+  assert unfinished.of_same_images(measured, now) == {}
+  options = ['evaluate', '--checkpoint=bicubic', f'--data={tmp_path / "records"}']
+  options.append(f'--output={tmp_path / "results"}')
+  assert cli.run([*options, '--shard=1/1']) == 0
+  (tmp_path / 'records').rename(tmp_path / 'before')
+  (tmp_path / 'other').rename(tmp_path / 'records')
+  assert cli.run(options) == 2
+  assert 'was measured on other images; delete it' in capsys.readouterr().err
 
 
 def test_a_list_that_changes_under_a_run_is_refused(two_patients, tmp_path, monkeypatch, capsys):
