@@ -3,7 +3,7 @@
   jaxsr train --config=edsr_robust --workdir=runs/robust \
       --config.data.train=DIR --config.data.val=DIR
 
-It starts from the shipped `edsr_x4`. A third of the crops are clean; the others are made by a
+It starts from the shipped `edsr_x4`. 35 % of the crops are clean; the others are made by a
 model of the detector, the dose and the archive (jaxsr/data/acquisition). Validation uses
 clean reductions.
 Result: after 25,000 steps on 400 images, between 1.4 and 4.4 dB over bicubic on 40 images of NIH

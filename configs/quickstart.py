@@ -1,4 +1,4 @@
-"""A first run on procedural radiographs, without a download: EDSR of 50,584 parameters.
+"""A first run on phantoms, without a download: EDSR of 50,584 parameters.
 
   jaxsr train --config=quickstart --workdir=runs/quickstart
 

@@ -1,4 +1,4 @@
-"""The process: its cores, background threads, memory allocation and parent."""
+"""The process: its packages, cores, background threads, memory allocation and parent."""
 
 import _thread
 import contextlib
@@ -19,6 +19,8 @@ from typing import NoReturn, TypeVar
 Item = TypeVar('Item')
 Result = TypeVar('Result')
 
+# Distributions whose versions results depend on.
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pillow')
 _MOST_CORES = 8
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl.h

@@ -40,7 +40,7 @@ def kept():
 
 
 def restore(source, folder):
-  """Fill a run's folder with the kept programs."""
+  """Fill a run's folder with the cached compiled programs."""
   for path in source.glob('*-cache'):
     try:
       os.link(path, folder / path.name)

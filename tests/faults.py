@@ -107,7 +107,7 @@ ROWS = (
     'records of a run damaged, newest checkpoint gone',
     f'{FAULTS}test_damaged_records {FAULTS}test_a_newest',
   ),
-  Row('strays among checkpoints', f'{CHECKPOINT}test_strays', each=9),
+  Row('foreign files among checkpoints', f'{CHECKPOINT}test_strays', each=9),
   Row('first checkpoint damaged by the disk', f'{CHECKPOINT}test_a_first_checkpoint'),
   Row('full disk under the curves', f'{FAULTS}test_a_full_disk', 'some curves', quick=True),
   Row(
@@ -214,7 +214,7 @@ ROWS = (
   Row('temporary files of killed processes', 'test_files.py::test_temporary', quick=True),
   Row('clock that stands or goes back', f'{FAULTS}test_curves', quick=True),
   Row(
-    'flipped bits in kept programs',
+    'flipped bits in cached compiled programs',
     'commands/test_compiled_programs.py::test_a_flipped',
     quick=True,
   ),
@@ -228,7 +228,7 @@ ROWS = (
     f'{RECORDS}test_a_copy_that_changed {RECORDS}test_a_list_that',
     each=2,
   ),
-  Row('TensorFlow creeping in', 'test_main.py::test_tensorflow'),
+  Row('TensorFlow imported', 'test_main.py::test_tensorflow'),
   Row('parts of an evaluation: one killed, one missing', 'commands/test_shards.py'),
   Row(
     'another digit in figures that an evaluation continues from',

@@ -264,10 +264,16 @@ def test_the_tables_of_models_hold_the_packages_metrics(package):
   names = ('psnr_pooled', 'psnr_uncropped', 'ms_ssim', 'high_frequency')
   assert other[1:5] == [f'{metrics[n]:.{d}f}' for n, d in zip(names, (3, 3, 4, 3), strict=True)]
   assert other[6:] == [f'{metrics["consistency"]:.2f}', str(metrics['images_below_bicubic'])]
-  if '_x4' in package:
-    (row,) = (cells(x) for x in read('README.md').splitlines() if x.startswith(f'| `{package}`'))
-    assert row[1] == count[1] and row[3:] == [f'{psnr} / {center}', ssim]
+  for line in read('README.md').splitlines():  # a selection of the models
+    row = cells(line)
+    if row[0].split(' (')[0] == f'`{package}`':
+      assert row[1] == count[1] and row[3:] == [f'{psnr} / {center}', ssim]
   assert f'| `{package}` | {count[1]} |' in read('checkpoints/README.md')
+
+
+def test_the_readme_shows_the_default_model():
+  rows = [cells(line)[0] for line in read('README.md').splitlines()]
+  assert '`edsr_x4` (default)' in rows and '`edsr_x4_robust`' in rows
 
 
 def cells(line):

@@ -24,7 +24,7 @@ from jaxsr.models import build
 from runs import pack, variables_of
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ('Model', 'evaluate', 'list_models', 'load', 'read', 'write')
+NAMES = ('Model', 'check_input', 'evaluate', 'list_models', 'load', 'read', 'write')
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +84,13 @@ def test_every_name_is_there_and_documented():
 
 @pytest.mark.parametrize(
   'module',
-  ['jaxsr', 'jaxsr.inference.model', 'jaxsr.inference.images', 'jaxsr.evaluation.evaluate'],
+  [
+    'jaxsr',
+    'jaxsr.inference.model',
+    'jaxsr.inference.images',
+    'jaxsr.inference.input_range',
+    'jaxsr.evaluation.evaluate',
+  ],
 )
 def test_examples_in_docstrings_are_true(module, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)

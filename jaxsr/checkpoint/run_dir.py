@@ -29,12 +29,11 @@ SAVED = (
   'last_saved.json'  # the step of the newest checkpoint, beside `checkpoints`, which may be lost
 )
 MOST_PSNR = 200  # dB; nothing that is measured is above `metrics.EQUAL`
-PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pillow')
 
 
 def environment() -> dict[str, Any]:
   """Returns the versions and devices that bit-identical results depend on."""
-  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  versions = {name: importlib.metadata.version(name) for name in runtime.PACKAGES}
   devices = jax.devices()
   return {
     'jaxsr': __version__,

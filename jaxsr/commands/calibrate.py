@@ -18,13 +18,13 @@ from jaxsr.inference import confidence, package, training_films
 from jaxsr.inference.model import Model, load
 from jaxsr.inference.uncertainty import calibration as calibrating
 from jaxsr.inference.uncertainty import maps
-from jaxsr.inference.uncertainty.samples import Sample, draw
+from jaxsr.inference.uncertainty.samples import Sample, draw, title
 
 _SMALLEST = 64  # pixels of a side
 
 
 def run(options: Calibrate) -> int:
-  """Calibrate, measure, write and print; return the exit code."""
+  """Calibrate, measure, write and print; returns the exit code."""
   _check(options)
   bit_depth.check(options.bits, '--bits')
   model = load(options.checkpoint, step=options.step)
@@ -179,7 +179,7 @@ def _table(found: dict[str, Any]) -> str:
   row('patients', ',d', 'patients')
   row(f'coverage of {percent} intervals', '.1%', 'coverage', 'mean')
   for region in columns[0]['regions']:
-    row(f'  {region.replace("centre", "center")}', '.1%', 'regions', region)
+    row(f'  {title(region)}', '.1%', 'regions', region)
   for condition in columns[0]['strata'].get('condition', ()):
     row(f'  {condition}', '.1%', 'strata', 'condition', condition, 'coverage')
   row('  worst patient', '.1%', 'coverage', 'worst_patient')

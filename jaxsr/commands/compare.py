@@ -14,7 +14,7 @@ from jaxsr.inference.model import Model, load
 
 
 def run(options: Compare) -> int:
-  """Measure, write and print the results; return the exit code."""
+  """Measure, write and print the results; returns the exit code."""
   pages.check()
   bit_depth.check(options.bits, '--bits')
   models = _load(options)

@@ -1,6 +1,6 @@
 """Compiled programs that are kept from one command to the next.
 
-Compilation is most of the time of a command on few images. JAX finds a kept program by its code,
+Compilation is most of the time of a command on few images. JAX finds a cached program by its code,
 the versions and the flags. A folder per CPU is added here: the CPU is not part of JAX's key, and a
 program with instructions that a CPU lacks would end the process.
 """

@@ -16,7 +16,7 @@ from jaxsr.training import preemption
 
 
 def run(options: Compress) -> int:
-  """Train the unfinished trials, then write the table and the page; return the exit code."""
+  """Train the unfinished trials, then write the table and the page; returns the exit code."""
   html.check()
   jax.config.update('jax_platforms', 'cpu')  # the GPUs are for the trials
   config = override(configs.load(options.config), options.overrides)

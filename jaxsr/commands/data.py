@@ -22,7 +22,7 @@ from jaxsr.files import MANIFEST, locked, make_folder
 
 
 def run(options: Data) -> int:
-  """Run the sub-command; return the exit code."""
+  """Run the sub-command; returns the exit code."""
   match options.action:
     case Download():
       return _download(options.action)
@@ -37,7 +37,7 @@ def run(options: Data) -> int:
 
 
 def _download(options: Download) -> int:
-  """Download or copy, print what remains to be done by hand; return the exit code."""
+  """Download or copy, print what remains to be done by hand; returns the exit code."""
   make_folder(options.output)
   with locked(options.output):
     failed = _copy(options) if options.from_dir else _fetch(options)
@@ -99,7 +99,7 @@ def _tables(options: Download) -> None:
 
 
 def _verify(options: Verify) -> int:
-  """Check the copy and print the problems; return the exit code."""
+  """Check the copy and print the problems; returns the exit code."""
   found = local_copy.find(options.data)
   with tqdm(total=len(found.shards), desc='verify', disable=not sys.stderr.isatty()) as bar:
     result = verify.verify(found, decode=options.decode, on_shard=lambda title: bar.update())
@@ -115,7 +115,7 @@ def _verify(options: Verify) -> int:
 
 
 def _prepare(options: Prepare) -> int:
-  """Write the records and print their summary; return the exit code."""
+  """Write the records and print their summary; returns the exit code."""
   builder, shards = _builder()
   if options.scale not in models.SCALES:
     scales = ', '.join(map(str, models.SCALES))
@@ -185,7 +185,7 @@ def _watched(folder: str, parts: int) -> Iterator[None]:
 
 
 def _inspect(options: Inspect) -> int:
-  """Print the summary; return the exit code."""
+  """Print the summary; returns the exit code."""
   folder = records.find(options.records)
   _describe(folder)
   mixed = records.in_two_splits(records.read_index(folder))
@@ -197,7 +197,7 @@ def _inspect(options: Inspect) -> int:
 
 
 def _hash(options: Hash) -> int:
-  """Write the sums of a folder, or compare with those that it has; return the exit code."""
+  """Write the sums of a folder, or compare with those that it has; returns the exit code."""
   target = options.data / MANIFEST
   if options.overwrite or not target.exists():
     written, left_out = manifest.write(options.data)

@@ -15,7 +15,7 @@ from jaxsr.files import make_folder
 
 
 def run(options: Degrade) -> int:
-  """Degrade and write the films; return the exit code."""
+  """Degrade and write the films; returns the exit code."""
   how = acquisition.CONDITIONS.get(options.condition)
   if how is None:
     known = nearest(options.condition, acquisition.CONDITIONS)

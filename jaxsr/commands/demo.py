@@ -22,7 +22,7 @@ _HEADERS = {
 
 
 def run(options: Demo) -> int:
-  """Build the page and serve it until it is interrupted; return the exit code."""
+  """Build the page and serve it until it is interrupted; returns the exit code."""
   try:
     server = make_server(options)
   except exportable.MismatchError as error:

@@ -14,7 +14,8 @@ from jaxsr.commands.options import Doctor
 from jaxsr.errors import UserError, count, one_line
 
 DISTRIBUTION, OTHER = 'jaxsr-xray', 'jaxsr'  # OTHER is symbolic regression on PyPI
-VERSIONS = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pillow')
+# It is not on PyPI; where it is installed, pip finds its extras by its name.
+INSTALL = 'run pip install --force-reinstall . in the folder of the checkout'
 # The modules of each optional group of packages, and its name in pyproject.toml.
 EXTRAS = {
   'dicom': ('pydicom', 'openjpeg', 'jpeg_ls'),
@@ -27,7 +28,7 @@ EXTRAS = {
 
 
 def run(options: Doctor) -> int:
-  """Print the result of each check; return 1 if one of them failed."""
+  """Print the result of each check; returns 1 if one of them failed."""
   failed = 0
   checks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
     ('versions', _versions),
@@ -59,13 +60,13 @@ def _versions() -> list[str]:
   lines = [f'python {platform.python_version()} on {platform.platform()}']
   lines.append(f'jaxsr {jaxsr.__version__} in {Path(jaxsr.__file__).parent}')
   missing = []
-  for name in VERSIONS:
+  for name in runtime.PACKAGES:
     try:
       lines.append(f'{name} {importlib.metadata.version(name)}')
     except importlib.metadata.PackageNotFoundError:
       missing.append(name)
   if missing:
-    raise UserError(f'{", ".join(missing)}: not installed; pip install {DISTRIBUTION}')
+    raise UserError(f'{", ".join(missing)}: not installed; {INSTALL}')
   return lines
 
 
@@ -78,13 +79,16 @@ def _installation() -> list[str]:
   if other is not None and not _is_this_project(other):
     raise UserError(
       f'the distribution {OTHER!r} {other.version} is another project (symbolic regression) with '
-      f'the same import name; pip uninstall {OTHER}, then pip install --force-reinstall '
-      f'{DISTRIBUTION}'
+      f'the same import name; run pip uninstall {OTHER}, then {INSTALL}'
     )
   try:
     return [f'{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}']
   except importlib.metadata.PackageNotFoundError:
-    return [f'{DISTRIBUTION} is not installed; jaxsr runs from {Path(jaxsr.__file__).parent}']
+    here = Path(jaxsr.__file__).parent
+    return [
+      f'{DISTRIBUTION} is not installed; jaxsr runs from {here}',
+      f"hints such as pip install '{DISTRIBUTION}[dicom]' need pip install -e {here.parent} first",
+    ]
 
 
 def _is_this_project(distribution: importlib.metadata.Distribution) -> bool:
@@ -167,7 +171,7 @@ def _weights() -> list[str]:
       raise UserError(f'{folder / package.WEIGHTS}: SHA-256 is {found}, its card has {told}')
     lines.append(f'{name}: {found}')
   if not lines:
-    raise UserError(f'no pretrained model found; pip install --force-reinstall {DISTRIBUTION}')
+    raise UserError(f'no pretrained model found; {INSTALL}')
   return lines
 
 

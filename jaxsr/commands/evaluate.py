@@ -18,7 +18,7 @@ from jaxsr.training import setup
 
 
 def run(options: Evaluate) -> int:
-  """Measure, write and print the results; return the exit code."""
+  """Measure, write and print the results; returns the exit code."""
   bit_depth.check(options.bits, '--bits')
   features = _features(options)
   model = load(

@@ -15,7 +15,7 @@ _SIZE = re.compile(r'(\d+)x(\d+)', re.IGNORECASE)
 
 
 def run(options: Export) -> int:
-  """Export the model, compare the result with JAX and write it; return the exit code."""
+  """Export the model, compare the result with JAX and write it; returns the exit code."""
   taken = UserError(f'{options.output}: exists already; choose another name, or delete it')
   if os.path.lexists(options.output):
     raise taken

@@ -35,7 +35,7 @@ _KINDS = re.compile('(F|BF)(16|32|64)|BOOL|[IUC].*')  # of safetensors that NumP
 
 
 def run(options: Import) -> int:
-  """Read and check the weights, write the checkpoint; return the exit code."""
+  """Read and check the weights, write the checkpoint; returns the exit code."""
   config = _config(options)
   given = {name: config.model[name] for name in _overridden(options)}
   try:

@@ -14,7 +14,7 @@ from jaxsr.errors import UserError, first_line, nearest
 
 
 def run(options: Models) -> int:
-  """Print all networks, or the layers of one; return the exit code."""
+  """Print all networks, or the layers of one; returns the exit code."""
   if options.name is not None:
     _describe(options, options.name)
     return 0

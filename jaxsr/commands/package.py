@@ -24,7 +24,7 @@ from jaxsr.inference.stored import is_slimmable, read_config
 
 
 def run(options: PackageCommand) -> int:
-  """Load the run, measure it and write the package; return the exit code."""
+  """Load the run, measure it and write the package; returns the exit code."""
   if options.int8 and options.data is None:
     raise UserError('--int8 needs --data, to measure the loss of quality')
   if options.checkpoint in models.PARAMETER_FREE:

@@ -1,4 +1,4 @@
-"""`jaxsr phantom`: write computer-drawn chest radiographs."""
+"""`jaxsr phantom`: write artificial chest X-rays."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from jaxsr.files import make_folder
 
 
 def run(options: Phantom) -> int:
-  """Draw and write the images; return the exit code."""
+  """Draw and write the images; returns the exit code."""
   if options.count < 1:
     raise UserError(f'--count {options.count} is less than 1')
   source = sources.Phantoms(

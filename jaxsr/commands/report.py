@@ -43,7 +43,7 @@ def agreement(found: Iterable[tuple[Path, Agreement | None]]) -> None:
 
 
 def failures(failed: Sequence[object], what: str) -> int:
-  """Print the images that failed; return the exit code."""
+  """Print the images that failed; returns the exit code."""
   for error in failed:
     print(f'{what}: {error}', file=sys.stderr)
   if failed:

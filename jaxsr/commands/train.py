@@ -14,7 +14,7 @@ _THREADS = 64  # of JAX, Orbax and this package, above those per core and worker
 
 
 def run(options: Train) -> int:
-  """Train until the last step or until a signal; return the exit code."""
+  """Train until the last step or until a signal; returns the exit code."""
   config, workdir = options.config, options.workdir
   if config is None or workdir is None:
     missing = '--config' if config is None else '--workdir'

@@ -35,7 +35,7 @@ class Result(NamedTuple):
 
 
 def run(options: Upscale) -> int:
-  """Enlarge the images and write the results; return the exit code."""
+  """Enlarge the images and write the results; returns the exit code."""
   check_options(options)
   planner = Planner(options)
   worker = _Worker(options, planner)
@@ -88,7 +88,7 @@ class _Worker:
 
 
 def _report(results: Sequence[Result], output: Path | None) -> int:
-  """Print the number of results, the remarks and the images that failed; return the exit code."""
+  """Print the number of results, the remarks and the images that failed; returns the exit code."""
   failed = [result.error for result in results if result.error]
   existed = sum(result.existed for result in results)
   kept = f'; {existed} existed already' if existed else ''

@@ -12,9 +12,7 @@ from jaxsr.inference.confidence import Calibration
 from jaxsr.inference.memory import Tiles
 from jaxsr.inference.model import Model, load
 from jaxsr.inference.provenance import Provenance
-from jaxsr.models import PARAMETER_FREE
-
-_SCALES = (2, 3, 4, 8)
+from jaxsr.models import PARAMETER_FREE, SCALES
 
 
 def check_options(options: Upscale) -> None:
@@ -24,8 +22,8 @@ def check_options(options: Upscale) -> None:
   bit_depth.check(options.bits, '--bits')
   if options.size is not None and options.size < 1:
     raise UserError(f'--size {options.size} is less than 1')
-  if options.scale is not None and not 1 < options.scale <= _SCALES[-1]:
-    raise UserError(f'--scale {options.scale:g}: choose a number above 1, up to {_SCALES[-1]}')
+  if options.scale is not None and not 1 < options.scale <= SCALES[-1]:
+    raise UserError(f'--scale {options.scale:g}: choose a number above 1, up to {SCALES[-1]}')
   if options.scale is not None and options.size is not None:
     raise UserError('--size and --scale exclude each other; give one of them')
   if options.confidence and (options.ensemble or options.size):
@@ -83,8 +81,8 @@ class Planner:
       return Plan(network, network.made_by._replace(scale=scale, agreement=''), scale, None)
     height, width, _ = image_files.check(path, 3)
     ratio = options.size / max(height, width)
-    if not 1 < ratio <= _SCALES[-1]:
-      limit = f'--size takes more than that, up to {_SCALES[-1]} times as many'
+    if not 1 < ratio <= SCALES[-1]:
+      limit = f'--size takes more than that, up to {SCALES[-1]} times as many'
       raise ImageError(path, f'has {width}x{height} pixels; {limit}')
     try:
       network = self._network(self._network_scale(ratio))
@@ -112,7 +110,7 @@ class Planner:
     chosen = self.options.checkpoint
     if chosen is not None and chosen not in PARAMETER_FREE:
       return None  # that of the checkpoint
-    known = [s for s in _SCALES if chosen or package.has_default(s)]
+    known = [s for s in SCALES if chosen or package.has_default(s)]
     if not known:
       package.default(None)  # raises an error that says so
     if not (fitting := [s for s in known if s >= ratio]):

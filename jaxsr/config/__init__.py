@@ -107,7 +107,7 @@ def base() -> Config:
       kind='bicubic',  # Pillow's, as in validation; or 'acquisition': the mixture that follows
       **dataclasses.asdict(Mixture()),  # ranges and shares, see jaxsr/data/acquisition/crops.py
     ),
-    phantom=dict(seed=0, size=1024, bits=8, count=32, val_count=8),  # computer-drawn radiographs
+    phantom=dict(seed=0, size=1024, bits=8, count=32, val_count=8),  # see jaxsr/data/phantom
   )
   return config
 
@@ -146,7 +146,7 @@ def copy(config: Config) -> Config:
 
 
 def shipped() -> dict[str, Path]:
-  """Return the configs of the project, or of the installed package, by name."""
+  """Returns the configs of the project, or of the installed package, by name."""
   inside = Path(__file__).resolve().parents[1]
   files = (path for folder in (inside.parent, inside) for path in folder.glob('configs/*.py'))
   return {path.stem: path for path in files}

@@ -17,7 +17,7 @@ def of(source: Source) -> dict[str, Any]:
   Returns:
     The number of images, digests of their names and of their sizes in pixels and bytes, and the
     SHA-256 of each image (`of_image`) by name, of evenly spaced ones if there are many. Empty for
-    artificial images, which the config determines.
+    phantoms, which the config determines.
   """
   source = source.source if isinstance(source, Subset) else source
   if isinstance(source, Phantoms):

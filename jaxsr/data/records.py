@@ -245,7 +245,7 @@ def _parse(record: bytes) -> dict[str, Any]:
 
 
 def damaged(folder: Path) -> list[ImageError]:
-  """Read every record; return the errors of those that are damaged."""
+  """Read every record; returns the errors of those that are damaged."""
   found = []
   for split in dict.fromkeys(row.split for row in read_index(folder)):
     source = Records(folder, split)

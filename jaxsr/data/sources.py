@@ -1,10 +1,4 @@
-"""Sources of high-resolution images: the phantom, folders of files, and records.
-
-A source has a length, `source[i]` gives image i as uint8 or uint16 [h, w, c] (or raises
-ImageError), `names[i]` is its name, `sizes[i]` its height and width and
-`identities[i]` identifies its patient; `bits` is the greatest depth among them, and `rejected`
-lists the errors of files that were left out at once.
-"""
+"""Sources of high-resolution images: phantoms, folders of files, and records; see `Source`."""
 
 import functools
 import re
@@ -28,21 +22,41 @@ class Source(Protocol):
   """Images by number."""
 
   @property
-  def names(self) -> Sequence[str]: ...
+  def names(self) -> Sequence[str]:
+    """The name of each image, for messages and tables."""
+    ...
+
   @property
-  def sizes(self) -> Sequence[tuple[int, int]]: ...
+  def sizes(self) -> Sequence[tuple[int, int]]:
+    """Height and width of each image, in pixels."""
+    ...
+
   @property
-  def identities(self) -> Sequence[str]: ...
+  def identities(self) -> Sequence[str]:
+    """An identifier of each image's patient, by which training and validation are compared."""
+    ...
+
   @property
-  def bits(self) -> int: ...
+  def bits(self) -> int:
+    """8, or 16 if one of the images has more than 8 bits."""
+    ...
+
   @property
-  def rejected(self) -> Sequence[ImageError]: ...
-  def __len__(self) -> int: ...
-  def __getitem__(self, index: int) -> Raw: ...
+  def rejected(self) -> Sequence[ImageError]:
+    """The errors of files that were left out when the source was opened."""
+    ...
+
+  def __len__(self) -> int:
+    """Returns the number of images."""
+    ...
+
+  def __getitem__(self, index: int) -> Raw:
+    """Returns image `index`, uint8 or uint16; raises ImageError if it cannot be read."""
+    ...
 
 
 class Phantoms:
-  """Procedural radiographs number `start` to `start + count` of a seed."""
+  """Phantoms number `start` to `start + count` of a seed."""
 
   rejected: Sequence[ImageError] = ()
 
@@ -69,8 +83,8 @@ class Folder:
   """The usable images below a folder, in the order of their names.
 
   `bits` is 16 if one of them has 16; `stored_bits` is the number of bits that 16-bit files use if
-  they do not record it, or 0. `minimum` is the smallest usable side, and `why` the reason for it
-  in errors. Raises UserError if no image is usable.
+  they do not record it, or 0. `minimum` is the smallest usable side, and `why` explains it in
+  errors, with {} in its place. Raises UserError if no image is usable.
   """
 
   def __init__(
@@ -79,7 +93,7 @@ class Folder:
     *,
     channels: int = 1,
     minimum: int = 1,
-    why: str = 'what is needed',
+    why: str = 'at least {} pixels per side are needed',
     stored_bits: int = 0,
   ):
     self.root, self.channels, self.stored_bits = Path(root), channels, stored_bits
@@ -93,7 +107,7 @@ class Folder:
       try:
         height, width, bits = image_files.check(path, channels)
         if min(height, width) < minimum:
-          raise ImageError(path, f'is {width}x{height}, smaller than {minimum}, {why}')
+          raise ImageError(path, f'is {width}x{height}; {why.format(minimum)}')
         identity = _identity(path)
       except ImageError as error:
         self.rejected.append(error)
@@ -266,14 +280,14 @@ def training(config: Any) -> Source:
   """Make the source that a config trains on; its images hold a patch with its margins."""
   data = config.data
   minimum = (data.patch + 2 * data.margin) * config.scale
-  why = 'a crop with its margins: lower config.data.patch or margin'
+  why = 'training crops with margins need {} pixels per side: lower config.data.patch or margin'
   return _source(config, data.train, 'train', minimum, why, lr=data.train_lr)
 
 
 def validation(config: Any, *, minimum: int) -> Source:
   """Make the source that a config validates on; no side of an image is below `minimum`."""
   data = config.data
-  why = 'what SSIM needs; use larger images'
+  why = 'SSIM needs {} pixels per side: use larger images'
   source = _source(config, data.val, 'validation', minimum, why, lr=data.val_lr)
   wanted = data.val_count
   return Subset(source, wanted) if 0 < wanted < len(source) else source
@@ -296,7 +310,7 @@ def _source(config: Any, name: str, split: str, minimum: int, why: str, *, lr: s
   options = config.data.phantom
   start, count = (0, options.count) if split == 'train' else (VALIDATION, options.val_count)
   if options.size < minimum:
-    raise UserError(f'config.data.phantom.size={options.size} is smaller than {minimum}, {why}')
+    raise UserError(f'config.data.phantom.size={options.size}: {why.format(minimum)}')
   return Phantoms(
     seed=options.seed,
     start=start,

@@ -128,7 +128,19 @@ def measure(
   shard: Shard | None = None,
   parts: page.Parts | None = None,
 ) -> dict[str, Any]:
-  """Measure a model as `evaluate`, whose documentation explains the further options."""
+  """Measure a model as `evaluate` does.
+
+  Args:
+    model: the model.
+    measurement: the images, the output folder, and the options that `evaluate` and `compare` share.
+    lr, features, conditions, beside, shard, parts: as for `evaluate`.
+
+  Returns:
+    The summary, as for `evaluate`.
+
+  Raises:
+    UserError: as for `evaluate`.
+  """
   folder, output, protocol = measurement.data, measurement.output, measurement.protocol
   bits, ensemble = measurement.bits, measurement.ensemble
   names, measured = _conditions(model, conditions, beside, protocol, ensemble=ensemble)

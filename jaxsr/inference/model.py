@@ -137,9 +137,8 @@ class Model:
       agree: make the result agree with the image: reduced again by Pillow's bicubic filter, it is
         the image, or within its noise if the network was trained for noisy images. An image that
         does not look like such a reduction, since it is noisier or more compressed than the
-        training images or more than 5 % of its pixels (x2: 12 %) would be off, is upscaled as if by
-        False.
-        None: if the network was trained for that reduction of clean images.
+        training images or more than 5 % of its pixels (x2: 12 %) would be off, falls back to
+        `agree=False`. Default: True for networks trained on clean bicubic reductions.
 
     Returns:
       The upscaled image, of the rank and dtype of `image`.
@@ -267,7 +266,22 @@ class Model:
     bits: int = 0,
     tile: int = tiling.SIDE,
   ) -> Confidence:
-    """Compute the result of `confidence` for an image that was upscaled to `sr` already."""
+    """Compute the result of `confidence` for an image that was upscaled already.
+
+    Args:
+      image: the low-resolution image [h, w] or [h, w, c], uint8 or uint16.
+      sr: what `upscale` returned for it, [scale * h, scale * w] or with c, of the same dtype.
+      calibration: the calibration of this model, as `jaxsr.inference.confidence.load` returns it.
+      bits, tile: as for `upscale`, and as `sr` was made.
+
+    Returns:
+      `sr`, half the width of each pixel's interval in its gray levels (float32 [sh, sw]), and
+      whether a pixel lies in a doubtful tile (bool [sh, sw]).
+
+    Raises:
+      UserError: the calibration compares with another network, which has other weights by now or
+        cannot be loaded.
+    """
     white, other = 2 ** (bits or 8 * image.itemsize) - 1, None
     if second := self.second_of(calibration):
       other = second.upscale(image, bits=bits, tile=tile, agree=False)

@@ -5,6 +5,7 @@ import shlex
 from typing import Any
 
 from jaxsr.inference.model import Model
+from jaxsr.inference.uncertainty.samples import title
 
 _CLEAN = """It was trained on bicubic reductions of clean images. On other inputs (noise, JPEG,
   another reduction) the metrics are worse."""
@@ -93,8 +94,7 @@ def trust(calibration: str | None) -> str:
   tested = found.get('tested')
   shown = tested or found['calibrated']
   where = f'{tested["data"]}, who had no part in it' if tested else 'the same films'
-  regions = ', '.join(f'{name} {100 * x:.1f}' for name, x in shown['regions'].items())
-  regions = regions.replace('centre', 'center')  # the key in files
+  regions = ', '.join(f'{title(name)} {100 * x:.1f}' for name, x in shown['regions'].items())
   if by_condition := shown.get('strata', {}).get('condition'):
     named = (f'{name} {100 * x["coverage"]:.1f}' for name, x in by_condition.items())
     regions += '; by condition: ' + ', '.join(named)

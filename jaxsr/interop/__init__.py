@@ -70,7 +70,9 @@ def read(
     WeightMismatchError: If tensors are missing, unknown, not finite, or of the wrong shape.
   """
   if model not in architecture.READERS:
-    raise UserError(f'weights for {model!r}: {nearest(model, architecture.READERS)}')
+    raise UserError(
+      f'weights for {model!r} cannot be imported: {nearest(model, architecture.READERS)}'
+    )
   if not tensors:
     raise UserError('there are no tensors: check the file')
   models.build(model, options, scale=scale)  # raises UserError for unknown options

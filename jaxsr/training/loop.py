@@ -237,7 +237,7 @@ def _validate(step: int, state: State, run: Run, *, timeout: float) -> str:
     if len(strips) < 2:
       strips.append(result[1])
   if not rows:
-    raise UserError(f'no validation image can be measured, the first because {failed[0]}')
+    raise UserError(f'no validation image can be measured; first error: {failed[0]}')
   return log.validation(step, rows, strips, seconds=time.perf_counter() - begun)
 
 

@@ -164,7 +164,10 @@ def test_patients_that_calibrate_do_not_test(place, capsys):
   assert calibrate(place, '--test', place / 'films', output='both') == 2
   assert '8 patients of it calibrate, too' in capsys.readouterr().err
   assert calibrate(place, '--rule', 'rcps', output='both') == 2
-  assert 'with fewer than 22 no data could pass' in capsys.readouterr().err
+  assert (
+    'needs at least 22 patients in the half that chooses the factor, found '
+    in capsys.readouterr().err
+  )
   assert not (place / 'both').exists()
 
 

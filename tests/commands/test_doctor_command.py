@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import jaxsr
-from jaxsr import cli
+from jaxsr import cli, runtime
 from jaxsr.commands import doctor
 from jaxsr.inference import package
 
@@ -99,9 +99,9 @@ def test_a_folder_that_cannot_be_written_fails(tmp_path, capsys):
 
 
 def test_a_missing_package_fails(examine, monkeypatch):
-  monkeypatch.setattr(doctor, 'VERSIONS', (*doctor.VERSIONS, 'no-such-package'))
+  monkeypatch.setattr(runtime, 'PACKAGES', (*runtime.PACKAGES, 'no-such-package'))
   code, shown = examine()
-  assert code == 1 and 'no-such-package: not installed; pip install jaxsr-xray' in shown
+  assert code == 1 and 'no-such-package: not installed; run pip install' in shown
 
 
 def test_a_missing_extra_is_named_and_no_failure(examine, monkeypatch):

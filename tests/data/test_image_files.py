@@ -156,7 +156,7 @@ def test_a_folder_leaves_bad_files_out_and_says_so(folder, film):
   source = sources.Folder(folder, minimum=64)
   assert len(source) == 4
   assert [error.path.name for error in source.rejected] == ['bad.png']
-  with pytest.raises(UserError, match='no usable image.*smaller than 512'):
+  with pytest.raises(UserError, match='no usable image.*; at least 512 pixels per side are needed'):
     sources.Folder(folder, minimum=512)
 
 

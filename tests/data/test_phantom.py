@@ -1,4 +1,4 @@
-"""Properties of the procedural chest film: determinism, anatomy, resolution and noise."""
+"""Properties of phantoms: determinism, anatomy, resolution and noise."""
 
 import hashlib
 

@@ -11,7 +11,7 @@ from jaxsr.commands.options.shared import Debug, OptionalFloat
 
 @dataclass(frozen=True)
 class Phantom:
-  """Write computer-drawn chest radiographs for tests and demonstrations.
+  """Write phantoms, artificial chest X-rays, for tests and demonstrations.
 
   Attributes:
     output: The folder to write to.

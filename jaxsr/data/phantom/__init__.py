@@ -1,4 +1,4 @@
-"""Procedural chest radiographs: thorax, X-ray, detector and film in one deterministic function.
+"""Phantoms, artificial chest X-rays: thorax, X-ray, detector and film in one function of a seed.
 
 Conventions. Film coordinates run from 0 to 1, x to the right and y down; pixel i has its center at
 (i + 0.5) / size. Patient coordinates (u, v): u = 0 on the midline and 1 at the lateral wall of the
@@ -22,7 +22,7 @@ __all__ = ['Nodule', 'phantom', 'phantom_nodules']
 def phantom(
   seed: int, index: int, *, size: int = 1024, bits: int = 8, nodules: int | None = None
 ) -> np.ndarray:
-  """Returns a chest radiograph.
+  """Returns a phantom, an artificial chest X-ray; equal arguments give the same one.
 
   >>> phantom(0, 0, size=64).shape
   (64, 64)

@@ -27,10 +27,10 @@ def check(rule: str, patients: int, target: float) -> None:
   why = ''
   if rule == 'rcps':
     chance = f'{1 - target:g}^{patients} = {(1 - target) ** patients:.2f}'
-    why = f', since {chance} is more than {FAILURE:g}'
+    why = f' ({chance} is more than {FAILURE:g})'
   raise UserError(
-    f'rule {rule}: {patients} patients choose the factor, and with fewer than {needed} no data '
-    f'could pass{why}; give films of more patients, or choose rule mean'
+    f'rule {rule} needs at least {needed} patients in the half that chooses the factor, found '
+    f'{patients}{why}; give films of more patients, or choose rule mean'
   )
 
 

@@ -8,8 +8,14 @@ from jaxtyping import Bool, Float
 from jaxsr.inference.uncertainty import doubt, maps
 
 COUNT = 16_384  # pixels per film
-REGIONS = ('edges', 'flat', 'centre', 'outside')  # 'centre' is the spelling in the files
+REGIONS = ('edges', 'flat', 'centre', 'outside')  # as in files; `title` spells them for readers
+_TITLES = {'centre': 'center'}  # files keep the spelling of the first version
 _GRADIENT = maps.NAMES.index('gradient')
+
+
+def title(region: str) -> str:
+  """Returns the spelling of a region in tables and cards."""
+  return _TITLES.get(region, region)
 
 
 class Sample(NamedTuple):
