@@ -229,7 +229,7 @@ ROWS = (
     each=2,
   ),
   Row('TensorFlow imported', 'test_main.py::test_tensorflow'),
-  Row('parts of an evaluation: one killed, one missing', 'commands/test_shards.py'),
+  Row('parts of an evaluation: one killed, one missing, other options', 'commands/test_shards.py'),
   Row(
     'another digit in figures that an evaluation continues from',
     'evaluation/test_unfinished.py evaluation/test_conditions.py::test_an_interrupted '

@@ -21,7 +21,7 @@ from jaxsr.evaluation import doubt, inputs, page, report, shards, stratified, un
 from jaxsr.evaluation.evaluator import INFINITE, Evaluator, split_exact, summarize
 from jaxsr.evaluation.measurement import Measurement, Protocol
 from jaxsr.evaluation.protocol import PROTOCOLS
-from jaxsr.files import make_folder
+from jaxsr.files import digest_json, make_folder
 from jaxsr.inference import provenance
 from jaxsr.inference.agreeing import Rule
 from jaxsr.inference.model import Model
@@ -175,8 +175,9 @@ def measure(
   settings = about | {'bits': bits, 'split': measurement.split}
   settings['images'] = fingerprint.of(source)
   settings['made_by'] = str(provenance.of(model, ensemble=ensemble))
+  settings['boxes'] = digest_json(boxes)
   found = shards.read(output, settings) if output is not None and shard is None else {}
-  kept = unfinished.Unfinished(output if shard is None else None, settings | {'boxes': boxes})
+  kept = unfinished.Unfinished(output if shard is None else None, settings)
   found = unfinished.of_same_images(kept.found | found, source)
   wanted = [i for i, name in enumerate(source.names) if shard is None or shard.holds(name)]
   todo = [i for i in wanted if source.names[i] not in found]

@@ -19,6 +19,9 @@ from jaxsr.files import digest_json, make_folder, read_json, write_json
 
 FOLDER = 'shards'
 
+# What is said of settings that are digests.
+_OTHER = {'images': 'on other images', 'boxes': 'with the boxes of other --tables'}
+
 
 class Measured(NamedTuple):
   """The measurement of an image: its figures, those inside boxes, or the reason for having none."""
@@ -99,7 +102,7 @@ def read(output: Path, options: Mapping[str, Any]) -> dict[str, Measured]:
     for name, value in json.loads(json.dumps(dict(options))).items():
       if part['options'].get(name) != value:
         was = part['options'].get(name)
-        what = f'with {name} {was}, not {value}' if name != 'images' else 'on other images'
+        what = _OTHER.get(name, f'with {name} {was}, not {value}')
         raise UserError(f'{path}: was measured {what}; delete it')
     found |= part['images']
   missing = max(counts, default=0) - len(files)

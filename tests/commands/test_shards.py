@@ -162,6 +162,29 @@ def test_parts_are_not_mixed_with_other_options(films, tmp_path, capsys):
   assert 'was measured with ensemble False, not True; delete it' in capsys.readouterr().err
 
 
+def write_boxes(folder, x):
+  folder.mkdir()
+  head = 'Image Index,Finding Label,Bbox [x,y,w,h]\n'
+  (folder / 'BBox_List_2017.csv').write_text(f'{head}0.png,Mass,{x},4,32,32\n')
+
+
+def test_parts_are_not_mixed_with_other_boxes(films, tmp_path, capsys):
+  """Nor with none, on either side; and the same boxes in another folder are the same."""
+  (films / 'bad.png').unlink()
+  for name, x in (('a', 1), ('b', 20), ('c', 1)):
+    write_boxes(tmp_path / name, x)
+  tables = {name: f'--tables={tmp_path / name}' for name in 'abc'}
+  evaluate(films, tmp_path / 'parts', '--shard=1/1', tables['a'])
+  for other in ([tables['b']], []):
+    capsys.readouterr()
+    assert evaluate(films, tmp_path / 'parts', *other) == 2
+    assert 'measured with the boxes of other --tables; delete it' in capsys.readouterr().err
+  assert evaluate(films, tmp_path / 'parts', tables['c']) == 0
+  assert evaluate(films, tmp_path / 'whole', tables['a']) == 0
+  for name in ('regions.csv', 'summary.json'):
+    assert (tmp_path / 'parts' / name).read_text() == (tmp_path / 'whole' / name).read_text()
+
+
 def start(*arguments):
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   command = [sys.executable, '-m', 'jaxsr', *map(str, arguments)]
