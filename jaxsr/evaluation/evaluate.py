@@ -21,8 +21,8 @@ from jaxsr.evaluation import doubt, inputs, page, report, shards, stratified, un
 from jaxsr.evaluation.evaluator import INFINITE, Evaluator, split_exact, summarize
 from jaxsr.evaluation.measurement import Measurement, Protocol
 from jaxsr.evaluation.protocol import PROTOCOLS
-from jaxsr.files import digest_json, make_folder
-from jaxsr.inference import provenance
+from jaxsr.files import digest_arrays, digest_json, make_folder
+from jaxsr.inference import package, provenance
 from jaxsr.inference.agreeing import Rule
 from jaxsr.inference.model import Model
 from jaxsr.perceptual import FeatureExtractor
@@ -175,7 +175,8 @@ def measure(
   settings = about | {'bits': bits, 'split': measurement.split}
   settings['images'] = fingerprint.of(source)
   settings['made_by'] = str(provenance.of(model, ensemble=ensemble))
-  settings['boxes'] = digest_json(boxes)
+  settings |= {'boxes': digest_json(boxes), 'rule': None if rule is None else digest_json(rule)}
+  settings['feature_weights'] = None if features is None else _digest(*features[1:])
   found = shards.read(output, settings) if output is not None and shard is None else {}
   kept = unfinished.Unfinished(output if shard is None else None, settings)
   found = unfinished.of_same_images(kept.found | found, source)
@@ -248,6 +249,11 @@ def _settings(
     'agree': 'none' if rule is None else rule.name,
     'version': __version__,
   }
+
+
+def _digest(extractor: FeatureExtractor, variables: Any) -> str:
+  """Returns a digest of a feature network and its weights."""
+  return digest_arrays([package.to_tensors(variables)], extractor)
 
 
 def _measure_images(

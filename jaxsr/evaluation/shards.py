@@ -20,7 +20,13 @@ from jaxsr.files import digest_json, make_folder, read_json, write_json
 FOLDER = 'shards'
 
 # What is said of settings that are digests.
-_OTHER = {'images': 'on other images', 'boxes': 'with the boxes of other --tables'}
+_OTHER = {
+  'images': 'on other images',
+  'made_by': 'with other weights, or by another version',
+  'boxes': 'with the boxes of other --tables',
+  'rule': 'for a model with another range of inputs',
+  'feature_weights': 'with other --feature-weights',
+}
 
 
 class Measured(NamedTuple):

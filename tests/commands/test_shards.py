@@ -8,13 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flax import traverse_util
+from safetensors.numpy import save_file
 
-from jaxsr import cli, files
+from jaxsr import cli, files, perceptual
 from jaxsr.data import fingerprint, image_files, shard
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import UserError
-from jaxsr.evaluation import shards, unfinished
+from jaxsr.evaluation import report, shards, unfinished
+from jaxsr.perceptual import weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -183,6 +187,34 @@ def test_parts_are_not_mixed_with_other_boxes(films, tmp_path, capsys):
   assert evaluate(films, tmp_path / 'whole', tables['a']) == 0
   for name in ('regions.csv', 'summary.json'):
     assert (tmp_path / 'parts' / name).read_text() == (tmp_path / 'whole' / name).read_text()
+
+
+def test_figures_are_not_mixed_with_other_feature_weights(films, tmp_path, monkeypatch, capsys):
+  """Neither those of parts, nor those of an evaluation that was interrupted."""
+  (films / 'bad.png').unlink()
+  layer = perceptual.LAYERS['vgg16'][0]
+  for seed in (1, 2):
+    rng, found = np.random.default_rng(seed), {}
+    for path, x in traverse_util.flatten_dict(weights.shapes('vgg16', layer)).items():
+      value = rng.normal(0, 0.1, x.shape).astype(np.float32)
+      module = weights.NAMINGS['vgg16'][0].module('/'.join(path[1:-1]))
+      kernel = path[-1] == 'kernel'
+      value = np.ascontiguousarray(value.transpose(3, 2, 0, 1) if kernel else value)
+      found[f'{module}.{"weight" if kernel else path[-1]}'] = value
+    save_file(found, tmp_path / f'{seed}.safetensors')
+  features = ['--features=vgg16', f'--feature-layer={layer}']
+  first, second = (f'--feature-weights={tmp_path / name}.safetensors' for name in '12')
+  evaluate(films, tmp_path / 'parts', *features, first, '--shard=1/1')
+  assert evaluate(films, tmp_path / 'parts', *features, second) == 2
+  assert 'was measured with other --feature-weights; delete it' in capsys.readouterr().err
+  with monkeypatch.context() as patch:
+    patch.setattr(report, 'write', lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      evaluate(films, tmp_path / 'stopped', *features, first)
+  assert evaluate(films, tmp_path / 'stopped', *features, second) == 0
+  assert evaluate(films, tmp_path / 'whole', *features, second) == 0
+  tables = [(tmp_path / name / 'per_image.csv').read_text() for name in ('stopped', 'whole')]
+  assert tables[0] == tables[1]
 
 
 def start(*arguments):
