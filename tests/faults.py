@@ -231,9 +231,9 @@ ROWS = (
   Row('TensorFlow imported', 'test_main.py::test_tensorflow'),
   Row('parts of an evaluation: one killed, one missing, other options', 'commands/test_shards.py'),
   Row(
-    'another digit in figures that an evaluation continues from',
+    'another digit in figures that an evaluation or study continues from',
     'evaluation/test_unfinished.py evaluation/test_conditions.py::test_an_interrupted '
-    'trust/test_audit.py::test_a_damaged',
+    'trust/test_audit.py::test_a_damaged study/test_study.py::test_a_result',
     quick=True,
   ),
   Row('output closed', f'{FAULTS}test_lost_output', quick=True),

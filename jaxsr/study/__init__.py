@@ -21,7 +21,7 @@ from jaxsr.config import Config, compatibility, to_dict, validate
 from jaxsr.config import copy as copy_config
 from jaxsr.config.overrides import override
 from jaxsr.errors import UserError, nearest
-from jaxsr.files import make_folder, write_json
+from jaxsr.files import digest_json, make_folder, write_json
 from jaxsr.inference import stored
 from jaxsr.training import preemption
 
@@ -142,9 +142,12 @@ def result(workdir: Path, trial: Trial) -> dict[str, Any] | None:
     return None
   try:
     found = json.loads(path.read_text(encoding='utf-8'))
+    digest = found.pop('sum', None)  # older versions wrote none
+    if digest not in (None, digest_json(found)):
+      raise ValueError('it is not as it was written')
     was, now = {**found['config'], 'study.films': found['films']}, to_dict(trial.config)
     differences = compatibility.differences(was, {**now, 'study.films': trial.films})
-  except (ValueError, KeyError, OSError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
     raise UserError(f'{path}: cannot be read ({error}); delete it') from error
   changed = {name: pair for name, pair in differences.items() if name not in _MAY_CHANGE}
   if changed:

@@ -18,7 +18,7 @@ from jaxsr.config import copy as copy_config
 from jaxsr.data import sources
 from jaxsr.errors import UserError
 from jaxsr.evaluation import evaluator
-from jaxsr.files import write_json
+from jaxsr.files import digest_json, write_json
 from jaxsr.inference.model import load
 from jaxsr.study import RESULT
 from jaxsr.training.train import train
@@ -36,7 +36,7 @@ def main(described: Path, folder: Path, films: int, given: str = '') -> int:
       return code
     summary = measure(config, given or str(folder), films)
     found = {'summary': summary, 'films': films, 'config': to_dict(config)}
-    write_json(folder / RESULT, found)
+    write_json(folder / RESULT, found | {'sum': digest_json(found)})
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

@@ -114,3 +114,11 @@ def test_the_fingerprints_of_the_images_are_in_the_newest_checkpoint(two):
   assert two.trained_on() == first
   assert Checkpoints(two.folder.parent / 'none').trained_on() == {}
   np.testing.assert_array_equal(two.restore(shapes())['ema']['params']['kernel'], 2)
+
+
+def test_arrays_of_another_shape_are_refused(two):
+  """As of a checkpoint of an older version, which does not know its network."""
+  here = sharding.replicated(sharding.make_mesh(1))
+  wide = jax.ShapeDtypeStruct((4, 5), 'float32', sharding=here)
+  with pytest.raises(CheckpointError, match=r'2: is of another architecture: .*\[4, 4\].*\[4, 5\]'):
+    two.restore_variables({'params': {'kernel': wide}})

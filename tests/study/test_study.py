@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from jaxsr import config as configs
-from jaxsr import study
+from jaxsr import files, study
+from jaxsr.config import to_dict
 from jaxsr.errors import UserError
 from jaxsr.study import page, table
 from runs import pack
@@ -113,6 +114,19 @@ def test_seeds_are_averaged_with_their_spread():
 
 def test_front_holds_the_points_that_no_cheaper_one_beats():
   assert page._front([1.0, 2.0, 2.0, 3.0, 4.0], [5.0, 4.0, 6.0, 6.0, 7.0]) == [0, 2, 4]
+
+
+def test_a_result_that_was_changed_is_named(config, tmp_path):
+  _, (trial, *_) = study.plan(config, tmp_path)
+  path = study.folder_of(tmp_path, trial) / study.RESULT
+  path.parent.mkdir(parents=True)
+  whole = {'summary': {'psnr': 40.25}, 'films': trial.films, 'config': to_dict(trial.config)}
+  for found in (whole, whole | {'sum': files.digest_json(whole)}):
+    files.write_json(path, found)
+    assert study.result(tmp_path, trial) == whole
+  path.write_text(path.read_text().replace('40.25', '40.35'))
+  with pytest.raises(UserError, match=r'result.json: cannot be read .*not as it was.* delete it'):
+    study.result(tmp_path, trial)
 
 
 @pytest.mark.slow
