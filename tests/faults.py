@@ -100,7 +100,8 @@ ROWS = (
   ),
   Row(
     'checkpoint of another run; run moved, or of an older version',
-    f'{IDENTITY}test_a_step {IDENTITY}test_copied {IDENTITY}test_runs',
+    f'{IDENTITY}test_a_step {IDENTITY}test_copied {IDENTITY}test_runs '
+    'checkpoint/test_refused.py::test_a_foreign',
   ),
   Row('config.json in other encodings, cut, nested', f'{RECORDS_OF}test_a_config', quick=True),
   Row(

@@ -79,7 +79,8 @@ class Checkpoints:
 
   def _psnr(self, step: int) -> float | None:
     try:
-      return storage.read_record(self.path(step))['psnr']
+      record = storage.read_record(self.path(step))
+      return None if self._is_foreign(record) else record['psnr']
     except (CorruptCheckpointError, KeyError):
       return None
 
@@ -255,13 +256,15 @@ class Checkpoints:
 
   def _check_run(self, path: Path, record: Mapping[str, Any]) -> None:
     """Raise CheckpointError if a checkpoint is of another run or network, as far as is known."""
-    known = record.get('run')
-    if self.run and known and known != self.run:
-      why = f'is of another run ({known}, but {self.run} in config.json)'
+    if self._is_foreign(record):
+      why = f'is of another run ({record["run"]}, but {self.run} in config.json)'
       raise CheckpointError(f'{path}: {why}; move it away, or restore config.json')
     for difference in self._compare(record)[0]:
       why = f'{difference}, which is another network'
       raise CheckpointError(f'{path}: {why}; restore config.json')
+
+  def _is_foreign(self, record: Mapping[str, Any]) -> bool:
+    return bool(self.run) and record.get('run') not in (None, '', self.run)
 
   def _compare(self, record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     return compatibility.compare_networks(record.get('network', {}), dict(self.config))

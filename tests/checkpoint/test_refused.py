@@ -116,6 +116,17 @@ def test_the_fingerprints_of_the_images_are_in_the_newest_checkpoint(two):
   np.testing.assert_array_equal(two.restore(shapes())['ema']['params']['kernel'], 2)
 
 
+def test_a_foreign_step_is_never_the_best(two):
+  """Otherwise a copied step would displace it, and it would be deleted."""
+  two.run = 'other'
+  two.save(9, state(9), psnr=99.0)
+  two.wait()
+  two.run = 'this'
+  assert two.steps() == [2, 9] and two.best() == 2
+  with pytest.raises(CheckpointError, match='9: is of another run'):
+    two.restore(shapes())
+
+
 def test_arrays_of_another_shape_are_refused(two):
   """As of a checkpoint of an older version, which does not know its network."""
   here = sharding.replicated(sharding.make_mesh(1))
