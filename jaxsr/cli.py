@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from typing import Annotated, Any, Union
 
@@ -25,6 +26,7 @@ from jaxsr.errors import (
   INVALID,
   TRY_AGAIN,
   Interruption,
+  Terminal,
   UserError,
   WriteError,
   describe,
@@ -98,7 +100,10 @@ def run(arguments: Sequence[str], *, is_process: bool = False) -> int:
       runtime.check_threads(_THREADS + 4 * runtime.cpu_count())
       if name != 'train':
         runtime.use_cpu_devices()
-    with compiled_programs.kept() if is_process else contextlib.nullcontext():
+    out: Any = Terminal(sys.stdout)
+    err: Any = Terminal(sys.stderr)
+    keeping = compiled_programs.kept() if is_process else contextlib.nullcontext()
+    with keeping, redirect_stdout(out), redirect_stderr(err):
       return import_module(f'jaxsr.commands.{COMMANDS[name][1]}').run(command)
   except KeyboardInterrupt:
     return INTERRUPTED
@@ -120,7 +125,7 @@ def run(arguments: Sequence[str], *, is_process: bool = False) -> int:
       raise
     if any(each in ('--debug', '--debug=true', '--debug=1') for each in arguments):
       raise
-    print(f'error: {describe(error)}', file=sys.stderr)
+    print(f'error: {describe(error)}', file=Terminal(sys.stderr))
     return code
 
 

@@ -6,12 +6,42 @@ import errno
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 FAILED, INVALID = 1, 2  # exit codes
 TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL: run the same command again
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: the limit of `ulimit -f`
 # In the texts of C++ libraries.
 _FULL_TEXTS = ('No space left on device', 'Disk quota exceeded', 'File too large')
+
+
+# Control characters, which a terminal obeys: in the name of a file, ESC may hide or change text.
+_CONTROLS = {code: f'\\x{code:02x}' for code in (*range(32), *range(127, 160))}
+_CONTROLS |= {ord('\n'): '\\n', ord('\r'): '\\r', ord('\t'): '\\t'}
+_IN_TEXT = {code: shown for code, shown in _CONTROLS.items() if chr(code) not in '\n\r\t'}
+
+
+def shown(name: object) -> str:
+  """Returns a name on one line, with its control characters escaped."""
+  return str(name).translate(_CONTROLS)
+
+
+class Terminal:
+  """A stream of text without control characters other than line breaks and tabs.
+
+  `stream` takes all of them, for text that has colors.
+  """
+
+  def __init__(self, stream: TextIO):
+    self.stream = stream
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self.stream, name)
+
+  def write(self, text: str) -> int:
+    """Write text; returns the number of its characters."""
+    self.stream.write(text.translate(_IN_TEXT))
+    return len(text)
 
 
 class UserError(ValueError):
@@ -30,7 +60,7 @@ class ImageError(UserError):
   """An image file that cannot be used, with the reason."""
 
   def __init__(self, path: Path, reason: str):
-    super().__init__(f'{path}: {reason}')
+    super().__init__(f'{shown(path)}: {reason}')
     self.path, self.reason = path, reason
 
   def __reduce__(self):  # so that it survives the way back from a worker process
@@ -108,7 +138,7 @@ def is_bad_name(error: OSError) -> bool:
 
 def bad_name(source: Path, target: Path, error: OSError) -> ImageError:
   """Returns the error of an image whose result cannot have its name."""
-  text = f'its result cannot be written as {target.name} ({error.strerror}); rename it'
+  text = f'its result cannot be written as {shown(target.name)} ({error.strerror}); rename it'
   return ImageError(source, text)
 
 
@@ -125,7 +155,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def brief(items: Sequence[str], most: int = 5) -> str:
   """Returns the first items of a list, separated by commas, and the number of the others."""
   more = f' and {len(items) - most} more' if len(items) > most else ''
-  return ', '.join(items[:most]) + more
+  return ', '.join(map(shown, items[:most])) + more
 
 
 def count(number: int, noun: str) -> str:

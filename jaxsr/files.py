@@ -79,7 +79,11 @@ def atomic(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
   Raises FileExistsError if there is a file by then, and `replace` is False.
   """
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix())
+  try:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix())
+  except OSError as error:  # of the folder, with the temporary name
+    error.filename = str(path)
+    raise
   os.close(handle)
   temporary = Path(name)
   try:

@@ -360,6 +360,22 @@ def test_what_is_no_file_is_named_and_the_rest_is_done(folder, tmp_path, capsys)
   assert 'failed: 3 images' in streams.err and 'wrote 4 of 7 images' in streams.out
 
 
+def test_control_characters_in_names_are_not_printed(folder, tmp_path, capsys):
+  """A terminal would obey them."""
+  for name in ('\x1b[31mred', '\x9b2J', 'two\nlines'):
+    (folder / f'{name}.png').write_text('damaged')
+    (folder / f'{name}.txt').touch()
+  output = tmp_path / 'o\x1bt'
+  assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', output) == 1
+  assert jaxsr('data', 'hash', folder, '--overwrite') == 1
+  assert jaxsr('upscale', tmp_path / '\x1b[2J', '--checkpoint', 'bicubic') == 2
+  told = capsys.readouterr()
+  assert not {'\x1b', '\x9b'} & set(told.out + told.err)
+  for text in ('\\x1b[31mred.png: is not', '\\x9b2J.png: is not', 'two\\nlines.png: is not'):
+    assert text in told.err
+  assert '/o\\x1bt' in told.out and '/\\x1b[2J: matches no file' in told.err
+
+
 def test_a_limit_of_threads_is_named(monkeypatch, capsys):
   def start(*arguments, **options):
     raise RuntimeError("can't start new thread")

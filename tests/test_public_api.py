@@ -14,12 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 import jaxsr
 from jaxsr.data import image_files
 from jaxsr.data.phantom import phantom
 from jaxsr.errors import ImageError, UserError
 from jaxsr.evaluation import text as evaluation_text
+from jaxsr.inference import arguments
 from jaxsr.models import build
 from runs import pack, variables_of
 
@@ -110,6 +112,39 @@ def test_rank_and_dtype_are_those_of_the_input(tiny, dtype):
   np.testing.assert_array_equal(single[..., 0], flat)
   np.testing.assert_array_equal(batch[0], single)
   np.testing.assert_array_equal(batch[1, ..., 0], tiny.upscale(image.T))
+
+
+def test_images_whose_values_are_no_levels_are_refused(tiny, tmp_path):
+  gray = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+  takers = (
+    tiny.upscale,
+    tiny.enlarge,
+    tiny.confidence,
+    lambda image: arguments.prepare(image, tiny, 0, 1),  # of `check_input`
+    lambda image: jaxsr.write(tmp_path / 'a.png', image),
+  )
+  masked = np.ma.masked_greater(np.asarray(gray), 99)
+  for take in takers:
+    for mode in ('P', 'YCbCr', '1'):
+      with pytest.raises(UserError, match=f'PIL image of mode {mode}, whose values are not gray'):
+        take(gray.convert(mode))
+    with pytest.raises(UserError, match='masked array with masked pixels'):
+      take(masked)
+  assert not list(tmp_path.iterdir())
+  for same in (gray, np.ma.masked_greater(np.asarray(gray), 255)):
+    np.testing.assert_array_equal(tiny.upscale(same), tiny.upscale(np.asarray(gray)))
+
+
+def test_write_takes_each_byte_order_and_names_a_place_that_takes_no_file(tmp_path):
+  image = np.arange(256, dtype='>u2').reshape(16, 16) * 256
+  for name in ('a.png', 'a.tif'):
+    jaxsr.write(tmp_path / name, image)
+    np.testing.assert_array_equal(jaxsr.read(tmp_path / name), image)
+  with pytest.raises(UserError, match=r'/gone/a.png: its folder does not exist; create it first$'):
+    jaxsr.write(tmp_path / 'gone' / 'a.png', image)
+  (tmp_path / 'b.png').mkdir()
+  with pytest.raises(UserError, match=r'/b.png: cannot be written \(Is a directory\)$'):
+    jaxsr.write(tmp_path / 'b.png', image)
 
 
 def test_an_rgb_model_takes_rgb(rgb):

@@ -41,7 +41,8 @@ def run(options: Evaluate) -> int:
     return 0
   print(text.table(summary))
   if 'conditions' in summary:
-    print(conditions_report.table(summary['conditions'], color=sys.stdout.isatty()))
+    table = conditions_report.table(summary['conditions'], color=sys.stdout.isatty())
+    print(table, file=getattr(sys.stdout, 'stream', sys.stdout))  # which takes colors
   trust.print_tables(options)
   return failed_images.failures(summary['failed'], 'left out')
 

@@ -1,6 +1,7 @@
 """The results of the readers of each format, and the part that `image_files` keeps for writing."""
 
 import io
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import UInt
 
 File = io.BufferedReader | io.BufferedRandom | io.BytesIO
 TRANSPARENT = 'its transparency is ignored'  # a remark
+UNITS_PER_INCH = {2: 1.0, 3: 2.54}  # of a resolution of EXIF or TIFF, by ResolutionUnit
 MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors have 16 million
 
 
@@ -69,6 +71,15 @@ def as_orientation(value: object) -> int:
   """Returns the value of tag 274, of which only the first counts; 1 (upright) if it has none."""
   value = value[0] if isinstance(value, tuple | bytes) and value else value
   return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def as_resolution(found: object, unit: float = 1.0) -> tuple[float, float] | None:
+  """Returns pixels per inch, across and down, of two numbers per unit; None if they are none."""
+  try:
+    across, down = (float(value) * unit for value in found)  # type: ignore[attr-defined]
+  except (TypeError, ValueError, ZeroDivisionError):
+    return None
+  return (across, down) if min(across, down) > 0 and math.isfinite(across + down) else None
 
 
 def is_turned(orientation: int) -> bool:

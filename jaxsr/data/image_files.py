@@ -41,6 +41,8 @@ from jaxsr.files import atomic
 
 __all__ = ['MAX_PIXELS', 'ImageInfo', 'check', 'decode', 'find', 'load', 'read', 'write']
 
+_MOST_DPI = {'JPEG': 2**16 - 1, 'PNG': 50_000_000, 'TIFF': 2**31 - 1}
+
 Raw = UInt[np.ndarray, 'h w c']
 
 
@@ -230,9 +232,9 @@ def write(
   """
   path = Path(path)
   check_target(path, array)
-  kept = _kept(array.shape[2], array.dtype, info, scale)
-  stored = decoded.to_stored_range(array, kept.bits)
   kind = image_formats.KINDS[path.suffix.lower()]
+  kept = _kept(array.shape[2], array.dtype, info, scale, kind)
+  stored = decoded.to_stored_range(array, kept.bits)
   note = seal.opened(note)
   with atomic(path) as temporary:
     if kind == 'TIFF':
@@ -252,15 +254,22 @@ def writing(
   scale: int | float,
 ) -> AbstractContextManager[rows.Rows]:
   """Returns a context with a writer of PNG or TIFF that takes rows; the rest is as for `write`."""
-  return rows.writing(path, shape, kind, note, _kept(shape[2], kind, info, scale))
+  kept = _kept(shape[2], kind, info, scale, image_formats.KINDS[path.suffix.lower()])
+  return rows.writing(path, shape, kind, note, kept)
 
 
-def _kept(channels: int, kind: np.dtype, info: ImageInfo | None, scale: int | float) -> ImageInfo:
-  """Returns the part of a file's range and metadata that is true of an array made from it."""
+def _kept(
+  channels: int, kind: np.dtype, info: ImageInfo | None, scale: int | float, form: str
+) -> ImageInfo:
+  """Returns the part of a file's range and metadata that is true of an array made from it.
+
+  A resolution that the format `form` cannot hold is dropped.
+  """
   container = 8 * kind.itemsize
   if info is None:
     return ImageInfo(container)
   dpi = info.dpi and (scale * info.dpi[0], scale * info.dpi[1])
+  dpi = dpi if dpi and max(dpi) <= _MOST_DPI[form] else None
   space = b'GRAY' if channels == 1 else b'RGB '
   icc = info.icc if info.icc and info.icc[16:20] == space else None
   return ImageInfo(min(info.bits, container), dpi, icc)

@@ -31,6 +31,7 @@ _INTERLACED = (  # left, top, and steps to the right and down of each pass
   (1, 0, 2, 2),
   (0, 1, 1, 2),
 )
+_CRITICAL, _ANCILLARY = (b'IHDR', b'PLTE', b'IDAT', b'IEND'), 0x20
 _AT_ONCE = 2**20  # bytes to decompress at once
 MOST_METADATA = 2**26  # bytes of texts and profiles, which Pillow holds in memory
 _TEXTS = (b'tEXt', b'zTXt', b'iTXt')
@@ -55,6 +56,7 @@ def late_chunks(path: Path) -> set[bytes]:
     size = file.seek(0, os.SEEK_END)
     while file.seek(place) == place and len(head := file.read(8)) == 8:
       name, place = head[4:], place + 12 + int.from_bytes(head[:4], 'big')
+      _check_name(name, path)
       in_pixels = in_pixels or name == b'IDAT'
       if in_pixels:
         late.add(name)
@@ -139,11 +141,21 @@ def _chunks(content: bytes, path: Path) -> Iterator[tuple[bytes, int, int]]:
     start, end = place + 8, place + 8 + int.from_bytes(content[place : place + 4], 'big')
     if end + 4 > len(content):
       break
+    _check_name(name, path)
     yield name, start, end
     if name == b'IEND':
       return
     place = end + 4
   raise ImageError(path, _TRUNCATED)
+
+
+def _check_name(name: bytes, path: Path) -> None:
+  """Raise ImageError for a chunk that a decoder must know to show the image: a capital says so."""
+  if name not in _CRITICAL and not name[0] & _ANCILLARY:
+    text = (
+      f'has the critical chunk {name.decode("latin-1")!r}, which is not part of the PNG standard'
+    )
+    raise ImageError(path, f'{text}; convert it to plain PNG, or fetch it again')
 
 
 def check_length(content: bytes, path: Path) -> None:

@@ -25,7 +25,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = png.MOST_METADATA  # color profiles may have mor
 _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOR = ('RGB', 'RGBA', 'RGBX', 'P', 'PA')
 _GRAY = ('1', 'L', 'LA', 'I', *_SIXTEEN_BIT)
-_ORIENTATION = 274
+_ORIENTATION, _RESOLUTION, _UNIT = 274, (282, 283), 296  # EXIF tags
 _BITS_IN_BMP = {12: 24}  # where its bits are, by the size of its header; 28 in all others
 _UNREAD = 173  # a gray that few films have as a border
 _LAST_ROWS = 2  # one of them is the last in the file, also with interlacing
@@ -313,15 +313,16 @@ def _pixels(image: Image.Image) -> UInt[np.ndarray, 'h w c']:
 
 def _metadata(image: Image.Image) -> _Metadata:
   """Returns the metadata of an image whose header, or pixels, were read."""
-  orientation, dpi = 1, image.info.get('dpi')
+  orientation, dpi = 1, None
+  if image.format != 'JPEG' or image.info.get('jfif_unit'):  # else Pillow takes it from EXIF,
+    dpi = decoded.as_resolution(image.info.get('dpi'))  # the same for both sides, or invents it
   if any(name in image.info for name in _METADATA):
     try:
-      orientation = decoded.as_orientation(Image.Image.getexif(image).get(_ORIENTATION))
+      exif = Image.Image.getexif(image)
+      orientation = decoded.as_orientation(exif.get(_ORIENTATION))
+      if dpi is None and (unit := decoded.UNITS_PER_INCH.get(exif.get(_UNIT, 2))):
+        dpi = decoded.as_resolution([exif.get(tag) for tag in _RESOLUTION], unit)
     except Exception:  # damaged metadata does not make the pixels unusable
-      orientation = 1
-  if not isinstance(dpi, tuple) or len(dpi) != 2 or not min(dpi) > 0:
-    dpi = None
-  else:
-    across, down = (float(value) for value in dpi)
-    dpi = (down, across) if decoded.is_turned(orientation) else (across, down)
+      pass
+  dpi = (dpi[1], dpi[0]) if dpi and decoded.is_turned(orientation) else dpi
   return _Metadata(orientation, dpi, image.info.get('icc_profile'))

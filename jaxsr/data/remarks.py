@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from jaxsr.errors import warn
+from jaxsr.errors import shown, warn
 
 _MOST = 5  # of one kind, per process
 
@@ -19,4 +19,4 @@ def add(path: Path, kind: str, text: str) -> None:
       return
     known.add(path)
     more = 'more files like this are not named' if len(known) > _MOST else ''
-    warn(more or f'{path}: {text}')
+    warn(more or f'{shown(path)}: {text}')

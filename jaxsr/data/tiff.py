@@ -18,6 +18,13 @@ from jaxsr.data.tiff_pages import PALETTE, RGB, WHITE_IS_ZERO, YCBCR, tag
 from jaxsr.errors import ImageError, one_line
 
 _MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_RESOLUTION = ('XResolution', 'YResolution')
+_IMAGEJ_UNITS = {  # per inch
+  **dict.fromkeys(('inch', 'in'), 1.0),
+  **dict.fromkeys(('cm', 'centimeter'), 2.54),
+  **dict.fromkeys(('mm', 'millimeter'), 25.4),
+  **dict.fromkeys(('um', '\u00b5m', '\u03bcm', '\\u00B5m', 'micron'), 25400.0),
+}
 _ASSOCIATED_ALPHA, _ALPHA = 1, 2  # kinds of extra samples
 
 
@@ -132,13 +139,12 @@ def _significant(page: Any, bits: int) -> int | None:
 
 def _dpi(page: Any) -> tuple[float, float] | None:
   """Returns pixels per inch of the upright image, across and down."""
-  unit = {2: 1.0, 3: 2.54}.get(tag(page, 'ResolutionUnit', 2))
-  ratios = [tag(page, name, None) for name in ('XResolution', 'YResolution')]
+  unit = decoded.UNITS_PER_INCH.get(tag(page, 'ResolutionUnit', 2))
+  if unit is None and page.parent.is_imagej:
+    unit = _IMAGEJ_UNITS.get(str((page.parent.imagej_metadata or {}).get('unit')))
   try:
-    across, down = (part / whole * (unit or 0) for part, whole in ratios)
+    ratios = [part / whole for part, whole in (tag(page, name, None) for name in _RESOLUTION)]
   except (TypeError, ValueError, ZeroDivisionError):
     return None
-  if min(across, down) <= 0:
-    return None
-  turned = decoded.is_turned(_orientation(page))
-  return (down, across) if turned else (across, down)
+  found = decoded.as_resolution(ratios, unit) if unit else None
+  return (found[1], found[0]) if found and decoded.is_turned(_orientation(page)) else found

@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 from jaxtyping import Shaped, UInt
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from jaxsr.data import jpeg
 
@@ -152,6 +153,7 @@ def _check_fax(data: bytes, lines: UInt[np.ndarray, 'h w'], page: Any) -> None:
   """Raise UnusualFax if lines of CCITT, of which each has one encoding, have another one."""
   content = io.BytesIO()
   tags = {name: page.tags[name].value for name in _FAX_TAGS if name in page.tags}
+  tags = {name: IFDRational(*x) if isinstance(x, tuple) else x for name, x in tags.items()}
   Image.fromarray(lines.astype(bool)).save(
     content, 'TIFF', compression=FAX[page.compression], strip_size=lines.size, tiffinfo=tags
   )

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jaxsr.errors import shown
 from jaxsr.evaluation import own_files
 from jaxsr.evaluation.conditions import BICUBIC, DENOISER, PER_IMAGE, Table
 from jaxsr.files import atomic, to_csv, write_text
@@ -50,7 +51,7 @@ def table(found: Table, *, color: bool = False) -> str:
   width = max(19, *map(len, methods))
   lines, marked = [], False
   for title, name, form in blocks:
-    lines.append(f'{title:21s}' + ''.join(f'  {method:>{width}s}' for method in methods))
+    lines.append(f'{title:21s}' + ''.join(f'  {shown(method):>{width}s}' for method in methods))
     for condition, of in found.items():
       line = f'{condition:21s}'
       for method in methods:

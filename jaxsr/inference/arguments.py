@@ -4,7 +4,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jax.typing import ArrayLike
+from PIL import Image
 
 from jaxsr.data import bit_depth
 from jaxsr.errors import UserError
@@ -13,16 +13,32 @@ if TYPE_CHECKING:
   from jaxsr.inference.model import Model
 
 
-def prepare(image: ArrayLike, model: 'Model', bits: Any, tile: Any) -> tuple[np.ndarray, int]:
+_LEVELS = ('L', 'RGB', 'I;16', 'I;16L', 'I;16B', 'I;16N')  # modes of PIL
+
+
+def prepare(image: Any, model: 'Model', bits: Any, tile: Any) -> tuple[np.ndarray, int]:
   """Check the arguments of `Model.upscale`; returns the image as an array, and its white."""
   check_whole(bits=bits, tile=tile)
   bit_depth.check(bits)
   if tile < 1:
     raise UserError(f'tile {tile} is less than 1')
-  image = np.asarray(image)
+  image = as_array(image)
   _check_image(image, model)
-  image = image.astype(image.dtype.newbyteorder('='), copy=False)
   return image, _white(image, bits)
+
+
+def as_array(image: Any) -> np.ndarray:
+  """Returns an image as an array in the byte order of this machine.
+
+  Raises UserError if its values are no gray levels: indices into a palette, or masked ones.
+  """
+  if isinstance(image, Image.Image) and image.mode not in _LEVELS:
+    kind = f'is a PIL image of mode {image.mode}, whose values are not gray levels or RGB'
+    raise UserError(f"image {kind}: pass image.convert('L') or image.convert('RGB')")
+  if np.ma.is_masked(image):
+    raise UserError('image is a masked array with masked pixels: pass image.filled(0), for example')
+  array = np.asarray(image)
+  return array.astype(array.dtype.newbyteorder('='), copy=False)
 
 
 def check_whole(**options: object) -> None:

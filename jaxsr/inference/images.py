@@ -76,8 +76,8 @@ def write(
       series of its own.
 
   Raises:
-    UserError: the image has another dtype or shape, more bits than `like`, or the format cannot
-      hold it.
+    UserError: the image has another dtype or shape, more bits than `like`, the format cannot hold
+      it, or the file cannot be written.
 
   Example:
     >>> import jaxsr
@@ -88,7 +88,7 @@ def write(
     >>> jaxsr.read('film_x4.png').shape
     (64, 96)
   """
-  path, image = Path(os.fsdecode(path)).expanduser(), np.asarray(image)
+  path, image = Path(os.fsdecode(path)).expanduser(), arguments.as_array(image)
   if image.dtype not in (np.uint8, np.uint16):
     raise UserError(f'image is {image.dtype}: write takes uint8 or uint16')
   image = image[..., None] if image.ndim == 2 else image
@@ -102,11 +102,21 @@ def write(
     raise UserError(
       f'{path}: DICOM needs a patient and a study; pass like= the source, or name it .png'
     )
+  if not path.parent.is_dir():
+    raise UserError(f'{path}: its folder does not exist; create it first')
+  try:
+    _write(path, image, like)
+  except OSError as error:
+    raise UserError(f'{path}: cannot be written ({error.strerror or error})') from error
+
+
+def _write(path: Path, image: np.ndarray, like: str | os.PathLike[str] | None) -> None:
+  """Write an image that the format can hold."""
   source, info, scale = '', None, 1
   if like is not None:
     like = Path(os.fsdecode(like)).expanduser()
     original, info = _load(like)
-    if as_dicom:
+    if path.suffix.lower() in dicom.SUFFIXES:
       _write_dicom(path, image, like, original.shape)
       return
     scale = max(1, round(image.shape[0] / original.shape[0]))

@@ -18,7 +18,7 @@ from jaxsr.errors import UserError
 from jaxsr.inference import confidence, input_range, package, stored, tiling
 from jaxsr.inference.agreeing import Rule, Upscaled, to_levels
 from jaxsr.inference.agreement import Reduction
-from jaxsr.inference.arguments import prepare
+from jaxsr.inference.arguments import as_array, prepare
 from jaxsr.inference.confidence import Calibration, Confidence
 from jaxsr.inference.predict import make_predict
 from jaxsr.inference.upscaler import make_upscaler
@@ -249,7 +249,7 @@ class Model:
       >>> found.image.shape, found.half_width.shape, bool(found.doubt.any())
       ((64, 96), (64, 96), False)
     """
-    image = np.asarray(image)
+    image = as_array(image)
     if image.ndim == 4:
       raise UserError('image is a batch: confidence takes one image, [h, w] or [h, w, c]')
     path = None if calibration is None else Path(calibration).expanduser()

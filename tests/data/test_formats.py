@@ -4,6 +4,7 @@ import io
 import itertools
 import struct
 import zlib
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from jaxsr.data import decoded, image_files, image_formats
+from jaxsr.data.decoded import ImageInfo
 from jaxsr.errors import ImageError
 
 HEIGHT, WIDTH = 37, 23
@@ -403,6 +405,66 @@ def test_resolution_and_profile_are_kept(tmp_path, film, suffix):
   after = image_files.load(tmp_path / f'large.{suffix}')[1]
   assert after.dpi == pytest.approx((400, 600), abs=0.1)
   assert after.icc == bytes(profile)
+
+
+@pytest.mark.parametrize('unit', [2, 3])
+@pytest.mark.parametrize(
+  ('name', 'turned'), [('a.jpg', 1), ('a.jpg', 6), ('a.png', 1), ('a.png', 6), ('a.webp', 1)]
+)
+def test_the_resolution_of_exif_is_kept(tmp_path, film, name, turned, unit):
+  exif = Image.Exif()
+  exif[274], exif[282], exif[283], exif[296] = turned, 300.0, 150.0, unit
+  Image.fromarray(film[..., 0]).save(tmp_path / name, exif=exif, lossless=True)
+  image, info = image_files.load(tmp_path / name)
+  wanted = np.array([300, 150] if turned == 1 else [150, 300]) * (2.54 if unit == 3 else 1)
+  assert info.dpi == pytest.approx(wanted)
+  for form in ('jpg', 'png', 'tif'):
+    image_files.write(tmp_path / f'large.{form}', image, info=info, scale=4)
+    after = image_files.load(tmp_path / f'large.{form}')[1].dpi
+    assert after == pytest.approx(4 * wanted, rel=1e-3)
+
+
+def test_no_resolution_is_invented(tmp_path, film):
+  exif = Image.Exif()
+  exif[274] = 1  # where EXIF has no resolution, Pillow takes 72
+  Image.fromarray(film[..., 0]).save(tmp_path / 'a.jpg', exif=exif)
+  assert image_files.load(tmp_path / 'a.jpg')[1].dpi is None
+
+
+@pytest.mark.parametrize(('unit', 'per_inch'), [('mm', 25.4), ('cm', 2.54), ('\\u00B5m', 25400)])
+def test_the_resolution_of_imagej_is_kept(tmp_path, film, unit, per_inch):
+  options = {'resolution': (5.0, 4.0), 'metadata': {'unit': unit}}
+  tifffile.imwrite(tmp_path / 'a.tif', film[..., 0], imagej=True, **options)
+  found = image_files.load(tmp_path / 'a.tif')[1].dpi
+  assert found == pytest.approx((5 * per_inch, 4 * per_inch))
+
+
+@pytest.mark.parametrize('form', ['jpg', 'png', 'tif'])
+def test_a_resolution_beyond_the_format_is_dropped(tmp_path, film, form):
+  info, path = ImageInfo(8, dpi=(1e6, 1e9)), tmp_path / f'a.{form}'
+  image_files.write(path, film, info=info, scale=4)
+  assert image_files.load(path)[1].dpi is None
+
+
+def test_fax_with_a_resolution_is_read_without_a_warning(tmp_path, recwarn):
+  lines = np.arange(64 * 64).reshape(64, 64) % 7 > 3
+  path, options = tmp_path / 'a.tif', {'compression': 'group4', 'dpi': (300, 200)}
+  Image.fromarray(lines).save(path, **options)
+  assert (image_files.read(path)[..., 0] == 255 * lines).all() and not list(recwarn)
+  assert image_files.load(path)[1].dpi == (300, 200)
+
+
+@pytest.mark.parametrize('name', [b'XYZW', b'IDAX', b'\x01DAT'])
+def test_an_unknown_critical_chunk_of_png_is_refused(tmp_path, film, name):
+  image_files.write(path := tmp_path / 'a.png', film)
+  content = path.read_bytes()
+  for chunk, refused in ((name, True), (b'xyZW', False)):
+    body = chunk + b'content'
+    extra = struct.pack('>I', 7) + body + struct.pack('>I', zlib.crc32(body))
+    path.write_bytes(content[:33] + extra + content[33:])
+    for read in (image_files.read, image_files.check):
+      with pytest.raises(ImageError, match='critical chunk') if refused else nullcontext():
+        read(path)
 
 
 def test_a_profile_of_color_is_not_kept_for_gray(tmp_path, film):
