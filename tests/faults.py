@@ -170,6 +170,9 @@ ROWS = (
     f'{FILMS}test_what_cannot {FILMS}test_headers {FORMATS}test_a_tiff_that',
     quick=True,
   ),
+  Row(
+    'tiles of JPEG 2000 missing, in DICOM and TIFF', 'data/test_jpeg2000.py', each=10, quick=True
+  ),
   Row('flipped bits in the last pixels of PNG', f'{FORMATS}test_flipped_bits', quick=True),
   Row(
     'flipped bit in TIFF, with a manifest; a manifest that is cut, zipped or huge',

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsr.data import jpeg
+from jaxsr.data import jpeg, jpeg2000
 from jaxsr.data.decoded import MAX_PIXELS, File
 from jaxsr.errors import ImageError
 
@@ -27,7 +27,8 @@ _DEFLATED, _EXPLICIT = b'1.2.840.10008.1.2.1.99', b'1.2.840.10008.1.2.1\0\0\0'
 _MOST_INFLATED = 2 * MAX_PIXELS + 2**24  # bytes: the pixels, and the elements beside them
 _MOST_READS = 30_000  # pydicom reads one to three times per element; radiographs have hundreds
 _LONGEST_SEQUENCE = 2**20  # bytes; pydicom parses a sequence when it is first used
-_J2K = b'\xff\x4f\xff\x51'
+_JPEG_2000 = ('1.2.840.10008.1.2.4.9', '1.2.840.10008.1.2.4.20')  # and HTJ2K
+_HEAD = 256  # bytes in which the header of JPEG 2000 begins
 _CHILD = 'import sys; sys.path[:] = sys.argv[1:]; from jaxsr.data import dicom_child as child'
 _CHILD += '; child.serve(sys.stdin.buffer, sys.stdout.buffer)'
 
@@ -140,13 +141,17 @@ def _check_frame(dataset: Any) -> None:
     columns, rows = declared
     text = f'declares {columns}x{rows} pixels, but its compressed data has {width}x{height}'
     raise Unsupported(text)
+  if str(dataset.file_meta.TransferSyntaxUID).startswith(_JPEG_2000):
+    try:
+      jpeg2000.check(frame)
+    except jpeg.Damaged as error:
+      raise Unsupported(f'cannot be decoded ({error})') from None
 
 
 def _size(frame: bytes) -> tuple[int, int, int] | None:
   """Returns width, height and samples in the header of JPEG, JPEG-LS or JPEG 2000; else None."""
-  if (at := frame[:256].find(_J2K)) >= 0 and len(frame) >= at + 42:
-    right, bottom, left, top = struct.unpack_from('>4I', frame, at + 8)
-    return right - left, bottom - top, int.from_bytes(frame[at + 40 : at + 42], 'big')
+  if (found := jpeg2000.size(frame[:_HEAD])) is not None:
+    return found
   found = jpeg.frame(io.BytesIO(frame)) if frame.startswith(jpeg.MAGIC) else None
   if found is None:
     return None

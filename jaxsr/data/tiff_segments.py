@@ -14,9 +14,10 @@ from jaxtyping import Shaped, UInt
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from jaxsr.data import jpeg
+from jaxsr.data import jpeg, jpeg2000
 
 JPEG = (6, 7, 33007, 34892)  # compressions
+_JPEG_2000 = (33003, 33004, 33005, 34712)
 LOSSLESS = (5, 8, 32773, 32946, 34925, 34926, 50000)  # LZW, Deflate, PackBits, LZMA, Zstandard
 FAX = {2: 'tiff_ccitt', 3: 'group3', 4: 'group4'}  # names by Pillow
 _FAX_TAGS = (282, 283, 292, 296)  # those that an encoding depends on: resolution and T4Options
@@ -44,7 +45,7 @@ def read(page: Any) -> Shaped[np.ndarray, '...']:
 
   Raises:
     Short: A strip or tile has fewer or more pixels than the tags say.
-    jpeg.Damaged: A scan of JPEG is damaged.
+    jpeg.Damaged: A scan of JPEG is damaged, or a tile of JPEG 2000 is missing.
     Exception: Of tifffile and the codecs.
   """
   decode = page.decode
@@ -111,6 +112,8 @@ def _decoder_of_images(page: Any, decode: Callable[..., Any]) -> Callable[..., A
   def checked(data: bytes | None, index: int, **options: Any) -> Any:
     if data is None:
       raise Short(index, 0, 'more bytes')
+    if page.compression in _JPEG_2000:
+      jpeg2000.check(data)
     if page.compression in JPEG and (array := _decode_gray_jpeg(data, options)) is not None:
       _, place, shape = decode(None, index)
       array = array[None, : shape[1], : shape[2]]
