@@ -43,6 +43,7 @@ class _Film(NamedTuple):
   image: np.ndarray
   info: ImageInfo
   shape: tuple[int, int]  # of the result
+  bits: int  # that the user named, or 0
 
   @property
   def scale(self) -> float:
@@ -50,7 +51,7 @@ class _Film(NamedTuple):
 
   def method(self, found: str = '') -> Method:
     """Returns how the result is made; `found` are sentences on it."""
-    return Method(self.note.method, str(self.note), __version__, found)
+    return Method(self.note.method, str(self.note), __version__, found, self.bits)
 
 
 class Enlarger:
@@ -88,7 +89,7 @@ class Enlarger:
       raise ImageError(job.source, f'would have {shape[1]}x{shape[0]} pixels, more than {most}')
     remarks = self._remarks(model, image)
     unlike = _CALIBRATED if plan.network.calibration else ''
-    film = _Film(job, plan, note, image, info, shape)
+    film = _Film(job, plan, note, image, info, shape, self.options.bits)
     try:
       in_rows = job.as_dicom or job.target.suffix.lower() in rows.SUFFIXES
       if large > streaming.FROM and in_rows and self._margin(plan) is not None:

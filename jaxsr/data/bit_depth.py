@@ -12,14 +12,14 @@ from jaxsr.errors import ImageError, UserError
 Raw = UInt[np.ndarray, 'h w c']
 
 _SUSPICIOUS = 2**14  # a 16-bit image that has no value from here on may hold fewer bits
-_FEWEST = 8  # bits that may be in a 16-bit file
+FEWEST = 8  # bits that may be in a 16-bit file
 _MOST = 16
 
 
 def check(bits: int, name: str = 'bits') -> None:
   """Raise UserError unless a number of bits, as a user named it, can be that of a file."""
-  if bits and not _FEWEST <= bits <= _MOST:
-    raise UserError(f'{name} {bits}: choose {_FEWEST} to {_MOST}, or 0 to trust the files')
+  if bits and not FEWEST <= bits <= _MOST:
+    raise UserError(f'{name} {bits}: choose {FEWEST} to {_MOST}, or 0 to trust the files')
 
 
 def stored(found: Decoded, path: Path, wanted: int) -> tuple[Raw, int]:
@@ -50,17 +50,22 @@ def _bits(found: Decoded, path: Path, wanted: int) -> int:
   if found.bits is not None:
     return found.bits if peak < 2**found.bits else container
   if likely := likely_bits(peak):
-    text = (
-      f'its values end at {peak}, of 65535 in 16 bits, and are read as 16-bit; if it holds '
-      f'{likely} bits, use --bits {likely} (config.data.bits={likely})'
-    )
-    remarks.add(path, 'few bits', text)
+    name_few(path, f'end at {peak}, of 65535', container, likely)
   return container
+
+
+def name_few(path: Path, found: str, bits: int, likely: int) -> None:
+  """Print what was found of the values of a file that may hold fewer bits than it is read as."""
+  text = (
+    f'its values {found} in {bits} bits, and are read as {bits}-bit; if it holds '
+    f'{likely} bits, use --bits {likely} (config.data.bits={likely})'
+  )
+  remarks.add(path, 'few bits', text)
 
 
 def likely_bits(peak: int) -> int:
   """Returns the bits that a 16-bit image with this largest value may hold; 0 if it is plausible."""
-  return max(peak.bit_length(), _FEWEST) if 0 < peak < _SUSPICIOUS else 0
+  return max(peak.bit_length(), FEWEST) if 0 < peak < _SUSPICIOUS else 0
 
 
 def as_gray(array: Raw, *, lossy: bool) -> UInt[np.ndarray, 'h w _']:

@@ -47,13 +47,15 @@ class Method(NamedTuple):
 
   `name` is short: 'edsr x4'. `note` is its provenance; together with the source's identifiers it
   defines those of the result. `version` is that of this program. `found` are sentences on what was
-  measured on the image, '' for none.
+  measured on the image, '' for none. `bits` is the number of bits that the source's values have
+  according to the user, 0 to trust it.
   """
 
   name: str
   note: str
   version: str
   found: str = ''
+  bits: int = 0
 
 
 def orient(pixels: UInt[np.ndarray, 'h w c'], orientation: int) -> UInt[np.ndarray, '_ _ c']:

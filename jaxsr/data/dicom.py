@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxsr.data import dicom_limits, dicom_values
+from jaxsr.data import bit_depth, dicom_limits, dicom_values
 from jaxsr.data.decoded import MAX_PIXELS, Decoded
 from jaxsr.data.dicom_limits import File, Unsupported
 from jaxsr.errors import ImageError, UserError
@@ -134,15 +134,21 @@ def check(file: File, path: Path) -> tuple[int, int, int]:
   return height, width, 16 if deep else 8
 
 
-def read(file: File, path: Path) -> Decoded:
-  """Decode a file; raises ImageError as `check` does, and if the pixels are damaged."""
+def read(file: File, path: Path, bits: int = 0) -> Decoded:
+  """Decode a file; raises ImageError as `check` does, and if the pixels are damaged.
+
+  `bits` is the number of bits that values have if `BitsStored` says more, 0 to trust it.
+  """
   with silent(path):
     dataset = header(file, path, stop=False)
     _check_compression(dataset, path)
     _check_pixels(dataset, path)
     try:
-      levels, remarks = dicom_values.levels(dataset)
-      return Decoded(levels[..., None], exact=True, dpi=_resolution(dataset), remarks=remarks)
+      levels, found = dicom_values.levels(dataset, bits)
+      if found.few:
+        bit_depth.name_few(path, f'need {found.few} bits', found.bits, found.few)
+      dpi = _resolution(dataset)
+      return Decoded(levels[..., None], exact=True, dpi=dpi, remarks=found.remarks)
     except Unsupported as error:
       raise ImageError(path, str(error)) from None
     except Exception:  # pydicom's texts may quote elements

@@ -69,7 +69,11 @@ def derive(path: Path, shape: tuple[int, int], method: Method) -> Derived:
 
       dataset = dicom.header(file, path, stop=False)
       dicom_limits.check_sequences(dataset, list(dataset.keys()))
-      found, depth = dicom_values.stored_values(dataset), dicom_values.depth(dataset)
+      if dataset.get('ModalityLUTSequence'):
+        _, found = dicom_values.levels(dataset, method.bits)
+      else:
+        found = dicom_values.stored_values(dataset, method.bits)
+      depth = max(dicom_values.depth(dataset), found.bits)
       rules.check(dataset, path)
       now = datetime.datetime.now().astimezone()
       sizes = geometry.Sizes((int(dataset.Rows), int(dataset.Columns)), shape)
@@ -96,25 +100,24 @@ def _with_pixels(
 ) -> Derived:
   """Set the elements that describe the new pixels; returns how levels become stored values.
 
-  `depth` is the number of bits after the modality's look-up table.
+  `depth` is the number of bits of the levels' type, of which the values may have fewer.
   """
   from jaxsr.data import dicom_rules as rules
 
-  bits, signed = found.bits, bool(dataset.PixelRepresentation)
+  bits, signed = found.bits, found.signed
   inverted = dataset.PhotometricInterpretation == 'MONOCHROME1'
   wide = bits > 8 or int(dataset.BitsAllocated) > 8
   looked_up = bool(dataset.get('ModalityLUTSequence'))
   if looked_up:
     item = dataset.ModalityLUTSequence[0]
-    bits, signed = depth, False
-    wide = bits > 8
+    signed, wide = False, depth > 8
     _store_output(dataset, str(item.get('ModalityLUTType') or 'US'))
   elif float(dataset.get('RescaleSlope', 1) or 1) < 0:
     inverted = not inverted
   rules.keep_voi_tables(dataset, signed=signed)
   kind = np.dtype(f'<{"i" if signed else "u"}{2 if wide else 1}')
   low = -(2 ** (bits - 1)) if signed else 0
-  top, peak = 2**bits - 1, 255 if bits <= 8 else 65535
+  top, peak = 2**bits - 1, 255 if depth <= 8 else 65535
   table = (np.arange(peak + 1, dtype=np.int64) * top + peak // 2) // peak
   table = (top - table if inverted else table) + low
   fill = int(table[0])  # black

@@ -14,7 +14,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,10 +99,11 @@ def check_sequences(dataset: Any, tags: Iterable[Any]) -> None:
       raise Unsupported(f'has a sequence of {len(raw.value)} bytes; no radiograph needs that')
 
 
-def pixels(dataset: Any) -> np.ndarray:
-  """Returns the stored values of a data set with one gray frame, [h, w].
+def pixels(dataset: Any) -> tuple[np.ndarray, int]:
+  """Returns the stored values of a data set with one gray frame, [h, w], and their bits.
 
-  Bits above `BitsStored` are kept. Call it from one thread at a time.
+  Bits above `BitsStored` are kept. The number of bits is that of the compressed data, or 0 if the
+  pixels are not compressed or the compression does not say it. Call it from one thread at a time.
 
   Raises:
     Unsupported: The compressed pixels have another size than the data set declares, or decoding
@@ -112,18 +113,21 @@ def pixels(dataset: Any) -> np.ndarray:
   from pydicom.pixels.utils import pixel_array
 
   if not dataset.file_meta.TransferSyntaxUID.is_compressed:
-    return pixel_array(dataset, raw=True, correct_unused_bits=False)
-  _check_frame(dataset)
+    return pixel_array(dataset, raw=True, correct_unused_bits=False), 0
+  bits = _check_frame(dataset)
   found = _ask(_without_the_rest(dataset))
   if found is None:
     raise Unsupported('cannot be decoded (its decoder took too much time or memory, or crashed)')
   if not found.startswith(b'\x93NUMPY'):
     raise Unsupported(f'cannot be decoded ({found.decode()})')
-  return np.load(io.BytesIO(found), allow_pickle=False)
+  return np.load(io.BytesIO(found), allow_pickle=False), bits
 
 
-def _check_frame(dataset: Any) -> None:
-  """Raise Unsupported if the compressed data says something else than the data set."""
+def _check_frame(dataset: Any) -> int:
+  """Raise Unsupported if the compressed data says something else than the data set.
+
+  Returns the bits of its samples, or 0 if it does not say them.
+  """
   from pydicom.encaps import get_frame
 
   try:
@@ -132,32 +136,56 @@ def _check_frame(dataset: Any) -> None:
     text = 'cannot be decoded (its compressed pixels are not divided into fragments as they must)'
     raise Unsupported(text) from None
   declared = int(dataset.Columns), int(dataset.Rows)
-  width, height, samples = _size(frame) or (*declared, 1)
-  if samples != 1:
+  found = _described(frame)
+  if found is None:
+    return 0
+  if found.samples != 1:
     kind = dataset.PhotometricInterpretation
-    text = f'is {kind}, but its compressed data is in color ({samples} samples per pixel)'
+    text = f'is {kind}, but its compressed data is in color ({found.samples} samples per pixel)'
     raise Unsupported(f'{text}; correct one of them')
-  if (width, height) != declared:
+  if (found.width, found.height) != declared:
     columns, rows = declared
-    text = f'declares {columns}x{rows} pixels, but its compressed data has {width}x{height}'
-    raise Unsupported(text)
+    size = f'{found.width}x{found.height}'
+    raise Unsupported(f'declares {columns}x{rows} pixels, but its compressed data has {size}')
+  allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+  signed = bool(dataset.PixelRepresentation)
+  if found.bits > allocated:
+    text = f'allocates {allocated} bits (0028,0100), but its compressed data has {found.bits}'
+    raise Unsupported(f'{text}; correct one of them')
+  if found.signed and not signed:
+    text = 'says that values are unsigned in PixelRepresentation (0028,0103), but its compressed'
+    raise Unsupported(f'{text} data is signed; correct one of them')
+  if signed and not found.signed and found.bits < stored:
+    text = f'stores {stored} bits with a sign (0028,0101), but its compressed data has {found.bits}'
+    raise Unsupported(f'{text} without one; correct one of them')
   if str(dataset.file_meta.TransferSyntaxUID).startswith(_JPEG_2000):
     try:
       jpeg2000.check(frame)
     except jpeg.Damaged as error:
       raise Unsupported(f'cannot be decoded ({error})') from None
+  return found.bits
 
 
-def _size(frame: bytes) -> tuple[int, int, int] | None:
-  """Returns width, height and samples in the header of JPEG, JPEG-LS or JPEG 2000; else None."""
-  if (found := jpeg2000.size(frame[:_HEAD])) is not None:
-    return found
+class _Described(NamedTuple):
+  """The properties of an image by the header of its compressed data."""
+
+  width: int
+  height: int
+  samples: int
+  bits: int
+  signed: bool
+
+
+def _described(frame: bytes) -> _Described | None:
+  """Read the header of JPEG, JPEG-LS or JPEG 2000; None for other data."""
+  if (header := jpeg2000.header(frame[:_HEAD])) is not None:
+    return _Described(*header)
   found = jpeg.frame(io.BytesIO(frame)) if frame.startswith(jpeg.MAGIC) else None
   if found is None:
     return None
   if found.samples == 1 and (reason := found.unsupported()):
     raise Unsupported(f'has compressed data that {reason}, which is not supported')
-  return found.width, found.height, found.samples
+  return _Described(found.width, found.height, found.samples, found.bits, signed=False)
 
 
 def _without_the_rest(dataset: Any) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Integer, UInt
 
-from jaxsr.data import dicom_limits
+from jaxsr.data import bit_depth, dicom_limits
 from jaxsr.data.dicom_limits import Unsupported
 
 FUNCTIONAL_GROUPS = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
@@ -39,47 +39,70 @@ def depth(dataset: Any) -> int:
   return int(dataset.get('BitsStored') or 0) if table is None else table.bits
 
 
-def levels(dataset: Any) -> tuple[UInt[np.ndarray, 'h w'], tuple[str, ...]]:
-  """Convert stored values to levels of gray over the whole range of their type."""
-  signed = bool(dataset.PixelRepresentation)
-  stored, padding, bits, remarks = stored_values(dataset)
-  low = -(2 ** (bits - 1)) if signed else 0
-  values, top = stored - low, 2**bits - 1
-  if table := look_up_table(dataset):
-    places = stored.astype(np.int64) - table.first
-    values, bits = table.values[np.clip(places, 0, len(table.values) - 1)], table.bits
-    top, remarks = 2**bits - 1, remarks + table.remarks
-  elif slope(dataset) < 0:
-    values = top - values
-  if dataset.PhotometricInterpretation == 'MONOCHROME1':
-    values = top - values
-  kind = np.uint8 if bits <= 8 else np.uint16
-  peak = np.iinfo(kind).max
-  gray = ((np.arange(top + 1) * peak + top // 2) // top).astype(kind)
-  found = np.empty(values.shape, kind)
-  for row, line in enumerate(values):  # one row at a time, since indices take 8 bytes each
-    found[row] = gray[line.clip(0, top)]
-  found[padding] = 0
-  return found, remarks
-
-
 class Stored(NamedTuple):
-  """Stored values, which of them are padding, and the bits that they have."""
+  """Stored values, which of them are padding, and the bits that they have.
+
+  `few` is the number of bits that would do, if that is far fewer; else 0.
+  """
 
   values: Integer[np.ndarray, 'h w']
   padding: Bool[np.ndarray, 'h w']
   bits: int
+  signed: bool
   remarks: tuple[str, ...]
+  few: int = 0
 
 
-def stored_values(dataset: Any) -> Stored:
+def levels(dataset: Any, wanted: int = 0) -> tuple[UInt[np.ndarray, 'h w'], Stored]:
+  """Convert stored values to levels of gray over the whole range of their type.
+
+  `wanted` is the number of bits that values have according to the user, 0 to trust the file.
+  """
+  found = stored_values(dataset, wanted)
+  stored, padding, bits, signed = found.values, found.padding, found.bits, found.signed
+  low = -(2 ** (bits - 1)) if signed else 0
+  values, top = stored - low, 2**bits - 1
+  if table := look_up_table(dataset):
+    places = stored.astype(np.int64) - table.first
+    values = table.values[np.clip(places, 0, len(table.values) - 1)]
+    found = found._replace(bits=table.bits, remarks=found.remarks + table.remarks)
+    found = _narrow(found, np.where(padding, 0, values), wanted)
+    top = 2**found.bits - 1
+  elif slope(dataset) < 0:
+    values = top - values
+  if dataset.PhotometricInterpretation == 'MONOCHROME1':
+    values = top - values
+  kind = np.uint8 if max(depth(dataset), found.bits) <= 8 else np.uint16
+  peak = np.iinfo(kind).max
+  gray = ((np.arange(top + 1) * peak + top // 2) // top).astype(kind)
+  levels = np.empty(values.shape, kind)
+  for row, line in enumerate(values):  # one row at a time, since indices take 8 bytes each
+    levels[row] = gray[line.clip(0, top)]
+  levels[padding] = 0
+  return levels, found
+
+
+def stored_values(dataset: Any, wanted: int = 0) -> Stored:
   """Read stored values, and which of them are padding.
 
   Bits above `BitsStored` may hold an overlay, and are then ignored. Without one they belong to
-  values that a wrong `BitsStored` would wrap, and the values are read whole.
+  values that a wrong `BitsStored` would wrap, and the values are read whole. If there are fewer
+  bits, by the user (`wanted`) or by the compressed data, white is the largest value of those.
   """
+  found, kept, compressed = _whole(dataset)
+  if dataset.get('ModalityLUTSequence'):  # whose values count
+    return found
+  if not wanted and 0 < compressed < found.bits:
+    text = f'its compressed data has {compressed} bits, BitsStored says {found.bits}'
+    more = f'it is read as {compressed}-bit; if that is wrong, use --bits {found.bits}'
+    found = found._replace(bits=compressed, remarks=(*found.remarks, f'{text}; {more}'))
+  return _narrow(found, found.values[kept], wanted)
+
+
+def _whole(dataset: Any) -> tuple[Stored, Any, int]:
+  """Read stored values by the elements, an index of those without padding, and `pixels`' bits."""
   bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
-  array = dicom_limits.pixels(dataset)
+  array, compressed = dicom_limits.pixels(dataset)
   if array.ndim != 2:
     raise Unsupported('holds several frames; split it first')
   allocated = 8 * array.dtype.itemsize
@@ -93,12 +116,31 @@ def stored_values(dataset: Any) -> Stored:
   values = whole[kept]
   extended = np.array_equal(values, part[kept])
   if extended or not (word[kept] >> bits).any() or _has_overlay(dataset):
-    return Stored(part, padding, bits, ())
+    return Stored(part, padding, bits, signed, ()), kept, compressed
   most = max(int(values.max()), -int(values.min()) - 1).bit_length() + signed
   if most > 16:
     raise Unsupported('has values of more than 16 bits')
   remark = f'values need {most} bits, BitsStored says {bits}; all {most} bits are read'
-  return Stored(whole, padding, most, (remark,))
+  return Stored(whole, padding, most, signed, (remark,)), kept, compressed
+
+
+def _narrow(found: Stored, values: Integer[np.ndarray, '...'], wanted: int) -> Stored:
+  """Returns stored values with the bits that a user named, if those are fewer.
+
+  Also notes how many would do if nobody named them. Values that are signed by their type, but of
+  which none is negative, have no sign in so few bits.
+  """
+  if found.bits <= bit_depth.FEWEST or not values.size:
+    return found
+  low, high = int(values.min()), int(values.max())
+  needed = high.bit_length() if low >= 0 else max(high, -low - 1).bit_length() + 1
+  if not 0 < wanted < found.bits:
+    few = 0 < needed <= found.bits - 2
+    return found._replace(few=max(needed, bit_depth.FEWEST) if few and not wanted else 0)
+  if needed > wanted:
+    text = f'has values that need {needed} bits, more than the {wanted} bits that were named'
+    raise Unsupported(f'{text}; name the bits that it holds')
+  return found._replace(bits=wanted, signed=found.signed and low < 0)
 
 
 def _with_sign(values: UInt[np.ndarray, 'h w'], bits: int) -> Int[np.ndarray, 'h w']:

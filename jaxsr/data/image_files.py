@@ -77,7 +77,8 @@ def load(path: str | Path, channels: int = 1, bits: int = 0) -> tuple[Raw, Image
   Args:
     path: The file.
     channels: 1 for gray, which color is refused for, or 3 for RGB.
-    bits: The number of bits that 16-bit files hold, if they do not say it; 0 trusts the files.
+    bits: The number of bits that 16-bit files hold, if they do not say it, or DICOM says too many;
+      0 trusts the files.
 
   Returns:
     uint8 or uint16 [h, w, channels] with white at 255 or 65535, and the file's range and metadata.
@@ -104,7 +105,7 @@ def read_stored(path: str | Path, bits: int = 0) -> UInt[np.ndarray, 'h w'] | Ra
   """
   path = Path(path)
   with open_file(path) as file, _reading(path):
-    pixels, _ = bit_depth.stored(_decode(file, path), path, bits)
+    pixels, _ = bit_depth.stored(_decode(file, path, bits), path, bits)
     pixels = bit_depth.as_gray(pixels, lossy=False) if pixels.shape[2] == 3 else pixels
   return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
@@ -131,7 +132,7 @@ def decode(file: File, path: Path, channels: int = 1) -> Raw:
 
 def _load(file: File, path: Path, channels: int, bits: int) -> tuple[Raw, ImageInfo]:
   with _reading(path):
-    found = _decode(file, path)
+    found = _decode(file, path, bits)
     array, used = bit_depth.stored(found, path, bits)
   if array.shape[2] == 3 and channels == 1:
     array = bit_depth.as_gray(array, lossy=found.lossy)
@@ -143,12 +144,12 @@ def _load(file: File, path: Path, channels: int, bits: int) -> tuple[Raw, ImageI
   return array, ImageInfo(max(used, 8), found.dpi, found.icc)
 
 
-def _decode(file: File, path: Path) -> Decoded:
+def _decode(file: File, path: Path, bits: int) -> Decoded:
   kind = image_formats.recognize(file, path)
   if kind == 'DICOM':
     _check_size(path, *dicom.check(file, path)[:2])
     file.seek(0)
-    found = dicom.read(file, path)
+    found = dicom.read(file, path, bits)
   else:
     found = (tiff if kind == 'TIFF' else raster).read(file, path)
   for remark in found.remarks:

@@ -12,18 +12,22 @@ _START, _TILE_PART, _LENGTH = (
 )  # SOC and SIZ; SOT and its length
 
 
-def size(content: bytes) -> tuple[int, int, int] | None:
-  """Returns width, height and samples per pixel; None if the content has no such header."""
+def header(content: bytes) -> tuple[int, int, int, int, bool] | None:
+  """Returns width, height, samples per pixel, their bits, and whether they are signed.
+
+  Returns None if the content has no such header.
+  """
   at = content.find(_START)
-  if at < 0 or len(content) < at + 42:
+  if at < 0 or len(content) < at + 43:
     return None
   right, bottom, left, top = struct.unpack_from('>4I', content, at + 8)
-  return right - left, bottom - top, int.from_bytes(content[at + 40 : at + 42], 'big')
+  samples, depth = struct.unpack_from('>HB', content, at + 40)
+  return right - left, bottom - top, samples, depth % 128 + 1, depth >= 128
 
 
 def check(content: bytes) -> None:
   """Raise jpeg.Damaged if a tile, or a part of one, is missing or cut; other formats pass."""
-  if size(content) is None:
+  if header(content) is None:
     return
   at = content.find(_START)
   right, bottom = struct.unpack_from('>2I', content, at + 8)
