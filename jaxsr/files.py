@@ -171,6 +171,14 @@ def new_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
+def absolute(path: Path) -> Path:
+  """Returns a path that stays the same if a folder above the current one is renamed."""
+  try:
+    return path.absolute()
+  except OSError as error:
+    raise UserError(f'{path}: the current folder was removed; change to another') from error
+
+
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[Callable[[], None]]:
   """Hold an exclusive lock on a folder; the system releases it even if the process is killed.

@@ -127,7 +127,11 @@ ROWS = (
   Row(
     'workdir read-only, or checkpoints a file, while training', f'{FAULTS}test_a_folder_that_cannot'
   ),
-  Row('workdir moved while training', f'{FAULTS}test_a_folder_that_was_moved', quick=True),
+  Row(
+    'workdir moved while training, or a folder above a relative one',
+    f'{FAULTS}test_a_folder_that_was_moved {FAULTS}test_a_relative',
+    quick=True,
+  ),
   Row('two trainers on one folder', f'{TRAIN}test_a_second_trainer {TRAIN}test_a_killed_trainers'),
   Row('shared memory missing', f'{FAULTS}test_missing_shared', quick=True),
   Row(

@@ -48,6 +48,7 @@ def train(
     UserError: Something that the user can correct.
   """
   validate.check(config)
+  folder = files.absolute(folder)  # as Orbax has it, so that all files stay in one folder
   primary = jax.process_index() == 0
   unused = run_dir.removed_if_unused(folder, new=primary and not folder.exists())
   if primary:

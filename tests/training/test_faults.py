@@ -606,6 +606,27 @@ def test_a_folder_that_was_moved_is_named(tmp_path):
       check()
 
 
+def test_a_relative_workdir_stays_whole_if_its_parent_is_renamed(tiny, tmp_path, monkeypatch):
+  """Its checkpoints do not go on in a new folder under the old name."""
+  (tmp_path / 'before').mkdir()
+  monkeypatch.chdir(tmp_path / 'before')
+  write = run_dir.write_config  # the last file of a save
+
+  def rename_after(workdir, config, *, step, **more):
+    write(workdir, config, step=step, **more)
+    if step == 1:
+      (tmp_path / 'before').rename(tmp_path / 'after')
+
+  monkeypatch.setattr(run_dir, 'write_config', rename_after)
+  tiny.steps, tiny.save = 3, 1
+  with pytest.raises(UserError, match='before/run: was moved or deleted while it was in use'):
+    train(tiny, Path('run'))
+  assert not (tmp_path / 'before').exists()
+  assert [path.name for path in (tmp_path / 'after' / 'run' / 'checkpoints').glob('[0-9]*')] == [
+    '1'
+  ]
+
+
 @pytest.mark.parametrize('name', [run_dir.ROLLBACKS, run_dir.SKIPPED, run_dir.SAVED])
 def test_damaged_records_of_a_run_are_named(run, name):
   config, folder = run
