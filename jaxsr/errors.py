@@ -131,14 +131,15 @@ def is_disk_full(error: BaseException) -> bool:
   )
 
 
-def is_bad_name(error: OSError) -> bool:
-  """Whether the system cannot store a file of this name; files of other names are not concerned."""
-  return error.errno in (errno.ENAMETOOLONG, errno.EILSEQ)
+def concerns_one_file(error: OSError) -> bool:
+  """Whether a file cannot be written because of its name or size, so that others still can be."""
+  return error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EFBIG)
 
 
-def bad_name(source: Path, target: Path, error: OSError) -> ImageError:
-  """Returns the error of an image whose result cannot have its name."""
-  text = f'its result cannot be written as {shown(target.name)} ({error.strerror}); rename it'
+def unwritten(source: Path, target: Path, error: OSError) -> ImageError:
+  """Returns the error of an image whose result cannot have its name or size."""
+  way_out = 'raise the limit (ulimit -f)' if error.errno == errno.EFBIG else 'rename it'
+  text = f'its result cannot be written as {target.name} ({error.strerror}); {way_out}'
   return ImageError(source, text)
 
 

@@ -122,6 +122,7 @@ ROWS = (
     'full disk in upscaling and preparing',
     f'{CLI}test_a_disk_that {RECORDS}test_a_full {DOWNLOAD}test_a_full',
   ),
+  Row('result over the limit of file sizes', f'{CLI}test_a_result_that', quick=True),
   Row('write that fails', f'{FILMS}test_a_write_that_fails', quick=True),
   Row('workdir that cannot be written', 'test_main.py::test_a_workdir'),
   Row(

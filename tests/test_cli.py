@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -147,6 +148,29 @@ def test_a_disk_that_is_full_ends_it(folder, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(image_files, 'write', write)
   assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out')
   assert 'No space left' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'command', [('upscale', '--checkpoint=bicubic'), ('degrade', '--condition=clean', '--scale=2')]
+)
+def test_a_result_that_is_too_large_is_left_out_alone(tmp_path, command, capsys):
+  """By `ulimit -f`, or on a file system with a largest size; a full disk concerns all files."""
+  (films := tmp_path / 'films').mkdir()
+  rng = np.random.default_rng(0)
+  for name, size in (('a', 512), ('b', 32), ('c', 32)):
+    image = rng.integers(0, 256, (size, size, 1), np.uint8)
+    image_files.write(films / f'{name}.png', image)
+  name, *options = command
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, limits[1]))
+  try:
+    code = jaxsr(name, films, *options, '--output', tmp_path / 'out')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  error = capsys.readouterr().err
+  assert code == 1
+  assert 'a.png: its result cannot be written as a.png (File too large); raise the limit' in error
+  assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['b.png', 'c.png']
 
 
 def test_pairs_are_prepared_while_others_are_measured(folder, tmp_path, monkeypatch):

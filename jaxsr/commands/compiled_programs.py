@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def kept() -> Iterator[None]:
   marker = _prepare() if own else None
   if marker is not None:
     _add_checksums()
+    # A program that cannot be read or written is compiled again; users can do nothing about it.
+    warnings.filterwarnings('ignore', 'Error (reading|writing) persistent compilation cache')
     for name, value in settings(marker.parent).items():
       config.update(name, value)
   try:

@@ -10,7 +10,7 @@ from jaxsr.commands import report
 from jaxsr.commands.options import Degrade
 from jaxsr.data import acquisition, degradation, image_files, image_formats, sources
 from jaxsr.data.acquisition.film import acquire
-from jaxsr.errors import ImageError, UserError, bad_name, brief, count, is_bad_name, nearest
+from jaxsr.errors import ImageError, UserError, brief, concerns_one_file, count, nearest, unwritten
 from jaxsr.files import make_folder
 
 
@@ -44,9 +44,9 @@ def run(options: Degrade) -> int:
     except ImageError as error:
       failed.append(error)
     except OSError as error:
-      if not is_bad_name(error):
+      if not concerns_one_file(error):
         raise
-      failed.append(bad_name(source.paths[i], target, error))
+      failed.append(unwritten(source.paths[i], target, error))
   written = count(len(source) + len(source.rejected) - len(failed), 'image')
   print(f'wrote {written} in condition {options.condition} to {options.output}')
   if how.blur or how.kernel == 'detector':

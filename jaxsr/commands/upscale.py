@@ -11,7 +11,7 @@ from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
 from jaxsr.commands.upscale_plan import Planner, check_options
 from jaxsr.data import dicom, shard
-from jaxsr.errors import ImageError, bad_name, brief, count, is_bad_name
+from jaxsr.errors import ImageError, brief, concerns_one_file, count, unwritten
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
 from jaxsr.inference.agreement import Agreement
@@ -67,9 +67,9 @@ class _Worker:
     except ImageError as error:
       return Result(job, error)
     except OSError as error:
-      if not is_bad_name(error):
+      if not concerns_one_file(error):
         raise
-      return Result(job, bad_name(job.source, job.target, error))
+      return Result(job, unwritten(job.source, job.target, error))
 
   def _make(self, job: Job) -> Result:
     """Enlarge one image and write the result; raises ImageError."""
