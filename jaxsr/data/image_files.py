@@ -43,6 +43,8 @@ __all__ = ['MAX_PIXELS', 'ImageInfo', 'check', 'decode', 'find', 'load', 'read',
 
 _MOST_DPI = {'JPEG': 2**16 - 1, 'PNG': 50_000_000, 'TIFF': 2**31 - 1}
 
+NO_MEMORY = 'does not fit into memory'
+
 Raw = UInt[np.ndarray, 'h w c']
 
 
@@ -182,7 +184,7 @@ def _what_else(path: Path) -> str:
 
 
 class _reading:  # a context manager
-  """Turn errors of the disk into ImageError."""
+  """Turn errors of the disk, and a lack of memory, into ImageError."""
 
   def __init__(self, path: Path):
     self.path = path
@@ -193,6 +195,8 @@ class _reading:  # a context manager
   def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
     if isinstance(error, OSError):
       raise ImageError(self.path, f'cannot be read ({error.strerror or error})') from error
+    if isinstance(error, MemoryError):
+      raise ImageError(self.path, NO_MEMORY) from error
 
 
 def _check_size(path: Path, height: int, width: int) -> None:

@@ -49,7 +49,9 @@ def read(file: File, path: Path) -> Decoded:
   """Decode a file; raises ImageError if it is damaged or holds what cannot be read without loss."""
   with tiff_pages.main_page(file, path) as page:
     try:
-      pixels = tiff_segments.read(page)
+      pixels, compressed = tiff_segments.read(page)
+    except MemoryError:
+      raise
     except Exception as error:  # tifffile and the codecs raise many kinds
       kind = f' as {tiff_pages.compression(page)}' if page.compression != 1 else ''
       text = f'cannot be decoded{kind} ({one_line(error)})'
@@ -60,6 +62,10 @@ def read(file: File, path: Path) -> Decoded:
     pixels, remarks = _color_of(pixels, page, path)
     if kind == PALETTE:
       bits = None
+    elif compressed < bits:
+      text = f'its compressed data has {compressed} bits, its tags say {bits}; it is read as'
+      remarks = (*remarks, f'{text} {compressed}-bit; if that is wrong, use --bits {bits}')
+      bits = compressed
     elif bits in (1, 2, 4):
       pixels, bits = decoded.widen(pixels.astype(np.uint8), bits), None
     elif bits in (8, 16):

@@ -121,6 +121,11 @@ def _check_page(page: Any, path: Path) -> None:
   if height * width > decoded.MAX_PIXELS:
     limit = decoded.MAX_PIXELS
     raise TooLargeError(path, f'has {width}x{height} pixels, more than {limit}; crop it first')
+  if page.is_tiled and page.tilelength * page.tilewidth > decoded.MAX_PIXELS:
+    size, limit = f'{page.tilewidth}x{page.tilelength}', decoded.MAX_PIXELS
+    raise TooLargeError(
+      path, f'has tiles of {size} pixels, more than {limit}; write it without tiles'
+    )
   if page.imagedepth > 1:
     raise ImageError(path, f'is a volume of {page.imagedepth} planes; split it first')
   if page.sampleformat == _FLOAT:

@@ -5,6 +5,7 @@ lines of CCITT that were cut or overwritten.
 """
 
 import io
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,9 @@ _FAX_TAGS = (282, 283, 292, 296)  # those that an encoding depends on: resolutio
 _T6, _END_OF_FAX = 4, 2 * (11 * b'\0' + b'\1')
 _SPARE = 1  # byte that encoders may add so that their number is even
 _MSB_FIRST = 1
+_LERC, _LERC_HEADER = 34887, 64  # bytes that hold its header
+_BY_TAGS = 'its tags say unsigned {}-bit'
+_LERC_TYPES = ('i1', 'u1', 'i2', 'u2', 'i4', 'u4', 'f4', 'f8')
 
 
 class Short(ValueError):
@@ -33,6 +37,13 @@ class Short(ValueError):
     super().__init__(f'part {index + 1} of its pixels has {found} instead of {wanted}')
 
 
+class Differs(ValueError):
+  """The samples of a strip or tile are of another type than the tags say, or than those before."""
+
+  def __init__(self, index: int, found: object, wanted: object):
+    super().__init__(f'part {index + 1} of its pixels has {found} samples, but {wanted}')
+
+
 class UnusualFax(ValueError):
   """Lines of CCITT are encoded in another way than their pixels are."""
 
@@ -40,21 +51,25 @@ class UnusualFax(ValueError):
     super().__init__('its lines are damaged, or encoded in an unusual way; convert it to PNG')
 
 
-def read(page: Any) -> Shaped[np.ndarray, '...']:
-  """Returns the samples of a page, without its photometric interpretation.
+def read(page: Any) -> tuple[Shaped[np.ndarray, '...'], int]:
+  """Returns the samples of a page, without its photometric interpretation, and their bits.
+
+  These are 8 if the compressed data has so few although the tags say more.
 
   Raises:
     Short: A strip or tile has fewer or more pixels than the tags say.
+    Differs: It has samples of another type than the tags say.
     jpeg.Damaged: A scan of JPEG is damaged, or a tile of JPEG 2000 is missing.
     Exception: Of tifffile and the codecs.
   """
-  decode = page.decode
+  decode, sizes = page.decode, set()
   if page.compression in LOSSLESS:
     page.decode = _decoder_of_bytes(page, decode)
   elif page.compression != tifffile.COMPRESSION.NONE:
-    page.decode = _decoder_of_images(page, decode)
+    page.decode = _decoder_of_images(page, decode, sizes)
   try:
-    return page.asarray(maxworkers=1)
+    pixels = page.asarray(maxworkers=1)
+    return pixels, 8 if sizes == {1} and pixels.itemsize > 1 else page.bitspersample
   finally:
     page.decode = decode
 
@@ -106,19 +121,27 @@ def _in_order(data: bytes, page: Any) -> bytes:
   return bytes(imagecodecs.bitorder_decode(data))
 
 
-def _decoder_of_images(page: Any, decode: Callable[..., Any]) -> Callable[..., Any]:
-  """Returns a decoder of strips and tiles that are images, with the checks of their kind."""
+def _decoder_of_images(
+  page: Any, decode: Callable[..., Any], sizes: set[int]
+) -> Callable[..., Any]:
+  """Returns a decoder of strips and tiles that are images, with the checks of their kind.
+
+  The bytes of the samples that it finds are added to `sizes`.
+  """
 
   def checked(data: bytes | None, index: int, **options: Any) -> Any:
     if data is None:
       raise Short(index, 0, 'more bytes')
     if page.compression in _JPEG_2000:
       jpeg2000.check(data)
-    if page.compression in JPEG and (array := _decode_gray_jpeg(data, options)) is not None:
+    if page.compression == _LERC and (kind := _lerc_type(data)) != page.dtype.newbyteorder('='):
+      raise Differs(index, kind, _BY_TAGS.format(page.bitspersample))  # tifffile ignores the type
+    if page.compression in JPEG and (array := _decode_gray_jpeg(data, options, page)) is not None:
       _, place, shape = decode(None, index)
       array = array[None, : shape[1], : shape[2]]
     else:
       array, place, shape = decode(data, index, **options)
+    _check_type(array.dtype, index, page, sizes)
     _, _, row, column, _ = place
     left = (1, min(shape[1], page.imagelength - row), min(shape[2], page.imagewidth - column))
     if any(found < wanted for found, wanted in zip(array.shape, left, strict=False)):
@@ -130,8 +153,34 @@ def _decoder_of_images(page: Any, decode: Callable[..., Any]) -> Callable[..., A
   return checked
 
 
-def _decode_gray_jpeg(data: bytes, options: dict[str, Any]) -> UInt[np.ndarray, 'h w 1'] | None:
-  """Decode JPEG that is gray and has 8 bits; None if it is of another kind.
+def _check_type(found: np.dtype, index: int, page: Any, sizes: set[int]) -> None:
+  """Raise Differs for samples that the type of the page cannot hold, or that differ in type."""
+  if found.kind not in 'ub' or found.itemsize > page.dtype.itemsize:
+    raise Differs(index, found, _BY_TAGS.format(page.bitspersample))
+  sizes.add(found.itemsize)
+  if len(sizes) > 1:
+    raise Differs(index, found, 'others have more or fewer bits')
+
+
+def _lerc_type(data: bytes) -> np.dtype:
+  """Returns the type in the header of LERC (version 2), which may be compressed once more."""
+  import imagecodecs
+
+  if data.startswith(b'\x28\xb5\x2f\xfd'):
+    data = bytes(imagecodecs.zstd_decode(data))
+  elif not data.startswith(b'Lerc'):
+    data = zlib.decompressobj().decompress(data, _LERC_HEADER)
+  if not data.startswith(b'Lerc2 ') or len(data) < _LERC_HEADER:
+    return np.dtype(np.float32)  # version 1 has no other
+  version = int.from_bytes(data[6:10], 'little')
+  place = 30 + (4 if version >= 3 else 0) + (4 if version >= 4 else 0)  # a checksum, and a depth
+  return np.dtype(_LERC_TYPES[int.from_bytes(data[place : place + 4], 'little')])
+
+
+def _decode_gray_jpeg(
+  data: bytes, options: dict[str, Any], page: Any
+) -> UInt[np.ndarray, 'h w 1'] | None:
+  """Decode JPEG that is gray; None if it is in color.
 
   Raises jpeg.Damaged if a scan of any kind is damaged. Its tables, or its header, lie in `options`.
   """
@@ -143,8 +192,10 @@ def _decode_gray_jpeg(data: bytes, options: dict[str, Any]) -> UInt[np.ndarray, 
   found = jpeg.frame(io.BytesIO(data))
   if found is None:
     raise jpeg.Damaged
-  if found.is_special or found.samples != 1:
+  if found.samples != 1:
     jpeg.check(data, found)
+    if (found.bits > 8) != (page.bitspersample > 8):  # which the decoder would convert
+      raise ValueError(f'it has {found.bits}-bit samples, but its tags say {page.bitspersample}')
     return None
   array, remarks = jpeg.decode(data, found)
   if remarks:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxsr import metrics, runtime
 from jaxsr.data import sources
+from jaxsr.data.image_files import NO_MEMORY
 from jaxsr.data.reading import ReadBoard
 from jaxsr.data.sources import Source
 from jaxsr.errors import ImageError, UserError, count, warn
@@ -159,6 +160,8 @@ class Evaluator:
           return self.pair(index)
       except ImageError as error:
         return error
+      except MemoryError:
+        return ImageError(Path(self.source.names[index]), NO_MEMORY)
 
     pairs = runtime.prefetch_map(prepare, chosen, READERS)
     for index, pair in zip(chosen, pairs, strict=True):

@@ -371,3 +371,72 @@ def test_png_whose_pixels_end_early_is_refused(tmp_path, rng, depth, color, inte
     path.write_bytes(_png(rng, depth, color, interlaced, missing=missing))
     with pytest.raises(ImageError, match='bytes of pixels|truncated'):
       jaxsr.read(path)
+
+
+def encoded(compression, image):
+  """Returns an image in a compression that has a type of its own."""
+  encode = {
+    'jpeg': lambda: imagecodecs.jpeg8_encode(
+      image, level=100, bitspersample=min(8 * image.itemsize, 12)
+    ),
+    'jpeg2000': lambda: imagecodecs.jpeg2k_encode(
+      image, level=0, reversible=True, codecformat='j2k'
+    ),
+    'png': lambda: imagecodecs.png_encode(image),
+    'jpegxl': lambda: imagecodecs.jpegxl_encode(image, lossless=True),
+    'lerc': lambda: imagecodecs.lerc_encode(image),
+  }
+  return encode[compression]()
+
+
+@pytest.mark.parametrize('compression', ['jpeg', 'jpeg2000', 'png', 'jpegxl', 'lerc'])
+def test_parts_of_more_bits_than_their_tags_are_refused(tmp_path, rng, compression):
+  image = texture(rng, 16) >> (4 if compression == 'jpeg' else 0)
+  path = tmp_path / 'film.tif'
+  path.write_bytes(own_tiff([encoded(compression, image)], compression, 8, rows=HEIGHT))
+  with pytest.raises(ImageError, match='has uint16 samples, but its tags say unsigned 8-bit'):
+    image_files.read(path)
+
+
+@pytest.mark.parametrize(
+  ('compression', 'kind'),
+  [
+    ('jpeg2000', 'i2'),
+    ('lerc', 'i1'),
+    ('lerc', 'i2'),
+    ('lerc', 'f4'),
+    ('lerc', 'i4'),
+    ('jpegxl', 'f4'),
+  ],
+)
+@pytest.mark.parametrize('bits', [8, 16])
+def test_parts_of_another_type_than_their_tags_are_refused(tmp_path, rng, compression, kind, bits):
+  image, path = texture(rng, 16), tmp_path / 'film.tif'
+  other = (image / 65535).astype('f4') if kind == 'f4' else (image.astype(int) - 32768).astype(kind)
+  path.write_bytes(own_tiff([encoded(compression, other)], compression, bits, rows=HEIGHT))
+  reason = f'has {other.dtype} samples, but its tags say unsigned {bits}-bit'
+  with pytest.raises(ImageError, match=reason):
+    image_files.read(path)
+
+
+@pytest.mark.parametrize('compression', ['jpeg', 'jpeg2000', 'png', 'jpegxl'])
+def test_parts_of_fewer_bits_than_their_tags_decide(tmp_path, rng, compression, capsys):
+  image, path = texture(rng, 8), tmp_path / 'film.tif'
+  path.write_bytes(own_tiff([encoded(compression, image)], compression, 16, rows=HEIGHT))
+  near = 257 if compression == 'jpeg' else 0
+  assert np.abs(image_files.read(path)[..., 0] - 257 * image.astype(int)).max() <= near
+  assert 'has 8 bits, its tags say 16; it is read as 8-bit' in capsys.readouterr().err
+  assert np.abs(image_files.read(path, bits=16)[..., 0] - image.astype(int)).max() <= near
+  mixed = [encoded(compression, part) for part in (image[:20], image[20:].astype(np.uint16))]
+  path.write_bytes(own_tiff(mixed, compression, 16, rows=20))
+  with pytest.raises(ImageError, match='others have more or fewer bits'):
+    image_files.read(path)
+
+
+def test_tiles_of_far_more_pixels_than_the_image_are_refused(tmp_path, rng):
+  tile = zlib.compress(bytes(2**20))
+  content = own_tiff([tile], 'adobe_deflate', 8, rows=0, tile=(2**15, 2**16))
+  (tmp_path / 'film.tif').write_bytes(content)
+  for function in (image_files.check, image_files.read):
+    with pytest.raises(ImageError, match='has tiles of 65536x32768 pixels, more than'):
+      function(tmp_path / 'film.tif')
