@@ -147,6 +147,13 @@ def test_write_takes_each_byte_order_and_names_a_place_that_takes_no_file(tmp_pa
     jaxsr.write(tmp_path / 'b.png', image)
 
 
+def test_floats_of_each_byte_order_are_taken(tiny):
+  x = np.linspace(0, 1, 256).reshape(1, 16, 16, 1)
+  np.testing.assert_array_equal(tiny(x.astype('>f4')), tiny(x.astype(np.float32)))
+  with pytest.raises(UserError, match='masked array with masked pixels'):
+    tiny(np.ma.masked_greater(x, 0.5))
+
+
 def test_an_rgb_model_takes_rgb(rgb):
   image = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), np.uint8)
   batch = rgb.upscale(image)

@@ -98,7 +98,7 @@ class Model:
       >>> jax.grad(loss)(jnp.full((1, 16, 16, 1), 0.5)).shape
       (1, 16, 16, 1)
     """
-    x = jnp.asarray(x)
+    x = jnp.asarray(as_array(x) if isinstance(x, np.ndarray) else x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
       raise UserError(
         f'x is {x.dtype}: model(x) takes floats in [0, 1]; for uint8 and uint16 images call '
