@@ -5,6 +5,7 @@ lines of CCITT that were cut or overwritten.
 """
 
 import io
+import struct
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from jaxtyping import Shaped, UInt
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from jaxsr.data import jpeg, jpeg2000
+from jaxsr.data import decoded, jpeg, jpeg2000
 
 JPEG = (6, 7, 33007, 34892)  # compressions
 _JPEG_2000 = (33003, 33004, 33005, 34712)
@@ -25,6 +26,7 @@ _FAX_TAGS = (282, 283, 292, 296)  # those that an encoding depends on: resolutio
 _T6, _END_OF_FAX = 4, 2 * (11 * b'\0' + b'\1')
 _SPARE = 1  # byte that encoders may add so that their number is even
 _MSB_FIRST = 1
+_PNG = 34933
 _LERC, _LERC_HEADER = 34887, 64  # bytes that hold its header
 _BY_TAGS = 'its tags say unsigned {}-bit'
 _LERC_TYPES = ('i1', 'u1', 'i2', 'u2', 'i4', 'u4', 'f4', 'f8')
@@ -42,6 +44,14 @@ class Differs(ValueError):
 
   def __init__(self, index: int, found: object, wanted: object):
     super().__init__(f'part {index + 1} of its pixels has {found} samples, but {wanted}')
+
+
+class TooLarge(ValueError):
+  """The header of a strip or tile declares more pixels than any image may have."""
+
+  def __init__(self, index: int, found: tuple[int, int]):
+    size = f'{found[0]}x{found[1]} pixels, more than {decoded.MAX_PIXELS}'
+    super().__init__(f'part {index + 1} of its pixels has {size}')
 
 
 class UnusualFax(ValueError):
@@ -132,9 +142,12 @@ def _decoder_of_images(
   def checked(data: bytes | None, index: int, **options: Any) -> Any:
     if data is None:
       raise Short(index, 0, 'more bytes')
+    width, height = _declared(data, page)
+    if width * height > decoded.MAX_PIXELS:  # for which the decoder would take memory
+      raise TooLarge(index, (width, height))
     if page.compression in _JPEG_2000:
       jpeg2000.check(data)
-    if page.compression == _LERC and (kind := _lerc_type(data)) != page.dtype.newbyteorder('='):
+    if page.compression == _LERC and (kind := _lerc_header(data)[0]) != page.dtype:
       raise Differs(index, kind, _BY_TAGS.format(page.bitspersample))  # tifffile ignores the type
     if page.compression in JPEG and (array := _decode_gray_jpeg(data, options, page)) is not None:
       _, place, shape = decode(None, index)
@@ -153,6 +166,17 @@ def _decoder_of_images(
   return checked
 
 
+def _declared(data: bytes, page: Any) -> tuple[int, int]:
+  """Returns width and height in the header of JPEG, JPEG 2000, PNG or LERC; zeros for others."""
+  if page.compression in JPEG and (frame := jpeg.frame(io.BytesIO(data))):
+    return frame.width, frame.height
+  if page.compression in _JPEG_2000 and (header := jpeg2000.header(data)):
+    return header[:2]
+  if page.compression == _PNG:
+    return int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+  return _lerc_header(data)[1] if page.compression == _LERC else (0, 0)
+
+
 def _check_type(found: np.dtype, index: int, page: Any, sizes: set[int]) -> None:
   """Raise Differs for samples that the type of the page cannot hold, or that differ in type."""
   if found.kind not in 'ub' or found.itemsize > page.dtype.itemsize:
@@ -162,8 +186,8 @@ def _check_type(found: np.dtype, index: int, page: Any, sizes: set[int]) -> None
     raise Differs(index, found, 'others have more or fewer bits')
 
 
-def _lerc_type(data: bytes) -> np.dtype:
-  """Returns the type in the header of LERC (version 2), which may be compressed once more."""
+def _lerc_header(data: bytes) -> tuple[np.dtype, tuple[int, int]]:
+  """Returns type, width and height of LERC (version 2), which may be compressed once more."""
   import imagecodecs
 
   if data.startswith(b'\x28\xb5\x2f\xfd'):
@@ -171,10 +195,12 @@ def _lerc_type(data: bytes) -> np.dtype:
   elif not data.startswith(b'Lerc'):
     data = zlib.decompressobj().decompress(data, _LERC_HEADER)
   if not data.startswith(b'Lerc2 ') or len(data) < _LERC_HEADER:
-    return np.dtype(np.float32)  # version 1 has no other
+    return np.dtype(np.float32), (0, 0)  # version 1 has no other type
   version = int.from_bytes(data[6:10], 'little')
-  place = 30 + (4 if version >= 3 else 0) + (4 if version >= 4 else 0)  # a checksum, and a depth
-  return np.dtype(_LERC_TYPES[int.from_bytes(data[place : place + 4], 'little')])
+  place = 14 if version >= 3 else 10  # behind a checksum
+  height, width = struct.unpack_from('<2I', data, place)
+  kind = int.from_bytes(data[place + 20 + (4 if version >= 4 else 0) :][:4], 'little')
+  return np.dtype(_LERC_TYPES[kind]), (width, height)
 
 
 def _decode_gray_jpeg(

@@ -440,3 +440,20 @@ def test_tiles_of_far_more_pixels_than_the_image_are_refused(tmp_path, rng):
   for function in (image_files.check, image_files.read):
     with pytest.raises(ImageError, match='has tiles of 65536x32768 pixels, more than'):
       function(tmp_path / 'film.tif')
+
+
+@pytest.mark.parametrize('compression', ['jpeg', 'jpeg2000', 'png', 'lerc'])
+def test_parts_that_declare_far_more_pixels_are_refused(tmp_path, rng, compression):
+  image, path, size = texture(rng, 8), tmp_path / 'film.tif', (40_000).to_bytes(4, 'big')
+  content = encoded(compression, image)
+  if compression == 'jpeg':
+    at = content.index(b'\xff\xc0') + 5
+    content = content[:at] + 2 * size[2:] + content[at + 4 :]
+  elif compression == 'lerc':
+    content = content[:14] + 2 * size[::-1] + content[22:]
+  else:
+    at = 16 if compression == 'png' else content.index(b'\xff\x4f\xff\x51') + 8
+    content = content[:at] + 2 * size + content[at + 8 :]
+  path.write_bytes(own_tiff([content], compression, 8, rows=HEIGHT))
+  with pytest.raises(ImageError, match='part 1 of its pixels has 40000x40000 pixels, more than'):
+    image_files.read(path)

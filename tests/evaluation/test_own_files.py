@@ -5,7 +5,7 @@ import pytest
 
 import jaxsr
 from jaxsr import cli
-from jaxsr.data import image_files
+from jaxsr.data import image_files, tiff_segments
 from jaxsr.evaluation import own_files
 
 NAMES = ('summary.json', 'per_image.csv', 'contact_sheet.png', 'report.html')
@@ -83,3 +83,17 @@ def test_a_picture_that_a_user_saved_stays(tmp_path, run, capsys):
   jaxsr.write(tmp_path / 'contact_sheet.png', np.full((8, 8), 7, np.uint8))
   assert run(tmp_path) == 2
   assert 'contact_sheet.png: is not marked as written by jaxsr' in capsys.readouterr().err
+
+
+def test_an_image_that_does_not_fit_into_memory_is_left_out(
+  tmp_path, run, films, monkeypatch, capsys
+):
+  image_files.write(films / 'large.tif', np.full((64, 64, 1), 128, np.uint8))
+
+  def fail(page):
+    raise MemoryError
+
+  monkeypatch.setattr(tiff_segments, 'read', fail)
+  assert run(tmp_path / 'out') == 1
+  assert 'large.tif: does not fit into memory' in capsys.readouterr().err
+  (films / 'large.tif').unlink()
