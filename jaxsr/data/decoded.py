@@ -9,7 +9,8 @@ from jaxtyping import UInt
 
 File = io.BufferedReader | io.BufferedRandom | io.BytesIO
 TRANSPARENT = 'its transparency is ignored'  # a remark
-UNITS_PER_INCH = {2: 1.0, 3: 2.54}  # of a resolution of EXIF or TIFF, by ResolutionUnit
+# ResolutionUnit of EXIF and TIFF: inch, cm, and of some programs mm and um.
+UNITS_PER_INCH = {2: 1.0, 3: 2.54, 4: 25.4, 5: 25_400.0}
 MAX_PIXELS = 64 * 2**20  # a bomb decodes to gigabytes; the largest detectors have 16 million
 
 

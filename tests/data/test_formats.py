@@ -439,6 +439,16 @@ def test_the_resolution_of_imagej_is_kept(tmp_path, film, unit, per_inch):
   assert found == pytest.approx((5 * per_inch, 4 * per_inch))
 
 
+@pytest.mark.parametrize(
+  ('unit', 'per_inch'), [('INCH', 1), ('CENTIMETER', 2.54), ('MILLIMETER', 25.4), ('NONE', None)]
+)
+def test_each_unit_of_a_resolution_is_known(tmp_path, film, unit, per_inch):
+  options = {'resolution': (5.0, 4.0), 'resolutionunit': unit, 'metadata': None}
+  tifffile.imwrite(tmp_path / 'a.tif', film[..., 0], **options)
+  found = image_files.load(tmp_path / 'a.tif')[1].dpi
+  assert found == (per_inch and pytest.approx((5 * per_inch, 4 * per_inch)))
+
+
 @pytest.mark.parametrize(('form', 'dpi'), [('jpg', 2e4), ('png', 1e9), ('tif', 1e9)])
 def test_a_resolution_beyond_the_format_is_dropped(tmp_path, film, form, dpi):
   info, path = ImageInfo(8, dpi=(dpi, dpi)), tmp_path / f'a.{form}'
