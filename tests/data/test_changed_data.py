@@ -74,10 +74,10 @@ def test_an_error_of_the_disk_is_tried_again(folder, monkeypatch, capsys):
   fails = iter([errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM])
   found, load = films(folder), image_files._decode
 
-  def decode(file, path):
+  def decode(file, path, bits):
     if number := next(fails, 0):
       raise OSError(number, os.strerror(number))
-    return load(file, path)
+    return load(file, path, bits)
 
   monkeypatch.setattr(image_files, '_decode', decode)
   assert found[0].hr.shape == (128, 128, 1)
