@@ -18,7 +18,7 @@ from jaxtyping import UInt
 
 from jaxsr.data import jpeg_parts
 from jaxsr.data.decoded import File
-from jaxsr.data.jpeg_parts import END, FRAMES, SCAN, following, segments
+from jaxsr.data.jpeg_parts import END, FRAMES, NEXT, SCAN, following, segments
 
 MAGIC = b'\xff\xd8\xff'
 _LOSSY = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # markers of the frames that Pillow decodes
@@ -122,9 +122,13 @@ def frame(file: File) -> Frame | None:
 def _segments(file: File) -> Iterator[tuple[int, int, bytes]]:
   """Yield the marker, the place and the first ten bytes of each segment up to the first scan."""
   place = file.tell() + 2
-  while (place := following(file, place)) >= 0:
+  while True:
     file.seek(place)
     head = file.read(10)
+    if NEXT.match(head) is None:  # fill bytes, or stray ones
+      if (place := following(file, place)) < 0:
+        return
+      continue
     yield head[1], place, head
     if head[1] == SCAN:
       return

@@ -11,7 +11,7 @@ _JFIF, _ADOBE, _METADATA = (0xE0, b'JFIF\0'), (0xEE, b'Adobe'), (*range(0xE0, 0x
 _VERSION_AT, _TRANSFORM_AT = 9, 15  # of JFIF and of Adobe, from their markers
 _YCBCR = 1  # the largest transform of three components, which libjpeg takes unknown ones for
 _BLOCK = 2**16  # bytes to search at once
-_NEXT = re.compile(rb'\xff[^\x00\x01\xff\xd0-\xd7]')  # a marker of a segment, which ends a scan
+NEXT = re.compile(rb'\xff[^\x00\x01\xff\xd0-\xd7]')  # a marker of a segment, which ends a scan
 _SEQUENTIAL = (0xC0, 0xC1, 0xC9)
 
 
@@ -20,7 +20,7 @@ def following(file: File, place: int) -> int:
   while True:
     file.seek(place)
     block = file.read(_BLOCK)
-    if found := _NEXT.search(block):
+    if found := NEXT.search(block):
       return place + found.start()
     if len(block) < _BLOCK:
       return -1
@@ -32,7 +32,7 @@ def segments(content: bytes, place: int = 2) -> Iterator[tuple[int, int, int]]:
 
   The last one is the end of the image, also if the file has more bytes.
   """
-  found = _NEXT.search(content, place)
+  found = NEXT.search(content, place)
   while found is not None:
     start = found.start()
     marker = content[start + 1]
@@ -41,7 +41,7 @@ def segments(content: bytes, place: int = 2) -> Iterator[tuple[int, int, int]]:
       return
     end = start + 2 + int.from_bytes(content[start + 2 : start + 4], 'big')
     yield marker, start, min(end, len(content))
-    found = _NEXT.search(content, end)
+    found = NEXT.search(content, end)
 
 
 def end(content: bytes) -> int:

@@ -142,14 +142,15 @@ def _decoder_of_images(
   def checked(data: bytes | None, index: int, **options: Any) -> Any:
     if data is None:
       raise Short(index, 0, 'more bytes')
-    width, height = _declared(data, page)
-    if width * height > decoded.MAX_PIXELS:  # for which the decoder would take memory
-      raise TooLarge(index, (width, height))
+    _check_size(_declared(data, page), index)
     if page.compression in _JPEG_2000:
       jpeg2000.check(data)
     if page.compression == _LERC and (kind := _lerc_header(data)[0]) != page.dtype:
       raise Differs(index, kind, _BY_TAGS.format(page.bitspersample))  # tifffile ignores the type
-    if page.compression in JPEG and (array := _decode_gray_jpeg(data, options, page)) is not None:
+    if (
+      page.compression in JPEG
+      and (array := _decode_gray_jpeg(data, options, page, index)) is not None
+    ):
       _, place, shape = decode(None, index)
       array = array[None, : shape[1], : shape[2]]
     else:
@@ -166,10 +167,14 @@ def _decoder_of_images(
   return checked
 
 
+def _check_size(size: tuple[int, int], index: int) -> None:
+  """Raise TooLarge for more pixels than an image may have, for which a decoder takes memory."""
+  if size[0] * size[1] > decoded.MAX_PIXELS:
+    raise TooLarge(index, size)
+
+
 def _declared(data: bytes, page: Any) -> tuple[int, int]:
-  """Returns width and height in the header of JPEG, JPEG 2000, PNG or LERC; zeros for others."""
-  if page.compression in JPEG and (frame := jpeg.frame(io.BytesIO(data))):
-    return frame.width, frame.height
+  """Returns width and height in the header of JPEG 2000, PNG or LERC; zeros for others."""
   if page.compression in _JPEG_2000 and (header := jpeg2000.header(data)):
     return header[:2]
   if page.compression == _PNG:
@@ -204,7 +209,7 @@ def _lerc_header(data: bytes) -> tuple[np.dtype, tuple[int, int]]:
 
 
 def _decode_gray_jpeg(
-  data: bytes, options: dict[str, Any], page: Any
+  data: bytes, options: dict[str, Any], page: Any, index: int
 ) -> UInt[np.ndarray, 'h w 1'] | None:
   """Decode JPEG that is gray; None if it is in color.
 
@@ -218,6 +223,7 @@ def _decode_gray_jpeg(
   found = jpeg.frame(io.BytesIO(data))
   if found is None:
     raise jpeg.Damaged
+  _check_size((found.width, found.height), index)
   if found.samples != 1:
     jpeg.check(data, found)
     if (found.bits > 8) != (page.bitspersample > 8):  # which the decoder would convert
