@@ -5,8 +5,8 @@ The same as `jaxsr train`; `--help` lists the options.
 
 import sys
 
-from jaxsr import cli
+from jaxsr.__main__ import main
 
 if __name__ == '__main__':
   sys.argv.insert(1, 'train')
-  cli.main()
+  main()

@@ -1,6 +1,20 @@
-"""`python -m jaxsr` is the console command `jaxsr`."""
+"""`python -m jaxsr` and the console command `jaxsr`."""
 
-from jaxsr import cli
+import os
+import signal
+
+
+def main() -> None:
+  """Run the command line and exit; Ctrl-C is handled before anything else is imported."""
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+  from jaxsr.commands import interrupts
+
+  interrupts.handle()
+  from jaxsr import cli
+
+  cli.main()
+
 
 if __name__ == '__main__':
-  cli.main()
+  main()

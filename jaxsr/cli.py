@@ -20,9 +20,10 @@ import tyro
 
 import jaxsr
 from jaxsr import runtime
-from jaxsr.commands import compiled_programs, options
+from jaxsr.commands import compiled_programs, interrupts, options
 from jaxsr.errors import (
   FAILED,
+  INTERRUPTED,
   INVALID,
   TRY_AGAIN,
   Interruption,
@@ -54,7 +55,6 @@ COMMANDS: dict[str, tuple[type, str]] = {
   'doctor': (options.Doctor, 'doctor'),
 }
 _THREADS = 32  # of JAX and this package, above those per core
-INTERRUPTED = 130  # what shells report after Ctrl-C
 _OVERRIDE = re.compile(r'--(no)?config\.')
 _TILDE = re.compile(r'(--?[\w.-]+=)?~')
 _BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
@@ -64,12 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
   """Run the command line and exit; `arguments` default to those of the process."""
   if arguments is not None:
     sys.exit(run(arguments))
+  interrupts.handle()
   runtime.keep_freed_memory()
   runtime.open_standard_files()
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')  # names that the terminal cannot show
   code = run(sys.argv[1:], is_process=True)
+  interrupts.end_at_once()
   if sys.argv[1:2] == ['train']:
     runtime.leave(code)
   if sys.argv[1:2] == ['upscale']:

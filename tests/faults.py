@@ -58,6 +58,11 @@ ROWS = (
   Row('SIGTERM in the last validation', f'{TRAIN}test_a_run_that_is_stopped_in_its_last'),
   Row('signals while compiling and at the first checkpoint', f'{FAULTS}test_early_signals'),
   Row('signals of schedulers and limits', f'{FAULTS}test_signals_of', quick=True),
+  Row(
+    'Ctrl-C in imports and callbacks, dropped by a library, twice; signals while others work',
+    'commands/test_interrupts.py',
+    quick=True,
+  ),
   Row('second signal while a library waits', f'{FAULTS}test_a_second_signal', quick=True),
   Row('trainer killed with workers: processes left', f'{KILL}test_a_killed_trainer', INTERVAL),
   Row(

@@ -12,7 +12,7 @@ from types import ModuleType
 from tqdm import tqdm
 
 from jaxsr import models, runtime
-from jaxsr.commands import report
+from jaxsr.commands import interrupts, report
 from jaxsr.commands.options import Data, Download, Hash, Inspect, Prepare, Verify
 from jaxsr.data import manifest, records
 from jaxsr.data.nih import constants, download, local_copy, splits, verify
@@ -129,7 +129,11 @@ def _prepare(options: Prepare) -> int:
   if plan.lists is None:
     print(rule.describe(lists=False), file=sys.stderr)
   flags = _flags(options, len(found.shards))
-  with locked(options.output), _watched(plan.folder, len(found.shards)):
+  with (
+    locked(options.output),
+    interrupts.ending_workers(),
+    _watched(plan.folder, len(found.shards)),
+  ):
     folder = builder.prepare(plan, found.shards, options.output, runner=options.runner, flags=flags)
   facts = records.read_facts(folder)
   left_out = [*found.problems, *facts.failed]
