@@ -5,12 +5,9 @@ import signal
 
 
 def main() -> None:
-  """Run the command line and exit; Ctrl-C is handled before anything else is imported."""
+  """Run the command line and exit; Ctrl-C ends the process at once while that is imported."""
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-  from jaxsr.commands import interrupts
-
-  interrupts.handle()
   from jaxsr import cli
 
   cli.main()
