@@ -29,7 +29,7 @@ except ImportError:  # on Windows
   fcntl: Any = None
 
 from jaxsr import runtime
-from jaxsr.errors import UserError, warn
+from jaxsr.errors import UserError, WriteError, warn
 
 MANIFEST = 'SHA256SUMS'
 
@@ -171,6 +171,16 @@ def new_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+  """Name a file in the errors of writing it, as only those of opening it do."""
+  try:
+    yield
+  except OSError as error:
+    error.filename = error.filename or str(path)
+    raise
+
+
 def absolute(path: Path) -> Path:
   """Returns a path that stays the same if a folder above the current one is renamed."""
   try:
@@ -211,7 +221,7 @@ def locked(workdir: Path) -> Iterator[Callable[[], None]]:
 
     def check() -> None:
       if not _is_open_as(folder, workdir):
-        raise UserError(f'{workdir}: was moved or deleted while it was in use; run again there')
+        raise WriteError(f'{workdir}: was moved or deleted while it was in use; run again there')
       if file_locked and not folder_locked and not _is_open_as(file.fileno(), path):
         raise UserError(f'{path}: was deleted, so another process may use the folder; run again')
 

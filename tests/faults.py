@@ -125,7 +125,8 @@ ROWS = (
   Row('full disk under a checkpoint', 'test_main.py::test_a_full_disk'),
   Row(
     'full disk in upscaling and preparing',
-    f'{CLI}test_a_disk_that {RECORDS}test_a_full {DOWNLOAD}test_a_full',
+    f'{CLI}test_a_disk_that {RECORDS}test_a_full {DOWNLOAD}test_a_full '
+    'evaluation/test_unfinished.py::test_a_full',
   ),
   Row('result over the limit of file sizes', f'{CLI}test_a_result_that', quick=True),
   Row('write that fails', f'{FILMS}test_a_write_that_fails', quick=True),

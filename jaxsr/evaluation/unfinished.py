@@ -14,7 +14,7 @@ from jaxsr.data import fingerprint
 from jaxsr.data.sources import Source
 from jaxsr.errors import count, warn
 from jaxsr.evaluation.shards import Measured, is_whole
-from jaxsr.files import digest_json
+from jaxsr.files import digest_json, named
 
 FILE = 'unfinished.jsonl'
 
@@ -57,7 +57,7 @@ class Unfinished:
       return
     fields = [self._of, name, measured.row, list(measured.inside), measured.content]
     line = json.dumps([*fields, digest_json(fields)])
-    with self._path.open('a', encoding='utf-8') as file:
+    with named(self._path), self._path.open('a', encoding='utf-8') as file:
       file.write(f'\n{line}')  # after a line that was cut off
 
 

@@ -3,7 +3,10 @@
 import json
 import re
 
+import pytest
+
 from jaxsr.data import shard
+from jaxsr.errors import describe
 from jaxsr.evaluation import shards, unfinished
 
 ROW = {name: 1.0 for name in shards.needed()} | {'file': 'a.png', 'ms_ssim': None}
@@ -41,3 +44,10 @@ def test_another_digit_in_what_was_measured_is_not_silent(tmp_path, capsys):
   del part['images']['a.png']['sum']
   path.write_text(json.dumps(part))
   assert not shards.read(tmp_path, {})
+
+
+def test_a_full_disk_under_figures_is_named(tmp_path):
+  (tmp_path / unfinished.FILE).symlink_to('/dev/full')
+  with pytest.raises(OSError, match='No space left') as error:
+    unfinished.Unfinished(tmp_path, {}).add('a.png', shards.Measured(ROW))
+  assert describe(error.value) == f'{tmp_path / unfinished.FILE}: No space left on device'
