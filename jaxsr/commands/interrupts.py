@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from jaxsr.errors import INTERRUPTED, TRY_AGAIN, warn
 
-_SECONDS = 5.0  # that an interrupted command may take to remove its unfinished files
+_SECONDS = 2.0  # that an interrupted command may take to remove its unfinished files
 _SOON = 0.05
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _interrupted = False
@@ -24,7 +24,7 @@ def handle() -> None:
   """Make Ctrl-C end this process, even if a library drops the exception.
 
   While a module is imported, it ends at once, as nothing was written yet and compiled modules turn
-  the exception into others. Else KeyboardInterrupt is raised; a second Ctrl-C, or five seconds, end
+  the exception into others. Else KeyboardInterrupt is raised; a second Ctrl-C, or two seconds, end
   the process. If Ctrl-C is ignored, as under `nohup` in the background, that stays.
   """
   if signal.getsignal(signal.SIGINT) != signal.Handlers.SIG_IGN:
