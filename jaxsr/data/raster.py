@@ -6,6 +6,7 @@ or JPEG-LS, and hides damage of JPEG, so those are decoded by `png` and `jpeg`.
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from jaxsr.errors import ImageError, TooLargeError, one_line
 FORMATS = ('PNG', 'JPEG', 'BMP', 'WEBP')
 Image.MAX_IMAGE_PIXELS = None  # `decoded.MAX_PIXELS` is checked instead, before anything is decoded
 PngImagePlugin.MAX_TEXT_CHUNK = png.MOST_METADATA  # color profiles may have more than 1 MiB
+# Pillow warns of damaged EXIF data and APNG. The filter is set once, since threads share it.
+warnings.filterwarnings('ignore', category=UserWarning, module=r'PIL\.')
 _SIXTEEN_BIT = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 _COLOR = ('RGB', 'RGBA', 'RGBX', 'P', 'PA')
 _GRAY = ('1', 'L', 'LA', 'I', *_SIXTEEN_BIT)

@@ -3,6 +3,8 @@
 import io
 import itertools
 import struct
+import subprocess
+import sys
 import zlib
 from contextlib import nullcontext
 
@@ -342,6 +344,15 @@ def test_the_orientation_is_found_before_and_after_the_pixels(tmp_path, film, wh
     path.write_bytes(content[:end] + chunk + content[end:])
   np.testing.assert_array_equal(image_files.read_stored(path), film[:, :90, 0])
   assert image_files.check(path) == (128, 90, 8)
+
+
+def test_pillow_does_not_warn_of_damaged_exif_on_stderr(tmp_path, film):
+  path = tmp_path / 'film.png'
+  Image.fromarray(film[..., 0]).save(path, exif=b'II*\0\xff\xff\xff\xff')
+  code = f'from jaxsr.data import image_files\nprint(image_files.read({str(path)!r}).shape)'
+  command = [sys.executable, '-W', 'default', '-c', code]
+  found = subprocess.run(command, capture_output=True, text=True, check=True)
+  assert found.stdout == f'{film.shape}\n' and not found.stderr
 
 
 def test_flipped_bits_of_the_last_pixels_are_found(tmp_path, rng):
