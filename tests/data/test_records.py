@@ -402,6 +402,16 @@ def test_records_that_were_exchanged_are_noticed(two_patients, tmp_path, capsys)
   assert 'was measured on other images; delete it' in capsys.readouterr().err
 
 
+def test_a_row_that_records_cannot_hold_is_named_before_any_work(two_patients, tmp_path, capsys):
+  path = two_patients / 'Data_Entry_2017_v2020.csv'
+  path.write_text(path.read_text().replace(',M,', ',U,', 1))
+  assert prepare(two_patients, tmp_path / 'records', '--workers', 1) == 2
+  error = capsys.readouterr().err
+  assert error.startswith(f"error: {path}: line 2 does not fit this table (sex 'U' is not F or M)")
+  assert 'Traceback' not in error
+  assert not list(tmp_path.glob('records/.unfinished-*'))
+
+
 def test_a_list_that_changes_under_a_run_is_refused(two_patients, tmp_path, monkeypatch, capsys):
   def change_first(shard, plan):
     swap_lists(two_patients)

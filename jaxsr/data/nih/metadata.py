@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ from jaxsr.data.nih import constants
 from jaxsr.data.records import IndexRow
 from jaxsr.errors import UserError
 
+SEXES, VIEWS = ('F', 'M'), ('AP', 'PA')
 _FIRST = 'Image Index'  # the first column of both tables
+_MOST = 2**31 - 1  # the largest integer of records
 
 
 class Entry(NamedTuple):
@@ -77,12 +80,22 @@ def _entry(row: list[str]) -> Entry:
   findings = tuple(f for f in found.split('|') if f != constants.NO_FINDING)
   if unknown := set(findings) - set(constants.FINDINGS):
     raise ValueError(f'finding {min(unknown)!r} is unknown')
-  years = int(age.rstrip('YMD'))  # the older table writes 058Y, 012M and 007D
+  years = _whole('age', age.rstrip('YMD'))  # the older table writes 058Y, 012M and 007D
   years = years if age[-1] not in 'MD' else 0
+  for column, value, known in (('sex', sex, SEXES), ('view', view, VIEWS)):
+    if value not in known:
+      raise ValueError(f'{column} {value!r} is not {" or ".join(known)}')
+  sides = _whole('width', width), _whole('height', height)
   horizontal, vertical = (float(x) for x in spacing[:2])
-  return Entry(
-    name, match[1], findings, years, sex, view, int(width), int(height), (horizontal, vertical)
-  )
+  if not (0 < horizontal < math.inf and 0 < vertical < math.inf):
+    raise ValueError(f'pixel spacing {horizontal}, {vertical} is not positive and finite')
+  return Entry(name, match[1], findings, years, sex, view, *sides, (horizontal, vertical))
+
+
+def _whole(column: str, text: str) -> int:
+  if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MOST):
+    raise ValueError(f'{column} {text[:40]!r} is not an integer from 0 to {_MOST}')
+  return int(text)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -149,7 +162,11 @@ def read_boxes(path: Path) -> list[Box]:
   for number, row in _rows(path):
     try:
       finding = {'Infiltrate': 'Infiltration'}.get(row[1], row[1])
+      if not constants.IMAGE_NAME.fullmatch(row[0]):
+        raise ValueError(f'{row[0]!r} is not an image of NIH ChestX-ray14')
       box = Box(row[0], finding, *(float(x) for x in row[2:6]))
+      if not all(map(math.isfinite, box[2:])):
+        raise ValueError(f'{row[2:6]} are not four finite numbers')
     except (ValueError, TypeError, IndexError) as error:
       raise UserError(
         f'{path}: line {number} does not fit this table ({error}); download it again'

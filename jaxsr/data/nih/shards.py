@@ -70,11 +70,13 @@ def make_plan(
   form: str = 'raw',
   scale: int = 4,
 ) -> Plan:
-  """Returns the plan for a copy; raises UserError if it is not valid or a table is missing."""
+  """Returns the plan for a copy; raises UserError if it is not valid or a table is wrong."""
   splits.check(rule)
   tables = tuple((name, str(path), sha256(path)) for name, path in sorted(found.tables.items()))
   if not any(name in found.tables for name in constants.ENTRY_TABLES):
     raise UserError(f'{found.root}: {constants.manual_download(constants.ENTRY_TABLES[0])}')
+  for name, path in found.tables.items():
+    metadata.check(path, name)
   known = (constants.NO_FINDING, *constants.FINDINGS)
   for label in labels:
     if label not in known:
@@ -252,8 +254,8 @@ def features(form: str) -> tfds.features.FeaturesDict:
       'patient': tfds.features.Text(),
       'findings': tfds.features.Sequence(tfds.features.ClassLabel(names=constants.FINDINGS)),
       'age': np.int32,
-      'sex': tfds.features.ClassLabel(names=['F', 'M']),
-      'view': tfds.features.ClassLabel(names=['AP', 'PA']),
+      'sex': tfds.features.ClassLabel(names=metadata.SEXES),
+      'view': tfds.features.ClassLabel(names=metadata.VIEWS),
       'original_size': tfds.features.Tensor(shape=(2,), dtype=np.int32),
       'original_spacing': tfds.features.Tensor(shape=(2,), dtype=np.float32),
     }

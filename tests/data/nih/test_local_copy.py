@@ -341,6 +341,13 @@ def test_the_older_table_is_read_as_well(tmp_path):
     ((GOOD.replace(',1,', ',2,'),), 'is assigned to patient 2'),
     ((GOOD.replace('No Finding', 'Gout'),), "'Gout' is unknown"),
     ((GOOD, GOOD.replace('PA', 'AP')), 'occurs twice'),
+    ((GOOD.replace(',M,', ',U,'),), "line 2 does not fit .*sex 'U' is not F or M"),
+    ((GOOD, GOOD.replace('PA', 'LL')), "line 3 does not fit .*view 'LL' is not AP or PA"),
+    ((GOOD.replace(',58,', ',99999999999,'),), "age '99999999999' is not an integer from 0 to"),
+    ((GOOD.replace(',58,', ',5_8,'),), "age '5_8' is not an integer"),
+    ((GOOD.replace(',2749,', ',4294967296,'),), "height '4294967296' is not an integer"),
+    ((GOOD.replace(',2682,', ',-1,'),), "width '-1' is not an integer"),
+    ((GOOD.replace('0.143,', 'nan,'),), 'pixel spacing nan, 0.143 is not positive'),
     (('00000001_000.png,No Finding',), 'line 2 does not fit this table'),
     ((), 'contains no row'),
   ],
@@ -350,6 +357,17 @@ def test_a_wrong_table_is_named(tmp_path, rows, reason):
   path.write_text(table(*rows))
   with pytest.raises(UserError, match=reason):
     metadata.read_entries(path)
+
+
+@pytest.mark.parametrize(
+  'row, reason',
+  [('a.png,Mass,1,2,3,4', "'a.png' is not"), (f'{NAMES[0]},Mass,1,nan,3,4', 'finite')],
+)
+def test_a_wrong_table_of_boxes_is_named(tmp_path, row, reason):
+  path = tmp_path / constants.BOX_TABLE
+  path.write_text(f'Image Index,Finding Label,Bbox [x,y,w,h],,,\n{row}\n')
+  with pytest.raises(UserError, match=f'line 2 does not fit this table .*{reason}'):
+    metadata.read_boxes(path)
 
 
 def test_a_quotation_mark_that_is_never_closed_is_named(tmp_path):
