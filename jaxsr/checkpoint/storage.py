@@ -9,6 +9,7 @@ import glob
 import hashlib
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,8 @@ Tree = Any
 # Errors of a system that lacks something, or refuses it, and not of the files.
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _REFUSED += (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
+# Orbax takes `gs:/` for Google's storage, also inside a path, and epath `/gs/` and its relatives.
+_URL = re.compile('(gs|s3|az|hf):/|^/+(gs|s3|az|hf)/')
 _NO_MEMORY = 'RESOURCE_EXHAUSTED'  # in the texts of JAX
 
 
@@ -118,8 +121,8 @@ def read(path: Path, target: Tree, parts: tuple[str, ...] = ('',)) -> Tree:
 
 @contextmanager
 def _literal(path: Path) -> Iterator[str]:
-  """Yield a name for a path in UTF-8 and without the characters of patterns, for Orbax."""
-  if not glob.has_magic(str(path)) and _is_utf8(path):
+  """Yield a name for a path in UTF-8, without characters of patterns and URLs, for Orbax."""
+  if not (glob.has_magic(str(path)) or _URL.search(str(path))) and _is_utf8(path):
     yield str(path)
     return
   with tempfile.TemporaryDirectory(prefix='jaxsr-') as folder:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from jaxsr import sharding
 from jaxsr.checkpoint import CheckpointError, Checkpoints, storage
@@ -191,7 +192,9 @@ def test_a_step_is_on_the_disk_before_it_gets_its_name(two, monkeypatch):
   assert two.folder.stat().st_ino in synced
 
 
-@pytest.mark.parametrize('name', [b'\xff\xfe', b'x[1]*', '\N{HEDGEHOG}'.encode()])
+@pytest.mark.parametrize(
+  'name', [b'\xff\xfe', b'x[1]*', '\N{HEDGEHOG}'.encode(), b'logs:/w', b'gs:/s3:/a%20b#c']
+)
 def test_a_folder_of_any_name_is_saved_to_and_read(tmp_path, name):
   checkpoints = Checkpoints(tmp_path / os.fsdecode(name) / 'checkpoints')
   checkpoints.save(1, make_state(1))
@@ -290,3 +293,10 @@ def test_a_first_checkpoint_that_is_not_what_was_written_ends_the_run(tmp_path, 
   with pytest.raises(CheckpointError, match='cannot save.*differs from what was written'):
     checkpoints.wait()
   assert checkpoints.steps() == []
+
+
+@pytest.mark.parametrize('mount', ['gs', 's3', 'az', 'hf'])
+def test_a_folder_at_the_name_of_a_cloud_mount_is_no_url(mount):
+  with storage._literal(Path(f'/{mount}/runs/checkpoints/1')) as name:
+    assert os.readlink(Path(name).parent) == f'/{mount}/runs/checkpoints'
+    assert '://' not in os.fspath(epath.Path(name))
