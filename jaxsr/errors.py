@@ -19,12 +19,18 @@ _FULL_TEXTS = ('No space left on device', 'Disk quota exceeded', 'File too large
 # Control characters, which a terminal obeys: in the name of a file, ESC may hide or change text.
 _CONTROLS = {code: f'\\x{code:02x}' for code in (*range(32), *range(127, 160))}
 _CONTROLS |= {ord('\n'): '\\n', ord('\r'): '\\r', ord('\t'): '\\t'}
+_UNDECODABLE = {code: f'\\x{code - 0xDC00:02x}' for code in range(0xDC80, 0xDD00)}  # of names
 _IN_TEXT = {code: shown for code, shown in _CONTROLS.items() if chr(code) not in '\n\r\t'}
 
 
 def shown(name: object) -> str:
-  """Returns a name on one line, with its control characters escaped."""
-  return str(name).translate(_CONTROLS)
+  """Returns a name on one line, with its control characters and undecodable bytes escaped."""
+  return decodable(str(name).translate(_CONTROLS))
+
+
+def decodable(text: str) -> str:
+  """Returns a text with the bytes of names that are not UTF-8 escaped, as in `\\xff`."""
+  return text.translate(_UNDECODABLE)
 
 
 class Terminal:

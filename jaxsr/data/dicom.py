@@ -161,7 +161,7 @@ def patient(path: Path) -> str:
   with path.open('rb') as file, silent(path):
     dataset = header(file, path, stop=True)
     found = str(dataset.get('PatientID', '')) or str(path.resolve())
-  return hashlib.sha256(found.encode()).hexdigest()[:16]
+  return hashlib.sha256(found.encode(errors='surrogateescape')).hexdigest()[:16]
 
 
 def may_be_chest(path: Path) -> bool:

@@ -48,7 +48,7 @@ def table(found: Table, *, color: bool = False) -> str:
   """
   methods = [*next(iter(found.values()))]
   blocks = (('PSNR, whole / center', 'psnr', '.2f'), ('SSIM, whole / center', 'ssim', '.4f'))
-  width = max(19, *map(len, methods))
+  width = max(19, *(len(shown(method)) for method in methods))
   lines, marked = [], False
   for title, name, form in blocks:
     lines.append(f'{title:21s}' + ''.join(f'  {shown(method):>{width}s}' for method in methods))
@@ -72,6 +72,7 @@ def plot(found: Table) -> bytes:
   Figures of networks below bicubic's have a red ring.
   """
   from matplotlib.figure import Figure
+  from matplotlib.text import Text
 
   conditions = [*found]
   methods = [m for m in next(iter(found.values())) if m != BICUBIC]
@@ -86,7 +87,10 @@ def plot(found: Table) -> bytes:
   panels[0].invert_yaxis()
   handles, labels = panels[0].get_legend_handles_labels()
   columns = min(4, len(labels))
+  labels = [shown(label) for label in labels]
   figure.legend(handles, labels, loc='outside lower center', ncols=columns, frameon=False)
+  for each in figure.findobj(Text):
+    each.set_parse_math(False)  # a name may contain a dollar sign
   png = io.BytesIO()
   own = {'Software': None, 'Comment': own_files.NOTE}
   figure.savefig(png, format='png', dpi=110, metadata=own)

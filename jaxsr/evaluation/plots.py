@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxsr.errors import shown
+
 Picture = Float[np.ndarray, 'h w c']
 Pixels = UInt8[np.ndarray, 'h w c']
 
@@ -126,9 +128,9 @@ def sheet(
   draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(13)
   for i, (title, cells, names) in enumerate(rows):
     top = GAP + i * height
-    draw.text((GAP, top), title, fill='black', font=font)
+    draw.text((GAP, top), shown(title), fill='black', font=font)
     for j, (picture, name) in enumerate(zip(cells, names, strict=True)):
       left = GAP + j * (cell + GAP)
-      draw.text((left, top + LINE), name, fill=(90, 90, 90), font=font)
+      draw.text((left, top + LINE), shown(name), fill=(90, 90, 90), font=font)
       drawn.paste(picture, (left, top + 2 * LINE))
   return np.asarray(drawn)

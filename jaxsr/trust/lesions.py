@@ -48,7 +48,7 @@ DESIGN = (
 
 def generator(name: str) -> np.random.Generator:
   """Returns the random numbers of a film, from its file name."""
-  digest = hashlib.sha256(f'lesions/{name}'.encode()).digest()
+  digest = hashlib.sha256(f'lesions/{name}'.encode(errors='surrogateescape')).digest()
   return np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], 'big')))
 
 

@@ -87,7 +87,8 @@ def generator(name: str, condition: str) -> np.random.Generator:
     name: the film's file name.
     condition: a key of `CONDITIONS`.
   """
-  digest = hashlib.sha256(f'{VERSION}/{condition}/{name}'.encode()).digest()
+  text = f'{VERSION}/{condition}/{name}'
+  digest = hashlib.sha256(text.encode(errors='surrogateescape')).digest()
   return np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], 'big')))
 
 

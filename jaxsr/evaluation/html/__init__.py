@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, decodable
 from jaxsr.evaluation.html import pictures
 from jaxsr.files import write_text
 
@@ -127,7 +127,8 @@ def render(page: Page) -> str:
   used = {cell.key for s in page.sections for part in s.parts for cell in _terms(part)}
   known = {key: found for key, found in page.definitions.items() if key in used}
   page = page._replace(definitions=known)
-  return environment.get_template('page.html').render(page=page, sections=sections)
+  found = environment.get_template('page.html').render(page=page, sections=sections)
+  return decodable(found)
 
 
 def _terms(part: Table | Figures | Pictures | Film) -> list[Term]:

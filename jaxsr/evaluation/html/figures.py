@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxsr.errors import shown
+
 COLORS = ('#2a7fc1', '#d1495b', '#2e9b63', '#b8860b', '#8a5fb0', '#808080')
 _MOST = 400  # dots of a distribution
 TEXT = '#123457'  # a color that no figure uses; pages replace it
@@ -30,7 +32,7 @@ def new(width: float = 4.6, height: float = 3.2) -> tuple[Any, Any]:
 def legend(axes: Any, **options: Any) -> None:
   """Add a legend in the colors of the page; matplotlib's own leaves names like '_small' out."""
   drawn = [x for x in (*axes.lines, *axes.containers) if not _is_unnamed(x.get_label())]
-  labels = [x.get_label() for x in drawn]
+  labels = [shown(x.get_label()) for x in drawn]
   axes.legend(drawn, labels, fontsize=8, frameon=False, labelcolor=TEXT, **options)
 
 
@@ -77,10 +79,10 @@ def distribution(title: str, groups: Mapping[str, Sequence[float]]) -> str:
       showfliers=False,
       **{f'{part}props': {'color': color} for part in ('box', 'whisker', 'cap', 'median')},
     )
-    shown = values if len(values) <= _MOST else rng.choice(values, _MOST, replace=False)
-    height = place + rng.uniform(-0.2, 0.2, len(shown))
-    axes.plot(shown, height, '.', color=color, alpha=0.6, markersize=4)
-  axes.set_yticks(list(places), list(groups))
+    some = values if len(values) <= _MOST else rng.choice(values, _MOST, replace=False)
+    height = place + rng.uniform(-0.2, 0.2, len(some))
+    axes.plot(some, height, '.', color=color, alpha=0.6, markersize=4)
+  axes.set_yticks(list(places), [shown(name) for name in groups])
   axes.set(xlabel=title, ylim=(0.5, len(groups) + 0.5))
   return svg(figure)
 
@@ -105,7 +107,7 @@ def intervals(
       if ends is not None:
         axes.plot(ends, [place, place], color=color, linewidth=1.5)
     axes.plot([mean for mean, _ in found], places, 'o', color=color, markersize=4, label=name)
-  axes.set_yticks(range(len(rows), 0, -1), rows, fontsize=8)
+  axes.set_yticks(range(len(rows), 0, -1), [shown(row) for row in rows], fontsize=8)
   axes.set(xlabel=title, ylim=(0.4, len(rows) + 0.6))
   if len(series) > 1:
     legend(axes)
