@@ -1,5 +1,6 @@
 """The console command: `evaluate`, `upscale` and `phantom`, the parsing of options, and help."""
 
+import ast
 import csv
 import dataclasses
 import errno
@@ -626,3 +627,35 @@ def test_commands_that_a_message_proposes_are_understood():
         }
         assert used <= known | {'--help', '--config'}, (path.name, name, used)
   assert {'evaluate', 'train', 'upscale', 'models'} <= set(proposed)
+
+
+def named_options(path):
+  """Returns the options in the texts of a module, without those of other programs."""
+  texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if is_text(node)]
+  return {found for text in texts for found in re.findall(r'(?<![\w-])--([a-z][\w-]*)', text)}
+
+
+def is_text(node):
+  return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+OF_OTHERS = {  # of argparse, pip, npm, docker, TensorBoard, Beam and other repositories
+  *('config', 'help', 'version', 'force-reinstall', 'ignore-scripts', 'pack-destination', 'silent'),
+  *('shm-size', 'logdir', 'rgb_range', 'direct_num_workers', 'direct_running_mode'),
+  'default_sdk_harness_log_level',
+}
+
+
+def test_every_option_that_a_message_names_exists():
+  """And `--bits`, which the reader names, in every command that reads single images."""
+  own = {
+    name: {f.name for f in dataclasses.fields(kind)} for name, (kind, _) in cli.COMMANDS.items()
+  }
+  actions = {f.name for kind in options.DATA_ACTIONS for f in dataclasses.fields(kind)}
+  known = actions.union(*own.values())
+  package = Path(cli.__file__).parent
+  for path in {*package.rglob('*.py')} - {package / 'cli.py'}:
+    named = named_options(path) - OF_OTHERS
+    assert {name.replace('-', '_').removeprefix('no_') for name in named} <= known, path
+  for name in ('upscale', 'evaluate', 'compare', 'calibrate', 'degrade', 'package'):
+    assert 'bits' in own[name]

@@ -151,7 +151,10 @@ def _agree(options: Calibrate) -> bool | None:
 def _training_films(options: Calibrate, model: Model) -> set[str] | None:
   """Returns the digests of the training films; None if they are not known."""
   if options.train:
-    folders = [sources.Folder(folder, channels=model.channels) for folder in options.train]
+    folders = [
+      sources.Folder(folder, channels=model.channels, stored_bits=options.bits)
+      for folder in options.train
+    ]
     return set().union(*(film_digests.of_source(folder) for folder in folders))
   return training_films.of(model)
 

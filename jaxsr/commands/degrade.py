@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxsr.commands import report
 from jaxsr.commands.options import Degrade
-from jaxsr.data import acquisition, degradation, image_files, image_formats, sources
+from jaxsr.data import acquisition, bit_depth, degradation, image_files, image_formats, sources
 from jaxsr.data.acquisition.film import acquire
 from jaxsr.errors import ImageError, UserError, brief, concerns_one_file, count, nearest, unwritten
 from jaxsr.files import make_folder
@@ -29,7 +29,8 @@ def run(options: Degrade) -> int:
         f'--dose {options.dose}: give a positive dose, and --condition one of {needed}'
       )
     how = dataclasses.replace(how, dose=options.dose)
-  source = sources.Folder(options.data, minimum=options.scale)
+  bit_depth.check(options.bits, '--bits')
+  source = sources.Folder(options.data, minimum=options.scale, stored_bits=options.bits)
   targets = [options.output / name for name in _results(source.names)]
   if taken := [str(target) for target in targets if os.path.lexists(target)]:
     raise UserError(f'{brief(taken)}: exists and is not replaced; choose another --output')
@@ -37,10 +38,12 @@ def run(options: Degrade) -> int:
   failed = [*source.rejected]
   for i, target in enumerate(report.progress(targets, len(source), 'degrade')):
     try:
-      hr = degradation.cut(source[i], options.scale)
+      image, info = source.load(i)
+      hr = degradation.cut(image, options.scale)
       rng = acquisition.generator(source.paths[i].name, options.condition)
       target.parent.mkdir(parents=True, exist_ok=True)
-      image_files.write(target, acquire(hr, how, rng, scale=options.scale))
+      lr = acquire(hr, how, rng, scale=options.scale)
+      image_files.write(target, lr, info=info, scale=1 / options.scale)
     except ImageError as error:
       failed.append(error)
     except OSError as error:

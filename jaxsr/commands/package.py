@@ -103,7 +103,7 @@ def _metrics(options: PackageCommand, model: Model, origin: dict[str, Any]) -> d
   if options.data is None:
     found = run_dir.last_row(Path(options.checkpoint), step=model.step)
     return {'of': f'the validation of its run, {origin["val"]}', **found} if found else {}
-  source = sources.Folder(options.data, channels=model.channels)
+  source = sources.Folder(options.data, channels=model.channels, stored_bits=options.bits)
   measure = lambda variables: evaluator.measure(  # noqa: E731
     model.network, variables, source, scale=model.scale
   )

@@ -58,9 +58,14 @@ def name_few(path: Path, found: str, bits: int, likely: int) -> None:
   """Print what was found of the values of a file that may hold fewer bits than it is read as."""
   text = (
     f'its values {found} in {bits} bits, and are read as {bits}-bit; if it holds '
-    f'{likely} bits, use --bits {likely} (config.data.bits={likely})'
+    f'{likely} bits, {name_bits(likely)}'
   )
   remarks.add(path, 'few bits', text)
+
+
+def name_bits(bits: int) -> str:
+  """Returns how to name the bits of files, in commands, in training and in Python."""
+  return f'use --bits {bits} (training: --config.data.bits={bits}; Python: bits={bits})'
 
 
 def likely_bits(peak: int) -> int:

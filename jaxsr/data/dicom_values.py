@@ -94,7 +94,7 @@ def stored_values(dataset: Any, wanted: int = 0) -> Stored:
     return found
   if not wanted and 0 < compressed < found.bits:
     text = f'its compressed data has {compressed} bits, BitsStored says {found.bits}'
-    more = f'it is read as {compressed}-bit; if that is wrong, use --bits {found.bits}'
+    more = f'it is read as {compressed}-bit; if that is wrong, {bit_depth.name_bits(found.bits)}'
     found = found._replace(bits=compressed, remarks=(*found.remarks, f'{text}; {more}'))
   return _narrow(found, found.values[kept], wanted)
 

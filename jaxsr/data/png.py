@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt
 
-from jaxsr.data import decoded
+from jaxsr.data import bit_depth, decoded
 from jaxsr.errors import ImageError, one_line
 
 try:
@@ -221,7 +221,8 @@ def range_of(
   if not 0 < peak < 2**named or (pixels & (step - 1)).any() or len(np.unique(pixels)) < _ENOUGH:
     return named, ()
   text = f'its values are multiples of {step} up to {peak} and are read as {named}-bit'
-  return named, (f'{text}, as its sBIT says; if they are scaled to 16 bits, use --bits 16',)
+  way_out = f'if they are scaled to 16 bits, {bit_depth.name_bits(16)}'
+  return named, (f'{text}, as its sBIT says; {way_out}',)
 
 
 def decode_deep(content: bytes, path: Path) -> UInt[np.ndarray, 'h w c']:

@@ -128,9 +128,13 @@ class Folder:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> Raw:
+    return self.load(index)[0]
+
+  def load(self, index: int) -> tuple[Raw, image_files.ImageInfo]:
+    """Read an image, with the range and metadata of its file; raises ImageError."""
     path = self.paths[index]
     manifest.check(self.root, self._sums, path)
-    image = image_files.read(path, self.channels, self.stored_bits)
+    image, info = image_files.load(path, self.channels, self.stored_bits)
     found, expected = (
       (*image.shape[:2], 8 * image.itemsize),
       (*self.sizes[index], self.depths[index]),
@@ -139,7 +143,7 @@ class Folder:
       (height, width, bits), (h, w, b) = found, expected
       text = f'has changed: it was {w}x{h} of {b} bits and is {width}x{height} of {bits}'
       raise ImageError(path, f'{text}; start again to use it')
-    return image
+    return image, info
 
   def is_away(self) -> bool:
     """Whether none of several images can be opened, as if the disk is not mounted."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt
 
-from jaxsr.data import decoded, tiff_pages, tiff_segments
+from jaxsr.data import bit_depth, decoded, tiff_pages, tiff_segments
 from jaxsr.data.decoded import Decoded
 from jaxsr.data.dicom import File
 from jaxsr.data.raster import Header
@@ -64,7 +64,8 @@ def read(file: File, path: Path) -> Decoded:
       bits = None
     elif compressed < bits:
       text = f'its compressed data has {compressed} bits, its tags say {bits}; it is read as'
-      remarks = (*remarks, f'{text} {compressed}-bit; if that is wrong, use --bits {bits}')
+      way_out = f'if that is wrong, {bit_depth.name_bits(bits)}'
+      remarks = (*remarks, f'{text} {compressed}-bit; {way_out}')
       bits = compressed
     elif bits in (1, 2, 4):
       pixels, bits = decoded.widen(pixels.astype(np.uint8), bits), None

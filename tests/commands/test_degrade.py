@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxsr import cli
-from jaxsr.data import acquisition, image_files
+from jaxsr.data import acquisition, decoded, image_files, remarks
 from jaxsr.data.acquisition.film import acquire
 from jaxsr.data.phantom import phantom
 
@@ -80,6 +80,27 @@ def test_what_cannot_be_written_or_read_fails_alone(films, tmp_path, capsys):
     assert text in told.err
   found = sorted(p.name for p in (tmp_path / 'lr').iterdir())
   assert found == ['1.2.840.1.png', '1.2.840.2.png', 'IM0001.png', 'a.png', 'deeper']
+
+
+def test_bits_without_a_tag_are_named_and_given(tmp_path, capsys, monkeypatch):
+  """As the same film with a tag; results keep the range, so that --bits holds for both."""
+  monkeypatch.setattr(remarks, '_paths', {})
+  stored = (phantom(5, 0, size=136, bits=16) >> 4)[..., None]
+  full = decoded.to_full_range(stored, 12)
+  for name in ('films', 'tagged'):
+    (tmp_path / name).mkdir()
+  image_files.write(tmp_path / 'films' / 'a.png', stored)
+  image_files.write(tmp_path / 'tagged' / 'a.png', full, info=image_files.ImageInfo(12))
+  assert degrade(tmp_path / 'films', tmp_path / 'dark') == 0
+  assert 'use --bits 12 ' in capsys.readouterr().err
+  assert degrade(tmp_path / 'films', tmp_path / 'lr', '--bits', '12') == 0
+  assert degrade(tmp_path / 'tagged', tmp_path / 'lr_tagged') == 0
+  found, expected, dark = (
+    image_files.read(tmp_path / name / 'a.png') for name in ('lr', 'lr_tagged', 'dark')
+  )
+  np.testing.assert_array_equal(found, expected)
+  assert found.max() > 12 * dark.max()
+  assert image_files.load(tmp_path / 'lr' / 'a.png')[1].bits == 12
 
 
 def test_nothing_is_replaced(films, tmp_path, capsys):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxsr.commands.options.shared import (
+  Bits,
   Debug,
   Depth,
   OptionalPath,
@@ -71,6 +72,7 @@ class PackageCommand:
   depth: float = 1.0
   calibration: OptionalPath = None
   int8: bool = False
+  bits: Bits = 0
   debug: Debug = False
 
 

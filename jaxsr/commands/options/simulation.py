@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxsr.commands.options.shared import Debug, OptionalFloat
+from jaxsr.commands.options.shared import Bits, Debug, OptionalFloat
 
 
 @dataclass(frozen=True)
@@ -50,4 +50,5 @@ class Degrade:
   condition: str = 'low_dose'
   dose: OptionalFloat = None
   scale: int = 4
+  bits: Bits = 0
   debug: Debug = False
