@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,26 @@ def shown(name: object) -> str:
 def decodable(text: str) -> str:
   """Returns a text with the bytes of names that are not UTF-8 escaped, as in `\\xff`."""
   return text.translate(_UNDECODABLE)
+
+
+def argument(value: object) -> str:
+  """Returns a path or name as an argument to paste into a shell.
+
+  It is no option, and no home folder; control characters and undecodable bytes are in the quotes of
+  Bash and Zsh that have escapes.
+  """
+  text = f'./{value}' if str(value).startswith(('-', '~')) else str(value)
+  if shown(text) == text:
+    return shlex.quote(text)
+  return "$'" + ''.join(map(_escaped, text)) + "'"
+
+
+def _escaped(character: str) -> str:
+  if character in ("'", '\\'):
+    return f'\\{character}'
+  if shown(character) == character:
+    return character
+  return ''.join(f'\\x{byte:02x}' for byte in character.encode(errors='surrogateescape'))
 
 
 class Terminal:

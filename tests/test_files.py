@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from jaxsr import files, runtime
-from jaxsr.errors import describe
+from jaxsr.errors import argument, describe
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,23 @@ def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path):
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name and str(temporary / name))
     assert describe(raised.value) == f'{tmp_path / "package"}: No space left on device'
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    b'-dash/w',
+    b'~',
+    b'~user/x',
+    b"it's $(a) `b` \\x",
+    b'\xff\xfe41',
+    b'a\nb\t\x1b[2Jc',
+    b"'\xff\\",
+  ],
+)
+def test_a_path_in_a_printed_command_can_be_pasted(name):
+  text = argument(os.fsdecode(name))
+  assert text.isprintable() and text.isascii() and not text.startswith(('-', '~'))
+  command = ['bash', '-c', f'printf %s {text}']
+  pasted = subprocess.run(command, capture_output=True, check=True).stdout
+  assert os.path.normpath(pasted) == os.path.normpath(name)

@@ -2,7 +2,6 @@
 
 import functools
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from jaxsr.commands.options import Import
 from jaxsr.config import Config
 from jaxsr.config.overrides import override
 from jaxsr.data.phantom import phantom
-from jaxsr.errors import UserError, brief, nearest
+from jaxsr.errors import UserError, argument, brief, nearest
 from jaxsr.files import new_folder
 from jaxsr.interop import Published, WeightMismatchError, trial
 from jaxsr.interop.state_dict import FLOATS
@@ -105,7 +104,7 @@ def _report(options: Import, found: Published) -> None:
       f'relative of {options.model} with the same tensor names: see docs/importing.md',
       file=sys.stderr,
     )
-  output = shlex.quote(str(options.output))
+  output = argument(options.output)
   print(f'  to measure it: jaxsr evaluate --checkpoint {output} --data FOLDER --output eval')
 
 

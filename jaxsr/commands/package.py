@@ -1,6 +1,5 @@
 """`jaxsr package`: export a run as a folder of weights, config, metrics and a model card."""
 
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from jaxsr.checkpoint import run_dir
 from jaxsr.commands.options import PackageCommand
 from jaxsr.compression import quantize
 from jaxsr.data import film_digests, sources
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, argument
 from jaxsr.evaluation import evaluator, figures
 from jaxsr.inference import confidence, input_range, model_card, package, training_films
 from jaxsr.inference.model import Model, load
@@ -157,8 +156,8 @@ def _report(options: PackageCommand, model: Model, metrics: dict[str, Any]) -> N
   if options.int8:
     loss = metrics['psnr'] - metrics['float32']['psnr']
     print(f'  8-bit weights cost {-loss:.4f} dB')
-  data = 'FOLDER' if options.data is None else shlex.quote(str(options.data))
-  output = shlex.quote(str(options.output))
+  data = 'FOLDER' if options.data is None else argument(options.data)
+  output = argument(options.output)
   print(f'  to measure it: jaxsr evaluate --checkpoint {output} --data {data} --output eval')
 
 

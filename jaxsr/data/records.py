@@ -9,7 +9,6 @@ import csv
 import functools
 import io
 import json
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from jaxtyping import UInt, UInt8
 
 from jaxsr.data import crops, degradation, image_files, reading
 from jaxsr.data.crops import Film
-from jaxsr.errors import ImageError, UserError, flat, nearest
+from jaxsr.errors import ImageError, UserError, argument, flat, nearest
 from jaxsr.files import write_json, write_text
 
 _PLAIN = 'group_size:1,uncompressed'  # ArrayRecord's options
@@ -117,7 +116,7 @@ def find(root: str | Path) -> Path:
   """Find the folder of records at or below another; raises UserError where there is none."""
   if found := _folders(Path(root)):
     return found[-1]
-  how = f'jaxsr data prepare nih DATA --output {shlex.quote(str(root))}'
+  how = f'jaxsr data prepare nih DATA --output {argument(root)}'
   raise UserError(f'{root}: holds no records; make them: {how}')
 
 

@@ -8,7 +8,6 @@ setting.
 import hashlib
 import json
 import math
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt
 
 from jaxsr import models
-from jaxsr.errors import UserError
+from jaxsr.errors import UserError, argument
 from jaxsr.files import sha256
 from jaxsr.inference import package
 from jaxsr.inference.uncertainty import calibration as calibrating
@@ -158,8 +157,10 @@ def load(model: 'Model', path: Path | None, agree: bool | None) -> Calibration:
 
 
 def _how(model: 'Model') -> str:
+  by_name = model.folder is None or package.find(model.name) == model.folder
+  checkpoint = argument(model.name if by_name else model.folder)
   return (
-    f'make one: jaxsr calibrate --checkpoint {shlex.quote(model.name)} --data FOLDER '
+    f'make one: jaxsr calibrate --checkpoint {checkpoint} --data FOLDER '
     '--output CALIBRATION, and pass --calibration CALIBRATION'
   )
 

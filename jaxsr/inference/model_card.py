@@ -1,9 +1,9 @@
 """The model card of a package."""
 
 import json
-import shlex
 from typing import Any
 
+from jaxsr.errors import argument
 from jaxsr.inference.model import Model
 from jaxsr.inference.uncertainty.samples import title
 
@@ -52,7 +52,7 @@ def write(
 {heading} for {kind} chest radiographs, {model.parameters:,} parameters, {bits}.
 {sizes}
 ```
-jaxsr upscale image.png --checkpoint {shlex.quote(name)} --output large.png
+jaxsr upscale image.png --checkpoint {argument(name)} --output large.png
 ```
 
 Network: {options}.

@@ -1,6 +1,5 @@
 """The output of a run: progress lines, TensorBoard and metrics.csv."""
 
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from tqdm import tqdm
 from jaxsr.checkpoint import run_dir
 from jaxsr.config import Config, compatibility, to_dict
 from jaxsr.data import registration, sources
-from jaxsr.errors import brief
+from jaxsr.errors import argument, brief
 from jaxsr.evaluation import plots
 from jaxsr.evaluation.evaluator import INFINITE, Figures, split_exact, summarize
 from jaxsr.models import count_parameters
@@ -214,7 +213,7 @@ class Log:
     verdict = f'{gain:+.2f} dB over bicubic' if gain > 0 else f'{gain:+.2f} dB: WORSE than bicubic'
     if float(last['bicubic_psnr']) >= INFINITE:
       verdict = 'not compared with bicubic, which gives every validation image exactly'
-    folder = shlex.quote(str(self._folder))
+    folder = argument(self._folder)
     self._bar.close()
     print(f'finished at step {last["step"]}: {psnr:.2f} dB, {verdict}')
     print(f'  curves:   tensorboard --logdir {folder}')

@@ -1,6 +1,7 @@
 """`jaxsr calibrate` and `jaxsr upscale --confidence`, on small films and a tiny network."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -136,7 +137,8 @@ def test_another_agreement_setting_is_refused(place, lr, capsys, tmp_path):
 def test_without_a_calibration_a_line_says_how_to_make_one(place, lr, capsys):
   assert upscale(place) == 2
   error = capsys.readouterr().err
-  assert 'net has no calibration; make one: jaxsr calibrate --checkpoint net' in error
+  command = f'jaxsr calibrate --checkpoint {shlex.quote(str(place / "net"))} --data FOLDER '
+  assert f'net has no calibration; make one: {command}' in error
   assert error.count('\n') == 1
   assert upscale(place, '--ensemble', '--calibration', place / 'cal') == 2
 
