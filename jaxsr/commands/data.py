@@ -4,7 +4,7 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -137,13 +137,24 @@ def _prepare(options: Prepare) -> int:
     folder = builder.prepare(plan, found.shards, options.output, runner=options.runner, flags=flags)
   facts = records.read_facts(folder)
   left_out = [*found.problems, *facts.failed]
+  rows = records.read_index(folder)
   for error in left_out:
     print(f'left out: {error}', file=sys.stderr)
   _describe(folder)
-  filled = {row.split for row in records.read_index(folder)}
+  if missing := sorted(plan.wanted() - {row.name for row in rows} - _names(facts.failed)):
+    text = (
+      f'{count(len(missing), "image")} of the table {"is" if len(missing) == 1 else "are"} not in'
+    )
+    print(f'note: {text} {options.data}: {brief(missing, most=3)}', file=sys.stderr)
+  filled = {row.split for row in rows}
   if empty := [split for split in splits.SPLITS if split not in filled]:
     print(f'note: no image is in {" or ".join(empty)}', file=sys.stderr)
   return FAILED if left_out else 0
+
+
+def _names(failed: Iterable[str]) -> set[str]:
+  """Returns the names of images that were left out."""
+  return {line.partition(':')[0] for line in failed}
 
 
 def _flags(options: Prepare, parts: int) -> list[str]:

@@ -412,6 +412,16 @@ def test_a_row_that_records_cannot_hold_is_named_before_any_work(two_patients, t
   assert not list(tmp_path.glob('records/.unfinished-*'))
 
 
+def test_images_of_the_table_that_are_missing_are_counted(two_patients, tmp_path, capsys):
+  write_table(two_patients, [f'0000000{i}_00{j}.png' for i in (1, 2) for j in (0, 1)])
+  names = ('images/images_002.zip', '00000001_001.png')
+  tar(two_patients / 'images_001.tar', [(name, b'x') for name in names], mode='w')
+  assert prepare(two_patients, tmp_path / 'records', '--workers', 1, '--form', 'png') == 1
+  error = capsys.readouterr().err
+  assert f'note: 1 image of the table is not in {two_patients}: 00000002_001.png' in error
+  assert 'left out: images_002.zip: is an archive in images_001.tar' in error
+
+
 def test_a_list_that_changes_under_a_run_is_refused(two_patients, tmp_path, monkeypatch, capsys):
   def change_first(shard, plan):
     swap_lists(two_patients)

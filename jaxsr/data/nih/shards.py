@@ -20,7 +20,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from jaxsr.data import degradation, image_files, records
 from jaxsr.data.fast import bicubic, png
-from jaxsr.data.nih import constants, identity, local_copy, metadata, splits
+from jaxsr.data.nih import archives, constants, identity, local_copy, metadata, splits
 from jaxsr.data.nih.local_copy import LocalCopy, Shard
 from jaxsr.data.nih.metadata import Entry
 from jaxsr.data.nih.splits import Rule
@@ -59,6 +59,17 @@ class Plan(NamedTuple):
     if not all(name in tables for name in constants.SPLIT_LISTS.values()):
       return None
     return {kind: metadata.read_list(Path(tables[n])) for kind, n in constants.SPLIT_LISTS.items()}
+
+  def wanted(self) -> set[str]:
+    """Returns the names of all images of the tables that have one of the findings."""
+    entries, assigned = _tables(self)
+    return {name for name in assigned if self.is_wanted(entries[name])}
+
+  def is_wanted(self, entry: Entry) -> bool:
+    """Whether an image has one of the findings."""
+    return not self.labels or bool(
+      set(entry.findings or (constants.NO_FINDING,)) & set(self.labels)
+    )
 
 
 def make_plan(
@@ -116,11 +127,14 @@ def _write(shard: Shard, plan: Plan) -> None:
   serialize = serializer(plan.form)
   with _ShardWriter(plan, shard) as writer:
     for name, content in local_copy.read(shard):
+      if isinstance(content, ImageError) and not archives.image_name(name):
+        failed.append(str(content))
+        continue
       entry, split = entries.get(name), assigned.get(name)
       if entry is None or split is None:
         unlisted.append(name)
         continue
-      if plan.labels and not set(entry.findings or (constants.NO_FINDING,)) & set(plan.labels):
+      if not plan.is_wanted(entry):
         continue
       try:
         example = make_example(entry, content, plan)

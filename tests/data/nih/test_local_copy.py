@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import os
+import subprocess
 import tarfile
 import zipfile
 from collections import Counter
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxsr import cli
-from jaxsr.data.nih import constants, local_copy, metadata, splits
+from jaxsr.data.nih import archives, constants, local_copy, metadata, splits, verify
 from jaxsr.data.nih.splits import Rule
 from jaxsr.errors import UserError
 from nih_files import ENTRY as GOOD
@@ -100,7 +101,7 @@ def test_hostile_members_are_left_where_they_are(tmp_path):
 
 
 def test_an_image_that_is_too_large_is_said_to_be(tmp_path, monkeypatch):
-  monkeypatch.setattr(local_copy, 'MAX_IMAGE', 100)
+  monkeypatch.setattr(archives, 'MAX_IMAGE', 100)
   tar(tmp_path / 'images_001.tar.gz', [(NAMES[0], bytes(101)), (NAMES[1], bytes(100))])
   found = read_all(tmp_path)
   assert found[NAMES[0]].reason == 'is larger than 0 MiB'
@@ -130,7 +131,7 @@ def test_a_header_that_claims_gigabytes_is_refused(tmp_path):
 
 
 def test_a_million_entries_are_refused(tmp_path, monkeypatch):
-  monkeypatch.setattr(local_copy, 'MAX_ENTRIES', 1_000)
+  monkeypatch.setattr(archives, 'MAX_ENTRIES', 1_000)
   header = tarfile.TarInfo('x').tobuf()
   (tmp_path / 'images_001.tar').write_bytes(1_001 * header + bytes(1024))
   with damaged('more than 1000 entries'):
@@ -143,6 +144,12 @@ def test_a_truncated_archive_is_named(tmp_path, keep):
   whole = (tmp_path / 'whole.tar.gz').read_bytes()
   (tmp_path / 'whole.tar.gz').unlink()
   (tmp_path / 'images_001.tar.gz').write_bytes(whole[: int(keep * len(whole))])
+  with damaged(''):
+    read_all(tmp_path)
+
+
+def test_an_archive_that_is_damaged_at_its_beginning_is_named(tmp_path):
+  (tmp_path / 'images_001.tar.gz').write_bytes(gzip.compress(b'')[:10] + b'\xff' * 600)
   with damaged(''):
     read_all(tmp_path)
 
@@ -294,6 +301,176 @@ def test_a_zip_file_that_cannot_be_read_is_named(tmp_path, damage):
   path.write_bytes(content)
   with pytest.raises(UserError, match=r'a\.zip: (cannot be read|is damaged) \(.* .*\)'):
     read_all(tmp_path)
+
+
+@pytest.mark.parametrize('packed', [True, False])
+def test_names_of_windows_are_read(tmp_path, packed):
+  r"""Folders before `\`, and suffixes in upper case."""
+  names = [f'images\\{NAMES[0]}', f'{NAMES[1][:-4]}.PNG', f'C:\\a/b\\{NAMES[2].upper()}']
+  if packed:
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:
+      for name in names[:2]:
+        archive.writestr(name, name)
+    tar(tmp_path / 'a.tar', [(names[2], names[2].encode())], 'w')
+  else:
+    names[2] = names[2].replace('/', '\\')
+    for name in names:
+      (tmp_path / name).write_text(name)
+  assert read_all(tmp_path) == {NAMES[i]: name.encode() for i, name in enumerate(names)}
+
+
+OTHER_NAMES = ['images_001', 'a.tar.gz.1', 'a.tar.gz (1)', 'a.gz', 'a.taz', 'a.zip', 'a.download.x']
+
+
+@pytest.mark.parametrize('name', OTHER_NAMES)
+@pytest.mark.parametrize('mode', ['w', 'w:gz', 'w:bz2', 'w:xz', 'zip', 'lzma'])
+def test_an_archive_is_recognized_by_its_content(tmp_path, mode, name):
+  if mode == 'zip':
+    zipped(tmp_path)
+    (tmp_path / 'archive.zip').rename(tmp_path / name)
+  else:
+    content = [(each, each.encode()) for each in NAMES]
+    tar(tmp_path / name, content, 'w' if mode == 'lzma' else mode)
+    if mode == 'lzma':
+      plain = (tmp_path / name).read_bytes()
+      (tmp_path / name).write_bytes(lzma.compress(plain, lzma.FORMAT_ALONE))
+  assert read_all(tmp_path) == {each: each.encode() for each in NAMES}
+
+
+def test_archives_in_archives_are_named(tmp_path):
+  inner = [(f'a/{name}', b'x') for name in ('images_001.zip', 'images_002.tar.gz', 'b.7z')]
+  tar(tmp_path / 'images.tar', [*inner, (NAMES[0], b'good')], 'w')
+  with zipfile.ZipFile(tmp_path / 'images.zip', 'w') as archive:
+    archive.writestr('a\\images_003.TGZ', 'x')
+  found = read_all(tmp_path)
+  assert found.pop(NAMES[0]) == b'good'
+  assert {name: error.reason for name, error in found.items()} == {
+    'images_001.zip': 'is an archive in images.tar, which is not read; unpack it',
+    'images_002.tar.gz': 'is an archive in images.tar, which is not read; unpack it',
+    'b.7z': 'is an archive in images.tar, which is not read; unpack it',
+    'images_003.TGZ': 'is an archive in images.zip, which is not read; unpack it',
+  }
+  result = verify.verify(local_copy.find(tmp_path), decode=False)
+  assert result.names == {NAMES[0]}
+  assert sum('is an archive in' in problem for problem in result.problems) == 4
+
+
+REASONS = {
+  'a.tar': (b'\x28\xb5\x2f\xfd' + bytes(600), 'is Zstandard, which is not read; unpack it'),
+  'b.tar.gz': (gzip.compress(gzip.compress(b'x')), 'is an archive that was compressed again'),
+  'c.z01': (b'PK\x07\x08PK\x03\x04', 'is a part of a split zip archive'),
+  'd': (b"7z\xbc\xaf'\x1c" + bytes(99), 'is 7-Zip, which is not read; unpack it'),
+  'e.tar.gz.part': (b'', 'is an unfinished download; finish it'),
+}
+
+
+def test_what_is_not_read_has_its_true_reason_and_other_files_are_counted(tmp_path, capsys):
+  flat(tmp_path)
+  for name, (content, _) in REASONS.items():
+    (tmp_path / name).write_bytes(content)
+  for name in ('a.txt', 'b.docx', '00000001_000.jpg', 'notes.gz', 'a.zip.part'):
+    (tmp_path / name).write_bytes(gzip.compress(b'notes') if name == 'notes.gz' else b'PK\x03\x04')
+  zipped(tmp_path)
+  (tmp_path / 'archive.zip').rename(tmp_path / 'a.zip')
+  os.mkfifo(tmp_path / 'pipe')
+  (tmp_path / constants.BOX_TABLE).write_text('')
+  found = local_copy.find(tmp_path)
+  expected = sorted(f'{tmp_path}/{name}: {reason}' for name, (_, reason) in REASONS.items())
+  assert all(map(str.startswith, sorted(found.problems), expected)) and len(expected) == 5
+  assert len(found.problems) == 5
+  noted = 'passed over 6 files, neither images nor archives nor tables: 00000001_000.jpg, a.txt, '
+  assert noted in capsys.readouterr().err
+
+
+def test_the_last_part_of_a_split_zip_is_named(tmp_path):
+  zipped(tmp_path)
+  content = bytearray((tmp_path / 'archive.zip').read_bytes())
+  content[content.rindex(b'PK\x05\x06') + 4] = 4
+  (tmp_path / 'archive.zip').write_bytes(content)
+  with pytest.raises(UserError, match=r'cannot be read \(it is part 5 of a split archive\)'):
+    read_all(tmp_path)
+
+
+@pytest.mark.parametrize('options', [(), ('-H', 'posix'), ('-H', 'posix', '--sparse-version=0.1')])
+def test_sparse_members_are_read(tmp_path, options):
+  holes = bytearray(1 << 20)
+  holes[:4096], holes[-100:] = os.urandom(4096), os.urandom(100)
+  (tmp_path / NAMES[0]).write_bytes(b'')
+  with (tmp_path / NAMES[0]).open('r+b') as file:
+    file.write(holes[:4096])
+    file.seek((1 << 20) - 100)
+    file.write(holes[-100:])
+  command = ['tar', '-C', tmp_path, '-S', *options, '-cf', tmp_path / 'a.tar', NAMES[0]]
+  subprocess.run(command, check=True)
+  (tmp_path / NAMES[0]).unlink()
+  assert (tmp_path / 'a.tar').stat().st_size < 1 << 19
+  assert read_all(tmp_path) == {NAMES[0]: holes}
+
+
+@pytest.mark.parametrize('kind', [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_links_to_the_image_of_their_name_in_the_archive_are_that_image(tmp_path, kind):
+  target = f'./h/x/{NAMES[0]}' if kind == tarfile.LNKTYPE else f'../x/{NAMES[0]}'
+  image, link = (f'h/x/{NAMES[0]}', b'good'), (special(f'h/y/{NAMES[0]}', kind, target), b'')
+  other = special(f'h/y/{NAMES[1]}', kind, target)
+  tar(tmp_path / 'a.tar', [image, link, (other, b'')], 'w')
+  found = read_all(tmp_path)
+  assert found.pop(NAMES[1]).reason == 'is a link in a.tar'
+  assert found == {NAMES[0]: b'good'}
+
+
+def test_links_in_a_zip_are_as_in_tar(tmp_path):
+  with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:
+    for folder, name in (('a', NAMES[0]), ('b', NAMES[1])):
+      info = zipfile.ZipInfo(f'{folder}/{name}')
+      info.external_attr = 0o120777 << 16
+      archive.writestr(info, f'../x/{NAMES[0]}')
+    archive.writestr(f'x/{NAMES[0]}', 'good')
+  found = read_all(tmp_path)
+  assert found.pop(NAMES[1]).reason == 'is a link in a.zip'
+  assert found == {NAMES[0]: b'good'}
+
+
+def test_no_damage_of_a_zip_directory_loses_an_image_in_silence(tmp_path, rng):
+  zipped(tmp_path)
+  with zipfile.ZipFile(tmp_path / 'archive.zip', 'a') as archive:
+    archive.writestr('Größe/readme', 'x')
+  whole = (tmp_path / 'archive.zip').read_bytes()
+  start, expected = whole.index(b'PK\x01\x02'), read_all(tmp_path)
+  refused = 0
+  for _ in range(600):
+    content = bytearray(whole)
+    content[rng.integers(start, len(whole))] = rng.integers(256)
+    (tmp_path / 'archive.zip').write_bytes(content)
+    try:
+      assert read_all(tmp_path).keys() == expected.keys()
+    except UserError as error:
+      assert 'archive.zip: ' in str(error)
+      refused += 1
+  assert 200 < refused < 600
+
+
+@pytest.mark.parametrize('damage', ['not UTF-8', 'name', 'comment', 'empty'])
+def test_a_damaged_zip_directory_is_named(tmp_path, damage):
+  with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:
+    for name in (f'Größe/{NAMES[0]}', NAMES[1], NAMES[2]):
+      archive.writestr(name, name)
+  content = (tmp_path / 'a.zip').read_bytes()
+  start = content.index(b'PK\x01\x02')
+  central, end = bytearray(content[start:-22]), bytearray(content[-22:])
+  if damage == 'not UTF-8':
+    central = central.replace('ö'.encode(), b'\xf6x')
+  elif damage == 'name':
+    central = central.replace(b'.png', b'.pnh')
+  elif damage == 'comment':
+    second = central.index(b'PK\x01\x02', 4)
+    central[second + 32] = len(central) - central.index(b'PK\x01\x02', second + 4)
+  else:
+    end[12:16] = bytes(4)
+  (tmp_path / 'a.zip').write_bytes(content[:start] + central + end)
+  with pytest.raises(UserError, match=r'a\.zip: is damaged \('):
+    read_all(tmp_path)
+  found = verify.verify(local_copy.find(tmp_path), decode=False)
+  assert any('a.zip: is damaged (' in problem for problem in found.problems)
 
 
 # The tables beside the images.
