@@ -13,8 +13,8 @@ FAILED, INVALID = 1, 2  # exit codes
 TRY_AGAIN = 75  # sysexits' EX_TEMPFAIL: run the same command again
 INTERRUPTED = 130  # what shells report after Ctrl-C
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: the limit of `ulimit -f`
-# In the texts of C++ libraries.
-_FULL_TEXTS = ('No space left on device', 'Disk quota exceeded', 'File too large')
+# In the texts of C++ libraries, and of `describe`.
+_FULL_TEXTS = ('No space left on device', 'Disk quota exceeded', 'File too large', 'disk is full')
 
 
 # Control characters, which a terminal obeys: in the name of a file, ESC may hide or change text.

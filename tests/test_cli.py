@@ -142,13 +142,29 @@ def test_films_are_written_while_others_are_enlarged(folder, tmp_path, monkeypat
   assert len(image_files.find(tmp_path / 'out')) == 4
 
 
-def test_a_disk_that_is_full_ends_it(folder, tmp_path, monkeypatch, capsys):
-  def write(*_, **options):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize('fits', [0, 2])
+@pytest.mark.parametrize('command', [('upscale', '--checkpoint=bicubic'), ('degrade',)])
+def test_a_disk_that_is_full_ends_it(folder, tmp_path, monkeypatch, capsys, command, fits):
+  original, lock, written = image_files.write, threading.Lock(), []
 
-  monkeypatch.setattr(image_files, 'write', write)
-  assert jaxsr('upscale', folder, '--checkpoint', 'bicubic', '--output', tmp_path / 'out')
-  assert 'No space left' in capsys.readouterr().err
+  def write(path, *arguments, **options):
+    with lock:
+      if len(written) == fits:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+      written.append(path)
+    original(path, *arguments, **options)
+
+  total = len(image_files.find(folder))
+  name, *more = command
+  with monkeypatch.context() as patch:
+    patch.setattr(image_files, 'write', write)
+    assert jaxsr(name, folder, *more, '--output', tmp_path / 'out') == 1
+  (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error: ')]
+  assert ': No space left on device; ' in line
+  assert f'; {total - fits} of {total} images are not made; free space and ' in line
+  assert len([path for path in (tmp_path / 'out').rglob('*') if path.is_file()]) == fits
+  if name == 'upscale':
+    assert jaxsr(name, folder, *more, '--output', tmp_path / 'out') == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,16 @@ from jaxsr.commands import report
 from jaxsr.commands.options import Degrade
 from jaxsr.data import acquisition, bit_depth, degradation, image_files, image_formats, sources
 from jaxsr.data.acquisition.film import acquire
-from jaxsr.errors import ImageError, UserError, brief, concerns_one_file, count, nearest, unwritten
+from jaxsr.errors import (
+  ImageError,
+  UserError,
+  brief,
+  concerns_one_file,
+  count,
+  is_disk_full,
+  nearest,
+  unwritten,
+)
 from jaxsr.files import make_folder
 
 
@@ -47,6 +56,9 @@ def run(options: Degrade) -> int:
     except ImageError as error:
       failed.append(error)
     except OSError as error:
+      if is_disk_full(error) and not concerns_one_file(error):
+        made, total = i + len(source.rejected) - len(failed), len(source)
+        raise report.unfinished(error, made, total, 'choose another --output') from error
       if not concerns_one_file(error):
         raise
       failed.append(unwritten(source.paths[i], target, error))

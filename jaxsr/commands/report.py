@@ -7,13 +7,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jaxsr.errors import FAILED, count
+from jaxsr.errors import FAILED, WriteError, count, describe
 from jaxsr.inference.agreement import Agreement
 
 
 def progress(items: Iterable, total: int, name: str) -> Iterable:
   """Show a progress bar if the output is a terminal."""
   return tqdm(items, total=total, desc=name, unit='image', disable=not sys.stderr.isatty())
+
+
+def unfinished(error: Exception, made: int, total: int, way_out: str) -> WriteError:
+  """Returns the error of a batch that a full disk ended, with the number of images it lacks."""
+  verb = 'is' if total - made == 1 else 'are'
+  missing = f'{total - made:,} of {count(total, "image")} {verb} not made'
+  return WriteError(f'{describe(error)}; {missing}; free space and {way_out}')
 
 
 def notes(remarks: Iterable[Iterable[str]]) -> None:

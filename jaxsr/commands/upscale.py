@@ -11,7 +11,7 @@ from jaxsr.commands.options import Upscale
 from jaxsr.commands.upscale_files import Job
 from jaxsr.commands.upscale_plan import Planner, check_options
 from jaxsr.data import dicom, shard
-from jaxsr.errors import ImageError, brief, concerns_one_file, count, unwritten
+from jaxsr.errors import ImageError, brief, concerns_one_file, count, is_disk_full, unwritten
 from jaxsr.files import make_folder
 from jaxsr.inference import provenance
 from jaxsr.inference.agreement import Agreement
@@ -45,7 +45,14 @@ def run(options: Upscale) -> int:
     jobs = [job for job in jobs if part.holds(_name(job))]
   threads = min(max(2, runtime.cpu_count()), _MOST_THREADS)  # most of the time a PNG is compressed
   done = runtime.prefetch_map(worker, jobs, threads)
-  return _report(list(report.progress(done, len(jobs), 'upscale')), options.output)
+  try:
+    results = list(report.progress(done, len(jobs), 'upscale'))
+  except Exception as error:
+    if not is_disk_full(error):
+      raise
+    made = len(worker.made)
+    raise report.unfinished(error, made, len(jobs), 'run the command again') from error
+  return _report(results, options.output)
 
 
 def _name(job: Job) -> str:
@@ -60,10 +67,13 @@ class _Worker:
   def __init__(self, options: Upscale, planner: Planner):
     self.options, self.planner = options, planner
     self.enlarger = Enlarger(options, planner)
+    self.made: list[Path] = []  # also those that existed
 
   def __call__(self, job: Job) -> Result:
     try:
-      return self._make(job)
+      found = self._make(job)
+      self.made.append(job.target)
+      return found
     except ImageError as error:
       return Result(job, error)
     except OSError as error:
