@@ -1,6 +1,7 @@
 """`jaxsr import`: convert published weights to a checkpoint."""
 
 import functools
+import math
 import re
 import sys
 from pathlib import Path
@@ -96,16 +97,26 @@ def _report(options: Import, found: Published) -> None:
   print(f'  read with the names of {found.naming}, {found.layout}')
   print('  ' + ', '.join(f'{name}={value}' for name, value in found.options.items()))
   network = models.build(options.model, found.options, scale=options.scale, channels=found.channels)
-  own, bicubic = trial.psnr(network, found.variables, _film())
-  print(f'  PSNR on a phantom: {own:.2f} dB, bicubic {bicubic:.2f} dB')
-  if own < bicubic:
-    print(
-      f'  warning: it is worse than bicubic. A GAN may be; otherwise these may be the weights of a '
-      f'relative of {options.model} with the same tensor names: see docs/importing.md',
-      file=sys.stderr,
-    )
+  result = trial.run(network, found.variables, _film())
+  print(f'  PSNR on a phantom: {result.psnr:.2f} dB, bicubic {result.bicubic:.2f} dB')
+  if problem := _problem(result, options.model):
+    print(f'  warning: {problem}: see docs/importing.md', file=sys.stderr)
   output = argument(options.output)
   print(f'  to measure it: jaxsr evaluate --checkpoint {output} --data FOLDER --output eval')
+
+
+def _problem(result: trial.Result, model: str) -> str:
+  """Returns what a trial says against imported weights; '' if they beat bicubic."""
+  if result.psnr == -math.inf:
+    return 'its output is not finite, so weights are damaged'
+  if result.is_bicubic:
+    return 'it is bicubic interpolation: the network adds nothing, as if weights are zero'
+  if result.psnr < result.bicubic:
+    return (
+      'it is worse than bicubic. A GAN may be; otherwise these may be the weights of a relative of '
+      f'{model} with the same tensor names'
+    )
+  return ''
 
 
 @functools.cache

@@ -102,7 +102,7 @@ def read(
 
 def _psnr(fit: Published, model: str, scale: int, image: np.ndarray) -> float:
   network = models.build(model, fit.options, scale=scale, channels=fit.channels)
-  return trial.psnr(network, fit.variables, image)[0]
+  return trial.run(network, fit.variables, image).psnr
 
 
 def _unknown(tensors: Tensors, model: str) -> WeightMismatchError:

@@ -260,3 +260,22 @@ def test_nothing_is_left_where_writing_fails(command, tmp_path, monkeypatch, cap
   assert jaxsr(*command) == 1
   assert 'No space left' in one_line(capsys)
   assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+  ('factor', 'message'),
+  [
+    (0, 'it is bicubic interpolation: the network adds nothing, as if weights are zero'),
+    (1, 'it is worse than bicubic'),
+    (1e30, 'its output is not finite'),
+  ],
+)
+def test_a_trial_that_does_not_beat_bicubic_is_warned_of(rng, tmp_path, capsys, factor, message):
+  network = models.build('vdsr', {'features': 4, 'blocks': 2}, scale=2, channels=1)
+  variables = draw(rng, network, (1, 16, 16, 1), train=False)
+  tensors = {name: x * np.float32(factor) for name, x in tensors_of(variables).items()}
+  save_file(tensors, tmp_path / 'vdsr.safetensors')
+  options = ('--model', 'vdsr', '--scale', 2, '--weights', tmp_path / 'vdsr.safetensors')
+  assert jaxsr('import', *options, '--output', tmp_path / 'new') == 0
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(f'  warning: {message}') and line.endswith(': see docs/importing.md')
