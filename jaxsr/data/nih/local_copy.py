@@ -109,7 +109,7 @@ def _recognize(path: Path) -> tuple[str, str]:
     return '', 'is a link to a file or folder that does not exist'
   if not path.is_file():
     return 'other', 'is not a regular file' if archives.is_named_as_one(path.name) else ''
-  if path.name.removesuffix('.gz') in _TABLES or path.name == 'lock':
+  if path.name.removesuffix('.gz') in _TABLES or path.name == 'lock':  # of a download
     return 'known', ''
   if path.suffix.lower() in _UNFINISHED:
     whole = path.with_suffix('')
