@@ -32,6 +32,7 @@ _MOST_SCANS = 100  # encoders write about ten; each is decoded over the whole im
 _BUFFER = 8  # bytes that libjpeg decodes at once
 _FEW = 4  # bytes that the encoders of some cameras leave between a scan and the next marker
 _LEFT_OVER = 'has {} bytes after its last pixel, so it may be damaged'
+_EMPTY_SCAN = b'\xff\xda\0\x08\x01\x01\0\0\x3f\0'
 _PROGRESSIVE = (0xC2, 0xCA)
 _LOWEST_SCALE = 8  # at which a check has the fewest pixels to compute
 
@@ -81,9 +82,22 @@ class Frame(NamedTuple):
     if not self.height or not self.width:
       return f'is {name} without a size in its header'
     if self.samples == 3:
-      return f'is {name} in color' if self.is_special else ''
+      return f'is {name} in color' if self.is_special else self._unknown_subsampling()
     kind = ' (CMYK)' if self.samples == 4 else ''
     return '' if self.samples == 1 else f'is {name} with {self.samples} samples per pixel{kind}'
+
+  def _unknown_subsampling(self) -> str:
+    """Returns the sampling factors of the components if libjpeg-turbo refuses them; else ''."""
+    import simplejpeg
+
+    try:
+      simplejpeg.decode_jpeg_header(self.header + _EMPTY_SCAN + END)
+    except ValueError as error:
+      if 'subsampling' in str(error):
+        factors = self.header[self._place() + 11 :: 3][: self.samples]
+        found = ', '.join(f'{factor >> 4}x{factor & 15}' for factor in factors)
+        return f'is JPEG with the chroma subsampling {found}'
+    return ''  # other errors are those of decoding it
 
   @property
   def components(self) -> bytes:
@@ -97,7 +111,7 @@ class Frame(NamedTuple):
 
   def as_baseline(self) -> io.BytesIO:
     """Returns the header as that of JPEG with 8 bits, of which Pillow reads the metadata."""
-    content = bytearray(self.header + b'\xff\xda\0\x08\x01\x01\0\0\x3f\0' + END)
+    content = bytearray(self.header + _EMPTY_SCAN + END)
     place = self._place()
     content[place + 1], content[place + 4] = 0xC0, 8
     return io.BytesIO(content)

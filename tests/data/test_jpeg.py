@@ -1,6 +1,7 @@
 """JPEG of every process: its orientation is applied, and damage of its scans is refused."""
 
 import itertools
+import re
 
 import imagecodecs
 import numpy as np
@@ -330,3 +331,30 @@ def test_what_a_thumbnail_or_a_trailer_holds_is_no_scan(tmp_path, texture, paddi
   padded = after_start(content, thumbnail)[:-2] + bytes(padding) + END
   path.write_bytes(padded + 150 * b'\xff\xda\0\x08')  # as a video that follows may hold them
   np.testing.assert_array_equal(image_files.read_stored(path), true)
+
+
+@pytest.mark.parametrize(
+  ('factors', 'named'),
+  [
+    ((0x32, 0x11, 0x11), '3x2, 1x1, 1x1'),
+    ((0x22, 0x12, 0x21), '2x2, 1x2, 2x1'),
+    ((0x11, 0x21, 0x11), '1x1, 2x1, 1x1'),
+    *(((factor, 0x11, 0x11), '') for factor in (0x11, 0x21, 0x12, 0x22, 0x41)),
+  ],
+)
+def test_unusual_chroma_subsampling_is_named_before_pixels_are_read(tmp_path, rng, factors, named):
+  """libjpeg decodes it; libjpeg-turbo's own interface, which finds damage, does not."""
+  image = Image.fromarray(rng.integers(0, 256, (48, 96, 3), np.uint8))
+  image.save(tmp_path / 'a.jpg', subsampling=0)
+  content = bytearray((tmp_path / 'a.jpg').read_bytes())
+  at = content.index(b'\xff\xc0')
+  content[at + 11 : at + 18 : 3] = bytes(factors)
+  (tmp_path / 'a.jpg').write_bytes(content)
+  if not named:
+    assert image_files.check(tmp_path / 'a.jpg', 3) == (48, 96, 8)
+    return
+  text = f'a.jpg: is JPEG with the chroma subsampling {named}, which is not supported; convert it'
+  for function in (image_files.check, image_files.read):
+    with pytest.raises(ImageError, match=re.escape(text)) as found:
+      function(tmp_path / 'a.jpg', 3)
+    assert '\n' not in str(found.value)
