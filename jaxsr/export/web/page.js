@@ -1,5 +1,7 @@
 // The page: takes a film, shows progress and the result, and saves it.
 
+const SUFFIX = /(?<=.)\.[a-z][a-z0-9]{0,4}$/i;  // the last number of an identifier is none
+
 let film, result, job = 0;
 const view = new View($('view'));
 
@@ -10,6 +12,15 @@ function say(text, bad = false) {
 
 function left(seconds) {
   return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`;
+}
+
+// Take what was chosen or dropped.
+function take(files) {
+  if (files.length <= 1) { if (files.length) open(files[0]); return; }
+  stop();
+  $('result').hidden = true;  // of the film before
+  say(`${files.length} files: this page takes one at a time`, true);
+  finish('failed');
 }
 
 async function open(file) {
@@ -55,6 +66,12 @@ function finish(state) {
   document.body.dataset.state = state;
 }
 
+// End what is under way.
+function stop() {
+  job++;
+  stopIfBusy();
+}
+
 function stopIfBusy() {
   if (document.body.dataset.state === 'busy') stopNetwork();
 }
@@ -79,13 +96,18 @@ function autoWindow() {
 }
 
 function savedName() {
-  return `${film.name.replace(/\.[^.]*$/, '')}_x${META.scale}.png`;
+  return `${film.name.replace(SUFFIX, '')}_x${META.scale}.png`;
 }
 
 async function save() {
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(await writePng(result, META.comment));
-  link.download = savedName();
+  link.download = savedName();  // before another film may take the place of this one
+  $('save').disabled = true;
+  try {
+    link.href = URL.createObjectURL(await writePng(result, META.comment));
+  } finally {
+    $('save').disabled = false;
+  }
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
@@ -95,25 +117,23 @@ $('drop').onkeydown = event => {
   if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); $('file').click(); }
 };
 $('file').onchange = () => {
-  const [file] = $('file').files;
+  const files = [...$('file').files];
   $('file').value = '';
-  if (file) open(file);
+  take(files);
 };
 addEventListener('dragover', event => { event.preventDefault(); $('drop').classList.add('over'); });
 addEventListener('dragleave', () => $('drop').classList.remove('over'));
 addEventListener('drop', event => {
   event.preventDefault();
   $('drop').classList.remove('over');
-  const [file] = event.dataTransfer.files;
-  if (file) open(file);
+  take(event.dataTransfer.files);
 });
 $('try').onclick = () => {
   const png = Uint8Array.from(atob($('phantom').textContent), letter => letter.charCodeAt(0));
   open(new File([png], 'phantom.png'));
 };
 $('cancel').onclick = () => {
-  job++;
-  stopIfBusy();
+  stop();
   say('Canceled');
   finish('canceled');
 };

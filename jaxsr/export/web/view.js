@@ -1,6 +1,13 @@
 // Shows two films of one size, divided by a line that can be moved: before on the left, after on
 // the right. Only the visible part is drawn, from halved copies of the films where it is small.
 
+// Shares of the width by which keys move the line
+const STEPS = {ArrowLeft: -0.02, ArrowDown: -0.02, PageDown: -0.1, Home: -1};
+Object.assign(STEPS, {ArrowRight: 0.02, ArrowUp: 0.02, PageUp: 0.1, End: 1});
+// Shares of the box by which keys move the film, to the left and up; factors by which they zoom
+const MOVES = {ArrowLeft: [0.1, 0], ArrowRight: [-0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1]};
+const ZOOMS = {'+': 1.25, '=': 1.25, '-': 0.8};
+
 class View {
   constructor(box) {
     this.box = box;
@@ -18,9 +25,10 @@ class View {
     box.onpointerup = box.onpointercancel = event => this.pointers.delete(event.pointerId);
     box.ondblclick = () => this.zoom === this.fitting() ? this.show(1) : this.show();
     this.handle.onkeydown = event => {
-      const step = {ArrowLeft: -0.02, ArrowRight: 0.02}[event.key];
+      const step = STEPS[event.key];
       if (step) { event.preventDefault(); this.setSplit(this.split + step); }
     };
+    this.canvas.onkeydown = event => this.steer(event);
   }
 
   open(before, after) {
@@ -79,6 +87,17 @@ class View {
     this.left = x - (x - this.left) * next / this.zoom;
     this.top = y - (y - this.top) * next / this.zoom;
     this.zoom = next;
+    this.draw();
+  }
+
+  // Move or zoom by a key.
+  steer(event) {
+    const move = MOVES[event.key], zoom = ZOOMS[event.key];
+    if (!this.after || !move && !zoom || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    if (zoom) return this.zoomAt(zoom, this.box.clientWidth / 2, this.box.clientHeight / 2);
+    this.left += move[0] * this.canvas.width;
+    this.top += move[1] * this.canvas.height;
     this.draw();
   }
 
