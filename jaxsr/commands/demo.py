@@ -59,7 +59,14 @@ class _Handler(BaseHTTPRequestHandler):
 
   def do_GET(self) -> None:
     """Send the page."""
-    if self.path != '/':
+    self._answer(self._page)
+
+  def do_HEAD(self) -> None:
+    """Send the headers of the page."""
+    self._answer(b'')
+
+  def _answer(self, content: bytes) -> None:
+    if self.path.partition('?')[0] != '/':
       self.send_error(404)
       return
     self.send_response(200)
@@ -67,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
       self.send_header(name, value)
     with contextlib.suppress(ConnectionError):  # the browser left before all of it was sent
       self.end_headers()
-      self.wfile.write(self._page)
+      self.wfile.write(content)
 
   def log_message(self, format: str, *args: Any) -> None:
     """Print nothing."""

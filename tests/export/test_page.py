@@ -246,7 +246,7 @@ def bad_films(folder):
   lines |= {'short.dcm': 'pixels are missing', 'pieces.dcm': 'not divided into fragments'}
   lines |= {'cut.png': 'damaged', 'cut_end.png': 'damaged', 'width.png': 'checksum'}
   lines |= {'cmyk.jpg': 'CMYK', 'twelve.jpg': 'browsers do not decode', 'lost.dcm': 'damaged'}
-  lines |= {'text.png': 'no PNG', 'large.png': '320 megapixels'}
+  lines |= {'text.png': 'no PNG', 'large.png': '20,000,000 pixels'}
   lines |= {'color.png': 'in color', 'cut.jpg': 'damaged', 'cut.dcm': 'damaged'}
   return {folder / name: line for name, line in lines.items()}
 
@@ -432,6 +432,11 @@ def test_demo_serves_the_page_with_the_headers_for_threads(monkeypatch):
     assert answer.read() == b'<html>'
     assert answer.headers['Cross-Origin-Opener-Policy'] == 'same-origin'
     assert answer.headers['Cross-Origin-Embedder-Policy'] == 'require-corp'
+    connection.request('HEAD', '/?a=1')
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers['Content-Length'], answer.read()) == (200, '6', b'')
+    connection.request('GET', '/?a=1')
+    assert connection.getresponse().read() == b'<html>'
     connection.request('GET', '/etc/passwd')
     assert connection.getresponse().status == 404
     with pytest.raises(UserError, match='--port'):
