@@ -21,7 +21,7 @@ from jaxsr.export.exportable import SMALLEST, Exportable
 _SIDE = 128  # low-resolution pixels that a tile contributes along each axis: progress shows early
 _MOST = 64 * 2**20  # pixels of a result: a browser's memory holds two, and smaller copies
 _PHANTOM = {'seed': 7, 'index': 0, 'size': 192, 'bits': 16}
-_SCRIPTS = ('start.js', 'png.js', 'scans.js', 'jpeg.js', 'film.js')
+_SCRIPTS = ('start.js', 'film.js', 'scans.js', 'upright.js', 'png.js', 'jpeg.js', 'dicom.js')
 _SCRIPTS += ('network.js', 'view.js', 'page.js')
 _POLICY = (
   "default-src 'none'; connect-src 'none'; form-action 'none'; base-uri 'none'; "

@@ -3,7 +3,7 @@
 const BY_BROWSERS = [0xc0, 0xc1, 0xc2];  // sequential and progressive frames
 const MORE = new Uint8Array(64);  // bytes without which a decoder loses short codes of the last one
 
-// Decode what browsers decode: baseline and progressive JPEG of 8 bits.
+// Decode what browsers decode: baseline and progressive JPEG of 8 bits. It is not turned upright.
 async function readJpeg(bytes) {
   const {kind, bits, width, height, components} = jpegFrame(bytes);
   checkSize(width, height);
@@ -14,7 +14,8 @@ async function readJpeg(bytes) {
   if (components.length > 3) throw new Error('is JPEG in CMYK; convert it to gray');
   const {left} = checkScans(bytes);
   const remark = left && `has ${left} bytes after its last pixel, so it may be damaged`;
-  return {...await readByBrowser(new Blob([bytes], {type: 'image/jpeg'})), remark};
+  const {plain} = withoutMetadata(bytes);
+  return {...await readByBrowser(new Blob([plain], {type: 'image/jpeg'})), remark};
 }
 
 async function readByBrowser(blob) {
@@ -40,20 +41,24 @@ let charls;  // started by the first film that needs it
 
 // Returns the bytes of the pixels of a JPEG Lossless or JPEG-LS frame.
 async function decodeLossless(frame, isJpegLs) {
-  if (!isJpegLs) return decodeCodes(frame);
-  if (!hasEnd(frame)) throw lost();
+  if (isJpegLs && !hasEnd(frame)) throw lost();
+  const {end} = isJpegLs ? {} : checkScans(frame);
+  try {
+    return isJpegLs ? await decodeJpegLs(frame) : decodeCodes(frame, end);
+  } catch {
+    charls = undefined;  // damaged data may leave it without memory
+    throw new Error('is damaged: its pixels cannot be decoded');
+  }
+}
+
+async function decodeJpegLs(frame) {
   charls ??= unpack('charls').then(wasmBinary => CharLSWASM({wasmBinary}));
   const decoder = new (await charls).JpegLSDecoder();
-  try {
-    decoder.getEncodedBuffer(frame.length).set(frame);
-    decoder.decode();
-    const raw = decoder.getDecodedBuffer().slice().buffer;
-    decoder.delete();
-    return raw;
-  } catch (error) {
-    charls = undefined;  // damaged data may leave it without memory
-    throw error;
-  }
+  decoder.getEncodedBuffer(frame.length).set(frame);
+  decoder.decode();
+  const raw = decoder.getDecodedBuffer().slice().buffer;
+  decoder.delete();
+  return raw;
 }
 
 // The library does not round down the seventh predictor of values of 16 bits.
@@ -61,8 +66,7 @@ jpegLossless.Decoder.prototype.select7 = function (component) {
   return this.getPreviousX(component) + this.getPreviousY(component) >> 1;
 };
 
-function decodeCodes(frame) {
-  const {end} = checkScans(frame);
+function decodeCodes(frame, end) {
   const whole = concatenated([frame.subarray(0, end - 2), MORE, frame.subarray(end - 2, end)]);
   const raw = new jpegLossless.Decoder().decompress(whole.buffer, 0, whole.length);
   return new Uint8Array(raw.buffer ?? raw).buffer;

@@ -2,6 +2,9 @@
 
 const PNG_START = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4};  // of the color types
+const DEPTHS = {0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6: [8, 16]};
+const CRITICAL = ['IHDR', 'PLTE', 'IDAT', 'IEND'];
+const FRAMES = 4;  // bytes of the chunk of animations that count them
 const PALETTE = 3;
 // [top, left, rows, columns] of the passes of interlaced files: where each begins, and its steps
 const PASSES = [
@@ -24,27 +27,35 @@ async function readPng(bytes) {
   if (head?.length !== 13) throw new Error('is damaged: it has no header');
   const view = new DataView(head.buffer, head.byteOffset);
   const width = view.getUint32(0), height = view.getUint32(4);
-  const [depth, color, , , interlace] = head.subarray(8), channels = CHANNELS[color];
+  const [depth, color, packing, filtering, interlace] = head.subarray(8), channels = CHANNELS[color];
   checkSize(width, height);
-  if (!channels || ![1, 2, 4, 8, 16].includes(depth) || interlace > 1) {
+  if (!DEPTHS[color]?.includes(depth) || packing || filtering || interlace > 1) {
     throw new Error('is damaged: its header has values that PNG does not know');
   }
-  const packed = concatenated(chunks.IDAT ?? []), inflate = () => new DecompressionStream('deflate');
+  if (chunks.IHDR.length > 1 || chunks.PLTE?.length > 1) {
+    throw new Error('is damaged: it has two headers or two palettes');
+  }
+  const frames = chunks.acTL?.[0].subarray(0, FRAMES);
+  if (frames?.some((value, i) => value > (i === FRAMES - 1))) {
+    throw new Error('is an animation; split it first');
+  }
+  const orientation = await pngOrientation(chunks);
+  const bits = depth * channels, passes = passesOf(width, height, interlace);
+  const packed = concatenated(chunks.IDAT ?? []);
+  const needed = passes.reduce(
+    (sum, {rows, columns}) => sum + rows * (1 + Math.ceil(columns * bits / 8)), 0);
   let raw;
   try {
-    raw = await pipe(packed, inflate()).catch(
-      async () => pipe(packed.subarray(0, await streamLength(packed)), inflate()));
+    raw = await inflated(packed, needed).catch(
+      async () => inflated(packed.subarray(0, await streamLength(packed)), needed));
   } catch {
     throw new Error('is damaged: its pixels cannot be unpacked');
   }
-  const samples = new Uint16Array(width * height * channels), bits = depth * channels;
-  const passes = interlace ? PASSES : [[0, 0, 1, 1]];
+  if (raw.length < needed) throw new Error('is damaged: pixels are missing');
+  const samples = new Uint16Array(width * height * channels);
   let at = 0;
-  for (const [top, left, down, across] of passes) {
-    const rows = Math.ceil((height - top) / down), columns = Math.ceil((width - left) / across);
-    if (rows <= 0 || columns <= 0) continue;
+  for (const {top, left, down, across, rows, columns} of passes) {
     const row = Math.ceil(columns * bits / 8), end = at + (row + 1) * rows;
-    if (raw.length < end) throw new Error('is damaged: pixels are missing');
     const found = unfilter(raw.subarray(at, end), row, rows, Math.max(1, bits / 8));
     at = end;
     for (let y = 0; y < rows; y++) {
@@ -57,9 +68,19 @@ async function readPng(bytes) {
   }
   const palette = color === PALETTE ? chunks.PLTE?.[0] : undefined;
   if (color === PALETTE && !palette) throw new Error('is damaged: it has no palette');
+  if (palette?.length > 3 * 256) throw new Error('is damaged: its palette has more than 256 colors');
   const grays = palette ? fromPalette(samples, palette) : toGray(samples, channels);
-  const film = toRange(grays, width, height, palette ? 8 : depth, chunks.sBIT?.[0]?.[0]);
-  return chunks.eXIf ? turned(film, exifOrientation(chunks.eXIf[0])) : film;
+  const kept = Math.max(...chunks.sBIT?.at(-1).subarray(0, color & 2 ? 3 : 1) ?? [0]);
+  const film = toRange(grays, width, height, palette ? 8 : depth, kept);
+  return turned(film, orientation);
+}
+
+// Returns the passes in which pixels come, without those that have none.
+function passesOf(width, height, interlace) {
+  return (interlace ? PASSES : [[0, 0, 1, 1]]).map(([top, left, down, across]) => {
+    const rows = Math.ceil((height - top) / down), columns = Math.ceil((width - left) / across);
+    return {top, left, down, across, rows, columns};
+  }).filter(({rows, columns}) => rows > 0 && columns > 0);
 }
 
 // Returns how many bytes belong to a zlib stream that others may follow, which browsers refuse.
@@ -88,21 +109,6 @@ async function inflates(bytes) {
   }
 }
 
-// Returns the value of tag 274 in the first directory of EXIF data; 1 (upright) without one.
-function exifOrientation(bytes) {
-  try {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    const little = view.getUint16(0) === 0x4949, start = view.getUint32(4, little);
-    for (let i = 0; i < view.getUint16(start, little); i++) {
-      const entry = start + 2 + 12 * i;
-      if (view.getUint16(entry, little) === 274) return view.getUint16(entry + 8, little);
-    }
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;  // of damaged data, which pixels do not need
-  }
-  return 1;
-}
-
 // Returns the contents of the chunks by kind.
 function readChunks(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), found = {};
@@ -112,6 +118,9 @@ function readChunks(bytes) {
     if (end + 4 > bytes.length) break;
     if (checksum(bytes.subarray(at + 4, end)) !== view.getUint32(end)) {
       throw new Error('is damaged: a checksum differs');
+    }
+    if (/^[A-Z]/.test(kind) && !CRITICAL.includes(kind)) {
+      throw new Error(`has the critical chunk ${kind}, which is not part of the PNG standard`);
     }
     (found[kind] ??= []).push(bytes.subarray(at + 8, end));
     at = end + 4;

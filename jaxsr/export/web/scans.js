@@ -125,6 +125,11 @@ function readScan(segment, frame, tables) {
     if (first ? count > 1 || last < first : last) throw lost();
     if (!(last < 64) || high && low !== high - 1) throw lost();
   }
+  if (frame.kind === LOSSLESS) {
+    const [predictor, , transform] = segment.subarray(1 + 2 * count);
+    if (!(predictor >= 1 && predictor <= 7)) throw lost();
+    if (transform & 15) throw new Error('is JPEG Lossless with a point transform: use jaxsr upscale');
+  }
   const read = frame.kind === LOSSLESS ? readSample : !isProgressive ? readBlock :
     first ? high ? refineAc : readAc : high ? refineDc : readDc;
   const parts = Array.from({length: count}, (_, i) => {
