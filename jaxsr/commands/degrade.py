@@ -39,6 +39,8 @@ def run(options: Degrade) -> int:
       )
     how = dataclasses.replace(how, dose=options.dose)
   bit_depth.check(options.bits, '--bits')
+  if image_formats.is_raster_name(options.output) and not options.output.is_dir():
+    raise UserError(f'--output {options.output}: is the name of an image; give a folder')
   source = sources.Folder(options.data, minimum=options.scale, stored_bits=options.bits)
   targets = [options.output / name for name in _results(source.names)]
   if taken := [str(target) for target in targets if os.path.lexists(target)]:

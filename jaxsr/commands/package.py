@@ -13,7 +13,7 @@ from jaxsr import config as configs
 from jaxsr.checkpoint import run_dir
 from jaxsr.commands.options import PackageCommand
 from jaxsr.compression import quantize
-from jaxsr.data import film_digests, sources
+from jaxsr.data import bit_depth, film_digests, sources
 from jaxsr.errors import UserError, argument
 from jaxsr.evaluation import evaluator, figures
 from jaxsr.inference import confidence, input_range, model_card, package, training_films
@@ -28,6 +28,7 @@ def run(options: PackageCommand) -> int:
     raise UserError('--int8 needs --data, to measure the loss of quality')
   if options.checkpoint in models.PARAMETER_FREE:
     raise UserError(f'{options.checkpoint} has no weights to package')
+  bit_depth.check(options.bits, '--bits')
   saved = read_config(options.checkpoint)
   model = load(options.checkpoint, step=options.step, width=options.width, depth=options.depth)
   config = {

@@ -18,6 +18,7 @@ from jaxsr.inference import provenance
 
 # Suffixes of images that Pillow does not know.
 _OTHER_SUFFIXES = (*dicom.SUFFIXES, '.exr', '.mha', '.mhd', '.nii', '.npy', '.nrrd', '.raw')
+_ARCHIVES = ('.7z', '.bz2', '.gz', '.tar', '.xz', '.zip', '.zst')
 _WRITTEN = (*image_formats.SUFFIXES, *dicom.SUFFIXES)
 
 
@@ -218,9 +219,14 @@ def _check_output(output: Path, given: Path, target: Path, *, alone: bool) -> No
   inside = place.is_relative_to(source) or source.is_relative_to(place)
   if inside if given.is_dir() else real(target) == source:
     raise UserError(f'--output {output}: could overwrite {given}; choose another place')
+  if output.is_dir():
+    return
+  suffixes = {*_OTHER_SUFFIXES, *_ARCHIVES, *Image.registered_extensions()}
+  if output.name.lower() in suffixes:
+    text = f'is a suffix without a name; give one, as in sr{output.name}'
+    raise UserError(f'--output {output}: {text}')
   suffix = output.suffix.lower()
-  is_image = suffix in _OTHER_SUFFIXES or suffix in Image.registered_extensions()
-  if output.is_dir() or not is_image:
+  if suffix not in suffixes:
     return
   if not alone:
     raise UserError(f'--output {output}: is a file; give a folder for several images')

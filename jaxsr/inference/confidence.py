@@ -127,11 +127,11 @@ def check_agreement(calibration: Calibration, agree: str) -> None:
   """Raise UserError unless a calibration is for images of this agreement setting."""
   if calibration.agree == agree:
     return
-  names = {'none': 'that do not agree with their input', 'bicubic': 'that agree with their input'}
-  of, wanted = (names.get(x, f'with agreement {x!r}') for x in (calibration.agree, agree))
+  names = {'none': '--no-agree (agree=False)', 'bicubic': '--agree (agree=True)'}
+  of, wanted = (names.get(x, f'agreement {x!r}') for x in (calibration.agree, agree))
   raise UserError(
-    f'the calibration is for images {of}, not for images {wanted}: choose --agree or --no-agree '
-    'as in `jaxsr calibrate`, or calibrate again'
+    f'the calibration is for {of}, but the images would be made with {wanted}: use the same for '
+    'both, or calibrate again'
   )
 
 

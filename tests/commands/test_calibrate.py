@@ -125,10 +125,11 @@ def test_another_agreement_setting_is_refused(place, lr, capsys, tmp_path):
   found = json.loads((place / 'cal' / 'calibration.json').read_text())
   assert found['agree'] == 'bicubic'
   assert upscale(place, '--calibration', place / 'cal', '--no-agree') == 2
-  assert 'images that agree with their input, not for' in capsys.readouterr().err
+  error = capsys.readouterr().err
+  assert 'is for --agree (agree=True), but the images would be made with --no-agree ' in error
   (tmp_path / 'calibration.json').write_text(json.dumps(found | {'agree': 'none'}))
   assert upscale(place, '--calibration', tmp_path) == 2
-  assert 'images that do not agree with their input, not for' in capsys.readouterr().err
+  assert 'is for --no-agree (agree=False), but the images would be' in capsys.readouterr().err
   (tmp_path / 'calibration.json').write_text('{}')
   assert upscale(place, '--calibration', tmp_path) == 2
   assert 'is not a calibration' in capsys.readouterr().err

@@ -56,6 +56,7 @@ def test_a_lower_dose_has_more_noise(films, tmp_path):
     (['--condition', 'jpeg75', '--dose', '0.1'], '--condition one of low_dose'),
     (['--dose', '-1'], 'give a positive dose'),
     (['--scale', '1'], '--scale 1 must be at least 2'),
+    (['--output', 'lr.png'], '--output lr.png: is the name of an image; give a folder'),
   ],
 )
 def test_mistakes_are_named(films, tmp_path, capsys, options, message):

@@ -128,6 +128,22 @@ def test_one_image_given_twice_may_have_a_file_as_output(study):
   assert upscale(film, film, '--output', study / 'large.png') == 0
 
 
+@pytest.mark.parametrize(
+  ('output', 'message'),
+  [
+    ('.png', 'is a suffix without a name; give one, as in sr.png'),
+    ('.DCM', 'is a suffix without a name'),
+    ('out.png.gz', '.gz cannot be written; choose one of .png, '),
+    ('out.zip', '.zip cannot be written'),
+  ],
+)
+def test_no_folder_gets_the_name_of_a_file(study, tmp_path, capsys, output, message):
+  (tmp_path / 'new').mkdir()
+  assert upscale(study / 'film.png', '--output', tmp_path / 'new' / output) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert f'{output}: {message}' in line and not [*(tmp_path / 'new').iterdir()]
+
+
 def test_a_folder_and_an_image_of_it_are_enlarged_once(study, tmp_path, capsys):
   assert upscale(study, study / 'film.png', '--output', tmp_path / 'out') == 0
   assert 'wrote 3 of 3' in capsys.readouterr().out
@@ -140,6 +156,8 @@ def test_bits_that_no_file_has_are_refused(study, bits, capsys):
     ['evaluate', '--data', study],
     ['compare', 'bicubic', 'lanczos', '--data', study],
     ['calibrate', '--data', study],
+    ['degrade', study],
+    ['package', 'edsr_x4_tiny', '--data', study],
   ):
     options = [] if command[0] == 'upscale' else ['--output', study / 'new']
     with pytest.raises(SystemExit) as caught:
