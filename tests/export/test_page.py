@@ -323,6 +323,64 @@ def damaged(rng, whole, start, count):
 
 
 @pytest.mark.slow
+def test_the_page_turns_jpeg_by_its_metadata_but_not_in_dicom(page, chromium, tmp_path):
+  tab = chromium.new_page()
+  tab.goto(page.as_uri())
+  gray = (phantom(3, 1, size=128, bits=16)[:72, :72] >> 8).astype(np.uint8)
+  ways = [{'exif': turned} for turned in map(exif_of, range(1, 9))]
+  ways += [{'xmp': b'<rdf:Description tiff:Orientation="6"/>'}]
+  for way in ways:
+    Image.fromarray(gray).save(tmp_path / 'film.jpg', quality=90, **way)
+    code = (tmp_path / 'film.jpg').read_bytes()
+    dicom(tmp_path / 'film.dcm', gray, 8, syntax='1.2.840.10008.1.2.4.50', code=code)
+    paths = (tmp_path / 'film.jpg', tmp_path / 'film.dcm')
+    found = tab.evaluate(READ, [base64.b64encode(path.read_bytes()).decode() for path in paths])
+    for path, pixels in zip(paths, found, strict=True):
+      expected = image_files.load(path, 1)[0].astype(int).ravel()
+      assert np.abs(np.array(pixels) - expected).max() <= 2, (path.name, way)
+
+
+def exif_of(orientation):
+  """Returns EXIF of an orientation."""
+  exif = Image.Exif()
+  exif[274] = orientation
+  return exif
+
+
+@pytest.mark.slow
+def test_the_page_names_and_steers_films(page, chromium, tmp_path):
+  tab = chromium.new_page()
+  tab.goto(page.as_uri())
+  gray = phantom(3, 1, size=64)[..., None]
+  names = ('1.2.840.5', 'other.png')
+  for name in names:
+    image_files.write(tmp_path / 'film.png', gray)
+    (tmp_path / 'film.png').rename(tmp_path / name)
+  paths = [tmp_path / name for name in names]
+  tab.set_input_files('#file', paths[0])
+  tab.wait_for_selector('body[data-state=done]', timeout=120_000)
+  with tab.expect_download() as download:  # the other film takes the place of the first meanwhile
+    tab.evaluate("() => { $('save').click(); $('save').click(); film.name = 'other.png'; }")
+  assert download.value.suggested_filename == '1.2.840.5_x4.png'
+  keys = {'End': 100, 'PageDown': 90, 'ArrowDown': 88, 'Home': 0, 'ArrowUp': 2, 'PageUp': 12}
+  for key, place in keys.items():
+    tab.press('.handle', key)
+    assert tab.get_attribute('.handle', 'aria-valuenow') == str(place), key
+  before = tab.evaluate('[view.left, view.top, view.zoom]')
+  for key in ('ArrowLeft', 'ArrowDown', '+'):
+    tab.press('canvas', key)
+  after = tab.evaluate('[view.left, view.top, view.zoom]')
+  assert after[2] > before[2] and after[:2] != before[:2]
+  tab.evaluate("""() => {
+    const data = new DataTransfer();
+    for (const name of ['a.png', 'b.png']) data.items.add(new File(['x'], name));
+    dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true}));
+  }""")
+  assert '2 files: this page takes one at a time' in tab.text_content('#status')
+  assert not tab.is_visible('#save')
+
+
+@pytest.mark.slow
 def test_the_page_refuses_damaged_pixels_that_jaxsr_refuses(page, chromium, tmp_path, rng):
   tab = chromium.new_page()
   tab.goto(page.as_uri())
