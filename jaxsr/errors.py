@@ -55,7 +55,7 @@ def _escaped(character: str) -> str:
 
 
 class Terminal:
-  """A stream of text without control characters other than line breaks and tabs.
+  """A stream of text without undecodable bytes and control characters but line breaks and tabs.
 
   `stream` takes all of them, for text that has colors.
   """
@@ -68,7 +68,7 @@ class Terminal:
 
   def write(self, text: str) -> int:
     """Write text; returns the number of its characters."""
-    self.stream.write(text.translate(_IN_TEXT))
+    self.stream.write(decodable(text.translate(_IN_TEXT)))
     return len(text)
 
 

@@ -49,12 +49,15 @@ def films(tmp_path_factory):
     (['upscale', 'films', '--checkpoint', NETWORK], {'ok.png', FILM}),
   ],
 )
-def test_every_command_takes_them(place, tmp_path, monkeypatch, command, written):
+def test_every_command_takes_them(place, tmp_path, monkeypatch, capsys, command, written):
   monkeypatch.chdir(place)
   assert cli.run([*command, '--output', str(tmp_path / 'out')]) == 0
   assert written <= {path.name for path in (tmp_path / 'out').iterdir()}
+  told = capsys.readouterr()
+  assert (told.out + told.err).isascii()  # as bytes, here of the networks' names in tables
   page = tmp_path / 'out' / 'report.html'
   if page.exists():
+    assert r'k\xff\xfe' in told.out
     text = page.read_text(encoding='utf-8')  # a browser would show no other bytes
     assert text.count(r'k\xff\xfe') > 5 and r'f\xff.png' in text
 
