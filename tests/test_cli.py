@@ -655,7 +655,7 @@ def is_text(node):
   return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-OF_OTHERS = {  # of argparse, pip, npm, docker, TensorBoard, Beam and other repositories
+OF_OTHER_PROGRAMS = {  # of argparse, pip, npm, docker, TensorBoard, Beam and other repositories
   *('config', 'help', 'version', 'force-reinstall', 'ignore-scripts', 'pack-destination', 'silent'),
   *('shm-size', 'logdir', 'rgb_range', 'direct_num_workers', 'direct_running_mode'),
   'default_sdk_harness_log_level',
@@ -671,7 +671,7 @@ def test_every_option_that_a_message_names_exists():
   known = actions.union(*own.values())
   package = Path(cli.__file__).parent
   for path in {*package.rglob('*.py')} - {package / 'cli.py'}:
-    named = named_options(path) - OF_OTHERS
+    named = named_options(path) - OF_OTHER_PROGRAMS
     assert {name.replace('-', '_').removeprefix('no_') for name in named} <= known, path
   for name in ('upscale', 'evaluate', 'compare', 'calibrate', 'degrade', 'package'):
     assert 'bits' in own[name]
