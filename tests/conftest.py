@@ -1,6 +1,7 @@
 """Fixtures that tests share. Four virtual CPU devices stand in for accelerators."""
 
 import os
+import signal
 import sys
 
 # One thread per process for products of small matrices: pytest runs one process per core.
@@ -28,6 +29,12 @@ from absl import flags
 
 flags.FLAGS.mark_as_parsed()
 ROOT = Path(__file__).resolve().parents[1]
+
+# A run in the background ignores these signals, and so would the programs that tests interrupt. A
+# handler is not inherited.
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+  if signal.getsignal(number) == signal.SIG_IGN:
+    signal.signal(number, lambda *_: None)
 
 # Fixtures import JAX and what trains, since the process that starts the others needs neither.
 

@@ -243,7 +243,7 @@ ROWS = (
     f'{RECORDS}test_a_copy_that_changed {RECORDS}test_a_list_that',
     each=2,
   ),
-  Row('TensorFlow imported', 'test_main.py::test_tensorflow'),
+  Row('TensorFlow imported', 'test_main.py::test_other_frameworks'),
   Row('parts of an evaluation: one killed, one missing, other options', 'commands/test_shards.py'),
   Row(
     'another digit in figures that an evaluation or study continues from',

@@ -162,8 +162,6 @@ def read_boxes(path: Path) -> list[Box]:
   for number, row in _rows(path):
     try:
       finding = {'Infiltrate': 'Infiltration'}.get(row[1], row[1])
-      if not constants.IMAGE_NAME.fullmatch(row[0]):
-        raise ValueError(f'{row[0]!r} is not an image of NIH ChestX-ray14')
       box = Box(row[0], finding, *(float(x) for x in row[2:6]))
       if not all(map(math.isfinite, box[2:])):
         raise ValueError(f'{row[2:6]} are not four finite numbers')

@@ -536,14 +536,10 @@ def test_a_wrong_table_is_named(tmp_path, rows, reason):
     metadata.read_entries(path)
 
 
-@pytest.mark.parametrize(
-  'row, reason',
-  [('a.png,Mass,1,2,3,4', "'a.png' is not"), (f'{NAMES[0]},Mass,1,nan,3,4', 'finite')],
-)
-def test_a_wrong_table_of_boxes_is_named(tmp_path, row, reason):
+def test_a_wrong_table_of_boxes_is_named(tmp_path):
   path = tmp_path / constants.BOX_TABLE
-  path.write_text(f'Image Index,Finding Label,Bbox [x,y,w,h],,,\n{row}\n')
-  with pytest.raises(UserError, match=f'line 2 does not fit this table .*{reason}'):
+  path.write_text('Image Index,Finding Label,Bbox [x,y,w,h],,,\na.png,Mass,1,nan,3,4\n')
+  with pytest.raises(UserError, match='line 2 does not fit this table .*finite'):
     metadata.read_boxes(path)
 
 
