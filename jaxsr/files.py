@@ -173,7 +173,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-  """Name a file in the errors of writing it, as only those of opening it do."""
+  """Add the name of a file to each OSError inside the block; errors of writing have none."""
   try:
     yield
   except OSError as error:

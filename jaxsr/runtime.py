@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import shared_memory
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn, TypeVar
 
 Item = TypeVar('Item')
@@ -219,3 +220,43 @@ def prefetch_map(
     finally:
       for future in waiting:
         future.cancel()
+
+
+@contextlib.contextmanager
+def reading_signals(
+  numbers: Sequence[signal.Signals],
+  receive: Callable[[signal.Signals], None],
+  handler: Callable[[int, FrameType | None], None],
+) -> Iterator[None]:
+  """Receive signals in a thread inside the block, and restore the previous handlers after it.
+
+  The thread receives them even while the main thread waits inside a library, where Python runs no
+  handlers.
+
+  Args:
+    numbers: The signals.
+    receive: Called in the thread with each signal.
+    handler: Called in the main thread, once Python runs handlers again.
+  """
+
+  def read() -> None:
+    while received := os.read(reader, 64):
+      for number in received:
+        if number in numbers:
+          receive(signal.Signals(number))
+
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)  # as `set_wakeup_fd` requires
+  thread = threading.Thread(target=read, daemon=True)
+  thread.start()
+  old_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+  old = {number: signal.signal(number, handler) for number in numbers}
+  try:
+    yield
+  finally:
+    for number, previous in old.items():
+      signal.signal(number, previous)
+    signal.set_wakeup_fd(old_writer)
+    os.close(writer)
+    thread.join()
+    os.close(reader)

@@ -5,13 +5,13 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from jaxsr import runtime
 from jaxsr.errors import INTERRUPTED, TRY_AGAIN, warn
 
 _SECONDS = 2.0  # that an interrupted command may take to remove its unfinished files
@@ -85,41 +85,25 @@ def ending_workers() -> Iterator[None]:
   A thread receives the signals, so that it does not matter what the others wait for.
   """
   numbers = [n for n in _SIGNALS if signal.getsignal(n) != signal.Handlers.SIG_IGN]
-  reader, writer = os.pipe()
-  os.set_blocking(writer, False)  # as `set_wakeup_fd` requires
-  thread = threading.Thread(target=_watch, args=(reader, numbers), daemon=True)
-  thread.start()
-  old_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-  old = {number: signal.signal(number, _ignore) for number in numbers}
-  try:
+  with runtime.reading_signals(numbers, _end, _ignore):
     yield
-  finally:
-    for number, handler in old.items():
-      signal.signal(number, handler)
-    signal.set_wakeup_fd(old_writer)
-    os.close(writer)
-    thread.join()
-    os.close(reader)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
   """Do nothing; as the signal has a handler, Python writes it to the pipe."""
 
 
-def _watch(reader: int, numbers: list[signal.Signals]) -> None:
-  """Wait for a signal, and end this process and those that it has started."""
-  while received := os.read(reader, 1):
-    if received[0] in numbers:
-      name = signal.Signals(received[0]).name
-      warn(f'stopped by {name}; run the same command to continue')
-      os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # threads would report the ends of the others
-      for _ in range(10):  # others may be started meanwhile
-        for each in (found := _descendants()):
-          with contextlib.suppress(OSError):
-            os.kill(each, signal.SIGKILL)
-        if not found:
-          break
-      os._exit(TRY_AGAIN)
+def _end(number: signal.Signals) -> None:
+  """End this process and those that it has started."""
+  warn(f'stopped by {number.name}; run the same command to continue')
+  os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # threads would report the ends of the others
+  for _ in range(10):  # others may be started meanwhile
+    for each in (found := _descendants()):
+      with contextlib.suppress(OSError):
+        os.kill(each, signal.SIGKILL)
+    if not found:
+      break
+  os._exit(TRY_AGAIN)
 
 
 def _descendants() -> list[int]:

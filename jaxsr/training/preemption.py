@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxsr import runtime
 from jaxsr.errors import TRY_AGAIN as EXIT
 from jaxsr.training import output
 
@@ -64,31 +64,10 @@ def handled() -> Iterator[Preemption]:
   numbers = [
     n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.Handlers.SIG_IGN
   ]
-  reader, writer = os.pipe()
-  os.set_blocking(writer, False)  # as `set_wakeup_fd` requires
-  thread = threading.Thread(target=_read, args=(reader, numbers, preemption), daemon=True)
-  thread.start()
-  old_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-  old = {number: signal.signal(number, _wake) for number in numbers}
-  try:
+  with runtime.reading_signals(numbers, preemption.note, _wake):
     yield preemption
-  finally:
-    for number, handler in old.items():
-      signal.signal(number, handler)
-    signal.set_wakeup_fd(old_writer)
-    os.close(writer)
-    thread.join()
-    os.close(reader)
 
 
 def _wake(number: int, frame: object) -> None:
   """Interrupt a blocking write; as the signal has a handler, Python writes it to the pipe, too."""
   output.give_up()
-
-
-def _read(reader: int, numbers: list[signal.Signals], preemption: Preemption) -> None:
-  """Record the signals that arrive through the pipe, until it is closed."""
-  while received := os.read(reader, 64):
-    for number in received:
-      if number in numbers:
-        preemption.note(number)
